@@ -1,0 +1,306 @@
+"""Configs: finding them by name, overriding them from the command line, checking them, and JSON.
+
+A config is a Python file with `get_config(argument)`, and loading it **runs it**. A resolved config saved as
+JSON holds the same settings and runs nothing.
+"""
+
+import ast
+import difflib
+import importlib.util
+import json
+import math
+import re
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+FREE_SECTION = "data.options"
+"""The one section that takes keys which the default config does not have."""
+
+CHOICES = {
+    "model.schedule": ("triangular", "constant", "provide"),
+    "model.cell": ("md", "stable"),
+    "model.posterior_start": ("learned", "prior", "previous"),
+    "model.first_noise": ("fresh", "clip"),
+    "model.posterior_input": ("mixture", "likelihood"),
+    "model.likelihood": ("joint", "channelwise"),
+    "model.prior_scale": ("log_scale", "softplus_log_variance"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "loss.refinement_weights": ("frame", "budget"),
+    "optim.name": ("adam", "sgd"),
+    "optim.decay": ("constant", "cosine"),
+    "train.parallel": ("pmap", "shard_map"),
+}
+# Other whole numbers are at least 1, other fractions at least 0.
+MAY_BE_ZERO = (
+    *("seed", "data.num_threads", "optim.warmup_steps"),
+    *("curriculum.patience", "curriculum.collapse_patience"),
+    *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
+)
+ABOVE_ZERO = ("model.sigma", "optim.learning_rate", "optim.clip_norm")
+
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string", tuple: "a tuple"}
+
+
+class ConfigError(ValueError):
+    """A config that cannot be found, read or used; the message is one line that names the field to change."""
+
+
+def config_folder() -> Path:
+    """The shipped configs: `configs/` of a checkout, or `stii_jax/configs/` of an installed wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "default.py").is_file():
+            return folder
+    raise ConfigError(f"no configs found beside {package}: reinstall stii_jax")
+
+
+def config_names() -> list[str]:
+    """Short names of the shipped configs."""
+    return sorted(path.stem for path in config_folder().glob("[!_]*.py"))
+
+
+def resolve(name: str) -> str:
+    """`path[:argument]` of a config, absolute, from any folder.
+
+    Args:
+      name: a shipped config (`balls`, `balls:color`, `configs/balls.py:color`), or the path of a .py or .json
+        file.
+
+    Raises:
+      ConfigError: there is no such config.
+    """
+    stem, colon, argument = name.partition(":")
+    path = Path(stem).expanduser()
+    if path.suffix not in (".py", ".json"):
+        candidates = [config_folder() / f"{stem}.py"]
+    elif path.parent == Path("configs"):
+        candidates = [path, config_folder() / path.name]
+    else:
+        candidates = [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            if candidate.suffix == ".json" and colon:
+                raise ConfigError(f"config {name!r}: a JSON file takes no argument, given {argument!r}")
+            return f"{candidate.resolve()}{colon}{argument}"
+    names = config_names()
+    raise ConfigError(
+        f"no config {name!r}; nearest: {_nearest(path.stem, names)} "
+        f"(available: {', '.join(names)}; or the path of a .py or .json file)"
+    )
+
+
+def default_config(preset: str = "paper") -> ConfigDict:
+    """The default config, locked: where every other config starts. A key it does not have is an error."""
+    return _lock(_run(config_folder() / "default.py", preset))
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """A checked, locked config.
+
+    Args:
+      spec: what `resolve` takes. Settings that the file does not give have their default.
+      overrides: `key=value`, such as `model.num_slots=4` (see `split_overrides`); the last of a key counts.
+
+    Raises:
+      ConfigError: no such config or key, a wrong type or value, or an exception in the config's own code.
+    """
+    path, _, argument = resolve(spec).partition(":")
+    config = default_config()
+    settings = flatten(config)
+    try:
+        given = from_json(Path(path).read_text()) if path.endswith(".json") else _run(Path(path), argument)
+        for key, value in flatten(given).items():
+            _assign(settings, key, value)
+    # Whatever a config's own code raises is the user's to read, in one line; `from` keeps the traceback.
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == path]
+        where = f", line {lines[-1]}" if lines else ""
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        raise ConfigError(f"config {spec!r}{where}: {kind}{' '.join(str(error).split())}") from error
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r} has no value: write {key}=VALUE")
+        _assign(settings, key, _parse(key, text, type(settings.get(key))))
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (config[section] if section else config)[name] = value
+    validate(config)
+    return config
+
+
+def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.key=value` and `--config.key value` out of a command line.
+
+    Returns:
+      Overrides as `key=value` for `load_config`; the other arguments, `--config` among them, in their order.
+
+    Raises:
+      ConfigError: the last of `--config.key value` is missing.
+    """
+    overrides, others = [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        match = re.fullmatch(r"--?config\.([^=]*)(=.*)?", argument, re.DOTALL)
+        if match is None:
+            others.append(argument)
+        elif match[2] is not None:
+            overrides.append(match[1] + match[2])
+        else:
+            value = next(waiting, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"{argument} has no value: write {argument}=VALUE")
+            overrides.append(f"{match[1]}={value}")
+    return overrides, others
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every value that the config alone can judge; whether devices divide the batch is train's to say.
+
+    Raises:
+      ConfigError: names the field, what was given and what is expected.
+    """
+    leaves = flatten(config)
+    for key, choices in CHOICES.items():
+        _require(leaves[key] in choices, key, leaves[key], f"one of {', '.join(map(repr, choices))}")
+    for key, value in leaves.items():
+        if key.startswith(f"{FREE_SECTION}."):
+            continue  # the dataset's to judge
+        if type(value) is int:
+            lowest = 0 if key in MAY_BE_ZERO else 1
+            _require(value >= lowest, key, value, f"at least {lowest}")
+        elif type(value) is float and key in ABOVE_ZERO:
+            _require(math.isfinite(value) and value > 0, key, value, "more than 0")
+        elif type(value) is float:
+            _require(math.isfinite(value) and value >= 0, key, value, "at least 0")
+
+    stages = leaves["curriculum.stages"]
+    good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)
+    _require(good, "curriculum.stages", stages, "((num_frames, batch_size, num_steps), ...), all at least 1")
+    lengths = leaves["eval.lengths"]
+    good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
+    _require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")
+
+
+def flatten(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted key; lists, which is what JSON makes of tuples, as tuples."""
+    leaves: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, (ConfigDict, Mapping)):
+            leaves |= {f"{name}.{key}": leaf for key, leaf in flatten(value).items()}
+        else:
+            leaves[name] = _tuples(value)
+    return leaves
+
+
+def to_json(config: ConfigDict) -> str:
+    """The settings as JSON, for `from_json` and `--config saved.json`."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config that `to_json` wrote, locked; runs no code and judges no values.
+
+    Raises:
+      ConfigError: the text is no JSON object.
+    """
+    try:
+        saved = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"not valid JSON: {error}") from error
+    if not isinstance(saved, dict):
+        raise ConfigError(f"expected a JSON object of settings, given {type(saved).__name__}")
+    return _lock(ConfigDict(_tuples(saved)))
+
+
+def differences(
+    saved: ConfigDict | Mapping[str, Any], given: ConfigDict | Mapping[str, Any], ignore: Sequence[str] = ()
+) -> list[str]:
+    """Lines `key: saved X, given Y` for settings that differ, but for the keys and sections in `ignore`."""
+    old, new = flatten(saved), flatten(given)
+    return [
+        f"{key}: saved {_show(old, key)}, given {_show(new, key)}"
+        for key in sorted(old | new)
+        if _show(old, key) != _show(new, key)
+        and not any(key == name or key.startswith(f"{name}.") for name in ignore)
+    ]
+
+
+def _run(path: Path, argument: str) -> ConfigDict:
+    """Runs the config file at `path`; an empty `argument` leaves the choice to `get_config`."""
+    spec = importlib.util.spec_from_file_location(f"stii_jax_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # .py files always have a loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path} defines no get_config()")
+    config = module.get_config(argument) if argument else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"get_config() returned {type(config).__name__}, expected ConfigDict")
+    return config
+
+
+def _lock(config: ConfigDict) -> ConfigDict:
+    config.lock()
+    if "data" in config and "options" in config.data:
+        config.data.options.unlock()
+    return config
+
+
+def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Changes a flattened config, if it has the key and the value is of its type."""
+    if key == FREE_SECTION or any(name.startswith(f"{key}.") for name in settings):
+        raise ConfigError(f"config.{key} is a section: set a field, --config.{key}.NAME=VALUE")
+    if key not in settings and key.rpartition(".")[0] != FREE_SECTION:
+        raise ConfigError(f"no setting config.{key}; nearest: {_nearest(key, settings)}")
+    kind = type(settings.get(key, value))
+    if kind is float and type(value) is int:
+        value = float(value)
+    _require(type(value) is kind, key, value, _KINDS.get(kind, kind.__name__))
+    settings[key] = value
+
+
+def _parse(key: str, text: str, kind: type) -> Any:
+    """`text` as a value of `kind`; where the kind is not known (NoneType), whatever literal it is."""
+    if kind is str:
+        return text
+    if kind in (bool, type(None)) and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return _tuples(float(text) if kind is float else int(text) if kind is int else ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        if kind is type(None):
+            return text
+        raise ConfigError(_complaint(key, text, _KINDS[kind])) from None
+
+
+def _require(condition: bool, key: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise ConfigError(_complaint(key, value, expected))
+
+
+def _complaint(key: str, value: Any, expected: str) -> str:
+    return f"config.{key} is {value!r}, expected {expected}: change --config.{key}"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    return " or ".join(difflib.get_close_matches(name, names, n=2, cutoff=0.0))
+
+
+def _show(leaves: Mapping[str, Any], key: str) -> str:
+    return repr(leaves[key]) if key in leaves else "nothing"
