@@ -1,0 +1,138 @@
+"""The bouncing-balls dataset: its variants, and what is stored of a video.
+
+Stored are the trajectories, not the pixels: a video is 1-3 KB instead of 200, and a training clip of few frames is
+drawn from them faster than a whole stored video is decompressed.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from stii_jax.data.bouncing_balls import physics, render
+from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.errors import DataError
+from stii_jax.data.options import VideoConfig
+
+# Videos simulated at once. Part of what a seed means: every block has its own random numbers.
+_BLOCK = 256
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class BouncingBallsConfig(VideoConfig):
+    """Lengths are in box units: 6.4 pixels in the full-size 64-pixel, 10-unit frame."""
+
+    num_balls: tuple[int, int] = (4, 4)
+    """Fewest and most balls of a video; each count is as likely."""
+    num_colors: int = 4
+    """Ball k has colour k modulo this, of the eight of `render.PALETTE`; 0 draws all balls white."""
+    box_size: float = 10.0
+    """Side of the box. A smaller box in a smaller image keeps the balls' size in pixels: 5.0 in 32 pixels."""
+    radii: tuple[float, float] = (5.1 / 6.4, 1.0)
+    """The two sizes of ball, each as likely. Mass is proportional to area."""
+    speed: tuple[float, float] = (0.7 / 6.4, 1.3 / 6.4)
+    """Range of a video's mean speed in its first frame, in box units a frame."""
+
+    @property
+    def max_objects(self) -> int:
+        """Most balls of a video."""
+        return self.num_balls[1]
+
+    def validate(self) -> None:
+        """See `VideoConfig.validate`."""
+        super().validate()
+        fewest, most = self.num_balls
+        if not 1 <= fewest <= most <= 255:
+            raise DataError(
+                f"option num_balls={self.num_balls} of {self.name}: give (fewest, most), 1 to 255"
+            )
+        if not 0 <= self.num_colors <= len(render.PALETTE):
+            raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to 8")
+        if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
+            raise DataError(
+                f"options radii={self.radii}, box_size={self.box_size}, speed={self.speed} of {self.name}: "
+                "give positive lengths, and speed as (least, greatest)"
+            )
+
+
+class BouncingBalls(VideoBuilder):
+    """Balls of two sizes that bounce off each other and off the walls of a box, without occlusion."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar[list[BouncingBallsConfig]] = [
+        BouncingBallsConfig(name="binary4", num_balls=(4, 4), num_colors=0),
+        BouncingBallsConfig(name="binary678", num_balls=(6, 8), num_colors=0),
+        BouncingBallsConfig(name="color4", num_balls=(4, 4), num_colors=4),
+        BouncingBallsConfig(name="color678_4colors", num_balls=(6, 8), num_colors=4),
+        BouncingBallsConfig(name="color678_8colors", num_balls=(6, 8), num_colors=8),
+        BouncingBallsConfig(
+            name="mini",
+            num_balls=(2, 3),
+            image_size=32,
+            box_size=5.0,
+            num_train=2_000,
+            num_validation=100,
+            num_test=200,
+        ),
+    ]
+    builder_config: BouncingBallsConfig
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """Trajectories in box units, sizes (0 for an absent ball) and colours."""
+        config = self.builder_config
+        track = (config.num_frames, config.max_objects, 2)
+        raw = tfds.features.Encoding.BYTES
+        return tfds.features.FeaturesDict(
+            {
+                "positions": tfds.features.Tensor(shape=track, dtype=np.float32, encoding=raw),
+                "velocities": tfds.features.Tensor(shape=track, dtype=np.float32, encoding=raw),
+                "radii": tfds.features.Tensor(shape=(config.max_objects,), dtype=np.float32, encoding=raw),
+                "colors": tfds.features.Tensor(shape=(config.max_objects, 3), dtype=np.uint8, encoding=raw),
+            }
+        )
+
+    def videos(self, split: str) -> Iterator[dict[str, Any]]:
+        """Simulates the videos of a split, block by block. The same whatever the other splits' sizes."""
+        config = self.builder_config
+        if config.num_colors:
+            colors = render.PALETTE[np.arange(config.max_objects) % config.num_colors]
+        else:
+            colors = np.tile(render.WHITE, (config.max_objects, 1))
+        num_videos = config.split_sizes[split]
+        for first in range(0, num_videos, _BLOCK):
+            rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), first // _BLOCK])
+            radii, trajectories = simulate_block(rng, config)
+            for index in range(min(_BLOCK, num_videos - first)):
+                yield {
+                    "positions": trajectories.positions[index].astype(np.float32),
+                    "velocities": trajectories.velocities[index].astype(np.float32),
+                    "radii": radii[index].astype(np.float32),
+                    "colors": colors,
+                }
+
+    def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
+        """See `VideoBuilder.decode`."""
+        config = self.builder_config
+        scale = np.float32(config.image_size / config.box_size)
+        positions = example["positions"][start : start + num_frames] * scale
+        masks = render.render_masks(positions, example["radii"] * scale, config.image_size)
+        return {"video": render.render_frames(masks, example["colors"]), "segmentation": masks}
+
+
+def simulate_block(
+    rng: np.random.Generator, config: BouncingBallsConfig
+) -> tuple[np.ndarray, physics.Trajectories]:
+    """A block of random videos: the balls' radii `N K` (0 for an absent ball) and their trajectories."""
+    fewest, most = config.num_balls
+    counts = rng.integers(fewest, most, size=_BLOCK, endpoint=True)
+    present = np.arange(most) < counts[:, None]
+    radii = np.array(config.radii)[rng.integers(0, 2, size=present.shape)] * present
+    positions = physics.place(rng, radii, config.box_size)
+    velocities = physics.draw_velocities(rng, present, config.speed)
+    trajectories = physics.simulate(
+        positions, velocities, radii, box_size=config.box_size, num_frames=config.num_frames
+    )
+    return radii, trajectories

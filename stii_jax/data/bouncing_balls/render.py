@@ -1,0 +1,50 @@
+"""Discs to pixels: exact instance masks, and the frames coloured from them."""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Array = np.ndarray
+
+PALETTE: UInt8[Array, "8 3"] = np.array(
+    [
+        (227, 206, 166),
+        (180, 120, 31),
+        (138, 223, 178),
+        (44, 160, 51),
+        (153, 154, 251),
+        (28, 26, 227),
+        (111, 191, 253),
+        (0, 127, 255),
+    ],
+    np.uint8,
+)
+"""RGB of the balls. Training on colour shows the first four; the others are only in the test with eight colours."""
+
+WHITE: UInt8[Array, "3"] = np.full(3, 255, np.uint8)
+
+
+def render_masks(
+    positions: Float[Array, "T K 2"], radii: Float[Array, " K"], image_size: int
+) -> UInt8[Array, "T H W"]:
+    """Which ball each pixel shows: 0 is background, k + 1 is ball k. A pixel belongs to a disc if its centre does.
+
+    Args:
+        positions: centres in pixels, as (x to the right, y downwards) from the outer corner of the first pixel.
+        radii: in pixels; a ball of radius 0 is not drawn.
+        image_size: height and width, in pixels.
+    """
+    centres = np.arange(image_size, dtype=np.float32) + np.float32(0.5)
+    # T K 2 S: squared distance along each axis, from every ball to every column (x) and every row (y).
+    squared = (positions.astype(np.float32)[..., None] - centres) ** 2
+    masks = np.zeros((len(positions), image_size, image_size), np.uint8)
+    for ball in np.flatnonzero(radii > 0):
+        inside = squared[:, ball, 1, :, None] < np.float32(radii[ball]) ** 2 - squared[:, ball, 0, None, :]
+        # Balls do not overlap, so that adding is as good as overwriting, and faster.
+        masks += inside * np.uint8(ball + 1)
+    return masks
+
+
+def render_frames(masks: UInt8[Array, "T H W"], colors: UInt8[Array, "K 3"]) -> UInt8[Array, "T H W 3"]:
+    """The balls in their colours, on black."""
+    table = np.concatenate([np.zeros((1, 3), np.uint8), colors])
+    return table[masks]

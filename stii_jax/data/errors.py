@@ -1,0 +1,22 @@
+"""The one error of the data part, and the wording of its commonest case."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(ValueError):
+    """A dataset cannot be named, built, opened or read as asked; the message says what to change."""
+
+
+def unknown(kind: str, given: object, known: Iterable[str]) -> DataError:
+    """The error for a name that is not in a table, with the nearest known name if one is near.
+
+    Args:
+        kind: what the name stands for, as the message says it ("dataset", "option of bouncing_balls").
+        given: the name that was not found.
+        known: the names that would have been accepted.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return DataError(f"unknown {kind} {given!r}{hint} Known: {', '.join(names)}.")

@@ -1,0 +1,122 @@
+"""Builds a dataset's files where they are missing, and refuses files that are not whole."""
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+
+from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.errors import DataError
+
+_REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."
+
+
+def resolve_data_dir(data_dir: str) -> Path:
+    """`data_dir`, or `$STII_DATA_DIR`, or `~/.cache/stii_jax`: the first that is not empty."""
+    return Path(data_dir or os.environ.get("STII_DATA_DIR") or "~/.cache/stii_jax").expanduser().absolute()
+
+
+def build_if_missing(make_builder: Callable[[], VideoBuilder], *, overwrite: bool = False) -> VideoBuilder:
+    """A builder whose files are there and whole, after building them if there were none.
+
+    Several processes may ask at once: one builds, the others wait for it.
+
+    Args:
+        make_builder: makes the builder; called again once another process has built the files.
+        overwrite: build anew, even if there are files.
+
+    Raises:
+        DataError: the folder cannot be written to, or its files are incomplete.
+        OSError: writing failed, e.g. because the disk is full.
+    """
+    builder = make_builder()
+    folder = Path(builder.data_path)
+    if folder.exists() and not overwrite:
+        check_whole(builder)
+        return builder
+    with _lock(folder):
+        if overwrite and folder.exists():
+            shutil.rmtree(folder)
+        if not folder.exists():
+            # Whoever holds the lock is alone here, so that these are left from processes that were killed.
+            for stale in folder.parent.glob("incomplete.*"):
+                shutil.rmtree(stale)
+            _build(make_builder(), folder)
+    builder = make_builder()
+    check_whole(builder)
+    return builder
+
+
+def _build(builder: VideoBuilder, folder: Path) -> None:
+    print(f"Building {builder.name}/{builder.builder_config.name} in {folder}", flush=True)
+    began = time.monotonic()
+    tfds.disable_progress_bar()
+    try:
+        # tfds writes to a folder of another name and renames it at the end. Its own messages are about downloads.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(file_format="array_record")
+    except OSError as error:
+        raise OSError(error.errno, f"could not write the dataset to {folder}: {error}") from error
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"Built {folder}: {size / 1e6:.1f} MB in {time.monotonic() - began:.1f} s", flush=True)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the dataset's lock; the system frees it even if this process is killed."""
+    path = folder.parent / "build.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the data folder {path.parent}: {error}. Give a folder you may write to as data_dir, "
+            "or in $STII_DATA_DIR."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that builds in {path.parent}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def check_whole(builder: VideoBuilder) -> None:
+    """Checks that every file is there with as many videos as were written.
+
+    Raises:
+        DataError: a file is missing or cut short; the message names it.
+    """
+    folder = Path(builder.data_path)
+    if not (folder / "dataset_info.json").exists():
+        raise DataError(f"{folder} is no finished dataset: dataset_info.json is missing. {_REBUILD}")
+    for split, expected in builder.builder_config.split_sizes.items():
+        info = builder.info.splits.get(split)
+        if info is None or info.num_examples != expected:
+            found = 0 if info is None else info.num_examples
+            raise DataError(f"{folder} holds {found} videos of split {split}, not {expected}. {_REBUILD}")
+        for path, length in zip(info.filepaths, info.shard_lengths):
+            found = _num_records(Path(path))
+            if found != length:
+                raise DataError(f"{path} is incomplete: {found} of {length} videos can be read. {_REBUILD}")
+
+
+def _num_records(path: Path) -> int:
+    """How many records a shard holds; 0 for a file that is missing or cut short, which has no readable index."""
+    if not path.exists():
+        return 0
+    try:
+        reader = ArrayRecordReader(str(path))
+        found = reader.num_records() if reader.ok() else 0
+        reader.close()
+    except (RuntimeError, ValueError, IndexError):
+        return 0
+    return found

@@ -1,0 +1,167 @@
+"""Batches of clips from a built dataset.
+
+Which videos, and which of their frames, a batch holds depends on the seed and the step alone: training can go on at
+any step, on any number of processes, with the very batches it would have seen.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.errors import DataError, unknown
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A dataset that is ready to be read."""
+
+    builder: VideoBuilder
+    num_threads: int = 4
+    """Reader threads of each iterator."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a stored video, the longest clip there is."""
+        return self.builder.builder_config.num_frames
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of a frame, in pixels."""
+        return self.builder.builder_config.image_size
+
+    @property
+    def num_objects(self) -> int:
+        """Most objects of a video; labels of `segmentation` go from 1 to this."""
+        return self.builder.builder_config.max_objects
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Videos in each split."""
+        return self.builder.builder_config.split_sizes
+
+    def train_batches(
+        self,
+        num_frames: int,
+        batch_size: int,
+        seed: int,
+        *,
+        start_step: int = 0,
+        split: str = "train",
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[Batch]:
+        """Endless batches of clips that start at random frames of shuffled videos.
+
+        Args:
+            num_frames: length of a clip.
+            batch_size: clips of a step over all processes. Process p gets the p-th of `process_count` equal parts.
+            seed: of the order of the videos and of the clips' first frames.
+            start_step: the first batch is the one that this step would see.
+            split: "train", "validation" or "test".
+            process_index: which process this is.
+            process_count: how many processes share a batch.
+
+        Returns:
+            dicts of `video` uint8 `B T H W 3` and, where the dataset has labels, `segmentation` uint8 `B T H W`.
+
+        Raises:
+            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared.
+        """
+        per_process = self._check(split, num_frames, batch_size, process_count)
+        order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
+        records = self.builder.as_data_source(split)
+
+        def clip(position: int) -> Batch:
+            rng = np.random.default_rng([seed, position])
+            start = int(rng.integers(self.num_frames - num_frames, endpoint=True))
+            return self.builder.decode(records[order[position]], start, num_frames)
+
+        def batch(step: int) -> Batch:
+            first = step * batch_size + process_index * per_process
+            return _stack([clip(position) for position in range(first, first + per_process)])
+
+        steps = grain.MapDataset.range(start_step, np.iinfo(np.int64).max).map(batch)
+        return iter(steps.to_iter_dataset(self._read_options))
+
+    def eval_batches(
+        self,
+        split: str,
+        num_frames: int,
+        batch_size: int,
+        num_videos: int = 0,
+        *,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[Batch]:
+        """The first videos of a split once, in order, each from its first frame.
+
+        Args:
+            split: "train", "validation" or "test".
+            num_frames: length of a clip.
+            batch_size: clips of a batch over all processes; see `train_batches`.
+            num_videos: how many videos; 0 is the whole split.
+            process_index: which process this is.
+            process_count: how many processes share a batch.
+
+        Returns:
+            dicts as from `train_batches`, with `valid` bool `B`. Every batch is full: the last is filled up with
+            videos that are black, all background, and not valid.
+
+        Raises:
+            DataError: as `train_batches`, and for more videos than the split has.
+        """
+        per_process = self._check(split, num_frames, batch_size, process_count)
+        available = self.split_sizes[split]
+        num_videos = num_videos or available
+        if not 1 <= num_videos <= available:
+            raise DataError(
+                f"num_videos={num_videos}: split {split!r} has {available} videos; give at most that"
+            )
+        records = self.builder.as_data_source(split)
+
+        def batch(step: int) -> Batch:
+            first = step * batch_size + process_index * per_process
+            clips = [
+                self.builder.decode(records[min(index, num_videos - 1)], 0, num_frames)
+                for index in range(first, first + per_process)
+            ]
+            valid = np.arange(first, first + per_process) < num_videos
+            batch = _stack(clips)
+            return {key: value * _expand(valid, value) for key, value in batch.items()} | {"valid": valid}
+
+        steps = grain.MapDataset.range(-(-num_videos // batch_size)).map(batch)
+        return iter(steps.to_iter_dataset(self._read_options))
+
+    @property
+    def _read_options(self) -> grain.ReadOptions:
+        # A batch is the unit that a thread reads.
+        return grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=2 * self.num_threads)
+
+    def _check(self, split: str, num_frames: int, batch_size: int, process_count: int) -> int:
+        """Stops at a request that cannot be met; returns the clips a process gets of a batch."""
+        if split not in self.split_sizes:
+            raise unknown("split", split, self.split_sizes)
+        if not 1 <= num_frames <= self.num_frames:
+            raise DataError(
+                f"num_frames={num_frames}: the videos of {self.builder.builder_config.name} have {self.num_frames} "
+                "frames; give at most that, or build longer videos with options.num_frames"
+            )
+        if batch_size < 1 or batch_size % process_count:
+            raise DataError(
+                f"batch_size={batch_size} over {process_count} processes: give a positive multiple of {process_count}"
+            )
+        return batch_size // process_count
+
+
+def _stack(clips: list[dict[str, Any]]) -> Batch:
+    return {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
+
+
+def _expand(valid: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return valid.reshape(-1, *(1,) * (like.ndim - 1))
