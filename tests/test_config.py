@@ -217,19 +217,10 @@ def test_broken_config_file_is_one_clear_line(code, message, tmp_path):
 
 
 def test_split_overrides_takes_both_forms_and_leaves_the_rest():
-    line = [
-        "main",
-        "--config",
-        "default",
-        "--config.a.b",
-        "-3",
-        "--workdir=x",
-        "-config.c=1",
-        "--config.d=e=f",
-    ]
+    line = ["--config", "default", "--config.a.b", "-3", "--workdir=x", "-config.c=1", "--config.d=e=f"]
     overrides, others = split_overrides(line)
     assert overrides == ["a.b=-3", "c=1", "d=e=f"]
-    assert others == ["main", "--config", "default", "--workdir=x"]
+    assert others == ["--config", "default", "--workdir=x"]
 
 
 @pytest.mark.parametrize("line", [["--config.seed"], ["--config.seed", "--workdir"]])
