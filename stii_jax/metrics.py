@@ -13,7 +13,7 @@ objects.
 Degenerate cases. Two partitions that trivially agree score 1, as in scikit-learn. A frame without foreground
 has no foreground score: it is left out of the mean over frames, and a video of only such frames scores NaN,
 which `summarize` leaves out by count. (The paper's program counts such a frame as a perfect 1.) A true label
-above `num_objects` makes the label metrics of that video NaN, `ari` included, rather than dropping those pixels.
+above `num_objects` makes the label metrics of that video NaN, `ari` included, rather than drop those pixels.
 """
 
 from collections.abc import Callable, Mapping
