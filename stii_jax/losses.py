@@ -1,0 +1,19 @@
+"""The ELBO as a weighted sum of named terms. Paper equation for the cell; signs and keys are kept in one table."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Array, Float
+
+SIGNS = {"log_likelihood": 1.0, "kl": -1.0, "mask_entropy": -1.0}
+"""Every term of the ELBO and its sign; the keys of `config.loss` weights are the same."""
+
+
+def elbo(terms: Mapping[str, Float[Array, "*B"]], weights: Mapping[str, float]) -> Float[Array, "*B"]:
+    """`beta log_likelihood - psi kl - gamma mask_entropy` a video; the terms are in nats.
+
+    Raises:
+        ValueError: where the terms' keys differ from the weights' or from `SIGNS`.
+    """
+    if not set(terms) == set(weights) == set(SIGNS):
+        raise ValueError(f"loss terms {sorted(terms)}, weights {sorted(weights)}, expected {sorted(SIGNS)}")
+    return sum(SIGNS[key] * weights[key] * terms[key] for key in sorted(SIGNS))

@@ -1,0 +1,32 @@
+"""The spatial-broadcast decoder, conditioned on the past. Paper section 3.2.3 and appendix C."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stii_jax.models.layers import BroadcastConv3x3, Conv3x3
+
+
+class Decoder(nn.Module):
+    """Latents of single slots to their appearance and mask logits.
+
+    `mlp(concat(z, h))`, broadcast over the image with two coordinate channels, four 3x3 convolutions with ELU, one to
+    the image's channels and a mask logit.
+    """
+
+    channels: int
+    height: int
+    width: int
+    image_channels: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "N I"]) -> tuple[Float[Array, "N H W C"], Float[Array, "N H W"]]:
+        x = nn.elu(nn.Dense(self.channels)(inputs))
+        x = nn.elu(nn.Dense(self.channels)(x))
+        x = nn.elu(BroadcastConv3x3(self.channels, self.height, self.width, self.dtype)(x))
+        for _ in range(3):
+            x = nn.elu(Conv3x3(self.channels, self.dtype)(x))
+        x = Conv3x3(self.image_channels + 1, self.dtype)(x).astype(jnp.float32)
+        return jax.nn.sigmoid(x[..., :-1]), x[..., -1]

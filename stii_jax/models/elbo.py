@@ -1,0 +1,140 @@
+"""The ELBO of one cell and its gradients, taken once for both uses.
+
+A cell needs the gradients of its ELBO as inputs of the refiner; training needs the gradient of the same scalar by the
+parameters. `CellELBO` takes both in one backward pass through the decoder, inside the forward pass of training.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stii_jax import losses
+from stii_jax.models import likelihood
+from stii_jax.models.decoder import Decoder
+from stii_jax.models.prior import ConditionalPrior, gaussian_kl
+from stii_jax.models.refiner import CellGradients, Decoded
+from stii_jax.types import Params
+
+
+class CellInputs(NamedTuple):
+    """What the ELBO of cell (t, r) depends on, besides parameters."""
+
+    posterior: Float[Array, "B K 2Z"]
+    h: Float[Array, "B K D"]
+    """The temporal hidden state h[t-1]."""
+    frame: Float[Array, "B H W C"]
+    noise: Float[Array, "B K Z"]
+
+
+class CellOutputs(NamedTuple):
+    """What the ELBO's evaluation yields."""
+
+    elbo: Float[Array, ""]
+    """Summed over the batch; the one output that training differentiates when the refiner's inputs are detached."""
+    decoded: Decoded
+    gradients: CellGradients
+    """Carry no gradient: no second-order terms."""
+    terms: dict[str, Float[Array, " B"]]
+    """The ELBO's terms a video, in nats; carry no gradient."""
+
+
+class CellELBO:
+    """Evaluates cells. With `detach`, decoder outputs carry no gradient into what is made of them; see `__call__`."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prior: ConditionalPrior | None,
+        weights: Mapping[str, float],
+        *,
+        latent_dim: int,
+        sigma: float,
+        likelihood_kind: str,
+        conditional_decoder: bool,
+        detach: bool,
+    ):
+        self.decoder, self.prior, self.weights = decoder, prior, dict(weights)
+        self.latent_dim, self.sigma, self.likelihood_kind = latent_dim, sigma, likelihood_kind
+        self.conditional_decoder = conditional_decoder
+        self._one_pass = jax.custom_vjp(self.evaluate)
+        self._one_pass.defvjp(*(self._detached_rules() if detach else self._attached_rules()))
+
+    def __call__(self, params: Params, inputs: CellInputs) -> CellOutputs:
+        """ELBO, decode and gradients of a cell.
+
+        Differentiated, it gives the ELBO's gradient by `params`, posterior and `h`. Detached, that is the very gradient
+        that the forward pass computed, kept and scaled: no activation is stored and the decoder is not run again.
+        Otherwise means and masks pass gradients on too, and the decoder is run again in the backward pass.
+        """
+        own = {name: params[name] for name in ("decoder", "prior") if name in params}
+        return self._one_pass(own, inputs)
+
+    def decode(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Decoded:
+        """Means and mask logits of latents, given the past (step 2)."""
+        flat = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
+        means, logits = self.decoder.apply({"params": params["decoder"]}, flat.reshape(-1, flat.shape[-1]))
+        shape = z.shape[:2]
+        return Decoded(means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:]))
+
+    def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K 2Z"]:
+        """Mean and log-scale of the prior, given the past (step 3); a unit Gaussian where it is unconditional."""
+        if self.prior is None:
+            return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))
+        return self.prior.apply({"params": params["prior"]}, h)
+
+    def evaluate(self, params: Params, inputs: CellInputs) -> CellOutputs:
+        """The same values by plain evaluation, with `jax.value_and_grad` inside."""
+        return self._evaluate_with_gradients(params, inputs)[0]
+
+    def _objective(self, params, posterior, h, shifts, frame, noise):
+        """ELBO summed over the batch; `shifts` are zeros by which the gradients by means and masks are taken."""
+        mean, log_scale = jnp.split(posterior, 2, axis=-1)
+        decoded = self.decode(params, mean + jnp.exp(log_scale) * noise, h)
+        means, masks = decoded.means + shifts[0], decoded.masks + shifts[1]
+        mixture = likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind)
+        terms = {
+            "log_likelihood": mixture.pixels.sum((1, 2)),
+            "kl": gaussian_kl(posterior, self.prior_parameters(params, h)).sum(-1),
+            "mask_entropy": likelihood.mask_entropy(masks),
+        }
+        return losses.elbo(terms, self.weights).sum(), (decoded, terms)
+
+    def _evaluate_with_gradients(self, params, inputs):
+        posterior, h, frame, noise = inputs
+        image = (*posterior.shape[:2], *frame.shape[1:3])
+        shifts = jnp.zeros((*image, frame.shape[-1])), jnp.zeros(image)
+        value_and_grad = jax.value_and_grad(self._objective, argnums=(0, 1, 2, 3), has_aux=True)
+        (value, (decoded, terms)), grads = value_and_grad(params, posterior, h, shifts, frame, noise)
+        by_params, by_posterior, by_h, (by_means, by_masks) = grads
+        outputs = CellOutputs(value, decoded, CellGradients(by_posterior, by_means, by_masks), terms)
+        return outputs, (by_params, by_posterior, by_h)
+
+    def _detached_rules(self):
+        def forward(params, inputs):
+            return self._evaluate_with_gradients(params, inputs)
+
+        def backward(gradients, cotangent):
+            by_params, by_posterior, by_h = jax.tree.map(lambda g: g * cotangent.elbo, gradients)
+            return by_params, CellInputs(by_posterior, by_h, None, None)
+
+        return forward, backward
+
+    def _attached_rules(self):
+        def forward(params, inputs):
+            return self.evaluate(params, inputs), (params, inputs)
+
+        def backward(residuals, cotangent):
+            params, inputs = residuals
+
+            def outputs(params, posterior, h):
+                value, (decoded, _) = self._objective(params, posterior, h, (0.0, 0.0), inputs.frame, inputs.noise)
+                return value, decoded
+
+            _, pull_back = jax.vjp(outputs, params, inputs.posterior, inputs.h)
+            by_params, by_posterior, by_h = pull_back((cotangent.elbo, cotangent.decoded))
+            return by_params, CellInputs(by_posterior, by_h, None, None)
+
+        return forward, backward

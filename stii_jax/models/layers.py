@@ -1,0 +1,149 @@
+"""Convolutions whose gradients are fast inside `lax.scan`, and the few layers that the model shares."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_BLOCK_PIXELS = 256  # of the kernel gradient: 256 pixels x 9 taps x 64 channels stay in a core's L2 cache
+
+
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    """Gradient by a 3x3 kernel as a scan of small matrix products over blocks of rows."""
+    n, height, width, channels = x.shape
+    rows = math.gcd(height, max(1, _BLOCK_PIXELS // width))
+    blocks = height // rows
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def add_block(total, index):
+        image, top = index // blocks, index % blocks * rows
+        window = lax.dynamic_slice(padded, (image, top, 0, 0), (1, rows + 2, width + 2, channels))[0]
+        patches = [window[i : i + rows, j : j + width] for i in range(3) for j in range(3)]
+        patches = jnp.concatenate(patches, axis=-1).reshape(rows * width, 9 * channels)
+        cotangent = lax.dynamic_slice(g, (image, top, 0, 0), (1, rows, width, g.shape[-1]))
+        return total + cotangent.reshape(rows * width, -1).T @ patches, None
+
+    total = jnp.zeros((g.shape[-1], 9 * channels), g.dtype)
+    total, _ = lax.scan(add_block, total, jnp.arange(n * blocks))
+    return total.T.reshape(3, 3, channels, -1)
+
+
+@jax.custom_vjp
+def _conv3x3_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _convolve(x, kernel)
+
+
+def _conv3x3_cpu_forward(x, kernel):
+    return _convolve(x, kernel), (x, kernel)
+
+
+def _conv3x3_cpu_backward(residuals, g):
+    x, kernel = residuals
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    return _convolve(g, flipped), _kernel_gradient(x, g)
+
+
+_conv3x3_cpu.defvjp(_conv3x3_cpu_forward, _conv3x3_cpu_backward)
+
+
+def conv3x3(x: Float[Array, "N H W I"], kernel: Float[Array, "3 3 I O"]) -> Float[Array, "N H W O"]:
+    """3x3 convolution, stride 1, zero padding.
+
+    On CPU both gradients are written out, because inside a loop XLA:CPU runs the convolutions that autodiff makes
+    through a naive kernel (jax issue 12868), 20 to 50 times slower; elsewhere they are the library's.
+    """
+    return _conv3x3_cpu(x, kernel) if jax.default_backend() == "cpu" else _convolve(x, kernel)
+
+
+class Conv3x3(nn.Module):
+    """A 3x3 convolution with bias, computed in `dtype` and returned in it."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W O"]:
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return conv3x3(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
+
+
+class SharedConv3x3(nn.Module):
+    """A 3x3 convolution of each slot's channels beside channels that all slots share, whose part is computed once."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, slots: Float[Array, "B K H W S"], shared: Float[Array, "B H W U"]
+    ) -> Float[Array, "B K H W O"]:
+        batch, num_slots, height, width, channels = slots.shape
+        shape = (3, 3, channels + shared.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        flat = slots.reshape(-1, height, width, channels).astype(self.dtype)
+        own = conv3x3(flat, kernel[:, :, :channels]).reshape(batch, num_slots, height, width, self.features)
+        return own + (conv3x3(shared.astype(self.dtype), kernel[:, :, channels:]) + bias)[:, None]
+
+
+class BroadcastConv3x3(nn.Module):
+    """The 3x3 convolution of a vector broadcast over the image, with two coordinate channels beside it.
+
+    Exactly `Conv3x3` of the broadcast, without making it: with zero padding the convolution of a constant has nine
+    distinct values (corners, edges, inside), which are one product with nine sums of kernel taps; the coordinates'
+    part is one image for all vectors.
+    """
+
+    features: int
+    height: int
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, vector: Float[Array, "N I"]) -> Float[Array, "N H W O"]:
+        channels = vector.shape[-1]
+        shape = (3, 3, channels + 2, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        taps = kernel[:, :, :channels]
+        # At the first row the kernel's top tap falls off the image, at the last row its bottom tap; so for columns.
+        rows = jnp.stack([taps[1:].sum(0), taps.sum(0), taps[:-1].sum(0)])
+        table = jnp.stack([rows[:, 1:].sum(1), rows.sum(1), rows[:, :-1].sum(1)], axis=1)
+        corners = jnp.einsum("ni,rcio->nrco", vector.astype(self.dtype), table)
+        image = _expand(_expand(corners, self.height, axis=1), self.width, axis=2)
+        grid = coordinates(self.height, self.width).astype(self.dtype)
+        return image + conv3x3(grid[None], kernel[:, :, channels:]) + bias
+
+
+def _expand(x: jax.Array, size: int, axis: int) -> jax.Array:
+    """Repeats the middle of three entries so that `axis` has `size`."""
+    first, middle, last = jnp.split(x, 3, axis=axis)
+    shape = list(x.shape)
+    shape[axis] = size - 2
+    return jnp.concatenate([first, jnp.broadcast_to(middle, shape), last], axis=axis)
+
+
+def coordinates(height: int, width: int) -> Float[Array, "H W 2"]:
+    """Row and column of every pixel, each from -1 to 1."""
+    rows, columns = jnp.linspace(-1.0, 1.0, height), jnp.linspace(-1.0, 1.0, width)
+    return jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
+
+
+def layer_norm(x: Float[Array, "*shape"], num_axes: int) -> Float[Array, "*shape"]:
+    """Zero mean and unit variance over the last `num_axes` axes; no affine part. A constant becomes zero."""
+    axes = tuple(range(-num_axes, 0))
+    centred = x - x.mean(axes, keepdims=True)
+    # Scaled by the largest value first: ELBO gradients may be large enough for their squares to overflow.
+    largest = jnp.abs(centred).max(axes, keepdims=True)
+    scaled = centred / jnp.maximum(largest, jnp.finfo(x.dtype).tiny)
+    return scaled * lax.rsqrt(jnp.square(scaled).mean(axes, keepdims=True) + 1e-8) * (largest > 0)

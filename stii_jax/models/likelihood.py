@@ -1,0 +1,74 @@
+"""The pixel mixture: likelihood, responsibilities, and what the refiner sees of them. Paper section 3.1."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_SMALLEST_MASK = 1e-8  # keeps log masks finite and the gradient by a dead slot's mask bounded
+
+
+class Mixture(NamedTuple):
+    """Log-likelihoods of a frame's pixels, in nats."""
+
+    slots: Float[Array, "B K H W"]
+    """log p(x | slot k), summed over channels."""
+    pixels: Float[Array, "B H W"]
+    """log sum_k masks_k p(x | slot k)."""
+
+
+def slot_log_likelihood(
+    frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], sigma: float, kind: str
+) -> Float[Array, "B K H W C"]:
+    """Gaussian log-likelihood a channel: "joint" is normalised, with standard deviation `sigma`.
+
+    "channelwise" (the `provide` preset) leaves the normaliser out and takes `sigma` as the variance.
+    """
+    squared = jnp.square(frame[:, None] - means)
+    if kind == "channelwise":
+        return -squared / (2 * sigma)
+    return -squared / (2 * sigma**2) - math.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def mixture(
+    frame: Float[Array, "B H W C"],
+    means: Float[Array, "B K H W C"],
+    masks: Float[Array, "B K H W"],
+    sigma: float,
+    kind: str = "joint",
+) -> Mixture:
+    """Likelihood of a frame: one mixture over the channels together ("joint"), or one a channel ("channelwise")."""
+    channels = slot_log_likelihood(frame, means, sigma, kind)
+    slots = channels.sum(-1)
+    log_masks = jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
+    if kind == "channelwise":
+        pixels = jax.nn.logsumexp(log_masks[..., None] + channels, axis=1).sum(-1)
+    else:
+        pixels = jax.nn.logsumexp(log_masks + slots, axis=1)
+    return Mixture(slots, pixels)
+
+
+def mask_posterior(
+    slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"], kind: str = "mixture"
+) -> Float[Array, "B K H W"]:
+    """p(m_k | x): with the masks as prior ("mixture"), or of the likelihoods alone ("likelihood")."""
+    if kind == "likelihood":
+        return jax.nn.softmax(slots, axis=1)
+    return jax.nn.softmax(slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK)), axis=1)
+
+
+def leave_one_out(slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"]) -> Float[Array, "B K H W"]:
+    """log sum_{j != k} masks_j p(x | slot j): how well the others explain a pixel. Zero where there is one slot."""
+    num_slots = slots.shape[1]
+    if num_slots == 1:
+        return jnp.zeros_like(slots)
+    terms = slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
+    others = [[j for j in range(num_slots) if j != k] for k in range(num_slots)]
+    return jnp.stack([jax.nn.logsumexp(terms[:, rest], axis=1) for rest in map(jnp.array, others)], axis=1)
+
+
+def mask_entropy(masks: Float[Array, "B K H W"]) -> Float[Array, " B"]:
+    """-sum over pixels and slots of masks log masks, in nats."""
+    return -(masks * jnp.log(jnp.maximum(masks, _SMALLEST_MASK))).sum((1, 2, 3))

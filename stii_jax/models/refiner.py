@@ -1,0 +1,119 @@
+"""The refinement network: what it sees of a cell, and what it makes of it. Paper section 3.2.1, appendix C; IODINE."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from stii_jax.models import likelihood
+from stii_jax.models.layers import Conv3x3, SharedConv3x3, coordinates, layer_norm
+from stii_jax.models.recurrent import LSTM2D, LSTMState
+
+_POOL = 4  # pixels a side that the encoder averages before its dense layer
+
+
+class Decoded(NamedTuple):
+    """A decode of all slots of a frame."""
+
+    means: Float[Array, "B K H W C"]
+    mask_logits: Float[Array, "B K H W"]
+
+    @property
+    def masks(self) -> Float[Array, "B K H W"]:
+        return jax.nn.softmax(self.mask_logits, axis=1)
+
+
+class CellGradients(NamedTuple):
+    """Gradients of a cell's ELBO, summed over the batch."""
+
+    posterior: Float[Array, "B K 2Z"]
+    means: Float[Array, "B K H W C"]
+    masks: Float[Array, "B K H W"]
+
+
+class RefinementImages(NamedTuple):
+    """The refiner's image-shaped inputs: each slot's, and those that all slots share."""
+
+    slots: Float[Array, "B K H W S"]
+    shared: Float[Array, "B H W U"]
+
+
+def refinement_images(
+    frame: Float[Array, "B H W C"],
+    decoded: Decoded,
+    gradients: CellGradients,
+    *,
+    sigma: float,
+    likelihood_kind: str,
+    posterior_input: str,
+    with_leave_one_out: bool,
+) -> RefinementImages:
+    """Step 6 of a cell. Gradients, likelihood and leave-one-out are layer-normalised and carry no gradient."""
+    means, masks = decoded.means, decoded.masks
+    pixels = likelihood.mixture(frame, means, masks, sigma, likelihood_kind)
+    posterior = likelihood.mask_posterior(pixels.slots, masks, posterior_input)
+
+    def normalized(image, num_axes):
+        return lax.stop_gradient(layer_norm(image, num_axes))
+
+    slots = [
+        means,
+        masks[..., None],
+        decoded.mask_logits[..., None],
+        normalized(gradients.means, 3),
+        normalized(gradients.masks, 2)[..., None],
+        posterior[..., None],
+    ]
+    if with_leave_one_out:
+        slots.append(normalized(likelihood.leave_one_out(pixels.slots, masks), 2)[..., None])
+    grid = jnp.broadcast_to(coordinates(*frame.shape[1:3]), (*frame.shape[:3], 2))
+    shared = [frame, normalized(pixels.pixels, 2)[..., None], grid]
+    return RefinementImages(jnp.concatenate(slots, axis=-1), jnp.concatenate(shared, axis=-1))
+
+
+class Encoder(nn.Module):
+    """Refinement images to a vector a slot: four 3x3 convolutions, 4x4 averages, a dense layer, ELU throughout."""
+
+    channels: int
+    feature_dim: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: RefinementImages) -> Float[Array, "B K F"]:
+        batch, num_slots, height, width, _ = images.slots.shape
+        x = nn.elu(SharedConv3x3(self.channels, self.dtype)(images.slots, images.shared))
+        x = x.reshape(-1, height, width, self.channels)
+        for _ in range(3):
+            x = nn.elu(Conv3x3(self.channels, self.dtype)(x))
+        pooled = x.reshape(-1, height // _POOL, _POOL, width // _POOL, _POOL, self.channels).mean((2, 4))
+        pooled = pooled.reshape(batch, num_slots, -1).astype(jnp.float32)
+        return nn.elu(nn.Dense(self.feature_dim)(pooled))
+
+
+class Refiner(nn.Module):
+    """Steps 7 to 9 of a cell: encode, one step of the 2D-LSTM, and the change of the posterior's parameters."""
+
+    channels: int
+    feature_dim: int
+    hidden_dim: int
+    cell: str = "md"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        images: RefinementImages,
+        posterior: Float[Array, "B K 2Z"],
+        posterior_gradient: Float[Array, "B K 2Z"],
+        temporal: LSTMState,
+        refinement: LSTMState,
+    ) -> tuple[Float[Array, "B K 2Z"], LSTMState]:
+        """The refined posterior parameters and the new refinement state. The gradient is layer-normalised and cut."""
+        features = Encoder(self.channels, self.feature_dim, self.dtype)(images)
+        gradient = lax.stop_gradient(layer_norm(posterior_gradient, 1))
+        inputs = jnp.concatenate([features, posterior, gradient], axis=-1)
+        h, state = LSTM2D(self.hidden_dim, self.cell)(inputs, temporal, refinement)
+        return posterior + nn.Dense(posterior.shape[-1])(h), state

@@ -1,0 +1,42 @@
+"""The ragged grid of refinements, described once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+SCHEDULES = {
+    # Refinements of frame t, by budget R; each frame ends with one reconstruction that is not refined.
+    "triangular": lambda t, budget: max(budget - t, 1),
+    "provide": lambda t, budget: max(budget - t - 1, 1),  # its max(R - t, 2) decodes a frame
+    "constant": lambda t, budget: budget,
+}
+
+
+def refinement_schedule(num_frames: int, budget: int, kind: str = "triangular", start: int = 0) -> tuple[int, ...]:
+    """Refinements R_t of frames `start` to `start + num_frames - 1`, counted from the video's first (paper, 3.2.2)."""
+    return tuple(SCHEDULES[kind](t, budget) for t in range(start, start + num_frames))
+
+
+def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame") -> np.ndarray:
+    """Loss weight of decode r = 1..R_t + 1 of every frame, `T max(R_t) + 1`; the last column is the frame's last decode.
+
+    "frame" weighs r / n_t with n_t = R_t + 1 decodes; "budget" weighs r / R, so that late frames weigh less. Decodes
+    that do not happen weigh 0.
+    """
+    weights = np.zeros((len(schedule), max(schedule) + 1), np.float32)
+    for row, refinements in zip(weights, schedule):
+        decodes = refinements + 1
+        values = np.arange(1, decodes + 1) / (decodes if kind == "frame" else budget)
+        row[:refinements], row[-1] = values[:-1], values[-1]
+    return weights
+
+
+def segments(schedule: Sequence[int]) -> list[tuple[int, int]]:
+    """Splits frames into the head, which changes R_t, and the tail, in which R_t is the last frame's: `(start, stop)`."""
+    tail = next(t for t in range(len(schedule)) if len(set(schedule[t:])) == 1)
+    return [(0, tail), (tail, len(schedule))] if tail else [(0, len(schedule))]
+
+
+def num_cells(schedule: Sequence[int]) -> int:
+    """Refined cells (t, r) of one video."""
+    return sum(schedule)

@@ -1,0 +1,299 @@
+"""The model: a scan over frames, in it a scan over refinements, in each cell the gradients of its ELBO. Paper section 3.
+
+All of it is pure functions of `(params, inputs)`; `STII` holds no arrays, only what the functions are made of.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from stii_jax.models.decoder import Decoder
+from stii_jax.models.elbo import CellELBO, CellInputs, CellOutputs
+from stii_jax.models.prior import ConditionalPrior
+from stii_jax.models.recurrent import LSTMState, zero_state
+from stii_jax.models.refiner import CellGradients, Decoded, Refiner, refinement_images
+from stii_jax.models.schedule import SCHEDULES, refinement_schedule, refinement_weights, segments
+from stii_jax.types import Decomposition, Params
+
+_CLIP = 2**31 - 1  # stands for the frame where noise belongs to the whole clip
+
+
+class VideoState(NamedTuple):
+    """What one frame hands to the next; enough to go on with a video at any frame."""
+
+    temporal: LSTMState
+    posterior: Float[Array, "B K 2Z"]
+    """The last frame's refined posterior."""
+    frame: Int[Array, ""]
+    """Frames seen so far."""
+
+
+class FrameOutputs(NamedTuple):
+    """One frame's last decode, and its part of the loss."""
+
+    means: Float[Array, "B K H W C"]
+    masks: Float[Array, "B K H W"]
+    posterior: Float[Array, "B K 2Z"]
+    loss: Float[Array, ""]
+    """Weighted negative ELBO of all decodes, summed over the batch."""
+    cell_elbo: Float[Array, " R+1"]
+    """ELBO of every decode, summed over the batch; 0 where there was none; the last is the frame's last decode."""
+    terms: dict[str, Float[Array, " B"]]
+    """Terms of the last decode's ELBO, a video, in nats."""
+
+
+class UnrollOutputs(NamedTuple):
+    """A clip, decomposed."""
+
+    decomposition: Decomposition
+    loss: Float[Array, ""]
+    """Weighted negative ELBO over frames and decodes, summed over the batch."""
+    cell_elbo: Float[Array, "T R+1"]
+    terms: dict[str, Float[Array, "B T"]]
+
+
+class STII:
+    """Spatio-temporal iterative inference for videos of `height x width x channels`, with frames in [0, 1].
+
+    The arguments are the settings of `config.model` (configs/default.py says what each is) and `config.loss`; noise
+    comes from one key a video, folded with frame and refinement, so that results do not depend on how videos are
+    batched, sharded, or cut into chunks.
+    """
+
+    def __init__(
+        self,
+        *,
+        height: int,
+        width: int,
+        channels: int,
+        weights: Mapping[str, float],
+        refinement_weights: str,
+        num_slots: int,
+        num_refinements: int,
+        latent_dim: int,
+        hidden_dim: int,
+        decoder_channels: int,
+        refiner_channels: int,
+        feature_dim: int,
+        prior_dim: int,
+        schedule: str,
+        cell: str,
+        posterior_start: str,
+        first_noise: str,
+        conditional_prior: bool,
+        conditional_decoder: bool,
+        leave_one_out: bool,
+        posterior_input: str,
+        likelihood: str,
+        sigma: float,
+        prior_scale: str,
+        detach_refiner_inputs: bool,
+        remat: bool,
+        compute_dtype: str,
+    ):
+        dtype = jnp.dtype(compute_dtype)
+        self.num_slots, self.latent_dim, self.hidden_dim = num_slots, latent_dim, hidden_dim
+        self.num_refinements, self.schedule_kind, self.weights_kind = num_refinements, schedule, refinement_weights
+        self.posterior_start, self.first_noise, self.remat = posterior_start, first_noise, remat
+        self.frame_shape = (height, width, channels)
+        self.refiner = Refiner(refiner_channels, feature_dim, hidden_dim, cell, dtype)
+        prior = ConditionalPrior(latent_dim, prior_dim, prior_scale) if conditional_prior else None
+        self.elbo = CellELBO(
+            Decoder(decoder_channels, height, width, channels, dtype),
+            prior,
+            weights,
+            latent_dim=latent_dim,
+            sigma=sigma,
+            likelihood_kind=likelihood,
+            conditional_decoder=conditional_decoder,
+            detach=detach_refiner_inputs,
+        )
+        self._images = {
+            "sigma": sigma,
+            "likelihood_kind": likelihood,
+            "posterior_input": posterior_input,
+            "with_leave_one_out": leave_one_out,
+        }
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Parameters: `decoder`, `refiner`, `initial_posterior` and, where the prior is conditional, `prior`."""
+        keys = jax.random.split(key, 4)
+        temporal = zero_state(1, self.num_slots, self.hidden_dim)
+        start = jax.random.uniform(keys[0], (2 * self.latent_dim,), minval=-0.5, maxval=0.5)
+        posterior = jnp.broadcast_to(start, (1, self.num_slots, 2 * self.latent_dim))
+        conditioning = self.hidden_dim if self.elbo.conditional_decoder else 0
+        params = {
+            "initial_posterior": start,
+            "decoder": self.elbo.decoder.init(keys[1], jnp.zeros((1, self.latent_dim + conditioning)))["params"],
+        }
+        if self.elbo.prior is not None:
+            params["prior"] = self.elbo.prior.init(keys[2], temporal.h)["params"]
+        frame = jnp.zeros((1, *self.frame_shape))
+        image = (1, self.num_slots, *self.frame_shape[:2])
+        decoded = Decoded(jnp.zeros((*image, self.frame_shape[-1])), jnp.zeros(image))
+        gradients = CellGradients(posterior, decoded.means, decoded.mask_logits)
+        images = refinement_images(frame, decoded, gradients, **self._images)
+        params["refiner"] = self.refiner.init(keys[3], images, posterior, posterior, temporal, temporal)["params"]
+        return params
+
+    def initial_state(self, params: Params, batch_size: int) -> VideoState:
+        """The state before a video's first frame."""
+        posterior = jnp.broadcast_to(params["initial_posterior"], (batch_size, self.num_slots, 2 * self.latent_dim))
+        return VideoState(zero_state(batch_size, self.num_slots, self.hidden_dim), posterior, jnp.int32(0))
+
+    def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
+        """Refinements of each of `num_frames` frames, the first being frame `start` of its video."""
+        return refinement_schedule(num_frames, self.num_refinements, self.schedule_kind, start)
+
+    def unroll(
+        self,
+        params: Params,
+        video: Float[Array, "B T H W C"],
+        keys: Key[Array, " B"],
+        state: VideoState | None = None,
+        schedule: tuple[int, ...] | None = None,
+    ) -> tuple[UnrollOutputs, VideoState]:
+        """Decomposes a clip, from the start of a video or from the `state` that an earlier clip of it left.
+
+        Args:
+            params: from `init`.
+            video: frames in [0, 1].
+            keys: one a video; the same for all clips of it.
+            state: None at a video's start.
+            schedule: refinements of these frames, `schedule(T, start)`; None at a video's start.
+        """
+        num_frames = video.shape[1]
+        state = self.initial_state(params, video.shape[0]) if state is None else state
+        schedule = self.schedule(num_frames) if schedule is None else schedule
+        weights = refinement_weights(schedule, self.num_refinements, self.weights_kind)
+        outputs = []
+        for start, stop in segments(schedule):
+            part = schedule[start:stop]
+            columns = [*range(max(part)), -1]
+            per_frame = (video[:, start:stop].swapaxes(0, 1), jnp.array(part), jnp.array(weights[start:stop, columns]))
+
+            def step(state, inputs, longest=max(part), ragged=len(set(part)) > 1):
+                frame, refinements, weight = inputs
+                return self.frame(params, state, frame, keys, refinements if ragged else None, weight, longest)
+
+            state, out = lax.scan(step, state, per_frame)
+            padding = max(schedule) - max(part)
+            cell_elbo = jnp.insert(out.cell_elbo, jnp.full(padding, max(part)), 0.0, axis=1)
+            outputs.append(out._replace(cell_elbo=cell_elbo))
+        out = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
+        batch_first = jax.tree.map(lambda a: a.swapaxes(0, 1), (out.means, out.masks, out.posterior, out.terms))
+        means, masks, posterior, terms = batch_first
+        return UnrollOutputs(Decomposition(means, masks, posterior), out.loss.sum(), out.cell_elbo, terms), state
+
+    def stream(
+        self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
+    ) -> tuple[FrameOutputs, VideoState]:
+        """Decomposes the next frame of a video; frame after frame it gives what `unroll` gives for the whole."""
+        longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
+        table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
+        refinements = table[jnp.minimum(state.frame, longest)]
+        state, out = self.frame(params, state, frame, keys, refinements, jnp.zeros(longest + 1), longest)
+        return out, state
+
+    def predict(
+        self, params: Params, state: VideoState, num_frames: int, keys: Key[Array, " B"] | None = None
+    ) -> tuple[Decomposition, VideoState]:
+        """Imagines the next `num_frames` frames of a video (paper 3.2.3); `T` of the result is theirs.
+
+        Each is decoded from the conditional prior; then one refinement, with the reconstruction in the frame's place
+        and zero in the gradients', moves the temporal state on. Nothing but `state` enters. Latents are the prior's
+        means, or samples where `keys` are given.
+        """
+
+        def step(state, _):
+            prior = self.elbo.prior_parameters(params, state.temporal.h)
+            z, log_scale = jnp.split(prior, 2, axis=-1)
+            if keys is not None:
+                z = z + jnp.exp(log_scale) * self._noise(keys, state.frame, jnp.int32(0))
+            decoded = self.elbo.decode(params, z, state.temporal.h)
+            frame = (decoded.means * decoded.masks[..., None]).sum(1)
+            nothing = CellGradients(jnp.zeros_like(prior), jnp.zeros_like(decoded.means), jnp.zeros_like(decoded.masks))
+            start = jax.tree.map(jnp.zeros_like, state.temporal)
+            _, temporal = self._refine(params, frame, decoded, nothing, prior, state.temporal, start)
+            return VideoState(temporal, prior, state.frame + 1), (decoded.means, decoded.masks, prior)
+
+        state, frames = lax.scan(step, state, length=num_frames)
+        return Decomposition(*jax.tree.map(lambda a: a.swapaxes(0, 1), frames)), state
+
+    def frame(
+        self,
+        params: Params,
+        state: VideoState,
+        frame: Float[Array, "B H W C"],
+        keys: Key[Array, " B"],
+        refinements: Int[Array, ""] | None,
+        weights: Float[Array, " R+1"],
+        longest: int,
+    ) -> tuple[VideoState, FrameOutputs]:
+        """Refines the posterior of one frame `refinements` times, at most `longest` (None: `longest`), and decodes it."""
+
+        def cell(carry, inputs):
+            r, weight = inputs
+            posterior, refinement, loss = carry
+            out = self._evaluate(params, state, posterior, frame, keys, r)
+            posterior, refinement = self._refine(
+                params, frame, out.decoded, out.gradients, posterior, state.temporal, refinement
+            )
+            return (posterior, refinement, loss - weight * out.elbo), out.elbo
+
+        def cell_or_nothing(carry, inputs):
+            if refinements is None:
+                return cell(carry, inputs)
+            return lax.cond(inputs[0] < refinements, cell, lambda carry, _: (carry, jnp.float32(0.0)), carry, inputs)
+
+        start = jax.tree.map(jnp.zeros_like, state.temporal)
+        carry = (self._start(params, state), start, jnp.float32(0.0))
+        carry, elbos = lax.scan(cell_or_nothing, carry, (jnp.arange(longest), weights[:-1]))
+        posterior, refinement, loss = carry
+        last = self._evaluate(params, state, posterior, frame, keys, longest if refinements is None else refinements)
+        outputs = FrameOutputs(
+            last.decoded.means,
+            last.decoded.masks,
+            posterior,
+            loss - weights[-1] * last.elbo,
+            jnp.append(elbos, last.elbo),
+            last.terms,
+        )
+        return VideoState(refinement, posterior, state.frame + 1), outputs
+
+    def _start(self, params: Params, state: VideoState) -> Float[Array, "B K 2Z"]:
+        """Posterior parameters at the start of a frame."""
+        learned = jnp.broadcast_to(params["initial_posterior"], state.posterior.shape)
+        if self.posterior_start == "prior":
+            return self.elbo.prior_parameters(params, state.temporal.h)
+        if self.posterior_start == "previous":
+            return jnp.where(state.frame == 0, learned, state.posterior)
+        return learned
+
+    def _evaluate(self, params, state, posterior, frame, keys, r) -> CellOutputs:
+        of_clip = jnp.logical_and(self.first_noise == "clip", r == 0)
+        noise = self._noise(keys, jnp.where(of_clip, _CLIP, state.frame), r)
+        return self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise))
+
+    def _noise(self, keys, frame, r) -> Float[Array, "B K Z"]:
+        def draw(key):
+            return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, frame), r), (self.num_slots, self.latent_dim))
+
+        return jax.vmap(draw)(keys)
+
+    def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement):
+        """Steps 6 to 9; rematerialised, so that training keeps only a cell's decode and gradients."""
+
+        def refine(params, frame, decoded, gradients, posterior, temporal, refinement):
+            images = refinement_images(frame, decoded, gradients, **self._images)
+            return self.refiner.apply(
+                {"params": params}, images, posterior, gradients.posterior, temporal, refinement
+            )
+
+        if self.remat:
+            refine = jax.checkpoint(refine, prevent_cse=False)
+        return refine(params["refiner"], frame, decoded, lax.stop_gradient(gradients), posterior, temporal, refinement)
