@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -311,12 +312,14 @@ def _some(lines: list[str]) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = re.sub(r" \[\w+=.*", "", text)  # tensorstore's annotations
+    return text if len(text) < 300 else f"{text[:120]} ... {text[-150:]}"  # the cause comes last
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
-    """Leaves out what orbax logs of every save; its errors stay."""
-    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+    """Leaves out what orbax logs of every save, and the tracebacks of errors that it also raises."""
+    return "orbax" not in record.pathname or (record.levelno >= logging.ERROR and not record.exc_info)
 
 
 logging.getLogger("absl").addFilter(_is_worth_showing)
