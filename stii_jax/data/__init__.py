@@ -1,7 +1,7 @@
 """Datasets of videos, and the batches that training and evaluation read from them.
 
-A dataset is a `VideoBuilder` and one line of `DATASETS`. Its variants are its `BUILDER_CONFIGS`; any field of a
-variant can be changed by an option.
+A dataset is a `VideoBuilder` and one line of `DATASETS`. Its variants are its `BUILDER_CONFIGS`; options
+change their fields:
 
     source = open_dataset("bouncing_balls", "color4", {"num_train": 1_000})
     batch = next(source.train_batches(num_frames=4, batch_size=32, seed=0))
@@ -63,11 +63,7 @@ def prepare(
         OSError: writing failed, e.g. because the disk is full.
     """
     config = resolve_config(dataset, variant, options)
-    folder = resolve_data_dir(data_dir)
-    return build_if_missing(
-        lambda: DATASETS[dataset](config=config, data_dir=str(folder), file_format="array_record"),
-        overwrite=overwrite,
-    )
+    return build_if_missing(DATASETS[dataset], config, resolve_data_dir(data_dir), overwrite=overwrite)
 
 
 def open_dataset(
@@ -78,5 +74,13 @@ def open_dataset(
     *,
     num_threads: int = 4,
 ) -> Source:
-    """Opens a dataset for reading, after building it if it is missing; see `prepare` for the arguments and errors."""
+    """Opens a dataset for reading, after building it if it is missing.
+
+    Args:
+        dataset: as for `prepare`, like the next three; the errors are the same, too.
+        variant: see `prepare`.
+        options: see `prepare`.
+        data_dir: see `prepare`.
+        num_threads: reader threads of each iterator.
+    """
     return Source(prepare(dataset, variant, options, data_dir), num_threads)

@@ -11,17 +11,17 @@ from tqdm import tqdm
 from stii_jax.data.options import VideoConfig
 
 
-class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS`, and the methods marked abstract."""
+class VideoBuilder(tfds.core.GeneratorBasedBuilder):
+    """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS` and the abstract methods."""
 
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]]
-    # Nothing is downloaded. Looking for checksums would import importlib_resources, which tfds does not declare.
+    # Nothing is downloaded. Reading checksums would import importlib_resources, which tfds does not require.
     url_infos: ClassVar[dict[str, Any]] = {}
     builder_config: VideoConfig
 
     @abc.abstractmethod
     def features(self) -> tfds.features.FeaturesDict:
-        """What is stored of a video. Give tensors an encoding: tfds's default is ten times slower to write."""
+        """What is stored of a video. Give tensors an encoding: tfds's default is ten times slower."""
 
     @abc.abstractmethod
     def videos(self, split: str) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What describes a dataset variant, and how options change it."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Self
@@ -13,7 +12,7 @@ from stii_jax.data.errors import DataError, unknown
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class VideoConfig(tfds.core.BuilderConfig):
-    """One variant of a video dataset. Every field added to tfds's own is an option that users may override."""
+    """One variant of a video dataset. Its fields, beyond tfds's own, are the options users may override."""
 
     image_size: int = 64
     """Height and width of a frame, in pixels."""
@@ -40,6 +39,8 @@ class VideoConfig(tfds.core.BuilderConfig):
         for field in ("image_size", "num_frames", "num_train", "num_validation", "num_test"):
             if getattr(self, field) < 1:
                 raise DataError(f"option {field}={getattr(self, field)} of {self.name}: give 1 or more")
+        if self.seed < 0:
+            raise DataError(f"option seed={self.seed} of {self.name}: give 0 or more")
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """This variant with some fields changed.
@@ -48,7 +49,7 @@ class VideoConfig(tfds.core.BuilderConfig):
             options: field -> value. Lists may stand for tuples (JSON has none) and whole numbers for floats.
 
         Returns:
-            a config whose name spells out every changed field, so that two different datasets never share a folder.
+            a config whose name spells out the changed fields, so that two datasets never share a folder.
 
         Raises:
             DataError: an unknown field, a value of the wrong type, or values that make no dataset.
@@ -59,30 +60,34 @@ class VideoConfig(tfds.core.BuilderConfig):
         for key, value in options.items():
             if key not in known:
                 raise unknown(f"option of {self.name}", key, known)
-            value = _typed(f"option {key} of {self.name}", value, known[key])
+            try:
+                value = _typed(value, known[key])
+            except TypeError as error:
+                kind = known[key] if typing.get_args(known[key]) else getattr(known[key], "__name__", "")
+                raise DataError(
+                    f"option {key}={value!r} of {self.name} has the wrong type: give {kind}"
+                ) from error
             if value != getattr(self, key):
                 changed[key] = value
         if not changed:
             return self
         # In the order of the fields, so that the order of the options does not matter.
         parts = [self.name] + [f"{key}={_spell(changed[key])}" for key in known if key in changed]
-        config = dataclasses.replace(self, name="-".join(parts), **changed)
+        config = dataclasses.replace(self, **{"name": "-".join(parts), **changed})
         config.validate()
         return config
 
 
-def _typed(what: str, value: Any, kind: Any) -> Any:
-    """`value` as a `kind` (int, float, str, bool or a tuple of those); `what` names it in the error."""
-    if typing.get_origin(kind) is tuple:
-        kinds = typing.get_args(kind)
-        if isinstance(value, list | tuple) and len(value) == len(kinds):
-            return tuple(_typed(what, item, item_kind) for item, item_kind in zip(value, kinds))
-    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+def _typed(value: Any, kind: Any) -> Any:
+    """`value` as a `kind` (int, float, str, bool or a tuple of those), or a TypeError."""
+    kinds = typing.get_args(kind)
+    if kinds and isinstance(value, list | tuple) and len(value) == len(kinds):
+        return tuple(map(_typed, value, kinds))
+    if kind is float and type(value) is int:
         return float(value)
-    elif type(value) is kind:
-        return value
-    name = kind if isinstance(kind, types.GenericAlias) else kind.__name__
-    raise DataError(f"{what} is {value!r} ({type(value).__name__}): give a value of type {name}")
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind}")
+    return value
 
 
 def _spell(value: Any) -> str:

@@ -5,15 +5,18 @@ import fcntl
 import io
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
 from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import DataError
+from stii_jax.data.options import VideoConfig
 
 _REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."
 
@@ -23,20 +26,24 @@ def resolve_data_dir(data_dir: str) -> Path:
     return Path(data_dir or os.environ.get("STII_DATA_DIR") or "~/.cache/stii_jax").expanduser().absolute()
 
 
-def build_if_missing(make_builder: Callable[[], VideoBuilder], *, overwrite: bool = False) -> VideoBuilder:
+def build_if_missing(
+    builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path, *, overwrite: bool = False
+) -> VideoBuilder:
     """A builder whose files are there and whole, after building them if there were none.
 
     Several processes may ask at once: one builds, the others wait for it.
 
     Args:
-        make_builder: makes the builder; called again once another process has built the files.
+        builder_class: the dataset.
+        config: its variant, with the options applied.
+        data_dir: the folder of all datasets.
         overwrite: build anew, even if there are files.
 
     Raises:
         DataError: the folder cannot be written to, or its files are incomplete.
         OSError: writing failed, e.g. because the disk is full.
     """
-    builder = make_builder()
+    builder = _make_builder(builder_class, config, data_dir)
     folder = Path(builder.data_path)
     if folder.exists() and not overwrite:
         check_whole(builder)
@@ -48,10 +55,20 @@ def build_if_missing(make_builder: Callable[[], VideoBuilder], *, overwrite: boo
             # Whoever holds the lock is alone here, so that these are left from processes that were killed.
             for stale in folder.parent.glob("incomplete.*"):
                 shutil.rmtree(stale)
-            _build(make_builder(), folder)
-    builder = make_builder()
+            _build(_make_builder(builder_class, config, data_dir), folder)
+    builder = _make_builder(builder_class, config, data_dir)
     check_whole(builder)
     return builder
+
+
+def _make_builder(builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path) -> VideoBuilder:
+    """The builder, which reads what is on disk now."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # tfds warns of any config with options
+    try:
+        return builder_class(config=config, data_dir=str(data_dir), file_format="array_record")
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _build(builder: VideoBuilder, folder: Path) -> None:
@@ -59,9 +76,10 @@ def _build(builder: VideoBuilder, folder: Path) -> None:
     began = time.monotonic()
     tfds.disable_progress_bar()
     try:
-        # tfds writes to a folder of another name and renames it at the end. Its own messages are about downloads.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(file_format="array_record")
+        # tfds writes to a folder of another name, and renames it at the end. Its messages are about downloads,
+        # for which it also makes a folder.
+        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
+            builder.download_and_prepare(download_dir=downloads, file_format="array_record")
     except OSError as error:
         raise OSError(error.errno, f"could not write the dataset to {folder}: {error}") from error
     size = sum(file.stat().st_size for file in folder.iterdir())
@@ -77,8 +95,8 @@ def _lock(folder: Path) -> Iterator[None]:
         file = path.open("w")
     except OSError as error:
         raise DataError(
-            f"cannot write to the data folder {path.parent}: {error}. Give a folder you may write to as data_dir, "
-            "or in $STII_DATA_DIR."
+            f"cannot write to the data folder {path.parent}: {error}. "
+            "Give a folder you may write to as data_dir, or in $STII_DATA_DIR."
         ) from error
     with file:
         try:
@@ -110,7 +128,7 @@ def check_whole(builder: VideoBuilder) -> None:
 
 
 def _num_records(path: Path) -> int:
-    """How many records a shard holds; 0 for a file that is missing or cut short, which has no readable index."""
+    """How many records a shard holds; 0 for a file that is missing or cut short, which loses its index."""
     if not path.exists():
         return 0
     try:

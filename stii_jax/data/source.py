@@ -1,7 +1,7 @@
 """Batches of clips from a built dataset.
 
-Which videos, and which of their frames, a batch holds depends on the seed and the step alone: training can go on at
-any step, on any number of processes, with the very batches it would have seen.
+Which videos, and which of their frames, a batch holds depends on the seed and the step alone: training can go
+on at any step, on any number of processes, with the very batches it would have seen.
 """
 
 import dataclasses
@@ -60,20 +60,23 @@ class Source:
 
         Args:
             num_frames: length of a clip.
-            batch_size: clips of a step over all processes. Process p gets the p-th of `process_count` equal parts.
-            seed: of the order of the videos and of the clips' first frames.
+            batch_size: clips of a step over all processes; process p gets the p-th of `process_count` parts.
+            seed: of the order of the videos and of the clips' first frames; 0 to 2**32 - 1.
             start_step: the first batch is the one that this step would see.
             split: "train", "validation" or "test".
             process_index: which process this is.
             process_count: how many processes share a batch.
 
         Returns:
-            dicts of `video` uint8 `B T H W 3` and, where the dataset has labels, `segmentation` uint8 `B T H W`.
+            dicts of `video` uint8 `B T H W 3` in 0..255 and, where the dataset has labels, `segmentation`
+            uint8 `B T H W` (0 = background).
 
         Raises:
             DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared.
         """
-        per_process = self._check(split, num_frames, batch_size, process_count)
+        if not 0 <= seed < 2**32:
+            raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
+        per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
         records = self.builder.as_data_source(split)
 
@@ -110,18 +113,18 @@ class Source:
             process_count: how many processes share a batch.
 
         Returns:
-            dicts as from `train_batches`, with `valid` bool `B`. Every batch is full: the last is filled up with
-            videos that are black, all background, and not valid.
+            dicts as from `train_batches`, with `valid` bool `B`. Every batch is full: the last is filled up
+            with black videos, all background, that are not valid.
 
         Raises:
             DataError: as `train_batches`, and for more videos than the split has.
         """
-        per_process = self._check(split, num_frames, batch_size, process_count)
+        per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         available = self.split_sizes[split]
         num_videos = num_videos or available
         if not 1 <= num_videos <= available:
             raise DataError(
-                f"num_videos={num_videos}: split {split!r} has {available} videos; give at most that"
+                f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that"
             )
         records = self.builder.as_data_source(split)
 
@@ -143,18 +146,25 @@ class Source:
         # A batch is the unit that a thread reads.
         return grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=2 * self.num_threads)
 
-    def _check(self, split: str, num_frames: int, batch_size: int, process_count: int) -> int:
+    def _check(
+        self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int
+    ) -> int:
         """Stops at a request that cannot be met; returns the clips a process gets of a batch."""
         if split not in self.split_sizes:
             raise unknown("split", split, self.split_sizes)
         if not 1 <= num_frames <= self.num_frames:
             raise DataError(
-                f"num_frames={num_frames}: the videos of {self.builder.builder_config.name} have {self.num_frames} "
-                "frames; give at most that, or build longer videos with options.num_frames"
+                f"num_frames={num_frames}: the videos of {self.builder.builder_config.name} have "
+                f"{self.num_frames} frames; give 1 to that, or build longer videos with options.num_frames"
+            )
+        if not 0 <= process_index < process_count:
+            raise DataError(
+                f"process_index={process_index} of {process_count} processes: give 0 to process_count - 1"
             )
         if batch_size < 1 or batch_size % process_count:
             raise DataError(
-                f"batch_size={batch_size} over {process_count} processes: give a positive multiple of {process_count}"
+                f"batch_size={batch_size} over {process_count} processes: "
+                f"give a positive multiple of {process_count}"
             )
         return batch_size // process_count
 

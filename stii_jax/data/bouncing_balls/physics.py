@@ -1,7 +1,7 @@
 """Elastic collisions of discs in a square box, event by event, for many videos at once.
 
-Letters: `N` videos, `K` balls, `T` frames. Lengths are in box units, times in frames, the mass of a ball is its area
-up to a factor. A ball of radius 0 is absent: it fills up a video that has fewer balls than another.
+Letters: `N` videos, `K` balls, `T` frames. Lengths are in box units, times in frames; the mass of a ball is
+its radius squared. A ball of radius 0 is absent: it fills up a video that has fewer balls than another.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,8 @@ from stii_jax.data.errors import DataError
 
 Array = np.ndarray
 
-_PLACEMENT_TRIES = 50
-_PLACEMENT_ROUNDS = 200
+_PLACEMENT_TRIES = 50  # for a ball, next to the balls before it
+_PLACEMENT_FAILURES = 20  # in a row, of all videos that have no place yet
 
 
 class Trajectories(NamedTuple):
@@ -36,8 +36,8 @@ def simulate(
 ) -> Trajectories:
     """Moves balls that do not overlap, and lie in the box, from one collision to the next.
 
-    Collisions are found exactly (no time step), so that energy is conserved to rounding and balls never overlap. Each
-    video has its own clock: a pass of the loop takes every video to its next collision or its next frame.
+    Collisions are found exactly (no time step): energy is conserved to rounding, and balls do not overlap.
+    Each video has its own clock: a pass of the loop takes every video to its next collision or frame.
 
     Returns:
         the state at times 0, 1, ..., num_frames - 1.
@@ -48,9 +48,8 @@ def simulate(
     first, second = np.triu_indices(num_balls, 1)
 
     clock = np.zeros(num_videos)  # time since the frame before
-    frame = np.zeros(num_videos, np.int64)  # the next frame to record
+    frame = np.ones(num_videos, np.int64)  # the next frame to record
     trajectories.positions[:, 0], trajectories.velocities[:, 0] = x, v
-    frame += 1
     running = np.flatnonzero(frame < num_frames)
     while running.size:
         xr, vr, rr = x[running], v[running], radii[running]
@@ -97,7 +96,7 @@ def _time_to_pairs(x: Array, v: Array, radii: Array, first: Array, second: Array
     discriminant = approach * approach - (dv * dv).sum(-1) * gap
     present = (radii[:, second] > 0) & (radii[:, first] > 0)
     meets = present & (approach > 0) & (discriminant > 0)
-    # This form of the smaller root stays exact when the balls all but touch; a gap negative by rounding counts as 0.
+    # This form of the smaller root stays exact when the balls all but touch. A gap negative by rounding is 0.
     root = approach + np.sqrt(np.maximum(discriminant, 0.0))
     return np.divide(np.maximum(gap, 0.0), root, out=np.full_like(gap, np.inf), where=meets)
 
@@ -121,15 +120,17 @@ def place(rng: np.random.Generator, radii: Float[Array, "N K"], box_size: float)
     """
     positions = np.zeros((*radii.shape, 2))
     todo = np.arange(len(radii))
-    for _ in range(_PLACEMENT_ROUNDS if 2 * radii.max() <= box_size else 0):
+    failures = 0
+    while todo.size and failures < _PLACEMENT_FAILURES and 2 * radii.max() <= box_size:
         placed, fits = _try_to_place(rng, radii[todo], box_size)
         positions[todo[fits]] = placed[fits]
         todo = todo[~fits]
-        if not todo.size:
-            return positions
+        failures = 0 if fits.any() else failures + 1
+    if not todo.size:
+        return positions
     raise DataError(
-        f"found no place for {int((radii > 0).sum(1).max())} balls of radius up to {radii.max():.2f} in a box of "
-        f"{box_size} x {box_size}: give a larger box_size, fewer balls (num_balls) or smaller ones (radii)"
+        f"found no place for {int((radii > 0).sum(1).max())} balls of radius up to {radii.max():.2f} in "
+        f"a box of side {box_size}: give a larger box_size, fewer balls (num_balls) or smaller ones (radii)"
     )
 
 

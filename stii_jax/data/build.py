@@ -1,0 +1,55 @@
+"""Builds a dataset ahead of training, which otherwise does so itself when it starts.
+
+python -m stii_jax.data.build --dataset bouncing_balls --variant color4 --options '{"num_train": 1000}'
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from stii_jax.data import DATASETS, DataError, prepare
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Builds what the command line (or `arguments`) names, and prints what there is then."""
+    variants = {name: [config.name for config in cls.BUILDER_CONFIGS] for name, cls in DATASETS.items()}
+    parser = argparse.ArgumentParser(
+        description="Build a dataset, unless it is there.",
+        epilog="Variants: "
+        + "; ".join(f"{name}: {', '.join(configs)}" for name, configs in variants.items()),
+    )
+    parser.add_argument("--dataset", required=True, help=f"one of: {', '.join(variants)}")
+    parser.add_argument("--variant", required=True, help="see below")
+    parser.add_argument("--options", default="{}", help='changes to the variant, as JSON: {"image_size": 32}')
+    parser.add_argument("--data_dir", default="", help="default: $STII_DATA_DIR, or ~/.cache/stii_jax")
+    parser.add_argument("--overwrite", action="store_true", help="build anew, even if there are files")
+    args = parser.parse_args(arguments)
+    try:
+        options = _parse_options(args.options)
+        builder = prepare(args.dataset, args.variant, options, args.data_dir, overwrite=args.overwrite)
+    except (DataError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    config = builder.builder_config
+    folder = Path(builder.data_path)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    splits = ", ".join(f"{split} {count}" for split, count in config.split_sizes.items())
+    shape = f"{config.num_frames} frames, {config.image_size}x{config.image_size}"
+    print(f"{builder.name}/{config.name}: videos of {shape}, up to {config.max_objects} objects; {splits}")
+    print(f"{size:.1f} MB in {folder}")
+
+
+def _parse_options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"--options {text!r} is not JSON ({error}): give e.g. '{{\"image_size\": 32}}'"
+        ) from error
+    if not isinstance(options, dict):
+        raise DataError(f"--options {text!r} is no JSON object: give e.g. '{{\"image_size\": 32}}'")
+    return options
+
+
+if __name__ == "__main__":
+    main()

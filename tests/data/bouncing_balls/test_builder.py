@@ -1,0 +1,139 @@
+"""The stored videos: what a seed and a variant stand for, and how they compare with R-NEM's own pixels."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stii_jax.data import resolve_config
+from stii_jax.data.bouncing_balls import BouncingBalls, render
+
+
+def videos(variant: str, split: str, tmp_path: Path, **options) -> tuple[BouncingBalls, list[dict]]:
+    config = resolve_config("bouncing_balls", variant, options)
+    builder = BouncingBalls(config=config, data_dir=str(tmp_path))
+    return builder, list(builder.videos(split))
+
+
+def same(first: list[dict], second: list[dict]) -> bool:
+    return all(np.array_equal(a[key], b[key]) for a, b in zip(first, second) for key in a)
+
+
+def test_a_seed_stands_for_its_videos(tmp_path):
+    few = {"num_frames": 3, "num_train": 260}
+    _, first = videos("mini", "train", tmp_path, **few)
+    _, again = videos("mini", "train", tmp_path, **few)
+    _, other = videos("mini", "train", tmp_path, seed=1, **few)
+    assert same(first, again)
+    assert not same(first, other)
+    # The videos do not depend on how many there are, nor on the sizes of other splits.
+    _, longer = videos("mini", "train", tmp_path, num_frames=3, num_train=520, num_test=1)
+    assert len(longer) == 520 and same(first, longer[:260])
+
+
+def test_splits_and_blocks_share_no_video(tmp_path):
+    options = {"num_frames": 2, "num_train": 520, "num_validation": 300, "num_test": 300}
+    starts = [
+        video["positions"][0].tobytes()
+        for split in ("train", "validation", "test")
+        for video in videos("mini", split, tmp_path, **options)[1]
+    ]
+    assert len(starts) == len(set(starts)) == 1120
+
+
+@pytest.mark.parametrize(
+    ("variant", "counts", "colors"),
+    [
+        ("binary4", {4}, [255]),
+        ("binary678", {6, 7, 8}, [255]),
+        ("color4", {4}, [227, 180, 138, 44]),
+        ("color678_4colors", {6, 7, 8}, [227, 180, 138, 44, 227, 180, 138, 44]),
+        ("color678_8colors", {6, 7, 8}, [227, 180, 138, 44, 153, 28, 111, 0]),
+    ],
+)
+def test_variants_show_their_balls_in_their_colours(variant, counts, colors, tmp_path):
+    builder, examples = videos(variant, "test", tmp_path, num_frames=2, num_test=50)
+    assert {int((video["radii"] > 0).sum()) for video in examples} == counts
+    for video in examples[:10]:
+        clip = builder.decode(video, 0, 2)
+        for ball in np.flatnonzero(video["radii"]):
+            shown = clip["video"][clip["segmentation"] == ball + 1]
+            assert len(shown) and (shown[:, 0] == colors[ball % len(colors)]).all()
+        assert not clip["video"][clip["segmentation"] == 0].any()
+
+
+def test_a_smaller_box_keeps_the_balls_in_pixels(tmp_path):
+    builder, examples = videos("mini", "test", tmp_path, num_frames=2, num_test=20)
+    for video in examples:
+        masks = builder.decode(video, 0, 1)["segmentation"]
+        areas = np.bincount(masks.ravel(), minlength=4)[1:]
+        for area, radius in zip(areas, video["radii"]):
+            assert area == pytest.approx(np.pi * (6.4 * radius) ** 2, rel=0.08)
+
+
+def track(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas `T K` and centres `T K 2` of the labels of `T H W`, in pixels."""
+    grid = np.stack(np.meshgrid(*[np.arange(masks.shape[-1]) + 0.5] * 2), axis=-1)
+    inside = masks[:, None] == np.arange(1, masks.max() + 1)[:, None, None]
+    areas = inside.sum((2, 3))
+    return areas, np.einsum("tkhw,hwd->tkd", inside, grid) / areas[..., None]
+
+
+def describe(clips: list[np.ndarray]) -> dict[str, float]:
+    tracks = [track(masks) for masks in clips]
+    areas = np.concatenate([np.median(areas, axis=0) for areas, _ in tracks])
+    speeds = [np.linalg.norm(np.diff(centres, axis=0), axis=-1).mean() for _, centres in tracks]
+    gaps = []
+    for sizes, centres in tracks:
+        radii = np.where(np.median(sizes, axis=0) > 105, 6.4, 5.1)
+        for one, two in itertools.combinations(range(len(radii)), 2):
+            distance = np.linalg.norm(centres[:, one] - centres[:, two], axis=-1)
+            gaps.append((distance - radii[one] - radii[two]).min())
+    return {
+        "small area": float(np.median(areas[areas < 105])),
+        "large area": float(np.median(areas[areas > 105])),
+        "slowest video": float(min(speeds)),
+        "mean speed": float(np.mean(speeds)),
+        "fastest video": float(max(speeds)),
+        "smallest gap": float(min(gaps)),
+        "balls": float(np.mean([masks.max() for masks in clips])),
+    }
+
+
+def test_statistics_of_real_videos(samples, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = samples / "rnem" / "balls4mass64_gif.h5"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    with h5py.File(path) as file:
+        groups = [file[split]["groups"][..., 0] for split in ("training", "validation", "test")]
+    real_clips = [clip for split in groups for clip in split.swapaxes(0, 1)]
+    builder, examples = videos("binary4", "validation", tmp_path, num_validation=100)
+    clips = [builder.decode(video, 0, 51)["segmentation"] for video in examples]
+    real, ours = describe(real_clips), describe(clips)
+    for name in real:
+        print(f"{name:>14}: real {real[name]:7.2f}, ours {ours[name]:7.2f}")
+
+    assert ours["small area"] == pytest.approx(real["small area"], abs=1)
+    assert ours["large area"] == pytest.approx(real["large area"], abs=1)
+    assert ours["mean speed"] == pytest.approx(real["mean speed"], rel=0.15)
+    assert ours["slowest video"] == pytest.approx(real["slowest video"], abs=0.2)
+    assert ours["fastest video"] == pytest.approx(real["fastest video"], abs=0.2)
+    assert ours["smallest gap"] == pytest.approx(real["smallest gap"], abs=0.5)
+    assert ours["balls"] == real["balls"] == 4
+
+
+def test_discs_lie_on_real_discs(samples):
+    h5py = pytest.importorskip("h5py")
+    path = samples / "rnem" / "balls4mass64_gif.h5"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    with h5py.File(path) as file:
+        clip = file["validation"]["groups"][:, 0, :, :, 0]
+    areas, centres = track(clip)
+    radii = np.where(np.median(areas, axis=0) > 105, 6.4, 5.1)
+    ours = render.render_masks(centres, radii, 64)
+    overlap = ((ours > 0) & (clip > 0)).sum() / ((ours > 0) | (clip > 0)).sum()
+    print(f"overlap with real masks: {overlap:.4f}")
+    assert overlap > 0.97

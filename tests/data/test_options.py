@@ -1,0 +1,63 @@
+"""Options: the name they give a dataset, and the values that do not do."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from stii_jax.data import DataError, resolve_config
+
+
+def resolve(**options):
+    return resolve_config("bouncing_balls", "color4", options)
+
+
+def test_names_spell_out_changes_in_one_order():
+    first = resolve(image_size=32, num_balls=(2, 3), box_size=5.0)
+    second = resolve(num_balls=[2, 3], box_size=5, image_size=32)
+    assert first.name == second.name == "color4-image_size=32-num_balls=2_3-box_size=5.0"
+    assert (second.num_balls, second.box_size, second.image_size) == ((2, 3), 5.0, 32)
+    assert first.split_sizes == {"train": 50_000, "validation": 1_000, "test": 10_000}
+
+
+def test_an_option_equal_to_its_default_changes_nothing():
+    assert resolve(image_size=64, num_balls=[4, 4]).name == "color4"
+
+
+def test_config_dicts_are_options():
+    assert resolve_config("bouncing_balls", "mini", ConfigDict({"seed": 3})).name == "mini-seed=3"
+    assert resolve_config("bouncing_balls", "mini", ConfigDict()).name == "mini"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("image_size", "64", "int"),
+        ("image_size", 64.0, "int"),
+        ("num_train", True, "int"),
+        ("num_balls", 4, r"tuple\[int, int\]"),
+        ("num_balls", [4, 5, 6], r"tuple\[int, int\]"),
+        ("speed", [0.1, "fast"], r"tuple\[float, float\]"),
+    ],
+)
+def test_wrong_types(option, value, expected):
+    with pytest.raises(DataError, match=rf"option {option}=.* of color4 has the wrong type: give {expected}"):
+        resolve(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("image_size", 0),
+        ("num_frames", -1),
+        ("num_test", 0),
+        ("seed", -1),
+        ("num_balls", (5, 4)),
+        ("num_balls", (0, 4)),
+        ("num_colors", 9),
+        ("radii", (0.0, 1.0)),
+        ("speed", (0.2, 0.1)),
+        ("box_size", -1.0),
+    ],
+)
+def test_impossible_values(option, value):
+    with pytest.raises(DataError, match=f"{option}=.*: give"):
+        resolve(**{option: value})
