@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -42,7 +42,7 @@ class VideoConfig(tfds.core.BuilderConfig):
         if self.seed < 0:
             raise DataError(f"option seed={self.seed} of {self.name}: give 0 or more")
 
-    def with_options(self, options: Mapping[str, Any]) -> Self:
+    def with_options(self, options: Mapping[str, Any]) -> "VideoConfig":
         """This variant with some fields changed.
 
         Args:

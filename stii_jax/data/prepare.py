@@ -76,7 +76,7 @@ def _build(builder: VideoBuilder, folder: Path) -> None:
     began = time.monotonic()
     tfds.disable_progress_bar()
     try:
-        # tfds writes to a folder of another name, and renames it at the end. Its messages are about downloads,
+        # tfds writes to a folder of another name, renaming it at the end. Its messages are about downloads,
         # for which it also makes a folder.
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
             builder.download_and_prepare(download_dir=downloads, file_format="array_record")

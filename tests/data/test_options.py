@@ -22,9 +22,10 @@ def test_an_option_equal_to_its_default_changes_nothing():
     assert resolve(image_size=64, num_balls=[4, 4]).name == "color4"
 
 
-def test_config_dicts_are_options():
-    assert resolve_config("bouncing_balls", "mini", ConfigDict({"seed": 3})).name == "mini-seed=3"
-    assert resolve_config("bouncing_balls", "mini", ConfigDict()).name == "mini"
+def test_options_of_a_config_file():
+    options = ConfigDict({"num_balls": [2, 2], "seed": 3}).to_dict()
+    assert resolve_config("bouncing_balls", "mini", options).name == "mini-seed=3-num_balls=2_2"
+    assert resolve_config("bouncing_balls", "mini", {}).name == "mini"
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ def track(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Areas `T K` and centres `T K 2` of the labels of `T H W`, in pixels."""
     grid = np.stack(np.meshgrid(*[np.arange(masks.shape[-1]) + 0.5] * 2), axis=-1)
     inside = masks[:, None] == np.arange(1, masks.max() + 1)[:, None, None]
-    areas = inside.sum((2, 3))
-    return areas, np.einsum("tkhw,hwd->tkd", inside, grid) / areas[..., None]
+    pixels = inside.reshape(*inside.shape[:2], -1).astype(np.float32)
+    areas = pixels.sum(-1)
+    return areas, pixels @ grid.reshape(-1, 2).astype(np.float32) / areas[..., None]
 
 
 def describe(clips: list[np.ndarray]) -> dict[str, float]:
