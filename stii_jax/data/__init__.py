@@ -51,7 +51,8 @@ def prepare(
     Args:
         dataset: a key of `DATASETS`.
         variant: the name of one of its configs.
-        options: fields of the config to change, e.g. `{"image_size": 32}`; of a `ConfigDict`, its `to_dict()`.
+        options: fields of the config to change, e.g. `{"image_size": 32}`. Of a `ConfigDict`,
+            give the `to_dict()`.
         data_dir: the folder of all datasets; "" is `$STII_DATA_DIR`, or `~/.cache/stii_jax`.
         overwrite: build anew, even if there are files.
 

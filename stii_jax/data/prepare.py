@@ -1,6 +1,7 @@
 """Builds a dataset's files where they are missing, and refuses files that are not whole."""
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -80,8 +81,9 @@ def _build(builder: VideoBuilder, folder: Path) -> None:
         # for which it also makes a folder.
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
             builder.download_and_prepare(download_dir=downloads, file_format="array_record")
-    except OSError as error:
-        raise OSError(error.errno, f"could not write the dataset to {folder}: {error}") from error
+    except (OSError, RuntimeError) as error:  # the writer of array_record raises the latter
+        code = getattr(error, "errno", None) or errno.EIO
+        raise OSError(code, f"could not write the dataset to {folder}: {error}") from error
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"Built {folder}: {size / 1e6:.1f} MB in {time.monotonic() - began:.1f} s", flush=True)
 

@@ -92,15 +92,22 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
         prepare_few(tmp_path / "file")
 
 
-def test_a_full_disk_names_the_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
+        (RuntimeError("write() failed: No space left on device"), errno.EIO),
+    ],
+)
+def test_a_full_disk_names_the_folder(tmp_path, monkeypatch, failure, code):
     def full(self, split):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise failure
         yield
 
     monkeypatch.setattr(BouncingBalls, "videos", full)
     with pytest.raises(OSError, match=rf"could not write the dataset to {tmp_path}.*No space left") as error:
         prepare_few(tmp_path)
-    assert error.value.errno == errno.ENOSPC
+    assert error.value.errno == code
     assert not list(tmp_path.glob("bouncing_balls/*/1.0.0"))
 
 
