@@ -1,0 +1,211 @@
+"""Where a run writes what it measures: `metrics.jsonl`, TensorBoard, pictures and JSON results.
+
+    WORKDIR/metrics.jsonl    one JSON object a line: `step`, `time` (seconds of training) and the scalars
+    WORKDIR/tensorboard/     the same scalars, and the pictures
+    WORKDIR/media/           the newest picture of each name, as PNG or GIF
+
+Files that are replaced are written beside the old one and then renamed: a kill leaves the old or the new one.
+"""
+
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, UInt8
+from PIL import Image
+from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+PathLike = str | os.PathLike[str]
+
+RESERVED_KEYS = ("step", "time")
+
+
+class MetricWriter:
+    """Writes the scalars and pictures of a run; does nothing if not `enabled`, which only process 0 may be.
+
+    A run that resumes from the checkpoint of step s makes a writer for the same folder and calls
+    `truncate(s)`: its files then read as if it had never stopped. `time` counts on from the last kept line,
+    without the pause.
+    """
+
+    def __init__(self, workdir: PathLike, enabled: bool = True):
+        self.enabled = enabled
+        self._workdir = Path(workdir)
+        self._metrics = self._workdir / "metrics.jsonl"
+        self._tensorboard: SummaryWriter | None = None
+        self._started = time.monotonic()
+        if enabled:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            _cut_torn_line(self._metrics)
+            self._continue_clock()
+
+    def write_scalars(self, step: int, scalars: Mapping[str, ArrayLike]) -> None:
+        """Append one line. NaN and infinity become null in the file, as JSON has no number for them.
+
+        Raises:
+          ValueError: a name is `step` or `time`.
+        """
+        if not self.enabled:
+            return
+        if taken := [name for name in RESERVED_KEYS if name in scalars]:
+            raise ValueError(f"scalar {taken[0]!r}: each line of metrics.jsonl has this key, rename it")
+        values = {name: np.asarray(value).item() for name, value in scalars.items()}
+        line = {"step": int(step), "time": round(time.monotonic() - self._started, 3), **values}
+        with self._metrics.open("a") as file:
+            file.write(_dumps(line) + "\n")
+        for name, value in values.items():
+            self._summaries().add_scalar(name, value, step)
+
+    def write_images(self, step: int, images: Mapping[str, Picture]) -> None:
+        """Each as `media/NAME.png`, in place of the one before, and in TensorBoard."""
+        if self.enabled:
+            for name, image in images.items():
+                self._write_picture(step, name, ".png", encode_png(image), image.shape)
+
+    def write_gif(self, step: int, name: str, frames: Sequence[Picture], fps: int | float) -> None:
+        """As `media/NAME.gif`, in place of the one before, and in TensorBoard.
+
+        There it is an image, which TensorBoard plays too; tensorboardX's video summary would need moviepy.
+        """
+        if self.enabled:
+            self._write_picture(step, name, ".gif", encode_gif(frames, fps), frames[0].shape)
+
+    def truncate(self, step: int) -> None:
+        """Drop what was written after `step`: lines of `metrics.jsonl`; TensorBoard by a purge mark."""
+        if not self.enabled:
+            return
+        kept = [line for line in read_metrics(self._metrics) if line["step"] <= step]
+        write_atomic(self._metrics, "".join(_dumps(line) + "\n" for line in kept).encode())
+        self._continue_clock()
+        self.close()
+        self._summaries(purge_step=step + 1)
+
+    def close(self) -> None:
+        """Finish the TensorBoard file. A later write starts another one."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    def _continue_clock(self) -> None:
+        lines = read_metrics(self._metrics)
+        self._started = time.monotonic() - (lines[-1]["time"] if lines else 0)
+
+    def _summaries(self, purge_step: int | None = None) -> SummaryWriter:
+        if self._tensorboard is None:
+            self._tensorboard = SummaryWriter(
+                str(self._workdir / "tensorboard"),
+                purge_step=purge_step,
+                flush_secs=10,
+                # Names are unique to the second only, and a second file of the same name replaces the first.
+                filename_suffix=f".{time.time_ns()}",
+            )
+        return self._tensorboard
+
+    def _write_picture(
+        self, step: int, name: str, suffix: str, encoded: bytes, shape: tuple[int, ...]
+    ) -> None:
+        path = self._workdir / "media" / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, encoded)
+        height, width, channels = shape
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
+        # Only tensors have a public method; this is what it calls once they are encoded.
+        file_writer = self._summaries()._get_file_writer()
+        file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+
+def read_metrics(path: PathLike) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, none where there is no file; null reads as NaN.
+
+    A last line without its line end was cut short by a kill and is left out.
+
+    Raises:
+      ValueError: any other line that is no JSON object with `step` and `time`.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text().split("\n")[:-1], 1):
+        try:
+            line = json.loads(text)
+            line |= {"step": int(line["step"]), "time": float(line["time"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: no JSON object with step and time: {text[:80]!r}") from error
+        lines.append({key: math.nan if value is None else value for key, value in line.items()})
+    return lines
+
+
+def write_results(path: PathLike, results: Mapping[str, Any]) -> None:
+    """Write readable JSON in one piece. Arrays become lists; NaN and infinity become null."""
+    write_atomic(path, (_dumps(results, indent=2) + "\n").encode())
+
+
+def write_atomic(path: PathLike, data: bytes) -> None:
+    """Replace a file so that a reader, and a kill at any time, finds all of the old or all of the new."""
+    path = Path(path)
+    # A name of its own for each process: two that write the same file must not write into each other's.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode_png(image: Picture) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def encode_gif(frames: Sequence[Picture], fps: int | float) -> bytes:
+    """The bytes of an endless GIF, at most 50 frames a second: viewers slow faster ones down.
+
+    Raises:
+      ValueError: no frames.
+    """
+    if not frames:
+        raise ValueError("a GIF needs at least one frame, got none")
+    # No dithering: its noise changes from frame to frame, which shows on flat colours.
+    first, *rest = (Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames)
+    buffer = io.BytesIO()
+    duration = max(round(1000 / fps), 20)
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
+    return buffer.getvalue()
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove a last line that a kill cut short: the next line would be glued to it."""
+    if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """`value` in plain Python numbers and lists, with None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
