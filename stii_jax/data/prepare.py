@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -44,21 +45,19 @@ def build_if_missing(
         DataError: the folder cannot be written to, or its files are incomplete.
         OSError: writing failed, e.g. because the disk is full.
     """
+    folder = data_dir / builder_class.name / config.name / str(builder_class.VERSION)
+    if overwrite or not folder.exists():
+        with _lock(folder):
+            if overwrite and folder.exists():
+                shutil.rmtree(folder)
+            if not folder.exists():
+                # Whoever holds the lock is alone here: these are left from processes that were killed.
+                for stale in folder.parent.glob("incomplete.*"):
+                    shutil.rmtree(stale)
+                _build(_make_builder(builder_class, config, data_dir), folder)
+    _check_info(folder)
     builder = _make_builder(builder_class, config, data_dir)
-    folder = Path(builder.data_path)
-    if folder.exists() and not overwrite:
-        check_whole(builder)
-        return builder
-    with _lock(folder):
-        if overwrite and folder.exists():
-            shutil.rmtree(folder)
-        if not folder.exists():
-            # Whoever holds the lock is alone here, so that these are left from processes that were killed.
-            for stale in folder.parent.glob("incomplete.*"):
-                shutil.rmtree(stale)
-            _build(_make_builder(builder_class, config, data_dir), folder)
-    builder = _make_builder(builder_class, config, data_dir)
-    check_whole(builder)
+    _check_shards(builder, folder)
     return builder
 
 
@@ -109,15 +108,16 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_whole(builder: VideoBuilder) -> None:
-    """Checks that every file is there with as many videos as were written.
+def _check_info(folder: Path) -> None:
+    path = folder / "dataset_info.json"
+    try:
+        json.loads(path.read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"{folder} is incomplete: {path.name} is missing or cut short. {_REBUILD}") from error
 
-    Raises:
-        DataError: a file is missing or cut short; the message names it.
-    """
-    folder = Path(builder.data_path)
-    if not (folder / "dataset_info.json").exists():
-        raise DataError(f"{folder} is no finished dataset: dataset_info.json is missing. {_REBUILD}")
+
+def _check_shards(builder: VideoBuilder, folder: Path) -> None:
+    """Checks that every file is there with as many videos as were written."""
     for split, expected in builder.builder_config.split_sizes.items():
         info = builder.info.splits.get(split)
         if info is None or info.num_examples != expected:

@@ -64,16 +64,16 @@ def test_a_killed_build_is_no_dataset(tmp_path):
     next(source.train_batches(4, 2, 0))
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "no info"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "no info", "cut info"])
 def test_a_damaged_dataset_is_refused(tmp_path, damage):
     folder = Path(prepare_few(tmp_path).data_path)
     shard = next(folder.glob("*train*"))
-    if damage == "no info":
+    if "info" in damage:
         shard = folder / "dataset_info.json"
     if damage in ("missing", "no info"):
         shard.unlink()
     else:
-        os.truncate(shard, shard.stat().st_size // 2 if damage == "cut" else 0)
+        os.truncate(shard, 0 if damage == "empty" else shard.stat().st_size // 2)
     with pytest.raises(DataError, match=rf"{shard.name}.*--overwrite"):
         prepare_few(tmp_path)
     prepare_few(tmp_path, overwrite=True)

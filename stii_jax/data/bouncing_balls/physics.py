@@ -63,12 +63,11 @@ def simulate(
         step = np.minimum(until_event, until_frame)
         xr = xr + step[:, None, None] * vr
 
-        hits_wall = collides & (event < 2 * num_balls)
-        rows, walls_hit = np.flatnonzero(hits_wall), event[hits_wall]
-        vr[rows, walls_hit // 2, walls_hit % 2] *= -1.0
-        hits_pair = collides & ~hits_wall
-        rows, pairs_hit = np.flatnonzero(hits_pair), event[hits_pair] - 2 * num_balls
-        _collide(xr, vr, rr, rows, first[pairs_hit], second[pairs_hit])
+        rows = np.flatnonzero(collides & (event < 2 * num_balls))
+        vr[rows, event[rows] // 2, event[rows] % 2] *= -1.0
+        rows = np.flatnonzero(collides & (event >= 2 * num_balls))
+        pair = event[rows] - 2 * num_balls
+        _collide(xr, vr, rr, rows, first[pair], second[pair])
 
         x[running], v[running] = xr, vr
         clock[running] = np.where(collides, clock[running] + step, 0.0)

@@ -32,6 +32,17 @@ def test_a_seed_stands_for_its_videos(tmp_path):
     assert len(longer) == 520 and same(first, longer[:260])
 
 
+def test_the_first_video_is_the_one_it_was(tmp_path):
+    # Whoever changes these numbers changes everybody's data: raise `BouncingBalls.VERSION` with them.
+    _, examples = videos("color4", "train", tmp_path, num_train=1)
+    np.testing.assert_allclose(examples[0]["radii"], [0.796875] * 4)
+    np.testing.assert_allclose(
+        examples[0]["positions"][[0, 50], :2],
+        [[[5.16471, 8.43086], [0.96902, 2.85945]], [[4.39967, 5.28628], [1.44756, 6.41302]]],
+        atol=1e-3,
+    )
+
+
 def test_splits_and_blocks_share_no_video(tmp_path):
     options = {"num_frames": 2, "num_train": 520, "num_validation": 300, "num_test": 300}
     starts = [
