@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from stii_jax.models.decoder import Decoder
-from stii_jax.models.elbo import CellELBO, CellInputs, CellOutputs
+from stii_jax.models.elbo import CellELBO, CellInputs
 from stii_jax.models.prior import ConditionalPrior
 from stii_jax.models.recurrent import LSTMState, zero_state
 from stii_jax.models.refiner import CellGradients, Decoded, Refiner, refinement_images
@@ -174,11 +174,13 @@ class STII:
         for start, stop in segments(schedule):
             part = schedule[start:stop]
             columns = [*range(max(part)), -1]
-            per_frame = (video[:, start:stop].swapaxes(0, 1), jnp.array(part), jnp.array(weights[start:stop, columns]))
+            noise = self._noise(keys, state.frame + jnp.arange(stop - start), max(part) + 1)
+            frames = video[:, start:stop].swapaxes(0, 1)
+            per_frame = (frames, noise, jnp.array(weights[start:stop, columns]), jnp.array(part))
 
-            def step(state, inputs, longest=max(part), ragged=len(set(part)) > 1):
-                frame, refinements, weight = inputs
-                return self.frame(params, state, frame, keys, refinements if ragged else None, weight, longest)
+            def step(state, inputs, ragged=len(set(part)) > 1):
+                *inputs, refinements = inputs
+                return self.frame(params, state, *inputs, refinements if ragged else None)
 
             state, out = lax.scan(step, state, per_frame)
             padding = max(schedule) - max(part)
@@ -196,7 +198,8 @@ class STII:
         longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
         table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
         refinements = table[jnp.minimum(state.frame, longest)]
-        state, out = self.frame(params, state, frame, keys, refinements, jnp.zeros(longest + 1), longest)
+        noise = self._noise(keys, state.frame[None], longest + 1)[0]
+        state, out = self.frame(params, state, frame, noise, jnp.zeros(longest + 1), refinements)
         return out, state
 
     def predict(
@@ -213,7 +216,7 @@ class STII:
             prior = self.elbo.prior_parameters(params, state.temporal.h)
             z, log_scale = jnp.split(prior, 2, axis=-1)
             if keys is not None:
-                z = z + jnp.exp(log_scale) * self._noise(keys, state.frame, jnp.int32(0))
+                z = z + jnp.exp(log_scale) * self._noise(keys, state.frame[None], 1)[0, 0]
             decoded = self.elbo.decode(params, z, state.temporal.h)
             frame = (decoded.means * decoded.masks[..., None]).sum(1)
             nothing = CellGradients(jnp.zeros_like(prior), jnp.zeros_like(decoded.means), jnp.zeros_like(decoded.masks))
@@ -229,32 +232,32 @@ class STII:
         params: Params,
         state: VideoState,
         frame: Float[Array, "B H W C"],
-        keys: Key[Array, " B"],
-        refinements: Int[Array, ""] | None,
+        noise: Float[Array, "R+1 B K Z"],
         weights: Float[Array, " R+1"],
-        longest: int,
+        refinements: Int[Array, ""] | None = None,
     ) -> tuple[VideoState, FrameOutputs]:
-        """Refines the posterior of one frame `refinements` times, at most `longest` (None: `longest`), and decodes it."""
+        """Refines the posterior of one frame R times, or `refinements` <= R times, and decodes it once more."""
 
         def cell(carry, inputs):
-            r, weight = inputs
+            _, noise, weight = inputs
             posterior, refinement, loss = carry
-            out = self._evaluate(params, state, posterior, frame, keys, r)
+            out = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise))
             posterior, refinement = self._refine(
                 params, frame, out.decoded, out.gradients, posterior, state.temporal, refinement
             )
             return (posterior, refinement, loss - weight * out.elbo), out.elbo
 
         def cell_or_nothing(carry, inputs):
-            if refinements is None:
-                return cell(carry, inputs)
             return lax.cond(inputs[0] < refinements, cell, lambda carry, _: (carry, jnp.float32(0.0)), carry, inputs)
 
+        longest = len(weights) - 1
         start = jax.tree.map(jnp.zeros_like, state.temporal)
         carry = (self._start(params, state), start, jnp.float32(0.0))
-        carry, elbos = lax.scan(cell_or_nothing, carry, (jnp.arange(longest), weights[:-1]))
+        inputs = (jnp.arange(longest), noise[:-1], weights[:-1])
+        carry, elbos = lax.scan(cell if refinements is None else cell_or_nothing, carry, inputs)
         posterior, refinement, loss = carry
-        last = self._evaluate(params, state, posterior, frame, keys, longest if refinements is None else refinements)
+        noise = noise[-1 if refinements is None else refinements]
+        last = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise))
         outputs = FrameOutputs(
             last.decoded.means,
             last.decoded.masks,
@@ -274,16 +277,18 @@ class STII:
             return jnp.where(state.frame == 0, learned, state.posterior)
         return learned
 
-    def _evaluate(self, params, state, posterior, frame, keys, r) -> CellOutputs:
-        of_clip = jnp.logical_and(self.first_noise == "clip", r == 0)
-        noise = self._noise(keys, jnp.where(of_clip, _CLIP, state.frame), r)
-        return self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise))
+    def _noise(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:
+        """Noise of every decode of these frames; the first one's is the clip's where `first_noise` says so."""
 
-    def _noise(self, keys, frame, r) -> Float[Array, "B K Z"]:
-        def draw(key):
-            return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, frame), r), (self.num_slots, self.latent_dim))
+        def draw(frame, r, key):
+            key = jax.random.fold_in(jax.random.fold_in(key, frame), r)
+            return jax.random.normal(key, (self.num_slots, self.latent_dim))
 
-        return jax.vmap(draw)(keys)
+        frames, r = jnp.broadcast_arrays(frames[:, None], jnp.arange(decodes))
+        if self.first_noise == "clip":
+            frames = jnp.where(r == 0, _CLIP, frames)
+        over_videos = jax.vmap(draw, (None, None, 0))
+        return jax.vmap(jax.vmap(over_videos, (0, 0, None)), (0, 0, None))(frames, r, keys)
 
     def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement):
         """Steps 6 to 9; rematerialised, so that training keeps only a cell's decode and gradients."""
