@@ -177,7 +177,7 @@ def evaluate_video(
     return {name: METRICS[name](decomposition, batch, num_objects) for name in names}
 
 
-def summarize(values: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, float]:
+def summarize(values: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, float | int]:
     """Reduce per-video values on the host to `name`, `name_stderr` and `name_count`.
 
     Args:
@@ -188,7 +188,7 @@ def summarize(values: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, 
       Mean, standard error of the mean (NaN with fewer than two videos) and number of videos behind it.
       NaN values, such as the F-ARI of a video without foreground, are left out; the mean of nothing is NaN.
     """
-    summary: dict[str, float] = {}
+    summary: dict[str, float | int] = {}
     for name, per_video in values.items():
         kept = np.asarray(per_video, np.float64)[np.asarray(valid, bool)]
         kept = kept[~np.isnan(kept)]
