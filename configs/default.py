@@ -85,6 +85,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.batch_size = 16
     config.eval.lengths = (10, 20, 30, 40)
     config.eval.chunk_frames = 10  # longer videos go through in chunks with carried state
+    config.eval.observed_frames = 20  # before the model predicts
     config.eval.predict_frames = 10
     config.eval.num_pictures = 4
 

@@ -1,0 +1,101 @@
+"""Data parallelism: one function a device, over all devices of all processes, by `pmap` or `shard_map`."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+"""Name of the mapped axis, for collectives."""
+
+
+class DeviceError(ValueError):
+    """A batch that the devices cannot share."""
+
+
+def use_all_cores() -> None:
+    """One virtual device a CPU core, where jax runs on CPU: XLA runs a convolution on one thread there.
+
+    Call it before jax looks for devices. `JAX_NUM_CPU_DEVICES` and
+    `XLA_FLAGS=--xla_force_host_platform_device_count=N` stand where they are set.
+    """
+    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not given and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def check_batch_size(batch_size: int, field: str) -> None:
+    """Raises `DeviceError` where the devices cannot share a batch equally."""
+    if batch_size % jax.device_count():
+        count = jax.device_count()
+        nearest = max(round(batch_size / count), 1) * count
+        raise DeviceError(
+            f"{field}={batch_size} cannot be divided by the {count} devices: give a multiple, e.g. {field}={nearest}, "
+            "or fewer devices (on CPU: JAX_NUM_CPU_DEVICES=1)"
+        )
+
+
+def data_parallel(
+    function: Callable, kind: str = "pmap", *, shared_outputs: bool, donate_first: bool = False
+) -> Callable:
+    """Maps `function(shared, *sharded)` over the devices.
+
+    Args:
+        function: for one device; `shared` is the same on each, arrays in `sharded` are its part of the batch. It may
+            use collectives over `AXIS`.
+        kind: "pmap" or "shard_map"; they give the same numbers.
+        shared_outputs: the outputs are equal on all devices (made so by collectives) and come back once. Otherwise
+            they are per-example and come back joined along their first axis, as this process's part of the batch.
+        donate_first: `shared` may be overwritten.
+
+    Returns:
+        A function of the same arguments whose `sharded` arrays have the batch of this process as first axis.
+    """
+    if kind == "pmap":
+        return _pmap(function, shared_outputs, donate_first)
+    return _shard_map(function, shared_outputs, donate_first)
+
+
+def _pmap(function, shared_outputs, donate_first):
+    def mapped_with(count):
+        axes = (None, *[0] * count)
+        out_axes = None if shared_outputs else 0
+        donate = (0,) if donate_first else ()
+        return jax.pmap(function, AXIS, in_axes=axes, out_axes=out_axes, donate_argnums=donate)
+
+    compiled: dict[int, Callable] = {}
+    devices = jax.local_device_count()
+
+    def call(shared, *sharded):
+        mapped = compiled.setdefault(len(sharded), mapped_with(len(sharded)))
+        outputs = mapped(shared, *jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), sharded))
+        return outputs if shared_outputs else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+
+    return call
+
+
+def _shard_map(function, shared_outputs, donate_first):
+    mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    replicated, split = PartitionSpec(), PartitionSpec(AXIS)
+
+    def mapped(shared, *sharded):
+        specs = (replicated, *[split] * len(sharded))
+        # Varying-axes checks would make pmean of a gradient sum it once more.
+        body = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=replicated if shared_outputs else split, check_vma=False
+        )
+        return body(shared, *sharded)
+
+    compiled = jax.jit(mapped, donate_argnums=(0,) if donate_first else ())
+
+    def to_global(x: Any) -> jax.Array:
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, split), np.asarray(x))
+
+    def call(shared, *sharded):
+        shared = jax.device_put(shared, NamedSharding(mesh, replicated))
+        return compiled(shared, *jax.tree.map(to_global, sharded))
+
+    return call

@@ -1,0 +1,36 @@
+"""Everything that training carries from one step to the next."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from stii_jax.models.stii import STII
+from stii_jax.types import Params
+
+
+class TrainState(NamedTuple):
+    """A pytree; what is not in it (data position, curriculum) is a function of it and the checkpoint's meta."""
+
+    step: jax.Array
+    """Steps taken, int32."""
+    params: Params
+    optimizer: optax.OptState
+    rng: jax.Array
+    """The run's key. It never changes: the noise of a step is `fold_in(rng, step)`."""
+    failed_step: jax.Array
+    """The first step whose loss or gradient was not finite, -1 while there is none; from then on nothing changes."""
+
+
+def init_state(model: STII, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step."""
+    init_key, rng = jax.random.split(jax.random.key(seed))
+    params = jax.jit(model.init)(init_key)
+    return TrainState(jnp.int32(0), params, optimizer.init(params), rng, jnp.int32(-1))
+
+
+def split_params(state: TrainState) -> tuple[Params, dict[str, Any]]:
+    """The two items of a checkpoint: parameters, and the rest."""
+    rest = state._asdict()
+    return rest.pop("params"), rest

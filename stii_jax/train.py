@@ -1,0 +1,196 @@
+"""The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from stii_jax import metrics
+from stii_jax.checkpoint import Checkpointer
+from stii_jax.curriculum import Curriculum, CurriculumState, Stage
+from stii_jax.data import Source
+from stii_jax.evaluate import Evaluator, example_keys, make_model
+from stii_jax.optim import make_optimizer, make_schedule
+from stii_jax.parallel import AXIS, check_batch_size, data_parallel
+from stii_jax.state import TrainState, init_state, split_params
+from stii_jax.models.stii import STII
+from stii_jax.types import Batch
+from stii_jax.writers import MetricWriter
+
+Logs = dict[str, jax.Array]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; says at which step, why, and what to try."""
+
+
+def train_step(
+    model: STII,
+    optimizer: optax.GradientTransformation,
+    num_objects: int,
+    state: TrainState,
+    batch: Batch,
+    index: jax.Array,
+) -> tuple[TrainState, Logs]:
+    """One step on one device's part of the batch; `index` numbers its videos within the whole batch."""
+    keys = example_keys(jax.random.fold_in(state.rng, state.step), index)
+    video = batch["video"].astype(jnp.float32) / 255.0
+    batch_size = lax.psum(index.size, AXIS)
+
+    def loss_fn(params):
+        outputs, _ = model.unroll(params, video, keys)
+        return outputs.loss / batch_size, outputs
+
+    (loss, outputs), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    loss, grads = lax.psum((loss, grads), AXIS)
+    grad_norm = optax.global_norm(grads)
+    updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    failed = jnp.where((state.failed_step < 0) & ~finite, state.step, state.failed_step)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(failed < 0, new, old), (params, opt_state), (state.params, state.optimizer)
+    )
+    new_state = TrainState(state.step + 1, params, opt_state, state.rng, failed)
+    per_video = {name: term.mean(1) for name, term in outputs.terms.items()}
+    per_video |= {
+        name: metrics.METRICS[name](outputs.decomposition, batch, num_objects)
+        for name in ("mse", *(("ari", "f_ari") if "segmentation" in batch else ()))
+    }
+    logs = {name: lax.pmean(jnp.nanmean(values), AXIS) for name, values in per_video.items()}
+    return new_state, {"loss": loss, "grad_norm": grad_norm, **logs}
+
+
+def make_train_step(
+    model: STII, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
+) -> Callable[[TrainState, Batch, np.ndarray], tuple[TrainState, Logs]]:
+    """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
+
+    def step(state, batch, index):
+        return train_step(model, optimizer, num_objects, state, batch, index)
+
+    return data_parallel(step, parallel, shared_outputs=True, donate_first=True)
+
+
+def local_index(batch_size: int) -> np.ndarray:
+    """Numbers of this process's videos within the whole batch."""
+    local = batch_size // jax.process_count()
+    return np.arange(local) + jax.process_index() * local
+
+
+class Trainer:
+    """One run: builds everything from a config, restores what a workdir holds, and trains on from there."""
+
+    def __init__(self, config: ConfigDict, source: Source, eval_source: Source, workdir: Path):
+        self.config, self.source = config, source
+        self.curriculum = make_curriculum(config)
+        for stage in self.curriculum.stages:
+            check_batch_size(stage.batch_size, "batch_size")
+        self.model = make_model(config, source.image_size)
+        self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
+        settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
+        self.learning_rate = make_schedule(**settings, num_steps=self.curriculum.num_steps)
+        self.writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
+        self.checkpointer = Checkpointer(workdir / "checkpoints")
+        self.evaluator = Evaluator(config, eval_source)
+        self._step = make_train_step(self.model, self.optimizer, source.num_objects, config.train.parallel)
+
+    def run(self) -> TrainState:
+        """Trains until the curriculum's end and returns the last state."""
+        state, progress = self.restore()
+        with tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", dynamic_ncols=True) as bar:
+            while (stage := self.curriculum.stage(progress)) is not None:
+                state, progress = self._run_stage(state, progress, stage, bar)
+        self.checkpointer.wait()
+        self.writer.close()
+        return state
+
+    def restore(self) -> tuple[TrainState, CurriculumState]:
+        """The newest checkpoint's state, or a new one; log files are cut back to it."""
+        state = init_state(self.model, self.optimizer, self.config.seed)
+        if self.checkpointer.latest_step() is None:
+            self.writer.truncate(-1)
+            return state, CurriculumState()
+        params, rest, meta = self.checkpointer.restore(*split_params(state))
+        state = TrainState(params=params, **rest)
+        self.writer.truncate(int(state.step))
+        return state, CurriculumState(**meta["curriculum"])
+
+    def _run_stage(self, state: TrainState, progress: CurriculumState, stage: Stage, bar: tqdm):
+        """Trains to the end of one stage. Logs are means over the steps since the last line."""
+        train, step = self.config.train, int(state.step)
+        index = local_index(stage.batch_size)
+        batches = self.source.train_batches(
+            stage.num_frames,
+            stage.batch_size,
+            self.config.seed + progress.stage,
+            start_step=step - progress.stage_start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        cells = stage.batch_size * sum(self.model.schedule(stage.num_frames))
+        pending: list[Logs] = []
+        started = time.monotonic()
+        this = progress.stage
+        while progress.stage == this:
+            state, logs = self._step(state, next(batches), index)
+            step += 1
+            pending.append(logs)
+            if step % train.log_every and step != progress.stage_start + stage.num_steps:
+                continue
+            means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
+            self._check(state, means)
+            seconds = (time.monotonic() - started) / len(pending)
+            means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
+            means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
+            progress = self.curriculum.advance(progress, step, means["loss"], means["kl"] / self.model.num_slots)
+            scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
+            self.writer.write_scalars(step, means | scores)
+            if step % train.checkpoint_every == 0 or scores or self.curriculum.stage(progress) is None:
+                self._save(state, progress, step, scores)
+            bar.update(step - bar.n)
+            shown = {key: means[key] for key in ("loss", "f_ari", "cells_per_second") if key in means}
+            bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()})
+            pending, started = [], time.monotonic()
+        return state, progress
+
+    def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:
+        """Scores and pictures on held-out videos, as `eval_ari` and so on."""
+        scores, pictures = self.evaluator.periodic(state.params)
+        self.evaluator.draw(self.writer, step, pictures, "validation")
+        return {f"eval_{key}": value for key, value in scores.items()}
+
+    def _save(self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]) -> None:
+        if step == self.checkpointer.latest_step():
+            return
+        config = self.config.to_dict()
+        meta: dict[str, Any] = {"curriculum": progress._asdict(), "model": config["model"], "step": step}
+        score = {"f_ari": scores["eval_f_ari"]} if "eval_f_ari" in scores else None
+        self.checkpointer.save(step, *split_params(state), meta, score)
+
+    def _check(self, state: TrainState, means: dict[str, float]) -> None:
+        failed = int(state.failed_step)
+        if failed >= 0:
+            last = self.checkpointer.latest_step()
+            raise TrainingError(
+                f"step {failed}: the loss or its gradient is not finite (mean loss {means['loss']}). Nothing after it was "
+                f"saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. Try a lower "
+                "optim.learning_rate, more optim.warmup_steps, a larger model.sigma, or another seed"
+            )
+
+
+def make_curriculum(config: ConfigDict) -> Curriculum:
+    """The stages of a run: `data.num_frames`, `batch_size` and `train.num_steps`, then `curriculum.stages`."""
+    settings = config.curriculum.to_dict()
+    first = (config.data.num_frames, config.batch_size, config.train.num_steps)
+    stages = tuple(Stage(*stage) for stage in (first, *settings.pop("stages")))
+    return Curriculum(stages, **settings)
