@@ -66,7 +66,9 @@ class Curriculum:
         state = state._replace(smoothed_loss=smoothed)
         stalled = self.patience > 0 and step - max(state.best_step, state.stage_start) >= self.patience
         if stalled or step - state.stage_start >= self.stages[state.stage].num_steps:
-            return CurriculumState(stage=state.stage + 1, stage_start=step, collapsed_since=state.collapsed_since)
+            return CurriculumState(
+                stage=state.stage + 1, stage_start=step, collapsed_since=state.collapsed_since
+            )
         return state
 
     def _watch_collapse(self, state: CurriculumState, step: int, kl: float) -> CurriculumState:
@@ -75,8 +77,8 @@ class Curriculum:
         since = step if state.collapsed_since is None else state.collapsed_since
         if self.collapse_patience and step - since >= self.collapse_patience:
             raise PosteriorCollapse(
-                f"step {step}: the posterior has collapsed onto the prior: its KL is {kl:.3g} nats a slot and frame, under "
-                f"curriculum.collapse_kl={self.collapse_kl} since step {since}. Try a smaller loss.kl, a larger "
+                f"step {step}: the posterior has collapsed onto the prior: its KL is {kl:.3g} nats a slot and frame, "
+                f"under curriculum.collapse_kl={self.collapse_kl} since step {since}. Try a smaller loss.kl, a larger "
                 "loss.log_likelihood, shorter clips at first, or another seed; curriculum.collapse_patience=0 turns "
                 "this check off"
             )

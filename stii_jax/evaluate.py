@@ -1,24 +1,28 @@
 """Evaluation: held-out videos in chunks with carried state, scored at several lengths, and drawn."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from stii_jax import metrics, visualize
-from stii_jax.data import Source
+from stii_jax.data import DataError, Source
 from stii_jax.models.stii import STII, VideoState
 from stii_jax.parallel import check_batch_size, data_parallel
 from stii_jax.types import Batch, Decomposition, Params
 from stii_jax.writers import MetricWriter
 
-_EVALUATION_SEED = 0  # of the posterior's noise; the same for every run, so that scores differ by parameters alone
+_EVALUATION_SEED = (
+    0  # of the posterior's noise; the same for every run, so that scores differ by parameters alone
+)
 _FRAMES_PER_SECOND = 6
+_FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
 
 Picture = tuple[np.ndarray, Decomposition, np.ndarray | None]
 
@@ -37,9 +41,22 @@ def example_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
+def local_index(batch_size: int) -> np.ndarray:
+    """Numbers of this process's videos within the whole batch."""
+    local = batch_size // jax.process_count()
+    return np.arange(local) + jax.process_index() * local
+
+
 def join(parts: list[Decomposition]) -> Decomposition:
     """Consecutive clips of the same videos as one."""
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
+
+
+def _gather(tree: Any) -> Any:
+    """Per-video values of all processes, on the host of each."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return jax.tree.map(np.concatenate, multihost_utils.process_allgather(tree))
 
 
 class Evaluator:
@@ -62,6 +79,11 @@ class Evaluator:
         """Scores of `eval.num_videos` videos of `eval.split` at every length: the content of `results.json`."""
         started = time.monotonic()
         lengths = tuple(length for length in self.settings.lengths if length <= self.source.num_frames)
+        if not lengths:
+            raise DataError(
+                f"eval.lengths={self.settings.lengths}: the videos have {self.source.num_frames} frames; "
+                "give lengths up to that"
+            )
         scores, pictures = self.evaluate(params, self.settings.split, lengths, self.settings.num_videos)
         return {**scores[-1], "lengths": scores, "seconds": time.monotonic() - started}, pictures
 
@@ -69,48 +91,74 @@ class Evaluator:
         self, params: Params, split: str, lengths: tuple[int, ...], num_videos: int
     ) -> tuple[list[dict[str, Any]], list[Picture]]:
         """Scores at each length (videos' first frames), with standard errors over videos, and some videos to draw."""
-        values: list[list[dict[str, np.ndarray]]] = [[] for _ in lengths]
-        valid, pictures = [], []
+
+        def decomposed():
+            for batch, index in self._batches(split, max(lengths), num_videos):
+                decomposition = self.observe(params, batch["video"], index)[0]
+                yield batch, decomposition, decomposition
+
+        return self._score(decomposed(), lengths)
+
+    def forecast(self, params: Params) -> tuple[list[dict[str, Any]], list[Picture]]:
+        """Scores of the frames imagined after `eval.observed_frames` seen ones, at several lengths; paper section 4.3.
+
+        The pictures show the frames seen and then those imagined.
+        """
+        observed, ahead = self.settings.observed_frames, self.settings.predict_frames
+
+        def imagined():
+            for batch, index in self._batches(
+                self.settings.split, observed + ahead, self.settings.num_videos
+            ):
+                past, future = self.predict(params, batch["video"][:, :observed], index, ahead)
+                yield batch, future, join([past, future])
+
+        return self._score(imagined(), (*(n for n in _FORECAST_LENGTHS if n < ahead), ahead))
+
+    def _batches(self, split: str, num_frames: int, num_videos: int) -> Iterator[tuple[dict, np.ndarray]]:
+        """Held-out videos in order, and their numbers."""
         num_videos = min(num_videos, self.source.split_sizes[split])
-        for batch, decomposition in self.decompose(params, split, max(lengths), num_videos):
-            labels = {key: batch[key] for key in ("video", "segmentation") if key in batch}
+        size = self.settings.batch_size
+        processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        for i, batch in enumerate(self.source.eval_batches(split, num_frames, size, num_videos, **processes)):
+            yield batch, i * size + local_index(size)
+
+    def _score(
+        self, items: Iterable[tuple[dict, Decomposition, Decomposition]], lengths: tuple[int, ...]
+    ) -> tuple[list[dict[str, Any]], list[Picture]]:
+        """Reduces `(batch, scored, drawn)`: `scored` decomposes the last frames of the batch, `drawn` all of them."""
+        values: list[list[dict[str, np.ndarray]]] = [[] for _ in lengths]
+        pictures: list[Picture] = []
+        valid = []
+        for batch, scored, drawn in items:
+            skip = drawn.masks.shape[1] - scored.masks.shape[1]
+            labels = {key: batch[key][:, skip:] for key in ("video", "segmentation") if key in batch}
             for of_length, length in zip(values, lengths):
-                of_length.append(jax.device_get(self._scores(decomposition, labels, length)))
-            valid.append(batch["valid"])
+                of_length.append(_gather(self._scores(scored, labels, length)))
+            valid.append(_gather(batch["valid"]))
             for i in range(min(self.settings.num_pictures - len(pictures), int(batch["valid"].sum()))):
-                one = jax.device_get(visualize.one_video(decomposition, i))
-                truth = batch["segmentation"][i] if "segmentation" in batch else None
-                pictures.append((batch["video"][i], one, truth))
+                one = jax.device_get(visualize.one_video(drawn, i))
+                pictures.append(
+                    (batch["video"][i], one, batch["segmentation"][i] if "segmentation" in batch else None)
+                )
         results = []
         for of_length, length in zip(values, lengths):
             joined = {name: np.concatenate([part[name] for part in of_length]) for name in of_length[0]}
             scores = metrics.summarize(joined, np.concatenate(valid))
-            results.append({**scores, "num_frames": length, "num_videos": num_videos})
+            results.append({**scores, "num_frames": length, "num_videos": int(np.concatenate(valid).sum())})
         return results, pictures
-
-    def decompose(
-        self, params: Params, split: str, num_frames: int, num_videos: int
-    ) -> Iterator[tuple[dict[str, np.ndarray], Decomposition]]:
-        """Batches of videos with their decomposition, in order."""
-        size = self.settings.batch_size
-        first = 0
-        for batch in self.source.eval_batches(split, num_frames, size, num_videos):
-            yield batch, self.run(params, batch["video"], np.arange(first, first + size))
-            first += size
-
-    def run(self, params: Params, video: np.ndarray, index: np.ndarray) -> Decomposition:
-        """Decomposes whole videos in chunks of `eval.chunk_frames`; memory does not grow with their length."""
-        return self.observe(params, video, index)[0]
 
     def observe(
         self, params: Params, video: np.ndarray, index: np.ndarray
     ) -> tuple[Decomposition, VideoState]:
-        """The same, and the state after the last frame."""
+        """Decomposes whole videos in chunks of `eval.chunk_frames`, whatever their length; and the state after them."""
         chunk, state, parts = self.settings.chunk_frames, None, []
         for start in range(0, video.shape[1], chunk):
             frames = video[:, start : start + chunk]
             schedule = self.model.schedule(frames.shape[1], start)
-            part, state = self._chunk(schedule, state is None)(params, frames, index, *(() if state is None else (state,)))
+            part, state = self._chunk(schedule, state is None)(
+                params, frames, index, *(() if state is None else (state,))
+            )
             parts.append(part)
         return join(parts), state
 
@@ -147,7 +195,9 @@ class Evaluator:
             keys = example_keys(jax.random.key(_EVALUATION_SEED), index)
             # The frame count is one for all videos; it travels as one a video because outputs are joined by video.
             state = state if state is None else state._replace(frame=state.frame[0])
-            outputs, state = self.model.unroll(params, frames.astype(jnp.float32) / 255.0, keys, state, schedule)
+            outputs, state = self.model.unroll(
+                params, frames.astype(jnp.float32) / 255.0, keys, state, schedule
+            )
             return outputs.decomposition, state._replace(frame=jnp.broadcast_to(state.frame, index.shape))
 
         if (schedule, first) not in self._compiled:

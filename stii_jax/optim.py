@@ -10,7 +10,9 @@ def make_schedule(learning_rate: float, warmup_steps: int, decay: str, num_steps
         "constant": optax.constant_schedule(learning_rate),
         "cosine": optax.cosine_decay_schedule(learning_rate, rest),
     }[decay]
-    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, max(warmup_steps, 1)), after], [warmup_steps])
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, learning_rate, max(warmup_steps, 1)), after], [warmup_steps]
+    )
 
 
 def make_optimizer(

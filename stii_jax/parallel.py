@@ -85,7 +85,11 @@ def _shard_map(function, shared_outputs, donate_first):
         specs = (replicated, *[split] * len(sharded))
         # Varying-axes checks would make pmean of a gradient sum it once more.
         body = jax.shard_map(
-            function, mesh=mesh, in_specs=specs, out_specs=replicated if shared_outputs else split, check_vma=False
+            function,
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=replicated if shared_outputs else split,
+            check_vma=False,
         )
         return body(shared, *sharded)
 

@@ -17,11 +17,11 @@ from stii_jax import metrics
 from stii_jax.checkpoint import Checkpointer
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.data import Source
-from stii_jax.evaluate import Evaluator, example_keys, make_model
+from stii_jax.evaluate import Evaluator, example_keys, local_index, make_model
+from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer, make_schedule
 from stii_jax.parallel import AXIS, check_batch_size, data_parallel
 from stii_jax.state import TrainState, init_state, split_params
-from stii_jax.models.stii import STII
 from stii_jax.types import Batch
 from stii_jax.writers import MetricWriter
 
@@ -81,12 +81,6 @@ def make_train_step(
     return data_parallel(step, parallel, shared_outputs=True, donate_first=True)
 
 
-def local_index(batch_size: int) -> np.ndarray:
-    """Numbers of this process's videos within the whole batch."""
-    local = batch_size // jax.process_count()
-    return np.arange(local) + jax.process_index() * local
-
-
 class Trainer:
     """One run: builds everything from a config, restores what a workdir holds, and trains on from there."""
 
@@ -107,7 +101,9 @@ class Trainer:
     def run(self) -> TrainState:
         """Trains until the curriculum's end and returns the last state."""
         state, progress = self.restore()
-        with tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", dynamic_ncols=True) as bar:
+        with tqdm(
+            total=self.curriculum.num_steps, initial=int(state.step), unit="step", dynamic_ncols=True
+        ) as bar:
             while (stage := self.curriculum.stage(progress)) is not None:
                 state, progress = self._run_stage(state, progress, stage, bar)
         self.checkpointer.wait()
@@ -152,7 +148,9 @@ class Trainer:
             seconds = (time.monotonic() - started) / len(pending)
             means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
             means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
-            progress = self.curriculum.advance(progress, step, means["loss"], means["kl"] / self.model.num_slots)
+            progress = self.curriculum.advance(
+                progress, step, means["loss"], means["kl"] / self.model.num_slots
+            )
             scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
             self.writer.write_scalars(step, means | scores)
             if step % train.checkpoint_every == 0 or scores or self.curriculum.stage(progress) is None:
@@ -169,7 +167,9 @@ class Trainer:
         self.evaluator.draw(self.writer, step, pictures, "validation")
         return {f"eval_{key}": value for key, value in scores.items()}
 
-    def _save(self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]) -> None:
+    def _save(
+        self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]
+    ) -> None:
         if step == self.checkpointer.latest_step():
             return
         config = self.config.to_dict()
@@ -182,8 +182,8 @@ class Trainer:
         if failed >= 0:
             last = self.checkpointer.latest_step()
             raise TrainingError(
-                f"step {failed}: the loss or its gradient is not finite (mean loss {means['loss']}). Nothing after it was "
-                f"saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. Try a lower "
+                f"step {failed}: the loss or its gradient is not finite (mean loss {means['loss']}). Nothing after it "
+                f"was saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. Try a lower "
                 "optim.learning_rate, more optim.warmup_steps, a larger model.sigma, or another seed"
             )
 

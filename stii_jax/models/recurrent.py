@@ -1,4 +1,4 @@
-"""The 2D-LSTM: one cell fed by the past frame and the past refinement. Paper section 3.2.1; spec of both forms there."""
+"""The 2D-LSTM: one cell fed by the past frame and the past refinement. Paper section 3.2.1."""
 
 from typing import NamedTuple
 

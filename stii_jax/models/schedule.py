@@ -12,13 +12,15 @@ SCHEDULES = {
 }
 
 
-def refinement_schedule(num_frames: int, budget: int, kind: str = "triangular", start: int = 0) -> tuple[int, ...]:
+def refinement_schedule(
+    num_frames: int, budget: int, kind: str = "triangular", start: int = 0
+) -> tuple[int, ...]:
     """Refinements R_t of frames `start` to `start + num_frames - 1`, counted from the video's first (paper, 3.2.2)."""
     return tuple(SCHEDULES[kind](t, budget) for t in range(start, start + num_frames))
 
 
 def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame") -> np.ndarray:
-    """Loss weight of decode r = 1..R_t + 1 of every frame, `T max(R_t) + 1`; the last column is the frame's last decode.
+    """Loss weight of decode r = 1..R_t + 1 of every frame, `T max(R_t) + 1`; the last column is the last decode.
 
     "frame" weighs r / n_t with n_t = R_t + 1 decodes; "budget" weighs r / R, so that late frames weigh less. Decodes
     that do not happen weigh 0.
@@ -32,7 +34,7 @@ def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame"
 
 
 def segments(schedule: Sequence[int]) -> list[tuple[int, int]]:
-    """Splits frames into the head, which changes R_t, and the tail, in which R_t is the last frame's: `(start, stop)`."""
+    """Splits frames into the head, in which R_t changes, and the tail, in which it does not: `(start, stop)`."""
     tail = next(t for t in range(len(schedule)) if len(set(schedule[t:])) == 1)
     return [(0, tail), (tail, len(schedule))] if tail else [(0, len(schedule))]
 
