@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from stii_jax import metrics, visualize
@@ -172,6 +172,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _main(_: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # libraries tell of every file and missing accelerator otherwise
     if WORKDIR.value is None:
         sys.exit("error: give --workdir, the folder of the run, e.g. --workdir runs/quickstart")
     try:
