@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from stii_jax import losses
 from stii_jax.models import likelihood
@@ -58,19 +59,20 @@ class CellELBO:
     ):
         self.decoder, self.prior, self.weights = decoder, prior, dict(weights)
         self.latent_dim, self.sigma, self.likelihood_kind = latent_dim, sigma, likelihood_kind
-        self.conditional_decoder = conditional_decoder
-        self._one_pass = jax.custom_vjp(self.evaluate)
+        self.conditional_decoder, self.detach = conditional_decoder, detach
+        self._one_pass = jax.custom_vjp(self._evaluate)
         self._one_pass.defvjp(*(self._detached_rules() if detach else self._attached_rules()))
 
-    def __call__(self, params: Params, inputs: CellInputs) -> CellOutputs:
-        """ELBO, decode and gradients of a cell.
+    def __call__(self, params: Params, inputs: CellInputs, active: Bool[Array, ""] | None = None) -> CellOutputs:
+        """ELBO, decode and gradients of a cell; zeros, at no cost, where `active` is given and false.
 
         Differentiated, it gives the ELBO's gradient by `params`, posterior and `h`. Detached, that is the very gradient
         that the forward pass computed, kept and scaled: no activation is stored and the decoder is not run again.
         Otherwise means and masks pass gradients on too, and the decoder is run again in the backward pass.
         """
         own = {name: params[name] for name in ("decoder", "prior") if name in params}
-        return self._one_pass(own, inputs)
+        outputs = self._one_pass(own, inputs, active)
+        return outputs if not self.detach else lax.stop_gradient(outputs)._replace(elbo=outputs.elbo)
 
     def decode(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Decoded:
         """Means and mask logits of latents, given the past (step 2)."""
@@ -85,9 +87,9 @@ class CellELBO:
             return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))
         return self.prior.apply({"params": params["prior"]}, h)
 
-    def evaluate(self, params: Params, inputs: CellInputs) -> CellOutputs:
+    def _evaluate(self, params, inputs, active):
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""
-        return self._evaluate_with_gradients(params, inputs)[0]
+        return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]
 
     def _objective(self, params, posterior, h, shifts, frame, noise):
         """ELBO summed over the batch; `shifts` are zeros by which the gradients by means and masks are taken."""
@@ -113,28 +115,41 @@ class CellELBO:
         return outputs, (by_params, by_posterior, by_h)
 
     def _detached_rules(self):
-        def forward(params, inputs):
-            return self._evaluate_with_gradients(params, inputs)
+        def forward(params, inputs, active):
+            return _if_active(active, self._evaluate_with_gradients, params, inputs)
 
         def backward(gradients, cotangent):
             by_params, by_posterior, by_h = jax.tree.map(lambda g: g * cotangent.elbo, gradients)
-            return by_params, CellInputs(by_posterior, by_h, None, None)
+            return by_params, CellInputs(by_posterior, by_h, None, None), None
 
         return forward, backward
 
     def _attached_rules(self):
-        def forward(params, inputs):
-            return self.evaluate(params, inputs), (params, inputs)
+        def forward(params, inputs, active):
+            return self._evaluate(params, inputs, active), (params, inputs, active)
 
         def backward(residuals, cotangent):
-            params, inputs = residuals
+            params, inputs, active = residuals
 
-            def outputs(params, posterior, h):
-                value, (decoded, _) = self._objective(params, posterior, h, (0.0, 0.0), inputs.frame, inputs.noise)
-                return value, decoded
+            def pull_back(params, inputs, cotangent):
+                def outputs(params, posterior, h):
+                    objective = self._objective(params, posterior, h, (0.0, 0.0), inputs.frame, inputs.noise)
+                    value, (decoded, _) = objective
+                    return value, decoded
 
-            _, pull_back = jax.vjp(outputs, params, inputs.posterior, inputs.h)
-            by_params, by_posterior, by_h = pull_back((cotangent.elbo, cotangent.decoded))
-            return by_params, CellInputs(by_posterior, by_h, None, None)
+                _, pull_back = jax.vjp(outputs, params, inputs.posterior, inputs.h)
+                return pull_back((cotangent.elbo, cotangent.decoded))
+
+            by_params, by_posterior, by_h = _if_active(active, pull_back, params, inputs, cotangent)
+            return by_params, CellInputs(by_posterior, by_h, None, None), None
 
         return forward, backward
+
+
+def _if_active(active, function, *arguments):
+    """`function(*arguments)`, or zeros in its outputs' place."""
+    if active is None:
+        return function(*arguments)
+    shapes = jax.eval_shape(function, *arguments)
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    return lax.cond(active, lambda: function(*arguments), lambda: zeros)

@@ -20,19 +20,20 @@ def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     """Gradient by a 3x3 kernel as a scan of small matrix products over blocks of rows."""
     n, height, width, channels = x.shape
     rows = math.gcd(height, max(1, _BLOCK_PIXELS // width))
-    blocks = height // rows
+    blocks = jnp.uint32(height // rows)
+    zero = jnp.uint32(0)  # unsigned: signed indices cost a choice each, in case they are negative
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
     def add_block(total, index):
-        image, top = index // blocks, index % blocks * rows
-        window = lax.dynamic_slice(padded, (image, top, 0, 0), (1, rows + 2, width + 2, channels))[0]
+        image, top = lax.div(index, blocks), lax.rem(index, blocks) * jnp.uint32(rows)
+        window = lax.dynamic_slice(padded, (image, top, zero, zero), (1, rows + 2, width + 2, channels))[0]
         patches = [window[i : i + rows, j : j + width] for i in range(3) for j in range(3)]
         patches = jnp.concatenate(patches, axis=-1).reshape(rows * width, 9 * channels)
-        cotangent = lax.dynamic_slice(g, (image, top, 0, 0), (1, rows, width, g.shape[-1]))
+        cotangent = lax.dynamic_slice(g, (image, top, zero, zero), (1, rows, width, g.shape[-1]))
         return total + cotangent.reshape(rows * width, -1).T @ patches, None
 
     total = jnp.zeros((g.shape[-1], 9 * channels), g.dtype)
-    total, _ = lax.scan(add_block, total, jnp.arange(n * blocks))
+    total, _ = lax.scan(add_block, total, jnp.arange(n * height // rows, dtype=jnp.uint32))
     return total.T.reshape(3, 3, channels, -1)
 
 

@@ -65,8 +65,8 @@ def leave_one_out(slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"]
     if num_slots == 1:
         return jnp.zeros_like(slots)
     terms = slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
-    others = [[j for j in range(num_slots) if j != k] for k in range(num_slots)]
-    return jnp.stack([jax.nn.logsumexp(terms[:, rest], axis=1) for rest in map(jnp.array, others)], axis=1)
+    others = ~jnp.eye(num_slots, dtype=bool)[:, :, None, None]
+    return jax.nn.logsumexp(terms[:, None], axis=2, where=others)
 
 
 def mask_entropy(masks: Float[Array, "B K H W"]) -> Float[Array, " B"]:

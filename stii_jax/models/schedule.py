@@ -34,7 +34,13 @@ def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame"
 
 
 def segments(schedule: Sequence[int]) -> list[tuple[int, int]]:
-    """Splits frames into the head, in which R_t changes, and the tail, in which it does not: `(start, stop)`."""
+    """Splits frames into the head, in which R_t changes, and the tail, in which it does not: `(start, stop)`.
+
+    A segment is compiled once, and keeps memory for its largest R_t in each of its frames. So a clip stays in one piece
+    unless that would keep more than twice the cells that it has.
+    """
+    if len(schedule) * max(schedule) <= 2 * sum(schedule):
+        return [(0, len(schedule))]
     tail = next(t for t in range(len(schedule)) if len(set(schedule[t:])) == 1)
     return [(0, tail), (tail, len(schedule))] if tail else [(0, len(schedule))]
 

@@ -236,36 +236,35 @@ class STII:
         weights: Float[Array, " R+1"],
         refinements: Int[Array, ""] | None = None,
     ) -> tuple[VideoState, FrameOutputs]:
-        """Refines the posterior of one frame R times, or `refinements` <= R times, and decodes it once more."""
+        """Refines the posterior of one frame R times, or `refinements` <= R times, and decodes it once more.
+
+        That last decode is an iteration of the same loop, without its refinement: one copy of a cell to compile.
+        """
+        longest = len(weights) - 1
+        ragged = refinements is not None
+        refinements = refinements if ragged else jnp.int32(longest)
 
         def cell(carry, inputs):
-            _, noise, weight = inputs
-            posterior, refinement, loss = carry
-            out = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise))
+            posterior, refinement, loss, last = carry
+            r, noise, weight = inputs
+            active = r <= refinements if ragged else None
+            out = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise), active)
+            loss -= jnp.where(r == refinements, weights[-1], weight) * out.elbo
+            decode = (out.decoded, out.terms, out.elbo)
+            last = jax.tree.map(lambda new, old: jnp.where(active, new, old), decode, last) if ragged else decode
             posterior, refinement = self._refine(
-                params, frame, out.decoded, out.gradients, posterior, state.temporal, refinement
+                params, frame, out.decoded, out.gradients, posterior, state.temporal, refinement, r < refinements
             )
-            return (posterior, refinement, loss - weight * out.elbo), out.elbo
+            return (posterior, refinement, loss, last), out.elbo
 
-        def cell_or_nothing(carry, inputs):
-            return lax.cond(inputs[0] < refinements, cell, lambda carry, _: (carry, jnp.float32(0.0)), carry, inputs)
-
-        longest = len(weights) - 1
-        start = jax.tree.map(jnp.zeros_like, state.temporal)
-        carry = (self._start(params, state), start, jnp.float32(0.0))
-        inputs = (jnp.arange(longest), noise[:-1], weights[:-1])
-        carry, elbos = lax.scan(cell if refinements is None else cell_or_nothing, carry, inputs)
-        posterior, refinement, loss = carry
-        noise = noise[-1 if refinements is None else refinements]
-        last = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise))
-        outputs = FrameOutputs(
-            last.decoded.means,
-            last.decoded.masks,
-            posterior,
-            loss - weights[-1] * last.elbo,
-            jnp.append(elbos, last.elbo),
-            last.terms,
-        )
+        posterior, start = self._start(params, state), jax.tree.map(jnp.zeros_like, state.temporal)
+        nothing = jax.eval_shape(self.elbo, params, CellInputs(posterior, start.h, frame, noise[0]))
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape), (nothing.decoded, nothing.terms, nothing.elbo))
+        inputs = (jnp.arange(longest + 1), noise, weights)
+        carry, elbos = lax.scan(cell, (posterior, start, jnp.float32(0.0), nothing), inputs)
+        posterior, refinement, loss, (decoded, terms, elbo) = carry
+        elbos = jnp.append(jnp.where(jnp.arange(longest) < refinements, elbos[:-1], 0.0), elbo)
+        outputs = FrameOutputs(decoded.means, decoded.masks, posterior, loss, elbos, terms)
         return VideoState(refinement, posterior, state.frame + 1), outputs
 
     def _start(self, params: Params, state: VideoState) -> Float[Array, "B K 2Z"]:
@@ -290,8 +289,8 @@ class STII:
         over_videos = jax.vmap(draw, (None, None, 0))
         return jax.vmap(jax.vmap(over_videos, (0, 0, None)), (0, 0, None))(frames, r, keys)
 
-    def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement):
-        """Steps 6 to 9; rematerialised, so that training keeps only a cell's decode and gradients."""
+    def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement, active=True):
+        """Steps 6 to 9, where `active`; rematerialised, so that training keeps only a cell's decode and gradients."""
 
         def refine(params, frame, decoded, gradients, posterior, temporal, refinement):
             images = refinement_images(frame, decoded, gradients, **self._images)
@@ -299,6 +298,12 @@ class STII:
                 {"params": params}, images, posterior, gradients.posterior, temporal, refinement
             )
 
+        # The choice is inside of what is rematerialised: whatever passes through a choice is kept once a cell, and
+        # the parameters would be.
+        def refine_if_active(active, *inputs):
+            return lax.cond(active, refine, lambda *inputs: (inputs[-3], inputs[-1]), *inputs)
+
+        inputs = (frame, decoded, lax.stop_gradient(gradients), posterior, temporal, refinement)
         if self.remat:
-            refine = jax.checkpoint(refine, prevent_cse=False)
-        return refine(params["refiner"], frame, decoded, lax.stop_gradient(gradients), posterior, temporal, refinement)
+            refine_if_active = jax.checkpoint(refine_if_active, prevent_cse=False)
+        return refine_if_active(active, params["refiner"], *inputs)
