@@ -1,12 +1,12 @@
 """Data parallelism: one function a device, over all devices of all processes, by `pmap` or `shard_map`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
 """Name of the mapped axis, for collectives."""
@@ -39,7 +39,12 @@ def check_batch_size(batch_size: int, field: str) -> None:
 
 
 def data_parallel(
-    function: Callable, kind: str = "pmap", *, shared_outputs: bool, donate_first: bool = False
+    function: Callable,
+    kind: str = "pmap",
+    *,
+    shared_outputs: bool,
+    donate_first: bool = False,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
     """Maps `function(shared, *sharded)` over the devices.
 
@@ -50,47 +55,48 @@ def data_parallel(
         shared_outputs: the outputs are equal on all devices (made so by collectives) and come back once. Otherwise
             they are per-example and come back joined along their first axis, as this process's part of the batch.
         donate_first: `shared` may be overwritten.
+        devices: all of every process, if not given.
 
     Returns:
         A function of the same arguments whose `sharded` arrays have the batch of this process as first axis.
     """
-    if kind == "pmap":
-        return _pmap(function, shared_outputs, donate_first)
-    return _shard_map(function, shared_outputs, donate_first)
+    mesh = Mesh(np.array(jax.devices() if devices is None else devices), AXIS, axis_types=(AxisType.Auto,))
+    mapped = (_pmap if kind == "pmap" else _shard_map)(function, mesh, shared_outputs, donate_first)
+
+    def call(shared, *sharded):
+        # What comes back is on every device: sent in from one device the first time, it would be compiled for twice.
+        return mapped(jax.device_put(shared, NamedSharding(mesh, PartitionSpec())), *sharded)
+
+    return call
 
 
-def _pmap(function, shared_outputs, donate_first):
+def _pmap(function, mesh, shared_outputs, donate_first):
     def mapped_with(count):
         axes = (None, *[0] * count)
         out_axes = None if shared_outputs else 0
         donate = (0,) if donate_first else ()
-        return jax.pmap(function, AXIS, in_axes=axes, out_axes=out_axes, donate_argnums=donate)
+        devices = list(mesh.devices)
+        return jax.pmap(function, AXIS, in_axes=axes, out_axes=out_axes, donate_argnums=donate, devices=devices)
 
     compiled: dict[int, Callable] = {}
-    devices = jax.local_device_count()
+    local = len(mesh.local_devices)
 
     def call(shared, *sharded):
         mapped = compiled.setdefault(len(sharded), mapped_with(len(sharded)))
-        outputs = mapped(shared, *jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), sharded))
+        outputs = mapped(shared, *jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), sharded))
         return outputs if shared_outputs else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
     return call
 
 
-def _shard_map(function, shared_outputs, donate_first):
-    mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def _shard_map(function, mesh, shared_outputs, donate_first):
     replicated, split = PartitionSpec(), PartitionSpec(AXIS)
 
     def mapped(shared, *sharded):
         specs = (replicated, *[split] * len(sharded))
+        out_specs = replicated if shared_outputs else split
         # Varying-axes checks would make pmean of a gradient sum it once more.
-        body = jax.shard_map(
-            function,
-            mesh=mesh,
-            in_specs=specs,
-            out_specs=replicated if shared_outputs else split,
-            check_vma=False,
-        )
+        body = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)
         return body(shared, *sharded)
 
     compiled = jax.jit(mapped, donate_argnums=(0,) if donate_first else ())
@@ -98,8 +104,4 @@ def _shard_map(function, shared_outputs, donate_first):
     def to_global(x: Any) -> jax.Array:
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), np.asarray(x))
 
-    def call(shared, *sharded):
-        shared = jax.device_put(shared, NamedSharding(mesh, replicated))
-        return compiled(shared, *jax.tree.map(to_global, sharded))
-
-    return call
+    return lambda shared, *sharded: compiled(shared, *jax.tree.map(to_global, sharded))
