@@ -47,9 +47,12 @@ class Curriculum:
         """Steps of the whole run, unless stages end early."""
         return sum(stage.num_steps for stage in self.stages)
 
-    def stage(self, state: CurriculumState) -> Stage | None:
-        """The stage to train now; None at the end."""
-        return self.stages[state.stage] if state.stage < len(self.stages) else None
+    def stage(self, state: CurriculumState, step: int) -> Stage | None:
+        """The stage to train after `step` steps; None at the end. A run out of steps goes on once it is given more."""
+        if state.stage == len(self.stages):
+            return None
+        stage = self.stages[state.stage]
+        return None if self._is_last(state) and step - state.stage_start >= stage.num_steps else stage
 
     def advance(self, state: CurriculumState, step: int, loss: float, kl: float) -> CurriculumState:
         """The state after `step` steps, by the loss and the KL (nats a slot and frame) logged there.
@@ -65,11 +68,13 @@ class Curriculum:
             state = state._replace(best_loss=smoothed, best_step=step)
         state = state._replace(smoothed_loss=smoothed)
         stalled = self.patience > 0 and step - max(state.best_step, state.stage_start) >= self.patience
-        if stalled or step - state.stage_start >= self.stages[state.stage].num_steps:
-            return CurriculumState(
-                stage=state.stage + 1, stage_start=step, collapsed_since=state.collapsed_since
-            )
+        used_up = step - state.stage_start >= self.stages[state.stage].num_steps
+        if stalled or (used_up and not self._is_last(state)):
+            return CurriculumState(stage=state.stage + 1, stage_start=step, collapsed_since=state.collapsed_since)
         return state
+
+    def _is_last(self, state: CurriculumState) -> bool:
+        return state.stage == len(self.stages) - 1
 
     def _watch_collapse(self, state: CurriculumState, step: int, kl: float) -> CurriculumState:
         if kl >= self.collapse_kl:

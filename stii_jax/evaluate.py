@@ -12,15 +12,15 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from stii_jax import metrics, visualize
-from stii_jax.data import DataError, Source
+from stii_jax.config import ConfigError
+from stii_jax.data import Source
+from stii_jax.data.options import VideoConfig
 from stii_jax.models.stii import STII, VideoState
 from stii_jax.parallel import check_batch_size, data_parallel
 from stii_jax.types import Batch, Decomposition, Params
 from stii_jax.writers import MetricWriter
 
-_EVALUATION_SEED = (
-    0  # of the posterior's noise; the same for every run, so that scores differ by parameters alone
-)
+_EVALUATION_SEED = 0  # of the posterior's noise; the same for every run, so that scores differ by parameters alone
 _FRAMES_PER_SECOND = 6
 _FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
 
@@ -33,7 +33,37 @@ def make_model(config: ConfigDict, image_size: int, num_slots: int = 0) -> STII:
     settings["num_slots"] = num_slots or settings["num_slots"]
     kind = weights.pop("refinement_weights")
     frame = {"height": image_size, "width": image_size, "channels": 3}
-    return STII(**frame, weights=weights, refinement_weights=kind, **settings)
+    return STII(**{**settings, **frame}, weights=weights, refinement_weights=kind)
+
+
+def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
+    """Stops a config that cannot be evaluated on a dataset; reads and compiles nothing.
+
+    Raises:
+        ConfigError: a setting does not fit the videos.
+        DeviceError: the devices cannot share a batch.
+    """
+    settings, size = config.eval, dataset.image_size
+    check_batch_size(settings.batch_size, "eval.batch_size")
+    if size % 4:
+        raise ConfigError(f"frames of {size}x{size} pixels: the encoder averages 4x4 pixels, give a multiple of 4")
+    if settings.split not in dataset.split_sizes:
+        raise ConfigError(f"config.eval.split is {settings.split!r}, expected one of {', '.join(dataset.split_sizes)}")
+    if settings.lengths[0] > dataset.num_frames:
+        raise ConfigError(
+            f"config.eval.lengths is {settings.lengths}, but the videos have {dataset.num_frames} frames: "
+            "change --config.eval.lengths"
+        )
+
+
+def check_forecast(config: ConfigDict, dataset: VideoConfig | Source) -> None:
+    """Stops a config whose forecast has no frames, or more than the videos; raises `ConfigError`."""
+    observed, ahead = config.eval.observed_frames, config.eval.predict_frames
+    if ahead < 1 or observed + ahead > dataset.num_frames:
+        raise ConfigError(
+            f"config.eval.observed_frames is {observed} and config.eval.predict_frames is {ahead}: give at least 1 to "
+            f"each, and not more in all than the {dataset.num_frames} frames of the videos"
+        )
 
 
 def example_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
@@ -63,8 +93,8 @@ class Evaluator:
     """Runs the model on held-out videos. Its functions are compiled once, at the first call."""
 
     def __init__(self, config: ConfigDict, source: Source):
+        check_evaluation(config, source)
         self.settings, self.source = config.eval, source
-        check_batch_size(self.settings.batch_size, "eval.batch_size")
         self.model = make_model(config, source.image_size, self.settings.num_slots)
         self.kind = config.train.parallel
         self._compiled: dict[Any, Any] = {}
@@ -79,11 +109,6 @@ class Evaluator:
         """Scores of `eval.num_videos` videos of `eval.split` at every length: the content of `results.json`."""
         started = time.monotonic()
         lengths = tuple(length for length in self.settings.lengths if length <= self.source.num_frames)
-        if not lengths:
-            raise DataError(
-                f"eval.lengths={self.settings.lengths}: the videos have {self.source.num_frames} frames; "
-                "give lengths up to that"
-            )
         scores, pictures = self.evaluate(params, self.settings.split, lengths, self.settings.num_videos)
         return {**scores[-1], "lengths": scores, "seconds": time.monotonic() - started}, pictures
 
@@ -107,9 +132,7 @@ class Evaluator:
         observed, ahead = self.settings.observed_frames, self.settings.predict_frames
 
         def imagined():
-            for batch, index in self._batches(
-                self.settings.split, observed + ahead, self.settings.num_videos
-            ):
+            for batch, index in self._batches(self.settings.split, observed + ahead, self.settings.num_videos):
                 past, future = self.predict(params, batch["video"][:, :observed], index, ahead)
                 yield batch, future, join([past, future])
 
@@ -138,9 +161,7 @@ class Evaluator:
             valid.append(_gather(batch["valid"]))
             for i in range(min(self.settings.num_pictures - len(pictures), int(batch["valid"].sum()))):
                 one = jax.device_get(visualize.one_video(drawn, i))
-                pictures.append(
-                    (batch["video"][i], one, batch["segmentation"][i] if "segmentation" in batch else None)
-                )
+                pictures.append((batch["video"][i], one, batch["segmentation"][i] if "segmentation" in batch else None))
         results = []
         for of_length, length in zip(values, lengths):
             joined = {name: np.concatenate([part[name] for part in of_length]) for name in of_length[0]}
@@ -148,11 +169,10 @@ class Evaluator:
             results.append({**scores, "num_frames": length, "num_videos": int(np.concatenate(valid).sum())})
         return results, pictures
 
-    def observe(
-        self, params: Params, video: np.ndarray, index: np.ndarray
-    ) -> tuple[Decomposition, VideoState]:
+    def observe(self, params: Params, video: np.ndarray, index: np.ndarray) -> tuple[Decomposition, VideoState]:
         """Decomposes whole videos in chunks of `eval.chunk_frames`, whatever their length; and the state after them."""
-        chunk, state, parts = self.settings.chunk_frames, None, []
+        chunk, parts = self.settings.chunk_frames, []
+        state: VideoState | None = None
         for start in range(0, video.shape[1], chunk):
             frames = video[:, start : start + chunk]
             schedule = self.model.schedule(frames.shape[1], start)
@@ -160,6 +180,7 @@ class Evaluator:
                 params, frames, index, *(() if state is None else (state,))
             )
             parts.append(part)
+        assert state is not None  # there is at least one frame
         return join(parts), state
 
     def predict(
@@ -176,11 +197,15 @@ class Evaluator:
             self._compiled["predict", num_frames] = data_parallel(imagine, self.kind, shared_outputs=False)
         return observed, self._compiled["predict", num_frames](params, state)
 
-    def draw(self, writer: MetricWriter, step: int, pictures: list[Picture], name: str, **marks: int) -> None:
-        """Writes a strip and an animation of each video, `media/NAME_0.png` and so on."""
+    def draw(
+        self, writer: MetricWriter, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
+    ) -> None:
+        """Writes a strip and an animation of each video, `media/NAME_0.png` and so on; see `visualize.strip`."""
         for i, picture in enumerate(pictures):
-            writer.write_images(step, {f"{name}_{i}": visualize.strip(*picture, **marks)})
-            writer.write_gif(step, f"{name}_{i}", visualize.animation(*picture, **marks), _FRAMES_PER_SECOND)
+            writer.write_images(step, {f"{name}_{i}": visualize.strip(*picture, num_observed=num_observed)})
+            writer.write_gif(
+                step, f"{name}_{i}", visualize.animation(*picture, num_observed=num_observed), _FRAMES_PER_SECOND
+            )
 
     def _scores(self, decomposition: Decomposition, batch: Batch, length: int) -> dict[str, jax.Array]:
         if "scores" not in self._compiled:
@@ -195,9 +220,7 @@ class Evaluator:
             keys = example_keys(jax.random.key(_EVALUATION_SEED), index)
             # The frame count is one for all videos; it travels as one a video because outputs are joined by video.
             state = state if state is None else state._replace(frame=state.frame[0])
-            outputs, state = self.model.unroll(
-                params, frames.astype(jnp.float32) / 255.0, keys, state, schedule
-            )
+            outputs, state = self.model.unroll(params, frames.astype(jnp.float32) / 255.0, keys, state, schedule)
             return outputs.decomposition, state._replace(frame=jnp.broadcast_to(state.frame, index.shape))
 
         if (schedule, first) not in self._compiled:

@@ -15,19 +15,18 @@ from ml_collections import ConfigDict
 
 from stii_jax import metrics, visualize
 from stii_jax.checkpoint import CheckpointError, restore_params
-from stii_jax.config import ConfigError, differences, from_json, load_config, split_overrides, to_json
+from stii_jax.config import ConfigError, differences, load_config, split_overrides, to_json
 from stii_jax.curriculum import PosteriorCollapse
-from stii_jax.data import DataError, Source, open_dataset
-from stii_jax.evaluate import Evaluator, Picture
-from stii_jax.parallel import DeviceError, use_all_cores
+from stii_jax.data import DataError, Source, open_dataset, resolve_config
+from stii_jax.data.options import VideoConfig
+from stii_jax.evaluate import Evaluator, Picture, check_evaluation, check_forecast
+from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
 from stii_jax.provenance import provenance
-from stii_jax.train import Trainer, TrainingError
+from stii_jax.train import Trainer, TrainingError, check_training
 from stii_jax.types import Params
 from stii_jax.writers import MetricWriter, read_metrics, write_atomic, write_results
 
-CONFIG = flags.DEFINE_string(
-    "config", None, "A name as listed in configs/ (with :argument), or a .py or .json file."
-)
+CONFIG = flags.DEFINE_string("config", None, "A name as listed in configs/ (with :argument), or a .py or .json file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, pictures, results.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 
@@ -50,7 +49,8 @@ _overrides: list[str] = []
 
 def run(mode: str, config_name: str | None, workdir: Path, overrides: Sequence[str]) -> None:
     """Does what the command line says; see the module's docstring."""
-    config = open_config(config_name, workdir, overrides, begin=mode == "train")
+    config = open_config(config_name, workdir, overrides)
+    check(config, mode)
     if mode == "train":
         train(config, workdir)
     if mode in ("train", "evaluate"):
@@ -59,42 +59,63 @@ def run(mode: str, config_name: str | None, workdir: Path, overrides: Sequence[s
         predict(config, workdir)
 
 
-def open_config(name: str | None, workdir: Path, overrides: Sequence[str], begin: bool) -> ConfigDict:
+def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> ConfigDict:
     """The config given, which must agree with the workdir's, or the workdir's own.
 
     Raises:
         ConfigError: neither is there, or they disagree in what a checkpoint depends on.
     """
     saved_path = workdir / "config.json"
-    saved = from_json(saved_path.read_text()) if saved_path.exists() else None
+    saved = load_config(str(saved_path)) if saved_path.exists() else None
     if name is None and saved is None:
-        raise ConfigError(
-            f"no --config given, and no run in {workdir}: give --config, e.g. --config quickstart"
-        )
+        raise ConfigError(f"no --config given, and no run in {workdir}: give --config, e.g. --config quickstart")
     config = load_config(name or str(saved_path), overrides)
-    if saved is not None:
-        if changed := differences(saved, config, ignore=NOT_OF_THE_RUN):
-            raise ConfigError(
-                f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): "
-                "give those, or another --workdir"
-            )
-    elif begin:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_atomic(saved_path, to_json(config).encode())
+    if saved is not None and (changed := differences(saved, config, ignore=NOT_OF_THE_RUN)):
+        raise ConfigError(
+            f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): give those, or another --workdir"
+        )
     return config
+
+
+def check(config: ConfigDict, mode: str) -> None:
+    """Stops what cannot work before a dataset is built, a model compiled or a file written.
+
+    Raises:
+        ConfigError: settings do not fit the dataset or one another.
+        DataError: there is no such dataset.
+        DeviceError: the devices cannot share a batch.
+    """
+    trained, evaluated = describe(config), describe(config, config.eval.variant)
+    if mode == "train":
+        check_training(config, trained)
+    check_evaluation(config, evaluated)
+    if mode == "predict":
+        check_forecast(config, evaluated)
+    if trained.image_size != evaluated.image_size:
+        raise ConfigError(
+            f"config.eval.variant is {config.eval.variant!r}, with frames of {evaluated.image_size} pixels, but the "
+            f"model is for {trained.image_size}: change --config.eval.variant"
+        )
+
+
+def describe(config: ConfigDict, variant: str = "") -> VideoConfig:
+    """What the config's dataset is, or another variant of it, without its files."""
+    data = config.data
+    return resolve_config(data.dataset, variant or data.variant, data.options.to_dict())
 
 
 def open_source(config: ConfigDict, variant: str = "") -> Source:
     """The config's dataset, built if it is not there, or another variant of it."""
     data = config.data
     options = data.options.to_dict()
-    return open_dataset(
-        data.dataset, variant or data.variant, options, data.data_dir, num_threads=data.num_threads
-    )
+    return open_dataset(data.dataset, variant or data.variant, options, data.data_dir, num_threads=data.num_threads)
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Trains to the end, from the newest checkpoint if there is one."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (saved := workdir / "config.json").exists():
+        write_atomic(saved, to_json(config).encode())
     write_results(workdir / "provenance.json", provenance())
     source = open_source(config)
     eval_source = open_source(config, config.eval.variant) if config.eval.variant else source
@@ -126,16 +147,16 @@ def predict(config: ConfigDict, workdir: Path) -> None:
 
 def _open_run(config: ConfigDict, workdir: Path) -> tuple[Evaluator, Params, int]:
     params, meta = restore_params(workdir / "checkpoints")
-    if changed := differences(meta["model"], config.model):
+    if changed := differences({"model": meta["model"]}, {"model": config.model}):
         raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
     return Evaluator(config, open_source(config, config.eval.variant)), params, meta["step"]
 
 
 def _draw(
-    evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, **marks: int
+    evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
 ) -> None:
     writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
-    evaluator.draw(writer, step, pictures, name, **marks)
+    evaluator.draw(writer, step, pictures, name, num_observed)
     writer.close()
 
 
@@ -183,4 +204,5 @@ def _main(_: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     use_all_cores()
+    keep_compiled()
     app.run(_main, flags_parser=_parse)

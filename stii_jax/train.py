@@ -1,7 +1,7 @@
 """The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from stii_jax import metrics
 from stii_jax.checkpoint import Checkpointer
+from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.data import Source
+from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import Evaluator, example_keys, local_index, make_model
 from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer, make_schedule
@@ -66,13 +68,20 @@ def train_step(
         name: metrics.METRICS[name](outputs.decomposition, batch, num_objects)
         for name in ("mse", *(("ari", "f_ari") if "segmentation" in batch else ()))
     }
-    logs = {name: lax.pmean(jnp.nanmean(values), AXIS) for name, values in per_video.items()}
+    logs = {name: _mean_over_videos(values) for name, values in per_video.items()}
     return new_state, {"loss": loss, "grad_norm": grad_norm, **logs}
+
+
+def _mean_over_videos(values: jax.Array) -> jax.Array:
+    """Mean over the whole batch of the values that are defined: a video without foreground has no F-ARI."""
+    defined = ~jnp.isnan(values)
+    total, count = lax.psum((jnp.where(defined, values, 0.0).sum(), defined.sum()), AXIS)
+    return total / count
 
 
 def make_train_step(
     model: STII, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
-) -> Callable[[TrainState, Batch, np.ndarray], tuple[TrainState, Logs]]:
+) -> Callable[[TrainState, Mapping[str, np.ndarray], np.ndarray], tuple[TrainState, Logs]]:
     """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
 
     def step(state, batch, index):
@@ -85,10 +94,9 @@ class Trainer:
     """One run: builds everything from a config, restores what a workdir holds, and trains on from there."""
 
     def __init__(self, config: ConfigDict, source: Source, eval_source: Source, workdir: Path):
+        check_training(config, source)
         self.config, self.source = config, source
         self.curriculum = make_curriculum(config)
-        for stage in self.curriculum.stages:
-            check_batch_size(stage.batch_size, "batch_size")
         self.model = make_model(config, source.image_size)
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
         settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
@@ -101,13 +109,13 @@ class Trainer:
     def run(self) -> TrainState:
         """Trains until the curriculum's end and returns the last state."""
         state, progress = self.restore()
-        with tqdm(
-            total=self.curriculum.num_steps, initial=int(state.step), unit="step", dynamic_ncols=True
-        ) as bar:
-            while (stage := self.curriculum.stage(progress)) is not None:
-                state, progress = self._run_stage(state, progress, stage, bar)
-        self.checkpointer.wait()
-        self.writer.close()
+        with tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", dynamic_ncols=True) as bar:
+            try:
+                while (stage := self.curriculum.stage(progress, int(state.step))) is not None:
+                    state, progress = self._run_stage(state, progress, stage, bar)
+            finally:  # an error or Ctrl-C does not lose the checkpoint that is being written
+                self.checkpointer.wait()
+                self.writer.close()
         return state
 
     def restore(self) -> tuple[TrainState, CurriculumState]:
@@ -119,6 +127,8 @@ class Trainer:
         params, rest, meta = self.checkpointer.restore(*split_params(state))
         state = TrainState(params=params, **rest)
         self.writer.truncate(int(state.step))
+        if jax.process_index() == 0:
+            print(f"Resuming from the checkpoint of step {state.step}", flush=True)
         return state, CurriculumState(**meta["curriculum"])
 
     def _run_stage(self, state: TrainState, progress: CurriculumState, stage: Stage, bar: tqdm):
@@ -137,7 +147,7 @@ class Trainer:
         pending: list[Logs] = []
         started = time.monotonic()
         this = progress.stage
-        while progress.stage == this:
+        while progress.stage == this and self.curriculum.stage(progress, step) is not None:
             state, logs = self._step(state, next(batches), index)
             step += 1
             pending.append(logs)
@@ -148,12 +158,11 @@ class Trainer:
             seconds = (time.monotonic() - started) / len(pending)
             means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
             means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
-            progress = self.curriculum.advance(
-                progress, step, means["loss"], means["kl"] / self.model.num_slots
-            )
+            progress = self.curriculum.advance(progress, step, means["loss"], means["kl"] / self.model.num_slots)
             scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
             self.writer.write_scalars(step, means | scores)
-            if step % train.checkpoint_every == 0 or scores or self.curriculum.stage(progress) is None:
+            ended = self.curriculum.stage(progress, step) is None
+            if step % train.checkpoint_every == 0 or scores or ended:
                 self._save(state, progress, step, scores)
             bar.update(step - bar.n)
             shown = {key: means[key] for key in ("loss", "f_ari", "cells_per_second") if key in means}
@@ -162,14 +171,14 @@ class Trainer:
         return state, progress
 
     def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:
-        """Scores and pictures on held-out videos, as `eval_ari` and so on."""
+        """Scores and pictures on held-out videos, as `eval_ari` and so on; nothing of `eval.periodic_videos=0`."""
+        if self.config.eval.periodic_videos == 0:
+            return {}
         scores, pictures = self.evaluator.periodic(state.params)
         self.evaluator.draw(self.writer, step, pictures, "validation")
         return {f"eval_{key}": value for key, value in scores.items()}
 
-    def _save(
-        self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]
-    ) -> None:
+    def _save(self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]) -> None:
         if step == self.checkpointer.latest_step():
             return
         config = self.config.to_dict()
@@ -182,10 +191,40 @@ class Trainer:
         if failed >= 0:
             last = self.checkpointer.latest_step()
             raise TrainingError(
-                f"step {failed}: the loss or its gradient is not finite (mean loss {means['loss']}). Nothing after it "
-                f"was saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. Try a lower "
+                f"step {failed + 1}: the loss or its gradient is not finite (mean loss {means['loss']}). Nothing after "
+                f"it was saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. Try a lower "
                 "optim.learning_rate, more optim.warmup_steps, a larger model.sigma, or another seed"
             )
+
+
+def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
+    """Stops a config that cannot be trained on a dataset; reads and compiles nothing.
+
+    Raises:
+        ConfigError: settings do not fit the videos, or one another.
+        DeviceError: the devices cannot share a batch.
+    """
+    curriculum, train, warmup = make_curriculum(config), config.train, config.optim.warmup_steps
+    for number, stage in enumerate(curriculum.stages):
+        where = f"curriculum.stages[{number - 1}]: " if number else ""
+        check_batch_size(stage.batch_size, f"{where}batch_size")
+        if stage.num_frames > dataset.num_frames:
+            raise ConfigError(
+                f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {dataset.num_frames} "
+                "frames: give fewer, or make longer videos with --config.data.options.num_frames"
+            )
+    # Logged lines are means since the last one: a run resumes exactly at lines only. Evaluations stand in them.
+    for name in ("checkpoint_every", "eval_every"):
+        if train[name] % train.log_every:
+            raise ConfigError(
+                f"config.train.{name} is {train[name]}, expected a multiple of config.train.log_every "
+                f"({train.log_every}): change one of them"
+            )
+    if warmup >= curriculum.num_steps:
+        raise ConfigError(
+            f"config.optim.warmup_steps is {warmup}, expected less than the run's {curriculum.num_steps} steps: "
+            "change --config.optim.warmup_steps"
+        )
 
 
 def make_curriculum(config: ConfigDict) -> Curriculum:
