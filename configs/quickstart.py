@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 100
     config.optim.decay = "cosine"
-    config.train.num_steps = 900
+    config.train.num_steps = 1_000
     config.curriculum.stages = ((5, 6, 300),)
     config.train.log_every = 20
     config.train.eval_every = 300

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ def use_all_cores() -> None:
 
 
 def keep_compiled() -> None:
-    """Keeps compiled programs in `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`: a resume starts at once."""
+    """Keeps compiled programs in `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`, for the next start."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "stii_jax" / "compiled"))
 
@@ -44,6 +45,32 @@ def check_batch_size(batch_size: int, field: str) -> None:
         )
 
 
+class DataParallel:
+    """`function(shared, *sharded)` mapped over the devices; see `data_parallel`."""
+
+    def __init__(self, map_over: Callable, mesh: Mesh, split: Callable, join: Callable):
+        self._map_over, self._mesh, self._split, self._join = map_over, mesh, split, join
+        self._mapped: Any = None
+
+    def __call__(self, shared: Any, *sharded: Any) -> Any:
+        """Runs the function; compiles it at the first call."""
+        return self._join(self._compiled_for(sharded)(*self._place(shared, sharded)))
+
+    def lower(self, shared: Any, *sharded: Any) -> jax.stages.Lowered:
+        """The program that such a call runs, not compiled yet."""
+        return self._compiled_for(sharded).lower(*self._place(shared, sharded))
+
+    def _compiled_for(self, sharded):
+        if self._mapped is None:
+            self._mapped = self._map_over(len(sharded))
+        return self._mapped
+
+    def _place(self, shared, sharded):
+        # What comes back is on every device: sent in from one device the first time, it would be compiled for twice.
+        shared = jax.device_put(shared, NamedSharding(self._mesh, PartitionSpec()))
+        return shared, *jax.tree.map(self._split, sharded)
+
+
 def data_parallel(
     function: Callable,
     kind: str = "pmap",
@@ -51,7 +78,7 @@ def data_parallel(
     shared_outputs: bool,
     donate_first: bool = False,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable:
+) -> DataParallel:
     """Maps `function(shared, *sharded)` over the devices.
 
     Args:
@@ -64,50 +91,37 @@ def data_parallel(
         devices: all of every process, if not given.
 
     Returns:
-        A function of the same arguments whose `sharded` arrays have the batch of this process as first axis.
+        A function of the same arguments, always as many, whose `sharded` arrays have the batch of this process as
+        first axis.
     """
     mesh = Mesh(np.array(jax.devices() if devices is None else devices), AXIS, axis_types=(AxisType.Auto,))
-    mapped = (_pmap if kind == "pmap" else _shard_map)(function, mesh, shared_outputs, donate_first)
-
-    def call(shared, *sharded):
-        # What comes back is on every device: sent in from one device the first time, it would be compiled for twice.
-        return mapped(jax.device_put(shared, NamedSharding(mesh, PartitionSpec())), *sharded)
-
-    return call
+    donate = (0,) if donate_first else ()
+    return (_pmap if kind == "pmap" else _shard_map)(function, mesh, shared_outputs, donate)
 
 
-def _pmap(function, mesh, shared_outputs, donate_first):
-    def mapped_with(count):
-        axes = (None, *[0] * count)
-        out_axes = None if shared_outputs else 0
-        donate = (0,) if donate_first else ()
-        devices = list(mesh.devices)
+def _pmap(function, mesh, shared_outputs, donate):
+    local, devices = len(mesh.local_devices), list(mesh.devices)
+
+    def map_over(count):
+        axes, out_axes = (None, *[0] * count), None if shared_outputs else 0
         return jax.pmap(function, AXIS, in_axes=axes, out_axes=out_axes, donate_argnums=donate, devices=devices)
 
-    compiled: dict[int, Callable] = {}
-    local = len(mesh.local_devices)
-
-    def call(shared, *sharded):
-        mapped = compiled.setdefault(len(sharded), mapped_with(len(sharded)))
-        outputs = mapped(shared, *jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), sharded))
+    def join(outputs):
         return outputs if shared_outputs else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
-    return call
+    return DataParallel(map_over, mesh, lambda x: x.reshape(local, -1, *x.shape[1:]), join)
 
 
-def _shard_map(function, mesh, shared_outputs, donate_first):
+def _shard_map(function, mesh, shared_outputs, donate):
     replicated, split = PartitionSpec(), PartitionSpec(AXIS)
 
-    def mapped(shared, *sharded):
-        specs = (replicated, *[split] * len(sharded))
-        out_specs = replicated if shared_outputs else split
+    def map_over(count):
+        specs, out_specs = (replicated, *[split] * count), replicated if shared_outputs else split
         # Varying-axes checks would make pmean of a gradient sum it once more.
         body = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)
-        return body(shared, *sharded)
-
-    compiled = jax.jit(mapped, donate_argnums=(0,) if donate_first else ())
+        return jax.jit(body, donate_argnums=donate)
 
     def to_global(x: Any) -> jax.Array:
         return jax.make_array_from_process_local_data(NamedSharding(mesh, split), np.asarray(x))
 
-    return lambda shared, *sharded: compiled(shared, *jax.tree.map(to_global, sharded))
+    return DataParallel(map_over, mesh, to_global, lambda outputs: outputs)

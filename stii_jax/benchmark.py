@@ -1,0 +1,183 @@
+"""What a training step costs: `python -m stii_jax.benchmark --config NAME [--json] [--config.batch_size=4 ...]`.
+
+It times the very step of training on random frames, and apart from it the data pipeline. One cell is one refinement
+(t, r) of one video; the decode that ends every frame is in the time but is not counted as a cell.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from stii_jax.config import ConfigError, load_config, split_overrides
+from stii_jax.data import DataError, open_dataset, resolve_config
+from stii_jax.evaluate import local_index, make_model
+from stii_jax.models.stii import STII
+from stii_jax.optim import make_optimizer
+from stii_jax.parallel import DeviceError, check_batch_size, data_parallel, use_all_cores
+from stii_jax.state import init_state
+from stii_jax.train import make_train_step
+
+_MATRIX = 2048  # side of the matrices whose product measures the device
+_PIPELINE_SECONDS = 3.0
+_PIPELINE_VIDEOS = 2_000  # enough to read from; a full dataset is not built for this
+
+
+def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict[str, object]:
+    """Measures the first stage's step; returns what `--json` prints.
+
+    `analytic_flops` counts the multiply-adds (two each) of convolutions and dense layers that the step needs, without
+    what it computes twice to save memory. `compiled_flops_loops_once` is XLA's count, in which a loop's body, such as
+    the scan over frames, counts once. `matrix_share` is `analytic_flops` a second over the measured rate of a matrix
+    product in the same type.
+    """
+    check_batch_size(config.batch_size, "batch_size")
+    dataset = resolve_config(config.data.dataset, config.data.variant, config.data.options.to_dict())
+    model = make_model(config, dataset.image_size)
+    optimizer = make_optimizer(**config.optim, num_steps=config.train.num_steps)
+    state = init_state(model, optimizer, config.seed)
+    step = make_train_step(model, optimizer, dataset.max_objects, config.train.parallel)
+    batch = _random_batch(config, dataset.image_size, dataset.max_objects)
+    index = local_index(config.batch_size)
+
+    started = time.monotonic()
+    lowered = step.lower(state, batch, index)
+    compiled_flops = (lowered.cost_analysis() or {}).get("flops")
+    state, logs = step(state, batch, index)
+    jax.block_until_ready((state, logs))
+    first = time.monotonic() - started
+    seconds = []
+    for _ in range(steps):
+        started = time.monotonic()
+        state, logs = step(state, batch, index)
+        jax.block_until_ready((state, logs))
+        seconds.append(time.monotonic() - started)
+    peak_memory = _peak_memory()
+    temporaries = lowered.compile().memory_analysis().temp_size_in_bytes
+
+    step_seconds = statistics.median(seconds)
+    cells = config.batch_size * sum(model.schedule(config.data.num_frames))
+    flops = analytic_flops(model, config)
+    matrix_rate = _matrix_rate(config)
+    return {
+        "config": config.to_dict(),
+        "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "compute_dtype": config.model.compute_dtype,
+        "batch_size": config.batch_size,
+        "num_frames": config.data.num_frames,
+        "num_slots": config.model.num_slots,
+        "num_refinements": config.model.num_refinements,
+        "compile_seconds": first - step_seconds,
+        "step_seconds": step_seconds,
+        "all_step_seconds": seconds,
+        "cells_per_step": cells,
+        "cells_per_second": cells / step_seconds,
+        "seconds_per_cell": step_seconds / cells,
+        "analytic_flops": flops,
+        "compiled_flops_loops_once": compiled_flops,
+        "matrix_flops_per_second": matrix_rate,
+        "matrix_share": flops / step_seconds / matrix_rate,
+        "peak_memory_bytes": peak_memory,
+        "temporary_bytes_per_device": temporaries,
+        "pipeline_clips_per_second": _pipeline_rate(config) if pipeline else None,
+        "loss": float(logs["loss"]),
+    }
+
+
+def analytic_flops(model: STII, config: ConfigDict) -> float:
+    """Multiply-adds, two each, of a training step's convolutions and large dense layer.
+
+    A decode costs three passes (forward, and the gradients by input and by kernel), a refinement three; with
+    `detach_refiner_inputs=false` the decoder's two gradients are taken twice.
+    """
+    height, width, channels = model.frame_shape
+    settings, schedule = config.model, model.schedule(config.data.num_frames)
+    decoder, refiner = settings.decoder_channels, settings.refiner_channels
+    taps = 9 * height * width
+    decode = taps * (3 * decoder**2 + decoder * (channels + 1))
+    refine = (
+        taps * (3 * refiner**2 + refiner * (2 * channels + 5)) + height * width // 16 * refiner * settings.feature_dim
+    )
+    decodes = sum(schedule) + len(schedule)
+    passes = 3 if settings.detach_refiner_inputs else 5
+    return 2.0 * config.batch_size * settings.num_slots * (passes * decodes * decode + 3 * sum(schedule) * refine)
+
+
+def _random_batch(config: ConfigDict, image_size: int, num_objects: int) -> dict[str, np.ndarray]:
+    shape = (config.batch_size // jax.process_count(), config.data.num_frames, image_size, image_size)
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return {"video": video, "segmentation": rng.integers(0, num_objects + 1, shape, dtype=np.uint8)}
+
+
+def _matrix_rate(config: ConfigDict) -> float:
+    """Multiply-adds, two each, a second over all devices, of large matrix products in the compute type."""
+
+    def multiply(matrix, ones):
+        return ones[:, None, None] * (matrix @ matrix)
+
+    product = data_parallel(multiply, shared_outputs=False)
+    arguments = jnp.ones((_MATRIX, _MATRIX), config.model.compute_dtype), np.ones(jax.local_device_count(), np.float32)
+    seconds = []
+    for _ in range(4):
+        started = time.monotonic()
+        jax.block_until_ready(product(*arguments))
+        seconds.append(time.monotonic() - started)
+    return 2.0 * _MATRIX**3 * jax.device_count() / min(seconds[1:])
+
+
+def _peak_memory() -> int:
+    """Peak bytes of the accelerators together, or of this process on CPU."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats) and all("peak_bytes_in_use" in s for s in stats if s):
+        return sum(s["peak_bytes_in_use"] for s in stats if s)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _pipeline_rate(config: ConfigDict) -> float:
+    """Clips a second that the data pipeline yields while nothing else runs."""
+    data, options = config.data, config.data.options.to_dict()
+    if resolve_config(data.dataset, data.variant, options).num_train > _PIPELINE_VIDEOS:
+        options |= {"num_train": _PIPELINE_VIDEOS, "num_validation": 1, "num_test": 1}
+    source = open_dataset(data.dataset, data.variant, options, data.data_dir, num_threads=data.num_threads)
+    batches = source.train_batches(data.num_frames, config.batch_size, seed=0)
+    next(batches)
+    count, started = 0, time.monotonic()
+    while (elapsed := time.monotonic() - started) < _PIPELINE_SECONDS:
+        count += len(next(batches)["video"])
+    return count / elapsed
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m stii_jax.benchmark", description=__doc__)
+    parser.add_argument("--config", required=True, help="as for stii_jax.main; settings by --config.x.y=value")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--steps", type=int, default=5, help="steps to time, after the first")
+    parser.add_argument("--no_pipeline", action="store_true", help="leave the data pipeline out")
+    try:
+        overrides, rest = split_overrides(arguments)
+        options = parser.parse_args(rest)
+        result = benchmark(load_config(options.config, overrides), options.steps, not options.no_pipeline)
+    except (ConfigError, DataError, DeviceError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if options.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if key not in ("config", "all_step_seconds"):
+            print(f"{key:28} {value:.6g}" if isinstance(value, float) else f"{key:28} {value}")
+
+
+if __name__ == "__main__":
+    use_all_cores()
+    main(sys.argv[1:])
