@@ -61,7 +61,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         jax.block_until_ready((state, logs))
         seconds.append(time.monotonic() - started)
     peak_memory = _peak_memory()
-    temporaries = lowered.compile().memory_analysis().temp_size_in_bytes
+    memory = lowered.compile().memory_analysis()
 
     step_seconds = statistics.median(seconds)
     cells = config.batch_size * sum(model.schedule(config.data.num_frames))
@@ -87,7 +87,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         "matrix_flops_per_second": matrix_rate,
         "matrix_share": flops / step_seconds / matrix_rate,
         "peak_memory_bytes": peak_memory,
-        "temporary_bytes_per_device": temporaries,
+        "temporary_bytes_per_device": memory.temp_size_in_bytes if memory else None,
         "pipeline_clips_per_second": _pipeline_rate(config) if pipeline else None,
         "loss": float(logs["loss"]),
     }

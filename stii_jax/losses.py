@@ -1,5 +1,7 @@
 """The ELBO as a weighted sum of named terms. Paper equation for the cell; signs and keys are kept in one table."""
 
+import functools
+import operator
 from collections.abc import Mapping
 
 from jaxtyping import Array, Float
@@ -16,4 +18,5 @@ def elbo(terms: Mapping[str, Float[Array, "*B"]], weights: Mapping[str, float]) 
     """
     if not set(terms) == set(weights) == set(SIGNS):
         raise ValueError(f"loss terms {sorted(terms)}, weights {sorted(weights)}, expected {sorted(SIGNS)}")
-    return sum(SIGNS[key] * weights[key] * terms[key] for key in sorted(SIGNS))
+    weighted = [SIGNS[key] * weights[key] * terms[key] for key in sorted(SIGNS)]
+    return functools.reduce(operator.add, weighted)

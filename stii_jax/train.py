@@ -1,7 +1,6 @@
 """The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
 
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import Evaluator, example_keys, local_index, make_model
 from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer, make_schedule
-from stii_jax.parallel import AXIS, check_batch_size, data_parallel
+from stii_jax.parallel import AXIS, DataParallel, check_batch_size, data_parallel
 from stii_jax.state import TrainState, init_state, split_params
 from stii_jax.types import Batch
 from stii_jax.writers import MetricWriter
@@ -81,7 +80,7 @@ def _mean_over_videos(values: jax.Array) -> jax.Array:
 
 def make_train_step(
     model: STII, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
-) -> Callable[[TrainState, Mapping[str, np.ndarray], np.ndarray], tuple[TrainState, Logs]]:
+) -> DataParallel:
     """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
 
     def step(state, batch, index):

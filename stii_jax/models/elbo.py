@@ -5,7 +5,7 @@ parameters. `CellELBO` takes both in one backward pass through the decoder, insi
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,9 @@ class CellInputs(NamedTuple):
     posterior: Float[Array, "B K 2Z"]
     h: Float[Array, "B K D"]
     """The temporal hidden state h[t-1]."""
-    frame: Float[Array, "B H W C"]
-    noise: Float[Array, "B K Z"]
+    frame: Float[Array, "B H W C"] | None
+    """None in a gradient, which there is none of by frame and noise."""
+    noise: Float[Array, "B K Z"] | None
 
 
 class CellOutputs(NamedTuple):
@@ -77,7 +78,8 @@ class CellELBO:
     def decode(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Decoded:
         """Means and mask logits of latents, given the past (step 2)."""
         flat = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
-        means, logits = self.decoder.apply({"params": params["decoder"]}, flat.reshape(-1, flat.shape[-1]))
+        decoder: Any = self.decoder.apply  # Flax's type does not know what a module returns
+        means, logits = decoder({"params": params["decoder"]}, flat.reshape(-1, flat.shape[-1]))
         shape = z.shape[:2]
         return Decoded(means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:]))
 
@@ -85,7 +87,8 @@ class CellELBO:
         """Mean and log-scale of the prior, given the past (step 3); a unit Gaussian where it is unconditional."""
         if self.prior is None:
             return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))
-        return self.prior.apply({"params": params["prior"]}, h)
+        prior: Any = self.prior.apply
+        return prior({"params": params["prior"]}, h)
 
     def _evaluate(self, params, inputs, active):
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""

@@ -27,8 +27,8 @@ def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     def add_block(total, index):
         image, top = lax.div(index, blocks), lax.rem(index, blocks) * jnp.uint32(rows)
         window = lax.dynamic_slice(padded, (image, top, zero, zero), (1, rows + 2, width + 2, channels))[0]
-        patches = [window[i : i + rows, j : j + width] for i in range(3) for j in range(3)]
-        patches = jnp.concatenate(patches, axis=-1).reshape(rows * width, 9 * channels)
+        shifts = [window[i : i + rows, j : j + width] for i in range(3) for j in range(3)]
+        patches = jnp.concatenate(shifts, axis=-1).reshape(rows * width, 9 * channels)
         cotangent = lax.dynamic_slice(g, (image, top, zero, zero), (1, rows, width, g.shape[-1]))
         return total + cotangent.reshape(rows * width, -1).T @ patches, None
 

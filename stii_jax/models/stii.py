@@ -1,10 +1,10 @@
-"""The model: a scan over frames, in it a scan over refinements, in each cell the gradients of its ELBO. Paper section 3.
+"""The model (paper section 3): a scan over frames, in it a scan over refinements, in each cell its ELBO's gradients.
 
 All of it is pure functions of `(params, inputs)`; `STII` holds no arrays, only what the functions are made of.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +112,7 @@ class STII:
             conditional_decoder=conditional_decoder,
             detach=detach_refiner_inputs,
         )
-        self._images = {
+        self._images: dict[str, Any] = {
             "sigma": sigma,
             "likelihood_kind": likelihood,
             "posterior_input": posterior_input,
@@ -167,29 +167,31 @@ class STII:
             schedule: refinements of these frames, `schedule(T, start)`; None at a video's start.
         """
         num_frames = video.shape[1]
-        state = self.initial_state(params, video.shape[0]) if state is None else state
+        carry = self.initial_state(params, video.shape[0]) if state is None else state
         schedule = self.schedule(num_frames) if schedule is None else schedule
         weights = refinement_weights(schedule, self.num_refinements, self.weights_kind)
         outputs = []
         for start, stop in segments(schedule):
             part = schedule[start:stop]
             columns = [*range(max(part)), -1]
-            noise = self._noise(keys, state.frame + jnp.arange(stop - start), max(part) + 1)
+            noise = self._noise(keys, carry.frame + jnp.arange(stop - start), max(part) + 1)
             frames = video[:, start:stop].swapaxes(0, 1)
             per_frame = (frames, noise, jnp.array(weights[start:stop, columns]), jnp.array(part))
 
-            def step(state, inputs, ragged=len(set(part)) > 1):
-                *inputs, refinements = inputs
-                return self.frame(params, state, *inputs, refinements if ragged else None)
+            same = part[0] if len(set(part)) == 1 else None
 
-            state, out = lax.scan(step, state, per_frame)
+            def step(state, inputs, same=same):
+                frame, noise, weight, refinements = inputs
+                return self.frame(params, state, frame, noise, weight, refinements if same is None else same)
+
+            carry, out = lax.scan(step, carry, per_frame)
             padding = max(schedule) - max(part)
             cell_elbo = jnp.insert(out.cell_elbo, jnp.full(padding, max(part)), 0.0, axis=1)
             outputs.append(out._replace(cell_elbo=cell_elbo))
         out = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
         batch_first = jax.tree.map(lambda a: a.swapaxes(0, 1), (out.means, out.masks, out.posterior, out.terms))
         means, masks, posterior, terms = batch_first
-        return UnrollOutputs(Decomposition(means, masks, posterior), out.loss.sum(), out.cell_elbo, terms), state
+        return UnrollOutputs(Decomposition(means, masks, posterior), out.loss.sum(), out.cell_elbo, terms), carry
 
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
@@ -234,15 +236,14 @@ class STII:
         frame: Float[Array, "B H W C"],
         noise: Float[Array, "R+1 B K Z"],
         weights: Float[Array, " R+1"],
-        refinements: Int[Array, ""] | None = None,
+        refinements: int | Int[Array, ""],
     ) -> tuple[VideoState, FrameOutputs]:
-        """Refines the posterior of one frame R times, or `refinements` <= R times, and decodes it once more.
+        """Refines the posterior of one frame `refinements` <= R times, and decodes it once more.
 
         That last decode is an iteration of the same loop, without its refinement: one copy of a cell to compile.
         """
         longest = len(weights) - 1
-        ragged = refinements is not None
-        refinements = refinements if ragged else jnp.int32(longest)
+        ragged = not isinstance(refinements, int)
 
         def cell(carry, inputs):
             posterior, refinement, loss, last = carry
@@ -251,11 +252,12 @@ class STII:
             out = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise), active)
             loss -= jnp.where(r == refinements, weights[-1], weight) * out.elbo
             decode = (out.decoded, out.terms, out.elbo)
-            last = jax.tree.map(lambda new, old: jnp.where(active, new, old), decode, last) if ragged else decode
+            if active is not None:
+                decode = jax.tree.map(lambda new, old: jnp.where(active, new, old), decode, last)
             posterior, refinement = self._refine(
                 params, frame, out.decoded, out.gradients, posterior, state.temporal, refinement, r < refinements
             )
-            return (posterior, refinement, loss, last), out.elbo
+            return (posterior, refinement, loss, decode), out.elbo
 
         posterior, start = self._start(params, state), jax.tree.map(jnp.zeros_like, state.temporal)
         nothing = jax.eval_shape(self.elbo, params, CellInputs(posterior, start.h, frame, noise[0]))
