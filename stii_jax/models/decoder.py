@@ -19,7 +19,7 @@ class Decoder(nn.Module):
     height: int
     width: int
     image_channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "N I"]) -> tuple[Float[Array, "N H W C"], Float[Array, "N H W"]]:

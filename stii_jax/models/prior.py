@@ -18,7 +18,7 @@ class ConditionalPrior(nn.Module):
     scale: str = "log_scale"
 
     @nn.compact
-    def __call__(self, h: Float[Array, "*B D"]) -> Float[Array, "*B 2Z"]:
+    def __call__(self, h: Float[Array, "*B D"]) -> Float[Array, "*B Z2"]:
         hidden = nn.elu(nn.Dense(self.hidden_dim)(h))
         mean, log_scale = jnp.split(nn.Dense(2 * self.latent_dim)(hidden), 2, axis=-1)
         if self.scale == "softplus_log_variance":
@@ -26,7 +26,7 @@ class ConditionalPrior(nn.Module):
         return jnp.concatenate([mean, log_scale], axis=-1)
 
 
-def gaussian_kl(q: Float[Array, "*B 2Z"], p: Float[Array, "*B 2Z"]) -> Float[Array, "*B"]:
+def gaussian_kl(q: Float[Array, "*B Z2"], p: Float[Array, "*B Z2"]) -> Float[Array, "*B"]:
     """KL(q || p) of diagonal Gaussians given as mean and log-scale, summed over Z, in nats."""
     (q_mean, q_log_scale), (p_mean, p_log_scale) = jnp.split(q, 2, axis=-1), jnp.split(p, 2, axis=-1)
     variance_ratio = jnp.exp(2 * (q_log_scale - p_log_scale))
