@@ -1,0 +1,214 @@
+"""The model of docs/method.md once more: plain, written from the equations, for float64.
+
+Python loops over frames and refinements; no scan, no gradient rule, no Flax, nothing of `stii_jax` but the names of
+its parameters. Call it inside `jax.enable_x64(True)`, with what `in_float64` returns. `settings` are those of `STII`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def in_float64(tree):
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
+
+
+def dense(p, x):
+    return x @ p["kernel"] + p["bias"]
+
+
+def convolution(p, x):
+    """3x3, zero padding; any leading axes."""
+    flat = x.reshape(-1, *x.shape[-3:])
+    y = lax.conv_general_dilated(flat, p["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y.reshape(*x.shape[:-1], -1) + p["bias"]
+
+
+def grid(height, width):
+    rows = [[[-1 + 2 * i / (height - 1), -1 + 2 * j / (width - 1)] for j in range(width)] for i in range(height)]
+    return jnp.array(rows)
+
+
+def layer_norm(x, axes):
+    centred = x - x.mean(axes, keepdims=True)
+    deviation = jnp.sqrt((centred**2).mean(axes, keepdims=True))
+    return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1.0), 0.0)
+
+
+def decode(params, z, h, image_shape, settings):
+    p = params["decoder"]
+    x = jnp.concatenate([z, h], -1) if settings["conditional_decoder"] else z
+    x = jax.nn.elu(dense(p["Dense_0"], x))
+    x = jax.nn.elu(dense(p["Dense_1"], x))
+    x = jnp.broadcast_to(x[:, :, None, None], (*x.shape[:2], *image_shape, x.shape[-1]))
+    places = jnp.broadcast_to(grid(*image_shape), (*x.shape[:-1], 2))
+    x = jax.nn.elu(convolution(p["BroadcastConv3x3_0"], jnp.concatenate([x, places], -1)))
+    for i in range(3):
+        x = jax.nn.elu(convolution(p[f"Conv3x3_{i}"], x))
+    x = convolution(p["Conv3x3_3"], x)
+    return jax.nn.sigmoid(x[..., :-1]), x[..., -1]
+
+
+def prior_of(params, h, settings):
+    if not settings["conditional_prior"]:
+        zero = jnp.zeros((*h.shape[:2], settings["latent_dim"]))
+        return zero, zero
+    p = params["prior"]
+    mean, log_scale = jnp.split(dense(p["Dense_1"], jax.nn.elu(dense(p["Dense_0"], h))), 2, -1)
+    if settings["prior_scale"] == "softplus_log_variance":
+        log_scale = jnp.log1p(jnp.exp(log_scale)) / 2
+    return mean, log_scale
+
+
+def gaussian(x, mean, settings):
+    """Log-likelihood of every channel of every slot."""
+    if settings["likelihood"] == "channelwise":
+        return -((x - mean) ** 2) / (2 * settings["sigma"])
+    return jnp.log(jnp.exp(-((x - mean) ** 2) / (2 * settings["sigma"] ** 2)) / settings["sigma"] / (2 * jnp.pi) ** 0.5)
+
+
+def mixture(frame, means, masks, settings):
+    """Likelihood of every slot `B K H W`, and the mixture's log-likelihood `B H W`."""
+    channels = jnp.exp(gaussian(frame[:, None], means, settings))
+    slots = channels.prod(-1)
+    if settings["likelihood"] == "channelwise":
+        return slots, jnp.log((masks[..., None] * channels).sum(1)).sum(-1)
+    return slots, jnp.log((masks * slots).sum(1))
+
+
+def elbo_terms(params, lam, means, masks, h, frame, settings):
+    """The three terms of a video's ELBO, `B` each."""
+    mean, log_scale = jnp.split(lam, 2, -1)
+    prior_mean, prior_log_scale = prior_of(params, h, settings)
+    var, prior_var = jnp.exp(2 * log_scale), jnp.exp(2 * prior_log_scale)
+    kl = 0.5 * (jnp.log(prior_var / var) + (var + (mean - prior_mean) ** 2) / prior_var - 1)
+    return {
+        "log_likelihood": mixture(frame, means, masks, settings)[1].sum((1, 2)),
+        "kl": kl.sum((1, 2)),
+        "mask_entropy": -(masks * jnp.log(masks)).sum((1, 2, 3)),
+    }
+
+
+def elbo(params, lam, h, frame, noise, settings, mean_shift=0.0, mask_shift=0.0):
+    """ELBO summed over the batch, the decode, the terms; the shifts are there to differentiate by means and masks."""
+    mean, log_scale = jnp.split(lam, 2, -1)
+    means, logits = decode(params, mean + jnp.exp(log_scale) * noise, h, frame.shape[1:3], settings)
+    masks = jax.nn.softmax(logits, 1)
+    terms = elbo_terms(params, lam, means + mean_shift, masks + mask_shift, h, frame, settings)
+    weights = settings["weights"]
+    total = weights["log_likelihood"] * terms["log_likelihood"].sum() - weights["kl"] * terms["kl"].sum()
+    return total - weights["mask_entropy"] * terms["mask_entropy"].sum(), (means, logits, terms)
+
+
+def inner_gradients(params, lam, h, frame, noise, settings):
+    """By `lam`, means and masks; cut from everything."""
+    params, lam, h = lax.stop_gradient((params, lam, h))
+    image = (*lam.shape[:2], *frame.shape[1:3])
+
+    def objective(lam, mean_shift, mask_shift):
+        return elbo(params, lam, h, frame, noise, settings, mean_shift, mask_shift)[0]
+
+    return jax.grad(objective, (0, 1, 2))(lam, jnp.zeros((*image, frame.shape[-1])), jnp.zeros(image))
+
+
+def lstm(p, x, temporal, refinement, form):
+    """(h, c) of the 2D-LSTM."""
+    i, g, o, first, second = jnp.split(dense(p, jnp.concatenate([x, temporal[0], refinement[0]], -1)), 5, -1)
+    if form == "md":
+        kept = jax.nn.sigmoid(first) * temporal[1] + jax.nn.sigmoid(second) * refinement[1]
+    else:
+        blend = jax.nn.sigmoid(second)
+        kept = jax.nn.sigmoid(first) * (blend * temporal[1] + (1 - blend) * refinement[1])
+    c = jax.nn.sigmoid(i) * jnp.tanh(g) + kept
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def refine(params, frame, means, logits, gradients, lam, temporal, refinement, settings):
+    """Steps 6 to 9: the next `lam` and refinement state."""
+    p = params["refiner"]
+    by_lam, by_means, by_masks = gradients
+    masks = jax.nn.softmax(logits, 1)
+    slots, pixels = mixture(frame, means, masks, settings)
+    weighted = masks * slots
+    shares = slots if settings["posterior_input"] == "likelihood" else weighted
+    images = [
+        means,
+        masks[..., None],
+        logits[..., None],
+        layer_norm(by_means, (2, 3, 4)),
+        layer_norm(by_masks, (2, 3))[..., None],
+        (shares / shares.sum(1, keepdims=True))[..., None],
+    ]
+    if settings["leave_one_out"]:
+        others = jnp.stack([jnp.delete(weighted, k, 1).sum(1) for k in range(weighted.shape[1])], 1)
+        images.append(lax.stop_gradient(layer_norm(jnp.log(others), (2, 3)))[..., None])
+    shared = [frame, lax.stop_gradient(layer_norm(pixels, (1, 2)))[..., None]]
+    shared.append(jnp.broadcast_to(grid(*frame.shape[1:3]), (*frame.shape[:3], 2)))
+    images += [jnp.repeat(image[:, None], masks.shape[1], 1) for image in shared]
+    x = jnp.concatenate(images, -1)
+    encoder = p["Encoder_0"]
+    for name in ("SharedConv3x3_0", "Conv3x3_0", "Conv3x3_1", "Conv3x3_2"):
+        x = jax.nn.elu(convolution(encoder[name], x))
+    rows, columns = x.shape[2] // 4, x.shape[3] // 4
+    pooled = [x[:, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((2, 3)) for i in range(rows) for j in range(columns)]
+    features = jax.nn.elu(dense(encoder["Dense_0"], jnp.concatenate(pooled, -1)))
+    x = jnp.concatenate([features, lam, layer_norm(by_lam, -1)], -1)
+    state = lstm(p["LSTM2D_0"]["Dense_0"], x, temporal, refinement, settings["cell"])
+    return lam + dense(p["Dense_0"], state[0]), state
+
+
+def refinements_of(t, settings):
+    """Decodes of frame t, less the last one."""
+    budget = settings["num_refinements"]
+    counts = {"triangular": max(budget - t, 1), "constant": budget, "provide": max(budget - t, 2) - 1}
+    return counts[settings["schedule"]]
+
+
+def predict(params, temporal, num_frames, settings):
+    """Means and masks of every imagined frame; nothing of a frame enters, and the gradients' images are zero."""
+    frames = []
+    for _ in range(num_frames):
+        lam = jnp.concatenate(prior_of(params, temporal[0], settings), -1)
+        mean = jnp.split(lam, 2, -1)[0]
+        means, logits = decode(params, mean, temporal[0], (settings["height"], settings["width"]), settings)
+        masks = jax.nn.softmax(logits, 1)
+        frames.append((means, masks))
+        frame = (means * masks[..., None]).sum(1)
+        nothing = (jnp.zeros_like(lam), jnp.zeros_like(means), jnp.zeros_like(masks))
+        start = (jnp.zeros_like(temporal[0]),) * 2
+        _, temporal = refine(params, frame, means, logits, nothing, lam, temporal, start, settings)
+    return frames
+
+
+def unroll(params, video, noise, settings, attached=0.0):
+    """Loss; the decodes' ELBOs, a list a frame; the last decode of every frame; and the temporal state.
+
+    `noise(t, r)` is that of decode r of frame t, `B K Z`. With `attached` 1, means and masks carry gradient into the
+    refiner; with 0 they do not.
+    """
+    budget = settings["num_refinements"]
+    temporal = (jnp.zeros((*noise(0, 0).shape[:2], settings["hidden_dim"])),) * 2
+    lam = None
+    loss, elbos, decomposition = 0.0, [], []
+    for t in range(video.shape[1]):
+        frame, h, decodes = video[:, t], temporal[0], refinements_of(t, settings) + 1
+        if settings["posterior_start"] == "prior":
+            lam = jnp.concatenate(prior_of(params, h, settings), -1)
+        elif settings["posterior_start"] == "learned" or t == 0:
+            lam = jnp.broadcast_to(params["initial_posterior"], (*h.shape[:2], 2 * settings["latent_dim"]))
+        refinement = (jnp.zeros_like(temporal[0]),) * 2
+        elbos.append([])
+        for r in range(decodes):
+            eps = noise("clip", 0) if r == 0 and settings["first_noise"] == "clip" else noise(t, r)
+            value, (means, logits, terms) = elbo(params, lam, h, frame, eps, settings)
+            elbos[-1].append(value)
+            loss -= value * (r + 1) / (decodes if settings["refinement_weights"] == "frame" else budget)
+            if r == decodes - 1:
+                decomposition.append((means, jax.nn.softmax(logits, 1), lam, terms))
+                break
+            gradients = inner_gradients(params, lam, h, frame, eps, settings)
+            fixed = lax.stop_gradient((means, logits))
+            means, logits = (a + attached * (b - a) for a, b in zip(fixed, (means, logits)))
+            lam, refinement = refine(params, frame, means, logits, gradients, lam, temporal, refinement, settings)
+        temporal = refinement
+    return loss, elbos, decomposition, temporal

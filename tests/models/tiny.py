@@ -1,0 +1,53 @@
+"""The smallest model that has everything: 8x8 pixels, three slots, three refinements, three frames."""
+
+import jax
+import numpy as np
+
+from stii_jax.config import default_config
+from stii_jax.models.stii import STII
+
+B, T, R, K, H, W, C, Z, D = 2, 3, 3, 3, 8, 8, 3, 3, 8
+SIZES = {
+    "num_slots": K,
+    "num_refinements": R,
+    "latent_dim": Z,
+    "hidden_dim": D,
+    "decoder_channels": 4,
+    "refiner_channels": 4,
+    "feature_dim": 8,
+    "prior_dim": 8,
+}
+WEIGHTS = {"log_likelihood": 100.0, "kl": 10.0, "mask_entropy": 0.1}
+
+# XLA:CPU takes six times longer to compile these programs with its optimisations than without.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+def settings_of(preset="paper", **changes):
+    """Arguments of `STII`, by preset, at the tiny size, with changes."""
+    config = default_config(preset)
+    own = {"height": H, "width": W, "channels": C, "weights": WEIGHTS}
+    own["refinement_weights"] = config.loss.refinement_weights
+    return {**own, **config.model.to_dict(), **SIZES, **changes}
+
+
+def build(preset="paper", **changes):
+    return STII(**settings_of(preset, **changes))
+
+
+def jit(function, **options):
+    return jax.jit(function, compiler_options=QUICK, **options)
+
+
+def noise_of(keys, t, r, num_slots=K):
+    """Noise of decode r of frame t: one key a video, folded with frame and decode."""
+
+    def draw(key):
+        key = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1 if t == "clip" else t), r)
+        return jax.random.normal(key, (num_slots, Z), np.float32)
+
+    return np.stack([draw(key) for key in keys])
