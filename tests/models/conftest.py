@@ -1,6 +1,7 @@
 """One tiny model, its parameters and its compiled functions, shared by all tests of models."""
 
 import jax
+import numpy as np
 import pytest
 import tiny
 
@@ -12,16 +13,13 @@ def model():
 
 @pytest.fixture(scope="session")
 def params(model):
-    """Made larger than they start, and none of them zero, so that every term matters."""
-    params = tiny.jit(model.init)(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return tree.unflatten([a + 0.2 * jax.random.normal(key, a.shape) for a, key in zip(leaves, keys)])
+    return tiny.params_of(model)
 
 
 @pytest.fixture(scope="session")
 def video():
-    return jax.random.uniform(jax.random.key(2), (tiny.B, tiny.T, tiny.H, tiny.W, tiny.C))
+    shape = (tiny.B, tiny.T, tiny.H, tiny.W, tiny.C)
+    return jax.device_put(np.random.default_rng(1).random(shape).astype(np.float32))
 
 
 @pytest.fixture(scope="session")

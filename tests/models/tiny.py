@@ -43,6 +43,15 @@ def jit(function, **options):
     return jax.jit(function, compiler_options=QUICK, **options)
 
 
+def params_of(model):
+    """Parameters that are larger than they start, and none of them zero, so that every term matters."""
+    leaves, tree = jax.tree.flatten(jax.eval_shape(model.init, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    scales = [0.7 / max(1, np.prod(leaf.shape[:-1])) ** 0.5 + 0.1 for leaf in leaves]
+    params = [np.float32(s * rng.normal(size=leaf.shape)) for s, leaf in zip(scales, leaves)]
+    return jax.device_put(tree.unflatten(params))
+
+
 def noise_of(keys, t, r, num_slots=K):
     """Noise of decode r of frame t: one key a video, folded with frame and decode."""
 
