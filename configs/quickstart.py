@@ -14,7 +14,7 @@ from stii_jax.config import default_config
 def get_config() -> ConfigDict:
     """The quickstart's config."""
     config = default_config()
-    config.batch_size = 12
+    config.batch_size = 8
     config.data.variant = "mini"
     config.data.options.num_balls = (2, 2)
     config.data.num_frames = 2
@@ -28,15 +28,14 @@ def get_config() -> ConfigDict:
     config.model.prior_dim = 64
     config.model.decoder_channels = 16
     config.model.refiner_channels = 16
-    config.model.remat = False  # this small, memory is not what is short
 
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 100
     config.optim.decay = "cosine"
-    config.train.num_steps = 1_000
-    config.curriculum.stages = ((5, 6, 300),)
+    config.train.num_steps = 900
+    config.curriculum.stages = ((5, 4, 200),)
     config.train.log_every = 20
-    config.train.eval_every = 300
+    config.train.eval_every = 500
     config.train.checkpoint_every = 100
 
     config.eval.num_videos = 100
