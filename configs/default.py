@@ -37,9 +37,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.model.schedule = "triangular"  # or "constant" (the paper's Base) or "provide"
     config.model.cell = "md"  # or "stable"
     config.model.posterior_start = "learned"  # or "prior" or "previous"
-    config.model.first_noise = (
-        "fresh"  # or "clip": one draw a clip, reused at the first decode of every frame
-    )
+    config.model.first_noise = "fresh"  # or "clip": one draw a clip, reused at the first decode of every frame
     config.model.conditional_prior = True
     config.model.conditional_decoder = True
     config.model.leave_one_out = True
@@ -75,9 +73,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.curriculum.stages = ()  # after the first: (num_frames, batch_size, num_steps), ...
     config.curriculum.patience = 0  # steps without improvement that end a stage early; 0: never
     config.curriculum.min_improvement = 0.005  # of the smoothed loss, relative
-    config.curriculum.collapse_kl = (
-        0.05  # nats a slot and frame under which the posterior counts as collapsed
-    )
+    config.curriculum.collapse_kl = 0.05  # nats a slot and frame under which the posterior counts as collapsed
     config.curriculum.collapse_patience = 2_000  # steps of that before training stops; 0: never
 
     config.eval = ConfigDict()

@@ -112,9 +112,7 @@ class Checkpointer:
         with self._writing():
             self._manager.wait_until_finished()
 
-    def restore(
-        self, params: Params, state: Any, step: int | None = None
-    ) -> tuple[Params, Any, dict[str, Any]]:
+    def restore(self, params: Params, state: Any, step: int | None = None) -> tuple[Params, Any, dict[str, Any]]:
         """The params, state and meta of `step`, or of the newest checkpoint.
 
         If the newest is damaged, it is renamed to `damaged_...` with a warning, and the one before is read.

@@ -226,8 +226,7 @@ def differences(
     return [
         f"{key}: saved {_show(old, key)}, given {_show(new, key)}"
         for key in sorted(old | new)
-        if _show(old, key) != _show(new, key)
-        and not any(key == name or key.startswith(f"{name}.") for name in ignore)
+        if _show(old, key) != _show(new, key) and not any(key == name or key.startswith(f"{name}.") for name in ignore)
     ]
 
 

@@ -17,7 +17,7 @@ from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
 from stii_jax.models.stii import STII, VideoState
 from stii_jax.parallel import check_batch_size, data_parallel
-from stii_jax.types import Batch, Decomposition, Params
+from stii_jax.types import Decomposition, Params
 from stii_jax.writers import MetricWriter
 
 _EVALUATION_SEED = 0  # of the posterior's noise; the same for every run, so that scores differ by parameters alone
@@ -207,11 +207,11 @@ class Evaluator:
                 step, f"{name}_{i}", visualize.animation(*picture, num_observed=num_observed), _FRAMES_PER_SECOND
             )
 
-    def _scores(self, decomposition: Decomposition, batch: Batch, length: int) -> dict[str, jax.Array]:
+    def _scores(self, decomposition: Decomposition, batch: dict[str, np.ndarray], length: int) -> dict[str, jax.Array]:
         if "scores" not in self._compiled:
             num_objects = self.source.num_objects
             self._compiled["scores"] = jax.jit(lambda d, b: metrics.evaluate_video(d, b, num_objects))
-        return self._compiled["scores"](*jax.tree.map(lambda a: a[:, :length], (decomposition, dict(batch))))
+        return self._compiled["scores"](*jax.tree.map(lambda a: a[:, :length], (decomposition, batch)))
 
     def _chunk(self, schedule: tuple[int, ...], first: bool):
         """The compiled `(params, frames, index[, state]) -> (decomposition, state)` of one chunk."""

@@ -169,9 +169,7 @@ UNLABELLED_METRICS = ("mse",)
 """Those that need no segmentation."""
 
 
-def evaluate_video(
-    decomposition: Decomposition, batch: Batch, num_objects: int
-) -> dict[str, Float[Array, " B"]]:
+def evaluate_video(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
     """Every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`."""
     names = METRICS if "segmentation" in batch else UNLABELLED_METRICS
     return {name: METRICS[name](decomposition, batch, num_objects) for name in names}

@@ -110,9 +110,7 @@ class MetricWriter:
             )
         return self._tensorboard
 
-    def _write_picture(
-        self, step: int, name: str, suffix: str, encoded: bytes, shape: tuple[int, ...]
-    ) -> None:
+    def _write_picture(self, step: int, name: str, suffix: str, encoded: bytes, shape: tuple[int, ...]) -> None:
         path = self._workdir / "media" / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, encoded)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 # Before jax looks for its devices, and before the package is imported.
@@ -12,6 +13,29 @@ jax.config.update("jax_num_cpu_devices", 4)
 install_import_hook("stii_jax", "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> Path:
+    """Folder of compiled programs, for the session."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def quick_compiles(compiled):
+    """XLA spends less on programs that run for milliseconds, and compiles the same one once for all tests."""
+    settings = {
+        "jax_disable_most_optimizations": (True, False),
+        "jax_compilation_cache_dir": (str(compiled), None),
+        "jax_persistent_cache_min_compile_time_secs": (0.2, 1.0),
+    }
+    for name, (value, _) in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, (_, value) in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

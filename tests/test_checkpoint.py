@@ -181,15 +181,11 @@ def test_a_step_is_saved_once(open_checkpointer):
 
 
 def test_another_model_is_refused(saved):
-    with pytest.raises(
-        CheckpointError, match=r"another model: params/decoder/bias is bfloat16\[8\], expected bf"
-    ):
+    with pytest.raises(CheckpointError, match=r"another model: params/decoder/bias is bfloat16\[8\], expected bf"):
         restore(saved, width=9)
     checkpointer = Checkpointer(saved)
     params = make_params()
-    with pytest.raises(
-        CheckpointError, match=r"state/extra is absent, expected float32\[2\]; use the config"
-    ):
+    with pytest.raises(CheckpointError, match=r"state/extra is absent, expected float32\[2\]; use the config"):
         checkpointer.restore(params, make_state(params) | {"extra": jnp.zeros(2)})
     params["encoder"] = {"weights": params["encoder"]["kernel"]}
     with pytest.raises(CheckpointError, match=r"kernel is float32\[3,8\], expected absent"):

@@ -210,9 +210,7 @@ def test_empty_slots_and_absent_objects_change_nothing(seed):
         assert_close(of_padded[name], value, name)
 
 
-@given(
-    labels=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans()), min_size=1, max_size=30)
-)
+@given(labels=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans()), min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_ari_equals_scikit_learn_on_any_labels(labels):
     padded = labels + [(0, 0, False)] * (30 - len(labels))  # one shape, one compilation

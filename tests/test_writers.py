@@ -79,9 +79,7 @@ def test_a_resumed_run_reads_as_if_never_stopped(tmp_path):
     writer.close()
     run(tmp_path / "resumed", 4, 6)
     straight, resumed = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("straight", "resumed"))
-    assert [(line["step"], line["loss"]) for line in resumed] == [
-        (line["step"], line["loss"]) for line in straight
-    ]
+    assert [(line["step"], line["loss"]) for line in resumed] == [(line["step"], line["loss"]) for line in straight]
     # TensorBoard itself drops the steps from the mark on.
     marks = [event.step for event in events(tmp_path / "resumed") if event.HasField("session_log")]
     assert marks == [4]

@@ -16,8 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     variants = {name: [config.name for config in cls.BUILDER_CONFIGS] for name, cls in DATASETS.items()}
     parser = argparse.ArgumentParser(
         description="Build a dataset, unless it is there.",
-        epilog="Variants: "
-        + "; ".join(f"{name}: {', '.join(configs)}" for name, configs in variants.items()),
+        epilog="Variants: " + "; ".join(f"{name}: {', '.join(configs)}" for name, configs in variants.items()),
     )
     parser.add_argument("--dataset", required=True, help=f"one of: {', '.join(variants)}")
     parser.add_argument("--variant", required=True, help="see below")
@@ -43,9 +42,7 @@ def _parse_options(text: str) -> dict[str, Any]:
     try:
         options = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"--options {text!r} is not JSON ({error}): give e.g. '{{\"image_size\": 32}}'"
-        ) from error
+        raise DataError(f"--options {text!r} is not JSON ({error}): give e.g. '{{\"image_size\": 32}}'") from error
     if not isinstance(options, dict):
         raise DataError(f"--options {text!r} is no JSON object: give e.g. '{{\"image_size\": 32}}'")
     return options

@@ -64,9 +64,7 @@ class VideoConfig(tfds.core.BuilderConfig):
                 value = _typed(value, known[key])
             except TypeError as error:
                 kind = known[key] if typing.get_args(known[key]) else getattr(known[key], "__name__", "")
-                raise DataError(
-                    f"option {key}={value!r} of {self.name} has the wrong type: give {kind}"
-                ) from error
+                raise DataError(f"option {key}={value!r} of {self.name} has the wrong type: give {kind}") from error
             if value != getattr(self, key):
                 changed[key] = value
         if not changed:

@@ -123,9 +123,7 @@ class Source:
         available = self.split_sizes[split]
         num_videos = num_videos or available
         if not 1 <= num_videos <= available:
-            raise DataError(
-                f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that"
-            )
+            raise DataError(f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that")
         records = self.builder.as_data_source(split)
 
         def batch(step: int) -> Batch:
@@ -146,9 +144,7 @@ class Source:
         # A batch is the unit that a thread reads.
         return grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=2 * self.num_threads)
 
-    def _check(
-        self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int
-    ) -> int:
+    def _check(self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int) -> int:
         """Stops at a request that cannot be met; returns the clips a process gets of a batch."""
         if split not in self.split_sizes:
             raise unknown("split", split, self.split_sizes)
@@ -158,13 +154,10 @@ class Source:
                 f"{self.num_frames} frames; give 1 to that, or build longer videos with options.num_frames"
             )
         if not 0 <= process_index < process_count:
-            raise DataError(
-                f"process_index={process_index} of {process_count} processes: give 0 to process_count - 1"
-            )
+            raise DataError(f"process_index={process_index} of {process_count} processes: give 0 to process_count - 1")
         if batch_size < 1 or batch_size % process_count:
             raise DataError(
-                f"batch_size={batch_size} over {process_count} processes: "
-                f"give a positive multiple of {process_count}"
+                f"batch_size={batch_size} over {process_count} processes: give a positive multiple of {process_count}"
             )
         return batch_size // process_count
 

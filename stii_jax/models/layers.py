@@ -1,7 +1,5 @@
 """Convolutions whose gradients are fast inside `lax.scan`, and the few layers that the model shares."""
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_BLOCK_PIXELS = 256  # of the kernel gradient: 256 pixels x 9 taps x 64 channels stay in a core's L2 cache
+_BLOCK_FLOATS = 256 * 9 * 64  # of the kernel gradient's patches: what stays in a core's L2 cache
 
 
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -19,7 +17,7 @@ def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     """Gradient by a 3x3 kernel as a scan of small matrix products over blocks of rows."""
     n, height, width, channels = x.shape
-    rows = math.gcd(height, max(1, _BLOCK_PIXELS // width))
+    rows = _largest_divisor(height, _BLOCK_FLOATS // (9 * channels * width))
     blocks = jnp.uint32(height // rows)
     zero = jnp.uint32(0)  # unsigned: signed indices cost a choice each, in case they are negative
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -35,6 +33,10 @@ def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     total = jnp.zeros((g.shape[-1], 9 * channels), g.dtype)
     total, _ = lax.scan(add_block, total, jnp.arange(n * height // rows, dtype=jnp.uint32))
     return total.T.reshape(3, 3, channels, -1)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(d for d in range(max(1, min(number, limit)), 0, -1) if number % d == 0)
 
 
 @jax.custom_vjp
@@ -85,9 +87,7 @@ class SharedConv3x3(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, slots: Float[Array, "B K H W S"], shared: Float[Array, "B H W U"]
-    ) -> Float[Array, "B K H W O"]:
+    def __call__(self, slots: Float[Array, "B K H W S"], shared: Float[Array, "B H W U"]) -> Float[Array, "B K H W O"]:
         batch, num_slots, height, width, channels = slots.shape
         shape = (3, 3, channels + shared.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)

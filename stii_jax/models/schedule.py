@@ -12,9 +12,7 @@ SCHEDULES = {
 }
 
 
-def refinement_schedule(
-    num_frames: int, budget: int, kind: str = "triangular", start: int = 0
-) -> tuple[int, ...]:
+def refinement_schedule(num_frames: int, budget: int, kind: str = "triangular", start: int = 0) -> tuple[int, ...]:
     """Refinements R_t of frames `start` to `start + num_frames - 1`, counted from the video's first (paper, 3.2.2)."""
     return tuple(SCHEDULES[kind](t, budget) for t in range(start, start + num_frames))
 

@@ -296,9 +296,7 @@ class STII:
 
         def refine(params, frame, decoded, gradients, posterior, temporal, refinement):
             images = refinement_images(frame, decoded, gradients, **self._images)
-            return self.refiner.apply(
-                {"params": params}, images, posterior, gradients.posterior, temporal, refinement
-            )
+            return self.refiner.apply({"params": params}, images, posterior, gradients.posterior, temporal, refinement)
 
         # The choice is inside of what is rematerialised: whatever passes through a choice is kept once a cell, and
         # the parameters would be.

@@ -29,9 +29,7 @@ def test_conformance(dataset, variant, tmp_path):
 def test_nearest_names_are_suggested():
     with pytest.raises(DataError, match="dataset 'bouncing_bals'; did you mean 'bouncing_balls'"):
         resolve_config("bouncing_bals", "color4")
-    with pytest.raises(
-        DataError, match=r"variant of bouncing_balls 'colour4'; did you mean 'color4'.*binary678"
-    ):
+    with pytest.raises(DataError, match=r"variant of bouncing_balls 'colour4'; did you mean 'color4'.*binary678"):
         resolve_config("bouncing_balls", "colour4")
     with pytest.raises(DataError, match="option of color4 'imagesize'; did you mean 'image_size'"):
         resolve_config("bouncing_balls", "color4", {"imagesize": 32})

@@ -58,9 +58,7 @@ def test_processes_share_the_same_batch(tiny, process_count):
 def test_a_pass_shows_every_video_once_in_changing_order(tiny):
     # Whole videos, so that a clip is its video.
     batches = take(tiny.train_batches(12, 8, 0), 10)
-    passes = [
-        [clip.tobytes() for batch in part for clip in batch["video"]] for part in (batches[:5], batches[5:])
-    ]
+    passes = [[clip.tobytes() for batch in part for clip in batch["video"]] for part in (batches[:5], batches[5:])]
     assert len(set(passes[0])) == 40
     assert set(passes[0]) == set(passes[1]) and passes[0] != passes[1]
 
@@ -71,9 +69,7 @@ def test_clips_start_anywhere_in_a_video(tiny):
     for batch in take(tiny.train_batches(10, 8, 0), 5):
         for clip in batch["video"]:
             found = [
-                start
-                for start in range(3)
-                if any(np.array_equal(video[start : start + 10], clip) for video in videos)
+                start for start in range(3) if any(np.array_equal(video[start : start + 10], clip) for video in videos)
             ]
             assert found
             starts.update(found)

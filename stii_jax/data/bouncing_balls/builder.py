@@ -46,9 +46,7 @@ class BouncingBallsConfig(VideoConfig):
         super().validate()
         fewest, most = self.num_balls
         if not 1 <= fewest <= most <= 255:
-            raise DataError(
-                f"option num_balls={self.num_balls} of {self.name}: give (fewest, most), 1 to 255"
-            )
+            raise DataError(f"option num_balls={self.num_balls} of {self.name}: give (fewest, most), 1 to 255")
         if not 0 <= self.num_colors <= len(render.PALETTE):
             raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to 8")
         if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
@@ -122,9 +120,7 @@ class BouncingBalls(VideoBuilder):
         return {"video": render.render_frames(masks, example["colors"]), "segmentation": masks}
 
 
-def simulate_block(
-    rng: np.random.Generator, config: BouncingBallsConfig
-) -> tuple[np.ndarray, physics.Trajectories]:
+def simulate_block(rng: np.random.Generator, config: BouncingBallsConfig) -> tuple[np.ndarray, physics.Trajectories]:
     """A block of random videos: the balls' radii `N K` (0 for an absent ball) and their trajectories."""
     fewest, most = config.num_balls
     counts = rng.integers(fewest, most, size=_BLOCK, endpoint=True)

@@ -154,9 +154,7 @@ def _try_to_place(rng: np.random.Generator, radii: Array, box_size: float) -> tu
     return positions, fits
 
 
-def draw_velocities(
-    rng: np.random.Generator, present: Array, speed: tuple[float, float]
-) -> Float[Array, "N K 2"]:
+def draw_velocities(rng: np.random.Generator, present: Array, speed: tuple[float, float]) -> Float[Array, "N K 2"]:
     """Directions and relative speeds at random; a video's mean speed over its balls is uniform in `speed`."""
     velocities = rng.normal(size=(*present.shape, 2)) * present[..., None]
     mean = np.linalg.norm(velocities, axis=-1).sum(1) / present.sum(1)

@@ -23,9 +23,7 @@ PALETTE: UInt8[Array, "8 3"] = np.array(
 WHITE: UInt8[Array, "3"] = np.full(3, 255, np.uint8)
 
 
-def render_masks(
-    positions: Float[Array, "T K 2"], radii: Float[Array, " K"], image_size: int
-) -> UInt8[Array, "T H W"]:
+def render_masks(positions: Float[Array, "T K 2"], radii: Float[Array, " K"], image_size: int) -> UInt8[Array, "T H W"]:
     """Which ball each pixel shows: 0 is background, k + 1 is ball k. A pixel is in a disc if its centre is.
 
     Args:

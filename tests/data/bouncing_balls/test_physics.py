@@ -88,9 +88,7 @@ def test_momentum_is_conserved_between_balls(seed):
     radii = rng.uniform(0.5, 1.0, size=(3, 5))
     # A box so large, and balls so far from its walls, that they only meet each other.
     start = physics.place(rng, radii, 8.0) + 496.0
-    _, velocities = physics.simulate(
-        start, rng.normal(size=start.shape), radii, box_size=1000.0, num_frames=30
-    )
+    _, velocities = physics.simulate(start, rng.normal(size=start.shape), radii, box_size=1000.0, num_frames=30)
     momentum = (radii[:, None, :, None] ** 2 * velocities).sum(2)
     np.testing.assert_allclose(momentum, momentum[:, :1].repeat(30, 1), atol=1e-9)
 

@@ -1,0 +1,32 @@
+"""The spatial-broadcast decoder's shape, range and place-awareness."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tiny
+
+from stii_jax.models.decoder import Decoder
+
+
+def decode(dtype="float32"):
+    decoder = Decoder(4, 8, 12, 3, jnp.dtype(dtype))
+    inputs = jax.device_put(np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32))
+    return tiny.jit(lambda x: decoder.apply(decoder.init(jax.random.key(0), x), x))(inputs)
+
+
+def test_means_are_colours_and_logits_are_one_a_pixel():
+    means, logits = decode()
+    assert means.shape == (5, 8, 12, 3) and logits.shape == (5, 8, 12)
+    assert (means > 0).all() and (means < 1).all()
+
+
+def test_pixels_know_where_they_are():
+    assert np.asarray(decode()[1]).std(axis=(1, 2)).min() > 0
+
+
+def test_bfloat16_is_for_convolutions_and_the_result_is_float32():
+    (means, logits), (low_means, low_logits) = decode(), decode("bfloat16")
+    assert low_means.dtype == low_logits.dtype == jnp.float32
+    np.testing.assert_allclose(low_means, means, atol=0.02)
+    np.testing.assert_allclose(low_logits, logits, atol=0.02 * np.abs(logits).max())
+    assert np.any(low_means != means)

@@ -1,0 +1,205 @@
+"""Clips through the model, against the plain reference in float64: values, states, and every gradient leaf."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import tiny
+
+from stii_jax.types import Decomposition
+
+IODINE = {"conditional_prior": False, "conditional_decoder": False}
+VARIANTS = {
+    "provide": {"preset": "provide"},
+    "base": {"schedule": "constant", "num_refinements": 2, "cell": "stable", "posterior_start": "previous"},
+    "from the prior": {"posterior_start": "prior", "num_refinements": 2, "refinement_weights": "budget"},
+    "unconditional": {**IODINE, "leave_one_out": False, "posterior_input": "likelihood", "num_refinements": 2},
+}
+
+
+class Reference:
+    """The plain model of some settings, compiled; `detach_refiner_inputs` is chosen at each call."""
+
+    def __init__(self, settings, with_gradient):
+        def loss(params, video, noise, attached):
+            loss, elbos, decodes, temporal = reference.unroll(
+                params, video, lambda t, r: noise[t, r], settings, attached
+            )
+            return loss, (elbos, decodes, temporal)
+
+        self.settings = settings
+        self._run = tiny.jit(jax.value_and_grad(loss, has_aux=True) if with_gradient else loss)
+
+    def __call__(self, params, video, keys, attached=False):
+        """Loss and (ELBOs, decodes, temporal state); with the gradient by parameters, where that was asked for."""
+        frames = ("clip", *range(video.shape[1]))
+        noise = {(t, r): tiny.noise_of(keys, t, r) for t in frames for r in range(self.settings["num_refinements"] + 1)}
+        with jax.enable_x64(True):
+            return self._run(*reference.in_float64((params, video, noise, float(attached))))
+
+
+def loss_and_rest(model):
+    def run(params, video, keys):
+        out, state = model.unroll(params, video, keys)
+        return out.loss, (out, state)
+
+    return tiny.jit(jax.value_and_grad(run, has_aux=True))
+
+
+def assert_clip(out, state, loss, rest):
+    """What `unroll` gave against what the reference gave."""
+    elbos, decodes, temporal = rest
+    np.testing.assert_allclose(out.loss, loss, rtol=1e-5)
+    for row, expected in zip(out.cell_elbo, elbos):
+        np.testing.assert_allclose(row[: len(expected) - 1], expected[:-1], rtol=1e-4)
+        np.testing.assert_array_equal(row[len(expected) - 1 : -1], 0)
+        np.testing.assert_allclose(row[-1], expected[-1], rtol=1e-4)
+    for t, (means, masks, posterior, terms) in enumerate(decodes):
+        np.testing.assert_allclose(out.decomposition.means[:, t], means, atol=1e-4)
+        np.testing.assert_allclose(out.decomposition.masks[:, t], masks, atol=1e-4)
+        np.testing.assert_allclose(out.decomposition.posterior[:, t], posterior, atol=1e-3)
+        for name, values in terms.items():
+            np.testing.assert_allclose(out.terms[name][:, t], values, rtol=1e-3)
+    np.testing.assert_allclose(state.temporal.h, temporal[0], atol=1e-4)
+    np.testing.assert_allclose(state.temporal.c, temporal[1], atol=1e-4)
+    np.testing.assert_array_equal(state.posterior, out.decomposition.posterior[:, -1])
+    assert state.frame == len(elbos)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Reference(tiny.settings_of(), with_gradient=True)
+
+
+@pytest.fixture(scope="module")
+def trained(model):
+    return loss_and_rest(model)
+
+
+def assert_gradients(gradients, expected):
+    """Every leaf to 1e-5 of its largest entry."""
+    for (path, leaf), other in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(gradients)):
+        error = np.abs(np.asarray(other) - leaf).max() / np.abs(leaf).max()
+        assert error < 1e-5, f"{jax.tree_util.keystr(path)}: {error}"
+
+
+def test_clip_and_every_gradient_with_the_backward_pass_shared(plain, trained, params, video, keys):
+    (loss, rest), expected = plain(params, video, keys)
+    (_, (out, state)), gradients = trained(params, video, keys)
+    assert_clip(out, state, loss, rest)
+    assert_gradients(gradients, expected)
+
+
+def test_clip_and_every_gradient_through_the_refiners_inputs(plain, params, video, keys):
+    """Without rematerialisation, which must not matter."""
+    (loss, rest), expected = plain(params, video, keys, attached=True)
+    run = loss_and_rest(tiny.build(detach_refiner_inputs=False, remat=False))
+    (_, (out, state)), gradients = run(params, video, keys)
+    assert_clip(out, state, loss, rest)
+    assert_gradients(gradients, expected)
+    detached = plain(params, video, keys)[1]  # another objective, so that the test can tell
+    assert any(
+        np.abs(a - b).max() > 1e-2 * np.abs(b).max() for a, b in zip(*map(jax.tree.leaves, (expected, detached)))
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("detach", [True, False])
+def test_rematerialisation_changes_no_gradient(params, video, keys, detach):
+    (kept, _), expected = loss_and_rest(tiny.build(detach_refiner_inputs=detach, remat=False))(params, video, keys)
+    (loss, _), gradients = loss_and_rest(tiny.build(detach_refiner_inputs=detach, remat=True))(params, video, keys)
+    np.testing.assert_allclose(loss, kept, rtol=1e-6)
+    assert_gradients(gradients, jax.tree.map(np.asarray, expected))
+
+
+@pytest.mark.slow
+def test_provides_gradient(video, keys):
+    settings, model = tiny.settings_of("provide"), tiny.build("provide")
+    params = tiny.params_of(model)
+    _, expected = Reference(settings, with_gradient=True)(params, video, keys, attached=True)
+    _, gradients = loss_and_rest(model)(params, video, keys)
+    assert_gradients(gradients, expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_against_the_reference(variant, video, keys):
+    changes = VARIANTS[variant]
+    model = tiny.build(**changes)
+    params = tiny.params_of(model)
+    clip = video if variant == "provide" else video[:, :2]
+    loss, rest = Reference(tiny.settings_of(**changes), with_gradient=False)(params, clip, keys)
+    out, state = tiny.jit(model.unroll)(params, clip, keys)
+    assert_clip(out, state, loss, rest)
+
+
+def test_gradient_is_finite_on_empty_frames(trained, params, video, keys):
+    for value in (0.0, 0.5, 1.0):
+        (loss, _), gradients = trained(params, jnp.full_like(video, value), keys)
+        assert np.isfinite(loss)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_decomposition_is_one(trained, params, video, keys):
+    (_, (out, _)), _ = trained(params, video, keys)
+    means, masks, posterior = out.decomposition
+    assert means.shape == (tiny.B, tiny.T, tiny.K, tiny.H, tiny.W, tiny.C)
+    assert posterior.shape == (tiny.B, tiny.T, tiny.K, 2 * tiny.Z)
+    np.testing.assert_allclose(masks.sum(2), 1, atol=1e-6)
+    assert (masks >= 0).all() and (means >= 0).all() and (means <= 1).all()
+    reconstruction = np.einsum("btkhwc,btkhw->bthwc", means, masks)
+    np.testing.assert_allclose(out.decomposition.reconstruction, reconstruction, atol=1e-6)
+    np.testing.assert_array_equal(out.decomposition.segmentation, np.argmax(masks, 2))
+
+
+def test_loss_is_the_weighted_sum_of_the_cells(trained, params, video, keys):
+    (loss, (out, _)), _ = trained(params, video, keys)
+    weights = np.array([[1 / 4, 2 / 4, 3 / 4, 1], [1 / 3, 2 / 3, 0, 1], [1 / 2, 0, 0, 1]])
+    np.testing.assert_allclose(loss, -(weights * out.cell_elbo).sum(), rtol=1e-5)
+
+
+def test_a_single_frame_is_iodine(video, keys):
+    """With a unit Gaussian as prior and nothing of the past in the decoder, against the reference; and the state that
+    a first frame meets is of no account: the cell's weights by the temporal state can be anything."""
+    settings, model = tiny.settings_of(**IODINE), tiny.build(**IODINE)
+    params, frame = tiny.params_of(model), video[:, :1]
+    unroll = tiny.jit(model.unroll)
+    out, state = unroll(params, frame, keys)
+    loss, rest = Reference(settings, with_gradient=False)(params, frame, keys)
+    assert_clip(out, state, loss, rest)
+
+    rows = slice(-2 * tiny.D, -tiny.D)  # between those of the input and of the refinement state
+    lstm = params["refiner"]["LSTM2D_0"]["Dense_0"]
+    changed = {**lstm, "kernel": lstm["kernel"].at[rows].set(99.0)}
+    changed = {**params, "refiner": {**params["refiner"], "LSTM2D_0": {"Dense_0": changed}}}
+    np.testing.assert_array_equal(unroll(changed, frame, keys)[0].cell_elbo, out.cell_elbo)
+
+
+def test_clips_noise_is_drawn_once(keys):
+    """The first decodes of two equal frames are equal, where nothing else tells the frames apart."""
+    frame = np.random.default_rng(5).random((tiny.B, 1, tiny.H, tiny.W, tiny.C)).astype(np.float32)
+    clip = jax.device_put(np.repeat(frame, 2, 1))
+    firsts = {}
+    for first_noise in ("clip", "fresh"):
+        model = tiny.build(first_noise=first_noise, **IODINE, num_refinements=1)
+        firsts[first_noise] = tiny.jit(model.unroll)(tiny.params_of(model), clip, keys)[0].cell_elbo[:, 0]
+    assert firsts["clip"][0] == firsts["clip"][1]
+    assert abs(firsts["fresh"][0] - firsts["fresh"][1]) > 1
+
+
+def test_provide_decodes_a_frame_r_minus_t_times_but_at_least_twice(video, keys):
+    model = tiny.build("provide", num_refinements=4)
+    out = jax.eval_shape(model.unroll, tiny.params_of(model), video, keys)[0]
+    assert out.cell_elbo.shape == (tiny.T, 4)
+    assert [refinements + 1 for refinements in model.schedule(5)] == [4, 3, 2, 2, 2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_unroll_in_low_precision_is_close(dtype, trained, params, video, keys):
+    (_, (expected, _)), _ = trained(params, video, keys)
+    out, _ = tiny.jit(tiny.build(compute_dtype=dtype).unroll)(params, video[:, :1], keys)
+    assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+    tolerance = {"float32": 1e-5, "bfloat16": 0.1}[dtype]
+    reconstruction = Decomposition(*out.decomposition).reconstruction[:, 0]
+    np.testing.assert_allclose(reconstruction, expected.decomposition.reconstruction[:, 0], atol=tolerance)
+    np.testing.assert_allclose(out.cell_elbo[0], expected.cell_elbo[0], rtol=tolerance)

@@ -1,0 +1,288 @@
+"""Training: steps that fail, runs that stop and go on, stages that follow one another."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from toy import TIMES, ToyModel, compilations, make_config, overrides
+
+from stii_jax import evaluate, train
+from stii_jax.checkpoint import restore_params
+from stii_jax.config import ConfigError
+from stii_jax.curriculum import CurriculumState, PosteriorCollapse
+from stii_jax.data.options import VideoConfig
+from stii_jax.main import open_source
+from stii_jax.parallel import DeviceError
+from stii_jax.state import init_state, split_params
+from stii_jax.train import Trainer, TrainingError, check_training
+from stii_jax.writers import read_metrics
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
+STAGED = {"train__num_steps": 5, "curriculum__stages": ((3, 4, 6),)}
+NEVER = 1000
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def make_trainer(data_dir):
+    """Makes the trainer of a toy run; one of the same workdir goes on with it."""
+
+    def toy_model(config, image_size, num_slots=0):
+        return ToyModel(image_size, num_slots or config.model.num_slots)
+
+    def make(workdir, **changes):
+        config = make_config(data_dir, **changes)
+        source = open_source(config)
+        return Trainer(config, source, source, workdir)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_model", toy_model)
+        patch.setattr(evaluate, "make_model", toy_model)
+        yield make
+
+
+def stop_after(trainer, num_steps):
+    """The next `run` is interrupted after so many steps."""
+    step, left = trainer._step, iter(range(num_steps))
+
+    def interrupted(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    trainer._step = interrupted
+
+
+def bits(tree):
+    def of_leaf(leaf):
+        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def logged(workdir):
+    """All that is logged but for the clock; NaN compares equal as text."""
+    return [
+        {key: repr(value) for key, value in line.items() if key not in TIMES}
+        for line in read_metrics(Path(workdir) / "metrics.jsonl")
+    ]
+
+
+@pytest.fixture(scope="module")
+def straight(make_trainer, tmp_path_factory):
+    """A run of two stages that nothing disturbed: its folder and last state."""
+    workdir = tmp_path_factory.mktemp("straight")
+    return workdir, make_trainer(workdir, **STAGED).run()
+
+
+def test_lines_of_a_run(straight):
+    workdir, state = straight
+    lines = read_metrics(workdir / "metrics.jsonl")
+    # Every second step, and the last one of each stage.
+    assert [line["step"] for line in lines] == [2, 4, 5, 6, 8, 10, 11]
+    assert [line["num_frames"] for line in lines] == [2, 2, 2, 3, 3, 3, 3]
+    assert {"loss", "grad_norm", "log_likelihood", "kl", "mse", "ari", "f_ari", "learning_rate", *TIMES} <= set(
+        lines[0]
+    )
+    evaluated = [line["step"] for line in lines if "eval_ari" in line]
+    assert evaluated == [4, 8]
+    expected = {"ari", "f_ari", "video_ari", "video_f_ari", "mse", "ari_stderr", "num_frames", "num_videos"}
+    assert {f"eval_{key}" for key in expected} <= set(lines[1])
+    assert (lines[1]["eval_num_frames"], lines[1]["eval_num_videos"]) == (2, 4)
+    assert {path.name for path in (workdir / "media").iterdir()} == {"validation_0.png", "validation_0.gif"}
+    assert int(state.step) == 11 and int(state.failed_step) == -1
+
+
+def test_checkpoint_of_a_run(straight):
+    workdir, state = straight
+    params, meta = restore_params(workdir / "checkpoints")
+    assert bits(params) == bits(dict(state.params))
+    assert meta["step"] == 11 and meta["model"]["num_slots"] == 2
+    assert CurriculumState(**meta["curriculum"])[:2] == (1, 5)
+    _, meta = restore_params(workdir / "checkpoints", "best")
+    assert meta["step"] in (4, 8)
+
+
+@pytest.mark.parametrize("stopped", [1, 3, 5, 9])
+def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
+    trainer = make_trainer(tmp_path, **STAGED)
+    stop_after(trainer, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    capsys.readouterr()
+    state = make_trainer(tmp_path, **STAGED).run()
+    saved = {1: None, 3: 2, 5: 4, 9: 8}[stopped]
+    assert capsys.readouterr().out == (f"Resuming from the checkpoint of step {saved}\n" if saved else "")
+    expected_workdir, expected = straight
+    assert bits(split_params(state)) == bits(split_params(expected))
+    assert logged(tmp_path) == logged(expected_workdir)
+
+
+def test_a_finished_run_stays_as_it_is(make_trainer, straight):
+    workdir, expected = straight
+    before = (workdir / "metrics.jsonl").read_text()
+    trainer = make_trainer(workdir, **STAGED)
+    stop_after(trainer, 0)
+    assert bits(split_params(trainer.run())) == bits(split_params(expected))
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_more_steps_for_a_finished_run(make_trainer, straight, tmp_path):
+    changes = STAGED | {"curriculum__stages": ((3, 4, 3),)}
+    assert int(make_trainer(tmp_path, **changes).run().step) == 8
+    state = make_trainer(tmp_path, **STAGED).run()
+    assert bits(split_params(state)) == bits(split_params(straight[1]))
+
+
+def test_one_compilation_a_stage(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, **STAGED, train__eval_every=NEVER)
+    with compilations() as names:
+        trainer.run()
+    assert names.count("jit(_fun)") == 2  # what pmap calls a program
+
+
+def test_loss_falls(make_trainer, tmp_path):
+    make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER, optim__learning_rate=0.01).run()
+    losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("bad_step", [1, 6])
+def test_a_loss_that_is_not_finite_stops_the_run(make_trainer, tmp_path, bad_step):
+    every = {"train__log_every": 4, "train__eval_every": NEVER, "train__checkpoint_every": 4}
+    trainer = make_trainer(tmp_path, **every)
+    step, states = trainer._step, []
+
+    def poisoned(state, batch, index):
+        if int(state.step) == bad_step - 1:
+            batch = batch | {"video": np.full(batch["video"].shape, np.nan, np.float32)}
+        state, logs = step(state, batch, index)
+        states.append(jax.device_get(state.params))
+        return state, logs
+
+    trainer._step = poisoned
+    last_good = {1: "none", 6: "step 4"}[bad_step]
+    with pytest.raises(
+        TrainingError, match=f"step {bad_step}: .* not finite .* the last good checkpoint is {last_good}"
+    ):
+        trainer.run()
+    # The steps up to the line that tells of it change nothing any more, and nothing of them is kept.
+    assert len(states) == {1: 4, 6: 8}[bad_step]
+    start = init_state(trainer.model, trainer.optimizer, seed=0).params
+    before = [start, *states][bad_step - 1]
+    assert all(bits(params) == bits(before) for params in states[bad_step - 1 :])
+    assert trainer.checkpointer.latest_step() == {1: None, 6: 4}[bad_step]
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == {1: [], 6: [4]}[bad_step]
+
+
+def test_a_collapsed_posterior_stops_the_run(make_trainer, tmp_path):
+    changes = {"curriculum__collapse_kl": 1e9, "curriculum__collapse_patience": 4, "train__eval_every": NEVER}
+    trainer = make_trainer(tmp_path, **changes)
+    with pytest.raises(PosteriorCollapse, match="step 6: the posterior has collapsed"):
+        trainer.run()
+    assert trainer.checkpointer.latest_step() == 4
+
+
+def test_no_periodic_evaluation(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, eval__periodic_videos=0)
+    trainer.evaluator = None
+    trainer.run()
+    assert not any("eval_ari" in line for line in read_metrics(tmp_path / "metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"batch_size": 6}, DeviceError, "batch_size=6 cannot be divided by the 4 devices"),
+        ({"curriculum__stages": ((3, 2, 5),)}, DeviceError, r"curriculum\.stages\[0\]: batch_size=2 cannot"),
+        ({"data__num_frames": 7}, ConfigError, r"config\.data\.num_frames is 7, but the videos have 6 frames"),
+        ({"curriculum__stages": ((6, 4, 5), (9, 4, 5))}, ConfigError, r"curriculum\.stages\[1\]: num_frames is 9, but"),
+        ({"train__checkpoint_every": 3}, ConfigError, r"train\.checkpoint_every is 3, expected a multiple of .*\(2\)"),
+        ({"train__eval_every": 1}, ConfigError, r"train\.eval_every is 1, expected a multiple of .*log_every \(2\)"),
+        ({"optim__warmup_steps": 8}, ConfigError, r"optim\.warmup_steps is 8, expected less than the run's 8 steps"),
+    ],
+)
+def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
+    videos = VideoConfig(name="toy", image_size=8, num_frames=6)
+    check_training(make_config(tmp_path), videos)
+    with pytest.raises(error, match=message) as caught:
+        check_training(make_config(tmp_path, **changes), videos)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"model__detach_refiner_inputs": False}, {"preset": "provide"}],
+    ids=["detached", "attached", "provide"],
+)
+def test_all_of_the_real_model_is_trained(data_dir, tmp_path, changes):
+    config = make_config(data_dir, train__num_steps=4, train__eval_every=NEVER, **changes)
+    source = open_source(config)
+    trainer = Trainer(config, source, source, tmp_path)
+    start = init_state(trainer.model, trainer.optimizer, config.seed).params
+    params = trainer.run().params
+    still = jax.tree.map(lambda a, b: bool((a == b).all()), params, start)
+    assert [name for name, same in jax.tree_util.tree_leaves_with_path(still) if same] == []
+    assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl"))
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import toy
+from stii_jax import evaluate, main, train
+train.make_model = evaluate.make_model = lambda config, image_size, num_slots=0: toy.ToyModel(image_size)
+main.run("train", "default", Path(sys.argv[1]), sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path, compiled):
+    """The same command again after kill -9, at any moment, twice."""
+    settings = overrides(data_dir, train__num_steps=400, train__eval_every=100, eval__lengths=(2,), optim__name="adam")
+    here = Path(__file__).parent
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+
+    def start(workdir):
+        command = [sys.executable, "-c", COMMAND, str(workdir), *settings]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def finish(workdir):
+        process = start(workdir)
+        _, errors = process.communicate(timeout=500)
+        assert process.returncode == 0, errors[-2000:]
+
+    finish(tmp_path / "straight")
+    for line in (40, 110):  # of the 200
+        process = start(tmp_path / "killed")
+        while len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < line and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    finish(tmp_path / "killed")
+
+    (straight, _), (killed, meta) = (restore_params(tmp_path / name / "checkpoints") for name in ("straight", "killed"))
+    assert meta["step"] == 400
+    assert bits(killed) == bits(straight)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "straight")
