@@ -21,8 +21,8 @@ class Decomposition(NamedTuple):
     """Appearance of each slot, in [0, 1]."""
     masks: Float[Array, "B T K H W"]
     """Soft assignment of pixels to slots; sums to 1 over K."""
-    posterior: Float[Array, "B T K 2Z"]
-    """Posterior parameters: mean, then log-scale."""
+    posterior: Float[Array, "B T K Z2"]
+    """Posterior parameters: mean, then log-scale (Z2 is 2 Z)."""
 
     @property
     def reconstruction(self) -> Float[Array, "B T H W C"]:

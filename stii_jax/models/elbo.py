@@ -23,7 +23,7 @@ from stii_jax.types import Params
 class CellInputs(NamedTuple):
     """What the ELBO of cell (t, r) depends on, besides parameters."""
 
-    posterior: Float[Array, "B K 2Z"]
+    posterior: Float[Array, "B K Z2"]
     h: Float[Array, "B K D"]
     """The temporal hidden state h[t-1]."""
     frame: Float[Array, "B H W C"] | None
@@ -83,7 +83,7 @@ class CellELBO:
         shape = z.shape[:2]
         return Decoded(means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:]))
 
-    def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K 2Z"]:
+    def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K Z2"]:
         """Mean and log-scale of the prior, given the past (step 3); a unit Gaussian where it is unconditional."""
         if self.prior is None:
             return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))

@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_ROUNDING = 1e-5  # relative; more than the mean of an image's pixels is off by in float32
 _BLOCK_FLOATS = 256 * 9 * 64  # of the kernel gradient's patches: what stays in a core's L2 cache
 
 
@@ -70,7 +71,7 @@ class Conv3x3(nn.Module):
     """A 3x3 convolution with bias, computed in `dtype` and returned in it."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W O"]:
@@ -84,7 +85,7 @@ class SharedConv3x3(nn.Module):
     """A 3x3 convolution of each slot's channels beside channels that all slots share, whose part is computed once."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, slots: Float[Array, "B K H W S"], shared: Float[Array, "B H W U"]) -> Float[Array, "B K H W O"]:
@@ -108,7 +109,7 @@ class BroadcastConv3x3(nn.Module):
     features: int
     height: int
     width: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, vector: Float[Array, "N I"]) -> Float[Array, "N H W O"]:
@@ -147,4 +148,6 @@ def layer_norm(x: Float[Array, "*shape"], num_axes: int) -> Float[Array, "*shape
     # Scaled by the largest value first: ELBO gradients may be large enough for their squares to overflow.
     largest = jnp.abs(centred).max(axes, keepdims=True)
     scaled = centred / jnp.maximum(largest, jnp.finfo(x.dtype).tiny)
-    return scaled * lax.rsqrt(jnp.square(scaled).mean(axes, keepdims=True) + 1e-8) * (largest > 0)
+    # What differs by rounding only is constant: its rounding error is not to be blown up to ones.
+    varies = largest > _ROUNDING * jnp.abs(x).max(axes, keepdims=True)
+    return scaled * lax.rsqrt(jnp.square(scaled).mean(axes, keepdims=True) + 1e-8) * varies

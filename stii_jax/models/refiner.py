@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
 class CellGradients(NamedTuple):
     """Gradients of a cell's ELBO, summed over the batch."""
 
-    posterior: Float[Array, "B K 2Z"]
+    posterior: Float[Array, "B K Z2"]
     means: Float[Array, "B K H W C"]
     masks: Float[Array, "B K H W"]
 
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
 
     channels: int
     feature_dim: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, images: RefinementImages) -> Float[Array, "B K F"]:
@@ -100,17 +100,17 @@ class Refiner(nn.Module):
     feature_dim: int
     hidden_dim: int
     cell: str = "md"
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(
         self,
         images: RefinementImages,
-        posterior: Float[Array, "B K 2Z"],
-        posterior_gradient: Float[Array, "B K 2Z"],
+        posterior: Float[Array, "B K Z2"],
+        posterior_gradient: Float[Array, "B K Z2"],
         temporal: LSTMState,
         refinement: LSTMState,
-    ) -> tuple[Float[Array, "B K 2Z"], LSTMState]:
+    ) -> tuple[Float[Array, "B K Z2"], LSTMState]:
         """The refined posterior parameters and the new refinement state. The gradient is layer-normalised and cut."""
         features = Encoder(self.channels, self.feature_dim, self.dtype)(images)
         gradient = lax.stop_gradient(layer_norm(posterior_gradient, 1))

@@ -26,7 +26,7 @@ class VideoState(NamedTuple):
     """What one frame hands to the next; enough to go on with a video at any frame."""
 
     temporal: LSTMState
-    posterior: Float[Array, "B K 2Z"]
+    posterior: Float[Array, "B K Z2"]
     """The last frame's refined posterior."""
     frame: Int[Array, ""]
     """Frames seen so far."""
@@ -37,7 +37,7 @@ class FrameOutputs(NamedTuple):
 
     means: Float[Array, "B K H W C"]
     masks: Float[Array, "B K H W"]
-    posterior: Float[Array, "B K 2Z"]
+    posterior: Float[Array, "B K Z2"]
     loss: Float[Array, ""]
     """Weighted negative ELBO of all decodes, summed over the batch."""
     cell_elbo: Float[Array, " R+1"]
@@ -234,8 +234,8 @@ class STII:
         params: Params,
         state: VideoState,
         frame: Float[Array, "B H W C"],
-        noise: Float[Array, "R+1 B K Z"],
-        weights: Float[Array, " R+1"],
+        noise: Float[Array, "N B K Z"],
+        weights: Float[Array, " N"],
         refinements: int | Int[Array, ""],
     ) -> tuple[VideoState, FrameOutputs]:
         """Refines the posterior of one frame `refinements` <= R times, and decodes it once more.
@@ -269,7 +269,7 @@ class STII:
         outputs = FrameOutputs(decoded.means, decoded.masks, posterior, loss, elbos, terms)
         return VideoState(refinement, posterior, state.frame + 1), outputs
 
-    def _start(self, params: Params, state: VideoState) -> Float[Array, "B K 2Z"]:
+    def _start(self, params: Params, state: VideoState) -> Float[Array, "B K Z2"]:
         """Posterior parameters at the start of a frame."""
         learned = jnp.broadcast_to(params["initial_posterior"], state.posterior.shape)
         if self.posterior_start == "prior":
