@@ -11,10 +11,9 @@ from stii_jax.types import Decomposition
 
 IODINE = {"conditional_prior": False, "conditional_decoder": False}
 VARIANTS = {
-    "provide": {"preset": "provide"},
-    "base": {"schedule": "constant", "num_refinements": 2, "cell": "stable", "posterior_start": "previous"},
-    "from the prior": {"posterior_start": "prior", "num_refinements": 2, "refinement_weights": "budget"},
-    "unconditional": {**IODINE, "leave_one_out": False, "posterior_input": "likelihood", "num_refinements": 2},
+    "provide": {"preset": "provide", "num_refinements": 3},
+    "base": {"schedule": "constant", "posterior_start": "previous"},
+    "from the prior": {"posterior_start": "prior", "refinement_weights": "budget", "cell": "stable"},
 }
 
 
@@ -128,7 +127,7 @@ def test_variants_against_the_reference(variant, video, keys):
     changes = VARIANTS[variant]
     model = tiny.build(**changes)
     params = tiny.params_of(model)
-    clip = video if variant == "provide" else video[:, :2]
+    clip = video[:, :2]
     loss, rest = Reference(tiny.settings_of(**changes), with_gradient=False)(params, clip, keys)
     out, state = tiny.jit(model.unroll)(params, clip, keys)
     assert_clip(out, state, loss, rest)
@@ -155,14 +154,15 @@ def test_decomposition_is_one(trained, params, video, keys):
 
 def test_loss_is_the_weighted_sum_of_the_cells(trained, params, video, keys):
     (loss, (out, _)), _ = trained(params, video, keys)
-    weights = np.array([[1 / 4, 2 / 4, 3 / 4, 1], [1 / 3, 2 / 3, 0, 1], [1 / 2, 0, 0, 1]])
+    weights = np.array([[1 / 3, 2 / 3, 1], [1 / 2, 0, 1], [1 / 2, 0, 1]])
     np.testing.assert_allclose(loss, -(weights * out.cell_elbo).sum(), rtol=1e-5)
 
 
 def test_a_single_frame_is_iodine(video, keys):
     """With a unit Gaussian as prior and nothing of the past in the decoder, against the reference; and the state that
     a first frame meets is of no account: the cell's weights by the temporal state can be anything."""
-    settings, model = tiny.settings_of(**IODINE), tiny.build(**IODINE)
+    changes = {**IODINE, "leave_one_out": False, "posterior_input": "likelihood"}
+    settings, model = tiny.settings_of(**changes), tiny.build(**changes)
     params, frame = tiny.params_of(model), video[:, :1]
     unroll = tiny.jit(model.unroll)
     out, state = unroll(params, frame, keys)
@@ -180,12 +180,10 @@ def test_clips_noise_is_drawn_once(keys):
     """The first decodes of two equal frames are equal, where nothing else tells the frames apart."""
     frame = np.random.default_rng(5).random((tiny.B, 1, tiny.H, tiny.W, tiny.C)).astype(np.float32)
     clip = jax.device_put(np.repeat(frame, 2, 1))
-    firsts = {}
-    for first_noise in ("clip", "fresh"):
-        model = tiny.build(first_noise=first_noise, **IODINE, num_refinements=1)
-        firsts[first_noise] = tiny.jit(model.unroll)(tiny.params_of(model), clip, keys)[0].cell_elbo[:, 0]
-    assert firsts["clip"][0] == firsts["clip"][1]
-    assert abs(firsts["fresh"][0] - firsts["fresh"][1]) > 1
+    model = tiny.build(first_noise="clip", num_refinements=1, **IODINE)
+    first, last = tiny.jit(model.unroll)(tiny.params_of(model), clip, keys)[0].cell_elbo.T
+    assert first[0] == first[1]
+    assert abs(last[0] - last[1]) > 1
 
 
 def test_provide_decodes_a_frame_r_minus_t_times_but_at_least_twice(video, keys):
@@ -195,12 +193,11 @@ def test_provide_decodes_a_frame_r_minus_t_times_but_at_least_twice(video, keys)
     assert [refinements + 1 for refinements in model.schedule(5)] == [4, 3, 2, 2, 2]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_unroll_in_low_precision_is_close(dtype, trained, params, video, keys):
+@pytest.mark.slow
+def test_low_precision_is_close(trained, params, video, keys):
     (_, (expected, _)), _ = trained(params, video, keys)
-    out, _ = tiny.jit(tiny.build(compute_dtype=dtype).unroll)(params, video[:, :1], keys)
+    out, _ = tiny.jit(tiny.build(compute_dtype="bfloat16").unroll)(params, video[:, :1], keys)
     assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
-    tolerance = {"float32": 1e-5, "bfloat16": 0.1}[dtype]
     reconstruction = Decomposition(*out.decomposition).reconstruction[:, 0]
-    np.testing.assert_allclose(reconstruction, expected.decomposition.reconstruction[:, 0], atol=tolerance)
-    np.testing.assert_allclose(out.cell_elbo[0], expected.cell_elbo[0], rtol=tolerance)
+    np.testing.assert_allclose(reconstruction, expected.decomposition.reconstruction[:, 0], atol=0.1)
+    np.testing.assert_allclose(out.cell_elbo[0], expected.cell_elbo[0], rtol=0.1)

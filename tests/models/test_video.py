@@ -26,6 +26,11 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
+def model():
+    return tiny.build(num_refinements=3)
+
+
+@pytest.fixture(scope="module")
 def long_video():
     shape = (tiny.B, FRAMES, tiny.H, tiny.W, tiny.C)
     return jax.device_put(np.random.default_rng(8).random(shape).astype(np.float32))
@@ -73,7 +78,7 @@ def test_chunks_are_the_whole(model, params, long_video, keys, whole, head):
 def test_frame_after_frame_is_the_whole(model, params, long_video, keys, whole):
     stream = Counted(model.stream)
     out, expected_end = whole
-    state = jax.device_put(jax.tree.map(np.asarray, model.initial_state(params, tiny.B)))
+    state = model.initial_state(params, tiny.B)
     for t in range(FRAMES):
         frame, state = stream(params, state, long_video[:, t], keys)
         seen = (frame.means, frame.masks, frame.posterior)
@@ -135,7 +140,7 @@ def test_reordered_noise_reorders_the_slots(model, params, long_video):
     noise = np.random.default_rng(4).normal(size=(3, tiny.B, tiny.K, tiny.Z)).astype(np.float32)
     weights = jax.device_put(np.ones(3, np.float32))
     order = np.array([2, 0, 1])
-    state = jax.device_put(jax.tree.map(np.asarray, model.initial_state(params, tiny.B)))
+    state = model.initial_state(params, tiny.B)
     frame = tiny.jit(lambda state, noise: model.frame(params, state, long_video[:, 0], noise, weights, jnp.int32(2)))
     (end, out), (end_reordered, reordered) = (frame(state, jax.device_put(n)) for n in (noise, noise[:, :, order]))
     for name in ("means", "masks", "posterior"):
@@ -175,6 +180,7 @@ def test_prediction_follows_from_the_temporal_state_alone(predict, params, head)
     jax.tree.map(np.testing.assert_array_equal, predict(params, other)[0], predict(params, state)[0])
 
 
+@pytest.mark.slow
 def test_prediction_goes_on_from_where_it_stopped(predict, params, head, model):
     _, state = head
     imagined, _ = predict(params, state)

@@ -1,4 +1,4 @@
-"""The smallest model that has everything: 8x8 pixels, three slots, three refinements, three frames."""
+"""The smallest model that has everything: 8x8 pixels, three slots, two refinements, three frames."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from stii_jax.config import default_config
 from stii_jax.models.stii import STII
 
-B, T, R, K, H, W, C, Z, D = 2, 3, 3, 3, 8, 8, 3, 3, 8
+B, T, R, K, H, W, C, Z, D = 2, 3, 2, 3, 8, 8, 3, 3, 8
 SIZES = {
     "num_slots": K,
     "num_refinements": R,
