@@ -10,9 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from toy import TIMES, ToyModel, compilations, make_config, overrides
+from toy import TIMES, compilations, make_config, overrides, use_toy_model
 
-from stii_jax import evaluate, train
 from stii_jax.checkpoint import restore_params
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import CurriculumState, PosteriorCollapse
@@ -38,17 +37,13 @@ def data_dir(tmp_path_factory):
 def make_trainer(data_dir):
     """Makes the trainer of a toy run; one of the same workdir goes on with it."""
 
-    def toy_model(config, image_size, num_slots=0):
-        return ToyModel(image_size, num_slots or config.model.num_slots)
-
     def make(workdir, **changes):
         config = make_config(data_dir, **changes)
         source = open_source(config)
         return Trainer(config, source, source, workdir)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "make_model", toy_model)
-        patch.setattr(evaluate, "make_model", toy_model)
+        use_toy_model(patch)
         yield make
 
 
@@ -98,7 +93,7 @@ def test_lines_of_a_run(straight):
     )
     evaluated = [line["step"] for line in lines if "eval_ari" in line]
     assert evaluated == [4, 8]
-    expected = {"ari", "f_ari", "video_ari", "video_f_ari", "mse", "ari_stderr", "num_frames", "num_videos"}
+    expected = {"ari", "f_ari", "mse", "ari_stderr", "num_frames", "num_videos"}
     assert {f"eval_{key}" for key in expected} <= set(lines[1])
     assert (lines[1]["eval_num_frames"], lines[1]["eval_num_videos"]) == (2, 4)
     assert {path.name for path in (workdir / "media").iterdir()} == {"validation_0.png", "validation_0.gif"}
@@ -115,7 +110,7 @@ def test_checkpoint_of_a_run(straight):
     assert meta["step"] in (4, 8)
 
 
-@pytest.mark.parametrize("stopped", [1, 3, 5, 9])
+@pytest.mark.parametrize("stopped", [1, 3, 9])
 def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
     trainer = make_trainer(tmp_path, **STAGED)
     stop_after(trainer, stopped)
@@ -123,7 +118,7 @@ def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
         trainer.run()
     capsys.readouterr()
     state = make_trainer(tmp_path, **STAGED).run()
-    saved = {1: None, 3: 2, 5: 4, 9: 8}[stopped]
+    saved = {1: None, 3: 2, 9: 8}[stopped]
     assert capsys.readouterr().out == (f"Resuming from the checkpoint of step {saved}\n" if saved else "")
     expected_workdir, expected = straight
     assert bits(split_params(state)) == bits(split_params(expected))
@@ -154,7 +149,7 @@ def test_one_compilation_a_stage(make_trainer, tmp_path):
 
 
 def test_loss_falls(make_trainer, tmp_path):
-    make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER, optim__learning_rate=0.01).run()
+    make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER).run()
     losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert losses[-1] < 0.7 * losses[0]
 
@@ -244,9 +239,10 @@ import sys
 from pathlib import Path
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
+import pytest
 import toy
-from stii_jax import evaluate, main, train
-train.make_model = evaluate.make_model = lambda config, image_size, num_slots=0: toy.ToyModel(image_size)
+from stii_jax import main
+toy.use_toy_model(pytest.MonkeyPatch())
 main.run("train", "default", Path(sys.argv[1]), sys.argv[2:])
 """
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 from ml_collections import ConfigDict
 
+from stii_jax import evaluate, metrics, train
 from stii_jax.config import load_config
 from stii_jax.models.recurrent import zero_state
 from stii_jax.models.stii import STII, UnrollOutputs, VideoState
@@ -45,6 +47,7 @@ MODEL = {
 }
 RUN = {
     "batch_size": 4,
+    "optim.learning_rate": 0.01,
     "train.num_steps": 8,
     "train.log_every": 2,
     "train.eval_every": 4,
@@ -89,6 +92,18 @@ def compilations() -> Iterator[list[str]]:
     with jax.log_compiles():
         yield names
     logger.removeHandler(listener)
+
+
+def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
+    """Training and evaluation make a `ToyModel`; `few_metrics` leaves out those that take long to compile."""
+
+    def toy_model(config, image_size, num_slots=0):
+        return ToyModel(image_size, num_slots or config.model.num_slots)
+
+    patch.setattr(train, "make_model", toy_model)
+    patch.setattr(evaluate, "make_model", toy_model)
+    if few_metrics:
+        patch.setattr(metrics, "METRICS", {name: metrics.METRICS[name] for name in ("ari", "f_ari", "mse")})
 
 
 class ToyModel(STII):
