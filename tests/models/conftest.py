@@ -12,8 +12,8 @@ def model():
 
 
 @pytest.fixture(scope="session")
-def params(model):
-    return tiny.params_of(model)
+def params():
+    return tiny.params_of(tiny.build())
 
 
 @pytest.fixture(scope="session")
