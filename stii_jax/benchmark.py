@@ -5,6 +5,7 @@ It times the very step of training on random frames, and apart from it the data 
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -148,7 +149,8 @@ def _pipeline_rate(config: ConfigDict) -> float:
     data, options = config.data, config.data.options.to_dict()
     if resolve_config(data.dataset, data.variant, options).num_train > _PIPELINE_VIDEOS:
         options |= {"num_train": _PIPELINE_VIDEOS, "num_validation": 1, "num_test": 1}
-    source = open_dataset(data.dataset, data.variant, options, data.data_dir, num_threads=data.num_threads)
+    with contextlib.redirect_stdout(sys.stderr):  # a dataset that is built says so, and standard output is for JSON
+        source = open_dataset(data.dataset, data.variant, options, data.data_dir, num_threads=data.num_threads)
     batches = source.train_batches(data.num_frames, config.batch_size, seed=0)
     next(batches)
     count, started = 0, time.monotonic()

@@ -15,7 +15,7 @@ LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "data"},
     {"state", "train", "evaluate"},
-    {"main"},
+    {"main", "benchmark"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "optim", "parallel", "provenance", "report", "visualize", "writers"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}

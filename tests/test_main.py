@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from toy import ToyModel, overrides
+from toy import overrides, use_toy_model
 
-from stii_jax import evaluate, main, train
+from stii_jax import main
 from stii_jax.checkpoint import CheckpointError
 from stii_jax.config import ConfigError
 from stii_jax.data import DataError
@@ -33,14 +33,9 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(data_dir, tmp_path_factory):
     """The workdir of a short run with the toy model."""
-
-    def toy_model(config, image_size, num_slots=0):
-        return ToyModel(image_size, num_slots or config.model.num_slots)
-
     workdir = tmp_path_factory.mktemp("runs") / "deep" / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "make_model", toy_model)
-        patch.setattr(evaluate, "make_model", toy_model)
+        use_toy_model(patch, few_metrics=False)
         run("train", "default", workdir, overrides(data_dir))
         yield workdir
 
