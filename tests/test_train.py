@@ -250,7 +250,7 @@ main.run("train", "default", Path(sys.argv[1]), sys.argv[2:])
 @pytest.mark.slow
 def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path, compiled):
     """The same command again after kill -9, at any moment, twice."""
-    settings = overrides(data_dir, train__num_steps=400, train__eval_every=100, eval__lengths=(2,), optim__name="adam")
+    settings = overrides(data_dir, train__num_steps=120, train__eval_every=30, eval__lengths=(2,))
     here = Path(__file__).parent
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
@@ -269,7 +269,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path, compiled):
         assert process.returncode == 0, errors[-2000:]
 
     finish(tmp_path / "straight")
-    for line in (40, 110):  # of the 200
+    for line in (9, 31):  # of the 60
         process = start(tmp_path / "killed")
         while len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < line and process.poll() is None:
             time.sleep(0.02)
@@ -279,6 +279,6 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path, compiled):
     finish(tmp_path / "killed")
 
     (straight, _), (killed, meta) = (restore_params(tmp_path / name / "checkpoints") for name in ("straight", "killed"))
-    assert meta["step"] == 400
+    assert meta["step"] == 120
     assert bits(killed) == bits(straight)
     assert logged(tmp_path / "killed") == logged(tmp_path / "straight")
