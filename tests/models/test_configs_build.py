@@ -2,25 +2,22 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 
 from stii_jax.config import CHOICES, config_names, default_config, load_config
 from stii_jax.models.stii import STII
 
+SETTINGS = tiny.settings_of()
 CHANGES = [
     {field.removeprefix("model."): value}
     for field, values in CHOICES.items()
     for value in values
-    if field.startswith("model.")
+    if field.startswith("model.") and SETTINGS[field.removeprefix("model.")] != value
 ]
-CHANGES += [{"refinement_weights": kind} for kind in CHOICES["loss.refinement_weights"]]
-CHANGES += [
-    {name: value}
-    for name in ("conditional_prior", "conditional_decoder", "leave_one_out", "detach_refiner_inputs", "remat")
-    for value in (True, False)
-]
-CHANGES += [{"num_slots": 1}, {"num_refinements": 1}, {"height": 12, "width": 4, "channels": 1}]
+CHANGES += [{name: not value} for name, value in SETTINGS.items() if isinstance(value, bool)]
+CHANGES += [{}, {"num_slots": 1}, {"num_refinements": 1}, {"height": 12, "width": 4, "channels": 1}]
 
 
 def build(config, image_size):
@@ -34,16 +31,9 @@ def num_parameters(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def loss_and_gradient(model, num_frames=2):
-    """Shapes of parameters, loss and gradient."""
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    video = jax.ShapeDtypeStruct((2, num_frames, *model.frame_shape), jnp.float32)
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
-    loss = jax.value_and_grad(lambda *args: model.unroll(*args)[0].loss)
-    return params, *jax.eval_shape(loss, params, video, keys)
-
-
-@pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()))
+@pytest.mark.parametrize(
+    "changes", CHANGES, ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()) or "default"
+)
 def test_every_choice_builds(changes):
     model = tiny.build(**changes)
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -54,14 +44,6 @@ def test_every_choice_builds(changes):
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
     height, width, channels = model.frame_shape
     assert out.means.shape == (2, model.num_slots, height, width, channels)
-
-
-@pytest.mark.parametrize("preset", ["paper", "provide"])
-def test_gradients_have_the_parameters_shape(preset):
-    params, loss, gradient = loss_and_gradient(tiny.build(preset))
-    assert loss.shape == ()
-    assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, params)
-    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize(
@@ -104,9 +86,8 @@ def test_every_shipped_config_builds(name):
 
 def test_learned_start_is_uniform_and_shared_by_the_slots():
     model = tiny.build(latent_dim=64)
-    params = tiny.jit(model.init)(jax.random.key(0))
-    start = params["initial_posterior"]
+    start = tiny.jit(lambda key: model.init(key)["initial_posterior"])(jax.random.key(0))
     assert start.shape == (128,)
     assert -0.5 <= start.min() < -0.4 and 0.4 < start.max() <= 0.5
-    state = jax.eval_shape(lambda params: model.initial_state(params, 2), params)
-    assert state.posterior.shape == (2, tiny.K, 128)
+    state = tiny.jit(lambda start: model.initial_state({"initial_posterior": start}, 2))(start)
+    np.testing.assert_array_equal(state.posterior, np.broadcast_to(start, (2, tiny.K, 128)))

@@ -3,29 +3,36 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny
 
 from stii_jax.models.decoder import Decoder
 
 
-def decode(dtype="float32"):
+def decode(dtype):
     decoder = Decoder(4, 8, 12, 3, jnp.dtype(dtype))
     inputs = jax.device_put(np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32))
-    return tiny.jit(lambda x: decoder.apply(decoder.init(jax.random.key(0), x), x))(inputs)
+    params = tiny.random_like(jax.eval_shape(decoder.init, jax.random.key(0), inputs))
+    return tiny.jit(decoder.apply)(params, inputs)
 
 
-def test_means_are_colours_and_logits_are_one_a_pixel():
-    means, logits = decode()
+@pytest.fixture(scope="module")
+def decoded():
+    return decode("float32")
+
+
+def test_means_are_colours_and_logits_are_one_a_pixel(decoded):
+    means, logits = decoded
     assert means.shape == (5, 8, 12, 3) and logits.shape == (5, 8, 12)
     assert (means > 0).all() and (means < 1).all()
 
 
-def test_pixels_know_where_they_are():
-    assert np.asarray(decode()[1]).std(axis=(1, 2)).min() > 0
+def test_pixels_know_where_they_are(decoded):
+    assert np.asarray(decoded[1]).std(axis=(1, 2)).min() > 0
 
 
-def test_bfloat16_is_for_convolutions_and_the_result_is_float32():
-    (means, logits), (low_means, low_logits) = decode(), decode("bfloat16")
+def test_bfloat16_is_for_convolutions_and_the_result_is_float32(decoded):
+    (means, logits), (low_means, low_logits) = decoded, decode("bfloat16")
     assert low_means.dtype == low_logits.dtype == jnp.float32
     np.testing.assert_allclose(low_means, means, atol=0.02)
     np.testing.assert_allclose(low_logits, logits, atol=0.02 * np.abs(logits).max())

@@ -45,7 +45,11 @@ def jit(function, **options):
 
 def params_of(model):
     """Parameters that are larger than they start, and none of them zero, so that every term matters."""
-    leaves, tree = jax.tree.flatten(jax.eval_shape(model.init, jax.random.key(0)))
+    return random_like(jax.eval_shape(model.init, jax.random.key(0)))
+
+
+def random_like(shapes):
+    leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(0)
     scales = [0.7 / max(1, np.prod(leaf.shape[:-1])) ** 0.5 + 0.1 for leaf in leaves]
     params = [np.float32(s * rng.normal(size=leaf.shape)) for s, leaf in zip(scales, leaves)]
