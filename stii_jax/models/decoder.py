@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stii_jax.models.layers import BroadcastConv3x3, Conv3x3
+from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, elu
 
 
 class Decoder(nn.Module):
@@ -23,10 +23,10 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "N I"]) -> tuple[Float[Array, "N H W C"], Float[Array, "N H W"]]:
-        x = nn.elu(nn.Dense(self.channels)(inputs))
-        x = nn.elu(nn.Dense(self.channels)(x))
-        x = nn.elu(BroadcastConv3x3(self.channels, self.height, self.width, self.dtype)(x))
+        x = elu(nn.Dense(self.channels)(inputs))
+        x = elu(nn.Dense(self.channels)(x))
+        x = elu(BroadcastConv3x3(self.channels, self.height, self.width, self.dtype)(x))
         for _ in range(3):
-            x = nn.elu(Conv3x3(self.channels, self.dtype)(x))
+            x = elu(Conv3x3(self.channels, self.dtype)(x))
         x = Conv3x3(self.image_channels + 1, self.dtype)(x).astype(jnp.float32)
         return jax.nn.sigmoid(x[..., :-1]), x[..., -1]

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from stii_jax.models import likelihood
-from stii_jax.models.layers import Conv3x3, SharedConv3x3, coordinates, layer_norm
+from stii_jax.models.layers import Conv3x3, SharedConv3x3, coordinates, elu, layer_norm
 from stii_jax.models.recurrent import LSTM2D, LSTMState
 
 _POOL = 4  # pixels a side that the encoder averages before its dense layer
@@ -84,13 +84,13 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, images: RefinementImages) -> Float[Array, "B K F"]:
         batch, num_slots, height, width, _ = images.slots.shape
-        x = nn.elu(SharedConv3x3(self.channels, self.dtype)(images.slots, images.shared))
+        x = elu(SharedConv3x3(self.channels, self.dtype)(images.slots, images.shared))
         x = x.reshape(-1, height, width, self.channels)
         for _ in range(3):
-            x = nn.elu(Conv3x3(self.channels, self.dtype)(x))
+            x = elu(Conv3x3(self.channels, self.dtype)(x))
         pooled = x.reshape(-1, height // _POOL, _POOL, width // _POOL, _POOL, self.channels).mean((2, 4))
         pooled = pooled.reshape(batch, num_slots, -1).astype(jnp.float32)
-        return nn.elu(nn.Dense(self.feature_dim)(pooled))
+        return elu(nn.Dense(self.feature_dim)(pooled))
 
 
 class Refiner(nn.Module):

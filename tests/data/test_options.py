@@ -62,3 +62,8 @@ def test_wrong_types(option, value, expected):
 def test_impossible_values(option, value):
     with pytest.raises(DataError, match=f"{option}=.*: give"):
         resolve(**{option: value})
+
+
+def test_unknown_palette_is_named_with_the_nearest():
+    with pytest.raises(DataError, match="unknown palette.*'vivd'.*did you mean 'vivid'"):
+        resolve(palette="vivd")

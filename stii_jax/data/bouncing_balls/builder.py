@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from stii_jax.data.bouncing_balls import physics, render
 from stii_jax.data.builder import VideoBuilder
-from stii_jax.data.errors import DataError
+from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.options import VideoConfig
 
 # Videos simulated at once. Part of what a seed means: every block has its own random numbers.
@@ -28,7 +28,9 @@ class BouncingBallsConfig(VideoConfig):
     num_balls: tuple[int, int] = (4, 4)
     """Fewest and most balls of a video; each count is as likely."""
     num_colors: int = 4
-    """Ball k has colour k modulo this, of the eight of `render.PALETTE`; 0 draws all balls white."""
+    """Ball k has colour k modulo this, of the eight of the palette; 0 draws all balls white."""
+    palette: str = "paper"
+    """One of `render.PALETTES`."""
     box_size: float = 10.0
     """Side of the box. A smaller box in a smaller image keeps the balls' size in pixels: 5.0 in 32 pixels."""
     radii: tuple[float, float] = (5.1 / 6.4, 1.0)
@@ -47,7 +49,9 @@ class BouncingBallsConfig(VideoConfig):
         fewest, most = self.num_balls
         if not 1 <= fewest <= most <= 255:
             raise DataError(f"option num_balls={self.num_balls} of {self.name}: give (fewest, most), 1 to 255")
-        if not 0 <= self.num_colors <= len(render.PALETTE):
+        if self.palette not in render.PALETTES:
+            raise unknown(f"palette of {self.name}", self.palette, render.PALETTES)
+        if not 0 <= self.num_colors <= 8:
             raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to 8")
         if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
             raise DataError(
@@ -96,7 +100,7 @@ class BouncingBalls(VideoBuilder):
         """Simulates the videos of a split, block by block. The same whatever the other splits' sizes."""
         config = self.builder_config
         if config.num_colors:
-            colors = render.PALETTE[np.arange(config.max_objects) % config.num_colors]
+            colors = render.PALETTES[config.palette][np.arange(config.max_objects) % config.num_colors]
         else:
             colors = np.tile(render.WHITE, (config.max_objects, 1))
         num_videos = config.split_sizes[split]

@@ -5,20 +5,37 @@ from jaxtyping import Float, UInt8
 
 Array = np.ndarray
 
-PALETTE: UInt8[Array, "8 3"] = np.array(
-    [
-        (227, 206, 166),
-        (180, 120, 31),
-        (138, 223, 178),
-        (44, 160, 51),
-        (153, 154, 251),
-        (28, 26, 227),
-        (111, 191, 253),
-        (0, 127, 255),
-    ],
-    np.uint8,
-)
-"""RGB of the balls. Only the test with eight colours shows the last four."""
+PALETTES: dict[str, UInt8[Array, "8 3"]] = {
+    # The colours of the paper's program. Only its test with eight colours shows the last four.
+    "paper": np.array(
+        [
+            (227, 206, 166),
+            (180, 120, 31),
+            (138, 223, 178),
+            (44, 160, 51),
+            (153, 154, 251),
+            (28, 26, 227),
+            (111, 191, 253),
+            (0, 127, 255),
+        ],
+        np.uint8,
+    ),
+    # As far from one another as from the black background.
+    "vivid": np.array(
+        [
+            (255, 0, 0),
+            (0, 255, 0),
+            (0, 0, 255),
+            (255, 255, 0),
+            (255, 0, 255),
+            (0, 255, 255),
+            (255, 128, 0),
+            (255, 255, 255),
+        ],
+        np.uint8,
+    ),
+}
+"""RGB of the balls."""
 
 WHITE: UInt8[Array, "3"] = np.full(3, 255, np.uint8)
 

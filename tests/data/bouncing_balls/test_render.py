@@ -1,6 +1,9 @@
 """Masks and frames against discs drawn by hand and by a slow loop."""
 
+import itertools
+
 import numpy as np
+import pytest
 
 from stii_jax.data.bouncing_balls import render
 
@@ -30,11 +33,20 @@ def test_absent_balls_are_not_drawn():
 
 def test_frames_have_the_balls_colours_on_black():
     masks = np.array([[[0, 1], [2, 2]]], np.uint8)
-    frames = render.render_frames(masks, render.PALETTE[:2])
+    frames = render.render_frames(masks, render.PALETTES["paper"][:2])
     np.testing.assert_array_equal(frames[0, 0, 0], [0, 0, 0])
     np.testing.assert_array_equal(frames[0, 0, 1], [227, 206, 166])
     np.testing.assert_array_equal(frames[0, 1, 0], [180, 120, 31])
 
 
-def test_colours_differ():
-    assert len({tuple(color) for color in render.PALETTE.tolist()}) == 8
+@pytest.mark.parametrize("palette", render.PALETTES)
+def test_colours_differ(palette):
+    assert len({tuple(color) for color in render.PALETTES[palette].tolist()}) == 8
+
+
+def test_first_vivid_colours_are_further_apart_than_the_papers():
+    def nearest(palette):
+        colors = render.PALETTES[palette][:3].astype(float)
+        return min(np.linalg.norm(a - b) for a, b in itertools.combinations(colors, 2))
+
+    assert nearest("vivid") > 3 * nearest("paper")
