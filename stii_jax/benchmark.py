@@ -50,8 +50,8 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
     index = local_index(config.batch_size)
 
     started = time.monotonic()
-    lowered = step.lower(state, batch, index)
-    compiled_flops = (lowered.cost_analysis() or {}).get("flops")
+    program = step.compiled(state, batch, index)
+    compiled_flops, memory = (program.cost_analysis() or {}).get("flops"), program.memory_analysis()
     state, logs = step(state, batch, index)
     jax.block_until_ready((state, logs))
     first = time.monotonic() - started
@@ -62,7 +62,6 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         jax.block_until_ready((state, logs))
         seconds.append(time.monotonic() - started)
     peak_memory = _peak_memory()
-    memory = lowered.compile().memory_analysis()
 
     step_seconds = statistics.median(seconds)
     cells = config.batch_size * sum(model.schedule(config.data.num_frames))

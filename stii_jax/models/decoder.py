@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, elu
+from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, elu
 
 
 class Decoder(nn.Module):
@@ -23,8 +23,8 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "N I"]) -> tuple[Float[Array, "N H W C"], Float[Array, "N H W"]]:
-        x = elu(nn.Dense(self.channels)(inputs))
-        x = elu(nn.Dense(self.channels)(x))
+        x = elu(nn.Dense(self.channels, kernel_init=before_elu)(inputs))
+        x = elu(nn.Dense(self.channels, kernel_init=before_elu)(x))
         x = elu(BroadcastConv3x3(self.channels, self.height, self.width, self.dtype)(x))
         for _ in range(3):
             x = elu(Conv3x3(self.channels, self.dtype)(x))

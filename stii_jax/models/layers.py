@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _ROUNDING = 1e-5  # relative; more than the mean of an image's pixels is off by in float32
+_ELU_GAIN = 1.55  # 1 / E[elu(x)^2] for a standard normal x
 _BLOCK_FLOATS = 256 * 9 * 64  # of the kernel gradient's patches: what stays in a core's L2 cache
 
 
@@ -85,6 +86,10 @@ def _elu_backward(y, g):
 elu.defvjp(_elu_forward, _elu_backward)
 
 
+before_elu = nn.initializers.variance_scaling(_ELU_GAIN, "fan_in", "truncated_normal")
+"""Initial kernels of layers between ELUs: each hands on the variance that it gets."""
+
+
 class Conv3x3(nn.Module):
     """A 3x3 convolution with bias, computed in `dtype` and returned in it."""
 
@@ -94,7 +99,7 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W O"]:
         shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", before_elu, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return conv3x3(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
@@ -109,11 +114,18 @@ class SharedConv3x3(nn.Module):
     def __call__(self, slots: Float[Array, "B K H W S"], shared: Float[Array, "B H W U"]) -> Float[Array, "B K H W O"]:
         batch, num_slots, height, width, channels = slots.shape
         shape = (3, 3, channels + shared.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
+        kernel = self.param("kernel", before_elu, shape).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         flat = slots.reshape(-1, height, width, channels).astype(self.dtype)
         own = conv3x3(flat, kernel[:, :, :channels]).reshape(batch, num_slots, height, width, self.features)
         return own + (conv3x3(shared.astype(self.dtype), kernel[:, :, channels:]) + bias)[:, None]
+
+
+def _vector_and_coordinates(key, shape, dtype=jnp.float32):
+    """Initial kernel in which the two coordinates weigh as much as the whole vector: a decode starts with a place."""
+    keys = jax.random.split(key)
+    vector = before_elu(keys[0], (*shape[:2], shape[2] - 2, shape[3]), dtype)
+    return jnp.concatenate([vector, before_elu(keys[1], (*shape[:2], 2, shape[3]), dtype)], axis=2)
 
 
 class BroadcastConv3x3(nn.Module):
@@ -133,7 +145,7 @@ class BroadcastConv3x3(nn.Module):
     def __call__(self, vector: Float[Array, "N I"]) -> Float[Array, "N H W O"]:
         channels = vector.shape[-1]
         shape = (3, 3, channels + 2, self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
+        kernel = self.param("kernel", _vector_and_coordinates, shape).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         taps = kernel[:, :, :channels]
         # At the first row the kernel's top tap falls off the image, at the last row its bottom tap; so for columns.

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from stii_jax.models import likelihood
-from stii_jax.models.layers import Conv3x3, SharedConv3x3, coordinates, elu, layer_norm
+from stii_jax.models.layers import Conv3x3, SharedConv3x3, before_elu, coordinates, elu, layer_norm
 from stii_jax.models.recurrent import LSTM2D, LSTMState
 
 _POOL = 4  # pixels a side that the encoder averages before its dense layer
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
             x = elu(Conv3x3(self.channels, self.dtype)(x))
         pooled = x.reshape(-1, height // _POOL, _POOL, width // _POOL, _POOL, self.channels).mean((2, 4))
         pooled = pooled.reshape(batch, num_slots, -1).astype(jnp.float32)
-        return elu(nn.Dense(self.feature_dim)(pooled))
+        return elu(nn.Dense(self.feature_dim, kernel_init=before_elu)(pooled))
 
 
 class Refiner(nn.Module):

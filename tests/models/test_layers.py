@@ -96,6 +96,33 @@ def test_shared_convolution_is_that_of_all_channels():
     assert_close(pull_back(once)(images, params, cotangent), pull_back(whole)(images, params, cotangent))
 
 
+def test_elu_and_its_gradient_are_the_librarys():
+    x, cotangent = 4 * normal(0, 1000), normal(1, 1000)
+    x[:3] = 0.0, -100.0, 100.0
+    value, pull = jax.vjp(layers.elu, x)
+    expected, plain_pull = jax.vjp(jax.nn.elu, x)
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_allclose(pull(cotangent)[0], plain_pull(cotangent)[0], rtol=1e-6, atol=3e-7)
+
+
+def test_new_layers_between_elus_hand_on_the_variance_they_get():
+    x = jnp.asarray(normal(0, 8, 24, 24, 32))
+    layer = Conv3x3(32)
+    y = layers.elu(layer.apply(layer.init(jax.random.key(0), layers.elu(x)), layers.elu(x)))
+    inside = y[:, 1:-1, 1:-1]  # the border sees zeros
+    np.testing.assert_allclose(jnp.square(inside).mean(), jnp.square(layers.elu(x)).mean(), rtol=0.1)
+
+
+def test_new_broadcast_convolution_sees_the_place_as_strongly_as_the_vector():
+    layer = BroadcastConv3x3(64, 16, 16)
+    vectors = jnp.asarray(normal(0, 200, 64))
+    params = layer.init(jax.random.key(0), vectors)
+    of_place = np.asarray(layer.apply(params, jnp.zeros_like(vectors[:1])))[0, 1:-1, 1:-1]
+    of_vector = np.asarray(layer.apply(params, vectors))[:, 8, 8]
+    ratio = of_place.std((0, 1)).mean() / of_vector.std(0).mean()
+    assert 0.4 < ratio < 1.0  # coordinates have a variance of a third, and the kernel's taps see almost the same
+
+
 def test_dtype_is_that_of_the_computation_and_parameters_stay_float32():
     layer = Conv3x3(2, jnp.dtype("bfloat16"))
     x = jnp.ones((1, 4, 4, 3))
