@@ -16,6 +16,7 @@ from stii_jax.data import DataError, open_dataset, prepare
 from stii_jax.data.bouncing_balls import BouncingBalls
 from stii_jax.data.prepare import resolve_data_dir
 
+VERSION = str(BouncingBalls.VERSION)
 FEW = {"num_frames": 3, "num_train": 5, "num_validation": 2, "num_test": 2}
 
 
@@ -26,8 +27,8 @@ def prepare_few(data_dir: Path, **more) -> BouncingBalls:
 def test_builds_once_and_leaves_nothing_else(tmp_path, capsys):
     folder = Path(prepare_few(tmp_path).data_path)
     assert "Building bouncing_balls/mini" in capsys.readouterr().out
-    assert folder == tmp_path / "bouncing_balls" / folder.parent.name / "1.0.0"
-    assert {path.name for path in folder.parent.iterdir()} == {"1.0.0", "build.lock"}
+    assert folder == tmp_path / "bouncing_balls" / folder.parent.name / VERSION
+    assert {path.name for path in folder.parent.iterdir()} == {VERSION, "build.lock"}
     written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     prepare_few(tmp_path)
     assert capsys.readouterr().out == ""
@@ -56,10 +57,10 @@ def test_a_killed_build_is_no_dataset(tmp_path):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     folder = partial[0].parent.parent
-    assert not (folder / "1.0.0").exists()
+    assert not (folder / VERSION).exists()
 
     source = open_dataset("bouncing_balls", "mini", {"num_train": 4000, "num_frames": 20}, str(tmp_path))
-    assert Path(source.builder.data_path) == folder / "1.0.0"
+    assert Path(source.builder.data_path) == folder / VERSION
     assert not list(folder.glob("incomplete.*"))
     next(source.train_batches(4, 2, 0))
 
@@ -108,7 +109,7 @@ def test_a_full_disk_names_the_folder(tmp_path, monkeypatch, failure, code):
     with pytest.raises(OSError, match=rf"could not write the dataset to {tmp_path}.*No space left") as error:
         prepare_few(tmp_path)
     assert error.value.errno == code
-    assert not list(tmp_path.glob("bouncing_balls/*/1.0.0"))
+    assert not list(tmp_path.glob(f"bouncing_balls/*/{VERSION}"))
 
 
 def test_where_datasets_lie(monkeypatch, tmp_path):

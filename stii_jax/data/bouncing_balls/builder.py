@@ -31,6 +31,10 @@ class BouncingBallsConfig(VideoConfig):
     """Ball k has colour k modulo this, of the eight of the palette; 0 draws all balls white."""
     palette: str = "paper"
     """One of `render.PALETTES`."""
+    shuffle_colors: bool = False
+    """Each video deals the colours out anew, so that none stands for a ball; there must be enough of them."""
+    random_background: bool = False
+    """Each video has a background colour of its own, of half brightness at most; otherwise it is black."""
     box_size: float = 10.0
     """Side of the box. A smaller box in a smaller image keeps the balls' size in pixels: 5.0 in 32 pixels."""
     radii: tuple[float, float] = (5.1 / 6.4, 1.0)
@@ -53,6 +57,10 @@ class BouncingBallsConfig(VideoConfig):
             raise unknown(f"palette of {self.name}", self.palette, render.PALETTES)
         if not 0 <= self.num_colors <= 8:
             raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to 8")
+        if self.shuffle_colors and self.num_colors < most:
+            raise DataError(
+                f"option shuffle_colors={self.shuffle_colors} of {self.name}: give num_colors as many as balls, {most}"
+            )
         if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
             raise DataError(
                 f"options radii={self.radii}, box_size={self.box_size}, speed={self.speed} of {self.name}: "
@@ -63,7 +71,7 @@ class BouncingBallsConfig(VideoConfig):
 class BouncingBalls(VideoBuilder):
     """Balls of two sizes that bounce off each other and off the walls of a box, without occlusion."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS: ClassVar[list[BouncingBallsConfig]] = [
         BouncingBallsConfig(name="binary4", num_balls=(4, 4), num_colors=0),
         BouncingBallsConfig(name="binary678", num_balls=(6, 8), num_colors=0),
@@ -92,6 +100,7 @@ class BouncingBalls(VideoBuilder):
                 "positions": tfds.features.Tensor(shape=track, dtype=np.float32, encoding=raw),
                 "velocities": tfds.features.Tensor(shape=track, dtype=np.float32, encoding=raw),
                 "radii": tfds.features.Tensor(shape=(config.max_objects,), dtype=np.float32, encoding=raw),
+                "background": tfds.features.Tensor(shape=(3,), dtype=np.uint8, encoding=raw),
                 "colors": tfds.features.Tensor(shape=(config.max_objects, 3), dtype=np.uint8, encoding=raw),
             }
         )
@@ -99,20 +108,18 @@ class BouncingBalls(VideoBuilder):
     def videos(self, split: str) -> Iterator[dict[str, Any]]:
         """Simulates the videos of a split, block by block. The same whatever the other splits' sizes."""
         config = self.builder_config
-        if config.num_colors:
-            colors = render.PALETTES[config.palette][np.arange(config.max_objects) % config.num_colors]
-        else:
-            colors = np.tile(render.WHITE, (config.max_objects, 1))
         num_videos = config.split_sizes[split]
         for first in range(0, num_videos, _BLOCK):
             rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), first // _BLOCK])
             radii, trajectories = simulate_block(rng, config)
+            colors, backgrounds = draw_colors(rng, config)
             for index in range(min(_BLOCK, num_videos - first)):
                 yield {
                     "positions": trajectories.positions[index].astype(np.float32),
                     "velocities": trajectories.velocities[index].astype(np.float32),
                     "radii": radii[index].astype(np.float32),
-                    "colors": colors,
+                    "background": backgrounds[index],
+                    "colors": colors[index],
                 }
 
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
@@ -121,7 +128,7 @@ class BouncingBalls(VideoBuilder):
         scale = np.float32(config.image_size / config.box_size)
         positions = example["positions"][start : start + num_frames] * scale
         masks = render.render_masks(positions, example["radii"] * scale, config.image_size)
-        return {"video": render.render_frames(masks, example["colors"]), "segmentation": masks}
+        return {"video": render.render_frames(masks, example["colors"], example["background"]), "segmentation": masks}
 
 
 def simulate_block(rng: np.random.Generator, config: BouncingBallsConfig) -> tuple[np.ndarray, physics.Trajectories]:
@@ -136,3 +143,18 @@ def simulate_block(rng: np.random.Generator, config: BouncingBallsConfig) -> tup
         positions, velocities, radii, box_size=config.box_size, num_frames=config.num_frames
     )
     return radii, trajectories
+
+
+def draw_colors(rng: np.random.Generator, config: BouncingBallsConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of a block of videos: `N K 3` of the balls and `N 3` of the backgrounds."""
+    if config.num_colors == 0:
+        colors = np.tile(render.WHITE, (_BLOCK, config.max_objects, 1))
+    else:
+        order = np.tile(np.arange(config.num_colors), (_BLOCK, 1))
+        if config.shuffle_colors:
+            order = rng.permuted(order, axis=1)
+        colors = render.PALETTES[config.palette][order[:, np.arange(config.max_objects) % config.num_colors]]
+    backgrounds = np.zeros((_BLOCK, 3), np.uint8)
+    if config.random_background:
+        backgrounds = rng.integers(0, 128, (_BLOCK, 3), np.uint8)
+    return colors, backgrounds

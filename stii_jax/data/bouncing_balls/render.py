@@ -59,8 +59,10 @@ def render_masks(positions: Float[Array, "T K 2"], radii: Float[Array, " K"], im
     return masks
 
 
-def render_frames(masks: UInt8[Array, "T H W"], colors: UInt8[Array, "K 3"]) -> UInt8[Array, "T H W 3"]:
-    """The balls in their colours, on black."""
-    table = np.concatenate([np.zeros((1, 3), np.uint8), colors])
+def render_frames(
+    masks: UInt8[Array, "T H W"], colors: UInt8[Array, "K 3"], background: UInt8[Array, "3"]
+) -> UInt8[Array, "T H W 3"]:
+    """The balls in their colours, on the background."""
+    table = np.concatenate([background[None], colors])
     # Five times as fast as indexing.
     return table.take(masks, axis=0)

@@ -74,6 +74,27 @@ def test_variants_show_their_balls_in_their_colours(variant, counts, colors, tmp
         assert not clip["video"][clip["segmentation"] == 0].any()
 
 
+def test_shuffled_colours_stand_for_no_ball_and_are_not_repeated(tmp_path):
+    options = {"num_frames": 2, "num_train": 300, "palette": "vivid", "num_colors": 6, "shuffle_colors": True}
+    _, examples = videos("mini", "train", tmp_path, **options)
+    palette = {tuple(color) for color in render.PALETTES["vivid"][:6].tolist()}
+    for ball in range(3):
+        assert {tuple(video["colors"][ball].tolist()) for video in examples} == palette
+    assert all(len({tuple(color) for color in video["colors"].tolist()}) == 3 for video in examples)
+
+
+def test_random_backgrounds_are_shown_and_change_nothing_else(tmp_path):
+    few = {"num_frames": 2, "num_train": 20}
+    builder, examples = videos("mini", "train", tmp_path, random_background=True, **few)
+    _, on_black = videos("mini", "train", tmp_path, **few)
+    assert len({tuple(video["background"].tolist()) for video in examples}) == 20
+    for video, black in zip(examples, on_black):
+        assert video["background"].max() < 128 and not black["background"].any()
+        assert all(np.array_equal(video[key], black[key]) for key in video if key != "background")
+        clip = builder.decode(video, 0, 2)
+        assert (clip["video"][clip["segmentation"] == 0] == video["background"]).all()
+
+
 def test_a_smaller_box_keeps_the_balls_in_pixels(tmp_path):
     builder, examples = videos("mini", "test", tmp_path, num_frames=2, num_test=20)
     for video in examples:

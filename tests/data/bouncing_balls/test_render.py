@@ -31,10 +31,10 @@ def test_absent_balls_are_not_drawn():
     assert not render.render_masks(np.full((2, 1, 2), 8.0), np.zeros(1), 16).any()
 
 
-def test_frames_have_the_balls_colours_on_black():
+def test_frames_have_the_balls_colours_on_the_background():
     masks = np.array([[[0, 1], [2, 2]]], np.uint8)
-    frames = render.render_frames(masks, render.PALETTES["paper"][:2])
-    np.testing.assert_array_equal(frames[0, 0, 0], [0, 0, 0])
+    frames = render.render_frames(masks, render.PALETTES["paper"][:2], np.array([1, 2, 3], np.uint8))
+    np.testing.assert_array_equal(frames[0, 0, 0], [1, 2, 3])
     np.testing.assert_array_equal(frames[0, 0, 1], [227, 206, 166])
     np.testing.assert_array_equal(frames[0, 1, 0], [180, 120, 31])
 
