@@ -2,8 +2,8 @@
 
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
-It simulates 2,300 videos, trains on single frames and then on clips of 4, scores 100 held-out videos of 40 frames and
-draws some.
+It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 10, scores 100 held-out videos of 40
+frames and draws some.
 """
 
 from ml_collections import ConfigDict
@@ -14,11 +14,12 @@ from stii_jax.config import default_config
 def get_config() -> ConfigDict:
     """The quickstart's config."""
     config = default_config()
-    config.batch_size = 12
+    config.batch_size = 6
     config.data.variant = "mini"
     # Each video has colours of its own, background included. A colour that always stands for the same ball lets one
     # slot take all balls, and a background that every slot knows is shared by all of them.
     config.data.options.num_balls = (2, 2)
+    config.data.options.box_size = 4.0
     config.data.options.palette = "vivid"
     config.data.options.num_colors = 6
     config.data.options.shuffle_colors = True
@@ -29,9 +30,6 @@ def get_config() -> ConfigDict:
     config.model.num_slots = 3
     config.model.num_refinements = 3
     config.model.latent_dim = 16
-    config.model.hidden_dim = 64
-    config.model.feature_dim = 64
-    config.model.prior_dim = 64
     config.model.decoder_channels = 16
     config.model.refiner_channels = 16
     config.model.posterior_start = "previous"
@@ -39,11 +37,11 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1.5e-3
     config.optim.warmup_steps = 100
     config.optim.decay = "cosine"
-    config.train.num_steps = 1400
-    config.curriculum.stages = ((4, 8, 600),)
+    config.train.num_steps = 2_000
+    config.curriculum.stages = ((4, 4, 1_000), (10, 2, 1_100))
     config.train.log_every = 20
-    config.train.eval_every = 500
-    config.train.checkpoint_every = 100
+    config.train.eval_every = 1_000
+    config.train.checkpoint_every = 200
 
     config.eval.num_videos = 100
     config.eval.periodic_videos = 32

@@ -9,8 +9,6 @@ import tiny
 
 from stii_jax.types import Decomposition
 
-pytestmark = pytest.mark.slow  # compiles whole clips
-
 IODINE = {"conditional_prior": False, "conditional_decoder": False}
 VARIANTS = {
     "provide": {"preset": "provide", "num_refinements": 3},

@@ -7,8 +7,6 @@ import pytest
 import reference
 import tiny
 
-pytestmark = pytest.mark.slow  # compiles whole clips
-
 FRAMES = 7  # R_t: 3 2 1 1 1 1 1, long enough for the model to split it into a head and a tail
 SIMILAR = {"rtol": 1e-5, "atol": 1e-5}
 
