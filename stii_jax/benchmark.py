@@ -11,7 +11,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -158,8 +158,8 @@ def _pipeline_rate(config: ConfigDict) -> float:
     return count / elapsed
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command line."""
+def main(arguments: Sequence[str], before_jax: Callable[[Sequence[int]], None] = lambda _: None) -> None:
+    """The command line. `before_jax` is given the batch sizes before jax looks for devices."""
     parser = argparse.ArgumentParser(prog="python -m stii_jax.benchmark", description=__doc__)
     parser.add_argument("--config", required=True, help="as for stii_jax.main; settings by --config.x.y=value")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -168,7 +168,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         overrides, rest = split_overrides(arguments)
         options = parser.parse_args(rest)
-        result = benchmark(load_config(options.config, overrides), options.steps, not options.no_pipeline)
+        config = load_config(options.config, overrides)
+        before_jax([config.batch_size])
+        result = benchmark(config, options.steps, not options.no_pipeline)
     except (ConfigError, DataError, DeviceError, OSError) as error:
         sys.exit(f"error: {error}")
     if options.json:
@@ -180,5 +182,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    use_all_cores()
-    main(sys.argv[1:])
+    main(sys.argv[1:], use_all_cores)

@@ -6,7 +6,7 @@ stopped at any moment. See README.md for the files of a workdir.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -47,9 +47,16 @@ NOT_OF_THE_RUN = (
 _overrides: list[str] = []
 
 
-def run(mode: str, config_name: str | None, workdir: Path, overrides: Sequence[str]) -> None:
-    """Does what the command line says; see the module's docstring."""
+def run(
+    mode: str,
+    config_name: str | None,
+    workdir: Path,
+    overrides: Sequence[str],
+    before_jax: Callable[[ConfigDict], None] = lambda _: None,
+) -> None:
+    """Does what the command line says; see the module's docstring. `before_jax` runs before jax looks for devices."""
     config = open_config(config_name, workdir, overrides)
+    before_jax(config)
     check(config, mode)
     if mode == "train":
         train(config, workdir)
@@ -57,6 +64,12 @@ def run(mode: str, config_name: str | None, workdir: Path, overrides: Sequence[s
         evaluate(config, workdir)
     if mode == "predict":
         predict(config, workdir)
+
+
+def use_cores(config: ConfigDict) -> None:
+    """Lets jax use the cores of a CPU, as many as share the run's batches."""
+    stages = [batch_size for _, batch_size, _ in config.curriculum.stages]
+    use_all_cores([config.batch_size, *stages, config.eval.batch_size])
 
 
 def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> ConfigDict:
@@ -197,12 +210,11 @@ def _main(_: Sequence[str]) -> None:
     if WORKDIR.value is None:
         sys.exit("error: give --workdir, the folder of the run, e.g. --workdir runs/quickstart")
     try:
-        run(MODE.value, CONFIG.value, Path(WORKDIR.value), _overrides)
+        run(MODE.value, CONFIG.value, Path(WORKDIR.value), _overrides, use_cores)
     except ERRORS as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    use_all_cores()
     keep_compiled()
     app.run(_main, flags_parser=_parse)

@@ -1,6 +1,7 @@
 """Data parallelism: one function a device, over all devices of all processes, by `pmap` or `shard_map`."""
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,15 +19,23 @@ class DeviceError(ValueError):
     """A batch that the devices cannot share."""
 
 
-def use_all_cores() -> None:
+def use_all_cores(batch_sizes: Sequence[int]) -> None:
     """One virtual device a CPU core, where jax runs on CPU: XLA runs a convolution on one thread there.
 
-    Call it before jax looks for devices. `JAX_NUM_CPU_DEVICES` and
-    `XLA_FLAGS=--xla_force_host_platform_device_count=N` stand where they are set.
+    As many as share each of the batches equally, that is: batches of 6 on 4 cores make 3 devices. Call it before jax
+    looks for devices. `JAX_NUM_CPU_DEVICES` and `XLA_FLAGS=--xla_force_host_platform_device_count=N` stand where they
+    are set.
     """
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not given and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        common = max(math.gcd(*batch_sizes), 1)
+        devices = max(n for n in range(1, _num_cores() + 1) if common % n == 0)
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, where the system tells, or else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_compiled() -> None:

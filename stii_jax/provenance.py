@@ -20,7 +20,8 @@ def provenance() -> dict[str, Any]:
     `commit` and `dirty` are None where the package is not run from its own checkout.
     """
     commit, dirty = _checkout(Path(stii_jax.__file__).resolve().parents[1])
-    devices = jax.devices()
+    devices, cpu, cores = jax.devices(), _cpu(), os.cpu_count()
+    accelerated = devices[0].platform != "cpu"
     return {
         "commit": commit,
         "dirty": dirty,
@@ -29,8 +30,9 @@ def provenance() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "device_count": len(devices),
         "process_count": jax.process_count(),
-        "cpu": _cpu(),
-        "cpu_cores": os.cpu_count(),
+        "cpu": cpu,
+        "cpu_cores": cores,
+        "hardware": f"{len(devices)} x {devices[0].device_kind}" if accelerated else f"{cpu}, {cores} cores",
     }
 
 

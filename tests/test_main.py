@@ -17,6 +17,7 @@ from stii_jax.config import ConfigError
 from stii_jax.data import DataError
 from stii_jax.main import ERRORS, run
 from stii_jax.parallel import DeviceError
+from stii_jax.report import result_entry
 from stii_jax.writers import read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -79,6 +80,12 @@ def test_results(finished):
     assert (results["step"], results["num_frames"], results["num_videos"], results["seed"]) == (8, 5, 6, 0)
     assert [part["num_frames"] for part in results["lengths"]] == [2, 5]
     assert results["seconds"] > 0 and results["train_seconds"] > 0
+
+
+def test_a_finished_run_is_taken_up_by_the_report(finished):
+    entry = result_entry(finished, "a-name")
+    assert entry["hardware"].endswith("cores")
+    assert [score["num_frames"] for score in entry["scores"]] == [2, 5]
 
 
 def test_evaluate_needs_the_workdir_alone(finished, capsys):

@@ -1,5 +1,6 @@
 """One training step is the same on any number of devices, by either way of mapping over them."""
 
+import math
 import os
 import subprocess
 import sys
@@ -148,12 +149,29 @@ def test_a_device_a_core_unless_the_user_says_otherwise(monkeypatch, given, expe
     updates = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(jax.config, "update", lambda *change: updates.append(change))
-    use_all_cores()
+    use_all_cores([4, 2])
     assert updates == ([] if expected is None else [("jax_num_cpu_devices", expected)])
 
 
+@pytest.mark.parametrize(
+    ("batch_sizes", "cores", "expected"),
+    [([32], 8, 8), ([6], 4, 3), ([6, 4, 2, 20], 16, 2), ([3], 2, 1), ([7], 8, 7), ([0], 4, 1)],
+)
+def test_devices_share_every_batch(monkeypatch, batch_sizes, cores, expected):
+    for name in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    updates = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(jax.config, "update", lambda *change: updates.append(change))
+    use_all_cores(batch_sizes)
+    assert updates == [("jax_num_cpu_devices", expected)]
+
+
 def test_devices_of_a_fresh_process():
-    code = "import jax; from stii_jax.parallel import use_all_cores; use_all_cores(); print(jax.device_count())"
+    batch = math.factorial(len(os.sched_getaffinity(0)))
+    code = (
+        f"import jax; from stii_jax.parallel import use_all_cores; use_all_cores([{batch}]); print(jax.device_count())"
+    )
     for given, expected in [({"JAX_NUM_CPU_DEVICES": "3"}, 3), ({}, len(os.sched_getaffinity(0)))]:
         environment = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
         done = subprocess.run(

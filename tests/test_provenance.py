@@ -1,6 +1,7 @@
 """Provenance: of this package's own checkout and nothing else."""
 
 import json
+import os
 import subprocess
 
 import jax
@@ -38,6 +39,7 @@ def test_is_json_and_names_what_matters():
     assert found["versions"]["jax"] == jax.__version__
     assert found["versions"]["stii_jax"] == stii_jax.__version__
     assert all(found["versions"].values())
+    assert found["hardware"] == f"{found['cpu']}, {os.cpu_count()} cores"
     assert found["device_count"] == jax.device_count()
     assert found["device"] and found["cpu"] and found["cpu_cores"] >= 1
 

@@ -65,10 +65,10 @@ def test_impossible_values(option, value):
 
 
 def test_unknown_palette_is_named_with_the_nearest():
-    with pytest.raises(DataError, match="unknown palette.*'vivd'.*did you mean 'vivid'"):
+    with pytest.raises(DataError, match=r"unknown palette.*'vivd'.*did you mean 'vivid'"):
         resolve(palette="vivd")
 
 
 def test_too_few_colours_to_shuffle():
-    with pytest.raises(DataError, match="shuffle_colors=True.*: give num_colors"):
+    with pytest.raises(DataError, match=r"shuffle_colors=True.*: give num_colors"):
         resolve(shuffle_colors=True, num_colors=3)
