@@ -2,7 +2,7 @@
 
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
-It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 10, scores 100 held-out videos of 40
+It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 16, scores 100 held-out videos of 40
 frames and draws some.
 """
 
@@ -37,10 +37,10 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1.5e-3
     config.optim.warmup_steps = 100
     config.optim.decay = "cosine"
-    config.train.num_steps = 2_000
-    config.curriculum.stages = ((4, 4, 1_000), (10, 2, 1_100))
+    config.train.num_steps = 1_900
+    config.curriculum.stages = ((4, 4, 1_000), (16, 2, 1_000))
     config.train.log_every = 20
-    config.train.eval_every = 1_000
+    config.train.eval_every = 1_300
     config.train.checkpoint_every = 200
 
     config.eval.num_videos = 100
