@@ -31,9 +31,9 @@ def batch():
     return {"video": rng.integers(0, 256, (8, 2, 8, 8, 3), dtype=np.uint8), "segmentation": segmentation}
 
 
-def sgd_steps(model, batch, kind, count, params=None):
+def sgd_steps(model, batch, kind, count, params=None, learning_rate=1e-3):
     """State and logs after steps of SGD, which would show a gradient that is n times too large; Adam hides it."""
-    settings = {"name": "sgd", "learning_rate": 1e-3, "warmup_steps": 0, "decay": "constant", "clip_norm": 1e6}
+    settings = {"name": "sgd", "learning_rate": learning_rate, "warmup_steps": 0, "decay": "constant", "clip_norm": 1e6}
     optimizer = make_optimizer(**settings, num_steps=10)
     step = data_parallel(
         lambda state, batch, index: train_step(model, optimizer, 2, state, batch, index),
@@ -82,9 +82,18 @@ def test_steps_move_the_parameters_and_log_every_video(start, reference):
 @pytest.mark.parametrize("detach", [True, False])
 def test_the_real_model_trains_the_same_on_any_devices(tmp_path, batch, detach):
     config = make_config(tmp_path, model__num_refinements=1, model__detach_refiner_inputs=detach)
-    results = [sgd_steps(make_model(config, 8), batch, *way) for way in (("pmap", 1), ("pmap", 4), ("shard_map", 4))]
-    assert_close(results[1], results[0])
-    assert_close(results[2], results[0])
+    model = make_model(config, 8)
+    start = jax.jit(model.init)(jax.random.key(0))
+    # Gradients of the ELBO are large: with longer steps the network blows up, and rounding errors with it.
+    ways = [("pmap", 1), ("pmap", 4), ("shard_map", 4)]
+    (params, _, logs), *others = [sgd_steps(model, batch, *way, start, learning_rate=1e-7) for way in ways]
+    for other_params, _, other_logs in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), other_logs, logs)
+        for (path, origin), one, other in zip(
+            jax.tree_util.tree_leaves_with_path(start), jax.tree.leaves(params), jax.tree.leaves(other_params)
+        ):
+            moved = np.abs(one - origin).max()
+            assert np.abs(other - one).max() < 1e-3 * moved, jax.tree_util.keystr(path)
 
 
 def test_noise_belongs_to_the_video():
