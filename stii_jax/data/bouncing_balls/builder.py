@@ -55,7 +55,7 @@ class BouncingBallsConfig(VideoConfig):
             raise DataError(f"option num_balls={self.num_balls} of {self.name}: give (fewest, most), 1 to 255")
         if self.palette not in render.PALETTES:
             raise unknown(f"palette of {self.name}", self.palette, render.PALETTES)
-        if not 0 <= self.num_colors <= 8:
+        if not 0 <= self.num_colors <= len(render.PALETTES[self.palette]):
             raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to 8")
         if self.shuffle_colors and self.num_colors < most:
             raise DataError(
