@@ -3,7 +3,7 @@
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
 It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 16, scores 100 held-out videos of 40
-frames and draws some. About 9 minutes on two CPU cores with AVX-512; expected at 40 frames F-ARI .89 to .91, ARI .87
+frames and draws some. About 10 minutes on two CPU cores with AVX-512; expected at 40 frames F-ARI .89 to .91, ARI .87
 (README has three seeds). docs/quickstart.md tells why each setting is what it is.
 """
 
@@ -39,9 +39,9 @@ def get_config() -> ConfigDict:
     config.optim.warmup_steps = 100
     config.optim.decay = "cosine"
     config.train.num_steps = 1_900
-    config.curriculum.stages = ((4, 4, 1_000), (16, 2, 1_000))
+    config.curriculum.stages = ((4, 4, 1_300), (16, 2, 1_300))
     config.train.log_every = 20
-    config.train.eval_every = 1_300
+    config.train.eval_every = 1_500
     config.train.checkpoint_every = 200
 
     config.eval.num_videos = 100
