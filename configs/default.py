@@ -22,6 +22,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.data.variant = "color4"
     config.data.options = ConfigDict()  # changes to the variant, e.g. dict(image_size=32); see stii_jax/data
     config.data.data_dir = ""  # "" is $STII_DATA_DIR, or ~/.cache/stii_jax
+    config.data.manual_dir = ""  # files you have fetched; "" is manual/DATASET in the folder of all datasets
     config.data.num_frames = 4  # frames of a training clip
     config.data.num_threads = 4  # reader threads
 

@@ -47,11 +47,13 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     check_batch_size(settings.batch_size, "eval.batch_size")
     if size % 4:
         raise ConfigError(f"frames of {size}x{size} pixels: the encoder averages 4x4 pixels, give a multiple of 4")
-    if settings.split not in dataset.split_sizes:
-        raise ConfigError(f"config.eval.split is {settings.split!r}, expected one of {', '.join(dataset.split_sizes)}")
-    if settings.lengths[0] > dataset.num_frames:
+    if settings.split not in dataset.splits:
+        raise ConfigError(f"config.eval.split is {settings.split!r}, expected one of {', '.join(dataset.splits)}")
+    periodic = ("validation",) if settings.periodic_videos and "validation" in dataset.splits else ()
+    longest = min(map(dataset.frames_of, (settings.split, *periodic)))
+    if settings.lengths[0] > longest:
         raise ConfigError(
-            f"config.eval.lengths is {settings.lengths}, but the videos have {dataset.num_frames} frames: "
+            f"config.eval.lengths is {settings.lengths}, but the videos have {longest} frames: "
             "change --config.eval.lengths"
         )
 
@@ -59,10 +61,11 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
 def check_forecast(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     """Stops a config whose forecast has no frames, or more than the videos; raises `ConfigError`."""
     observed, ahead = config.eval.observed_frames, config.eval.predict_frames
-    if ahead < 1 or observed + ahead > dataset.num_frames:
+    longest = dataset.frames_of(config.eval.split)
+    if ahead < 1 or observed + ahead > longest:
         raise ConfigError(
             f"config.eval.observed_frames is {observed} and config.eval.predict_frames is {ahead}: give at least 1 to "
-            f"each, and not more in all than the {dataset.num_frames} frames of the videos"
+            f"each, and not more in all than the {longest} frames of the videos"
         )
 
 
@@ -108,7 +111,8 @@ class Evaluator:
     def final(self, params: Params) -> tuple[dict[str, Any], list[Picture]]:
         """Scores of `eval.num_videos` videos of `eval.split` at every length: the content of `results.json`."""
         started = time.monotonic()
-        lengths = tuple(length for length in self.settings.lengths if length <= self.source.num_frames)
+        longest = self.source.frames_of(self.settings.split)
+        lengths = tuple(length for length in self.settings.lengths if length <= longest)
         scores, pictures = self.evaluate(params, self.settings.split, lengths, self.settings.num_videos)
         return {**scores[-1], "lengths": scores, "seconds": time.monotonic() - started}, pictures
 

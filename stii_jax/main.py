@@ -39,6 +39,7 @@ NOT_OF_THE_RUN = (
     "train.checkpoint_every",
     "eval",
     "data.data_dir",
+    "data.manual_dir",
     "data.num_threads",
     "train.parallel",
 )
@@ -121,7 +122,8 @@ def open_source(config: ConfigDict, variant: str = "") -> Source:
     """The config's dataset, built if it is not there, or another variant of it."""
     data = config.data
     options = data.options.to_dict()
-    return open_dataset(data.dataset, variant or data.variant, options, data.data_dir, num_threads=data.num_threads)
+    folders = (data.data_dir, data.manual_dir)
+    return open_dataset(data.dataset, variant or data.variant, options, *folders, num_threads=data.num_threads)
 
 
 def train(config: ConfigDict, workdir: Path) -> None:

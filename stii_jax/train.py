@@ -207,11 +207,15 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     for number, stage in enumerate(curriculum.stages):
         where = f"curriculum.stages[{number - 1}]: " if number else ""
         check_batch_size(stage.batch_size, f"{where}batch_size")
-        if stage.num_frames > dataset.num_frames:
+        if stage.num_frames > (longest := dataset.frames_of("train")):
             raise ConfigError(
-                f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {dataset.num_frames} "
+                f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {longest} "
                 "frames: give fewer, or make longer videos with --config.data.options.num_frames"
             )
+    if config.eval.periodic_videos and (missing := {"train", "validation"} - set(dataset.splits)):
+        raise ConfigError(
+            f"the dataset has no {missing.pop()} videos: evaluate at the end only, with --config.eval.periodic_videos=0"
+        )
     # Logged lines are means since the last one: a run resumes exactly at lines only. Evaluations stand in them.
     for name in ("checkpoint_every", "eval_every"):
         if train[name] % train.log_every:

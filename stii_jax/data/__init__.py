@@ -14,7 +14,7 @@ from stii_jax.data.bouncing_balls import BouncingBalls
 from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.prepare import build_if_missing, resolve_data_dir
+from stii_jax.data.prepare import build_if_missing, resolve_data_dir, resolve_manual_dir
 from stii_jax.data.source import Source
 
 __all__ = ["DATASETS", "DataError", "Source", "open_dataset", "prepare", "resolve_config"]
@@ -43,6 +43,7 @@ def prepare(
     variant: str,
     options: Mapping[str, Any] | None = None,
     data_dir: str = "",
+    manual_dir: str = "",
     *,
     overwrite: bool = False,
 ) -> VideoBuilder:
@@ -54,17 +55,22 @@ def prepare(
         options: fields of the config to change, e.g. `{"image_size": 32}`. Of a `ConfigDict`,
             give the `to_dict()`.
         data_dir: the folder of all datasets; "" is `$STII_DATA_DIR`, or `~/.cache/stii_jax`.
+        manual_dir: the folder of the files that a dataset is made from and that you have to fetch; "" is
+            `manual/DATASET` in the folder of all datasets.
         overwrite: build anew, even if there are files.
 
     Returns:
         the tfds builder of the files.
 
     Raises:
-        DataError: an unknown name, a folder that cannot be written to, or files that are not whole.
+        DataError: an unknown name, a folder that cannot be written to, files that are not whole, or missing or useless
+            files to make it from.
         OSError: writing failed, e.g. because the disk is full.
     """
     config = resolve_config(dataset, variant, options)
-    return build_if_missing(DATASETS[dataset], config, resolve_data_dir(data_dir), overwrite=overwrite)
+    folder = resolve_data_dir(data_dir)
+    manual = resolve_manual_dir(manual_dir, folder, dataset)
+    return build_if_missing(DATASETS[dataset], config, folder, manual, overwrite=overwrite)
 
 
 def open_dataset(
@@ -72,16 +78,18 @@ def open_dataset(
     variant: str,
     options: Mapping[str, Any] | None = None,
     data_dir: str = "",
+    manual_dir: str = "",
     *,
     num_threads: int = 4,
 ) -> Source:
     """Opens a dataset for reading, after building it if it is missing.
 
     Args:
-        dataset: as for `prepare`, like the next three; the errors are the same, too.
+        dataset: as for `prepare`, like the next four; the errors are the same, too.
         variant: see `prepare`.
         options: see `prepare`.
         data_dir: see `prepare`.
+        manual_dir: see `prepare`.
         num_threads: reader threads of each iterator.
     """
-    return Source(prepare(dataset, variant, options, data_dir), num_threads)
+    return Source(prepare(dataset, variant, options, data_dir, manual_dir), num_threads)

@@ -22,18 +22,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--variant", required=True, help="see below")
     parser.add_argument("--options", default="{}", help='changes to the variant, as JSON: {"image_size": 32}')
     parser.add_argument("--data_dir", default="", help="default: $STII_DATA_DIR, or ~/.cache/stii_jax")
+    parser.add_argument("--manual_dir", default="", help="files you fetched; default: manual/DATASET in the data_dir")
     parser.add_argument("--overwrite", action="store_true", help="build anew, even if there are files")
     args = parser.parse_args(arguments)
     try:
         options = _parse_options(args.options)
-        builder = prepare(args.dataset, args.variant, options, args.data_dir, overwrite=args.overwrite)
+        folders = (args.data_dir, args.manual_dir)
+        builder = prepare(args.dataset, args.variant, options, *folders, overwrite=args.overwrite)
     except (DataError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     config = builder.builder_config
     folder = Path(builder.data_path)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    splits = ", ".join(f"{split} {count}" for split, count in config.split_sizes.items())
-    shape = f"{config.num_frames} frames, {config.image_size}x{config.image_size}"
+    splits = ", ".join(f"{split} {builder.info.splits[split].num_examples}" for split in config.splits)
+    lengths = sorted({config.frames_of(split) for split in config.splits})
+    shape = f"{' or '.join(map(str, lengths))} frames, {config.image_size}x{config.image_size}"
     print(f"{builder.name}/{config.name}: videos of {shape}, up to {config.max_objects} objects; {splits}")
     print(f"{size:.1f} MB in {folder}")
 

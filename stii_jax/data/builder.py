@@ -2,55 +2,74 @@
 
 import abc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from stii_jax.data.options import VideoConfig
 
 
+def partial_dir(folder: Path) -> Path:
+    """`VideoBuilder.partial_dir` of the dataset in `folder`."""
+    return folder.with_name(f"partial.{folder.name}")
+
+
 class VideoBuilder(tfds.core.GeneratorBasedBuilder):
-    """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS` and the abstract methods."""
+    """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS` and the abstract methods.
+
+    One that is read from files which the user has to fetch says so in `MANUAL_DOWNLOAD_INSTRUCTIONS`, and finds them
+    in `manual_dir`.
+    """
 
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]]
     # Nothing is downloaded. Reading checksums would import importlib_resources, which tfds does not require.
     url_infos: ClassVar[dict[str, Any]] = {}
     builder_config: VideoConfig
+    manual_dir: Path
+    """Where the files are that the user has fetched; set while the dataset is built."""
 
     @abc.abstractmethod
-    def features(self) -> tfds.features.FeaturesDict:
-        """What is stored of a video. Give tensors an encoding: tfds's default is ten times slower."""
+    def features(self) -> dict[str, Any]:
+        """tfds features of what is stored of a video. Give tensors an encoding: tfds's default is ten times slower."""
 
     @abc.abstractmethod
     def videos(self, split: str) -> Iterator[dict[str, Any]]:
-        """The videos of "train", "validation" or "test", in their stored order."""
+        """The videos of a split, in their stored order, with a progress bar."""
 
     @abc.abstractmethod
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
         """Frames `start` to `start + num_frames` of a stored video.
 
         Returns:
-            `video` uint8 `T H W 3` in 0..255 and, where the dataset has labels, `segmentation` uint8 `T H W`
+            `video` uint8 `T H W 3` in 0..255 and, where the split has labels, `segmentation` uint8 `T H W`
             (0 = background).
         """
 
+    def fingerprint(self) -> str:
+        """Changes when the files change that the dataset was made from; "" where that is not watched."""
+        return ""
+
+    @property
+    def partial_dir(self) -> Path:
+        """Where a build may keep what it would not do again after a kill; removed once the dataset is whole."""
+        return partial_dir(Path(self.data_path))
+
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=self.features(),
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(self.features()),
+            metadata=tfds.core.MetadataDict(),
             # Stored in the order of generation; the readers shuffle.
             disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        sizes = self.builder_config.split_sizes
-        bar = tqdm(total=sum(sizes.values()), desc=self.builder_config.name, unit="video", mininterval=0.5)
-        return {split: self._generate_examples(split, bar) for split in sizes}
+        if self.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            self.manual_dir = Path(dl_manager.manual_dir)
+        self.info.metadata["fingerprint"] = self.fingerprint()
+        return {split: enumerate(self.videos(split)) for split in self.builder_config.splits}
 
-    def _generate_examples(self, split: str, bar: tqdm) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, video in enumerate(self.videos(split)):
-            yield index, video
-            bar.update()
-        if bar.n >= bar.total:
-            bar.close()
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        raise AssertionError("tfds wants this method; `_split_generators` gives the videos themselves")

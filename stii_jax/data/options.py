@@ -1,13 +1,16 @@
 """What describes a dataset variant, and how options change it."""
 
 import dataclasses
+import hashlib
+import re
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
 from stii_jax.data.errors import DataError, unknown
+from stii_jax.data.view import View
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -18,29 +21,37 @@ class VideoConfig(tfds.core.BuilderConfig):
     """Height and width of a frame, in pixels."""
     num_frames: int = 51
     """Frames of a stored video."""
-    num_train: int = 50_000
-    num_validation: int = 1_000
-    num_test: int = 10_000
-    seed: int = 0
-    """Seed of the generated videos."""
+    frame_stride: ClassVar[int] = 1
+    """Every how many frames of a recording one is taken."""
 
     @property
-    def split_sizes(self) -> dict[str, int]:
-        """Videos in each split."""
-        return {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order in which they are built."""
+        raise NotImplementedError
 
     @property
     def max_objects(self) -> int:
         """Most objects that a video of this variant can show."""
         raise NotImplementedError
 
+    def frames_of(self, split: str) -> int:
+        """Frames of a stored video of a split."""
+        del split  # the same, unless a dataset knows better
+        return self.num_frames
+
+    @property
+    def view(self) -> View:
+        """How the frames of a recording become the model's; that of any recording, where a dataset has none."""
+        return View(size=self.image_size, square=True)
+
     def validate(self) -> None:
         """Raises `DataError` where the fields, each of the right type, make no dataset."""
-        for field in ("image_size", "num_frames", "num_train", "num_validation", "num_test"):
-            if getattr(self, field) < 1:
-                raise DataError(f"option {field}={getattr(self, field)} of {self.name}: give 1 or more")
-        if self.seed < 0:
-            raise DataError(f"option seed={self.seed} of {self.name}: give 0 or more")
+        self._at_least(1, "image_size", "num_frames")
+
+    def _at_least(self, lowest: int, *fields: str) -> None:
+        for field in fields:
+            if getattr(self, field) < lowest:
+                raise DataError(f"option {field}={getattr(self, field)} of {self.name}: give {lowest} or more")
 
     def with_options(self, options: Mapping[str, Any]) -> "VideoConfig":
         """This variant with some fields changed.
@@ -76,6 +87,33 @@ class VideoConfig(tfds.core.BuilderConfig):
         return config
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
+class GeneratedConfig(VideoConfig):
+    """A variant whose videos are made here, as many as asked for."""
+
+    num_train: int = 50_000
+    num_validation: int = 1_000
+    num_test: int = 10_000
+    seed: int = 0
+    """Seed of the generated videos."""
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Videos in each split."""
+        return {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """See `VideoConfig.splits`."""
+        return tuple(self.split_sizes)
+
+    def validate(self) -> None:
+        """See `VideoConfig.validate`."""
+        super().validate()
+        self._at_least(1, *(f"num_{split}" for split in self.splits))
+        self._at_least(0, "seed")
+
+
 def _typed(value: Any, kind: Any) -> Any:
     """`value` as a `kind` (int, float, str, bool or a tuple of those), or a TypeError."""
     kinds = typing.get_args(kind)
@@ -89,4 +127,11 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _spell(value: Any) -> str:
-    return "_".join(map(_spell, value)) if isinstance(value, tuple) else str(value)
+    """The value as part of a folder's name; text that does not do for one, such as a path, by its end and a hash."""
+    if isinstance(value, tuple):
+        return "_".join(map(_spell, value))
+    text = str(value)
+    if re.fullmatch(r"[\w.+-]{0,60}", text):
+        return text
+    end = re.sub(r"[^\w.+-]", "_", text.rstrip("/").rpartition("/")[2])[-40:]
+    return f"{end}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -7,16 +7,18 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
-from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.builder import VideoBuilder, partial_dir
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
 
@@ -28,8 +30,18 @@ def resolve_data_dir(data_dir: str) -> Path:
     return Path(data_dir or os.environ.get("STII_DATA_DIR") or "~/.cache/stii_jax").expanduser().absolute()
 
 
+def resolve_manual_dir(manual_dir: str, data_dir: Path, dataset: str) -> Path:
+    """`manual_dir`, or else `manual/DATASET` in the folder of all datasets."""
+    return Path(manual_dir).expanduser().absolute() if manual_dir else data_dir / "manual" / dataset
+
+
 def build_if_missing(
-    builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path, *, overwrite: bool = False
+    builder_class: type[VideoBuilder],
+    config: VideoConfig,
+    data_dir: Path,
+    manual_dir: Path,
+    *,
+    overwrite: bool = False,
 ) -> VideoBuilder:
     """A builder whose files are there and whole, after building them if there were none.
 
@@ -39,25 +51,32 @@ def build_if_missing(
         builder_class: the dataset.
         config: its variant, with the options applied.
         data_dir: the folder of all datasets.
+        manual_dir: the files that the user has fetched, for datasets that need some.
         overwrite: build anew, even if there are files.
 
     Raises:
-        DataError: the folder cannot be written to, or its files are incomplete.
+        DataError: the folder cannot be written to, its files are incomplete, or what it is made from is missing, has
+            changed or is of no use.
         OSError: writing failed, e.g. because the disk is full.
     """
     folder = data_dir / builder_class.name / config.name / str(builder_class.VERSION)
     if overwrite or not folder.exists():
         with _lock(folder):
-            if overwrite and folder.exists():
-                shutil.rmtree(folder)
+            if overwrite:
+                for old in filter(Path.exists, (folder, partial_dir(folder))):
+                    shutil.rmtree(old)
             if not folder.exists():
                 # Whoever holds the lock is alone here: these are left from processes that were killed.
                 for stale in folder.parent.glob("incomplete.*"):
                     shutil.rmtree(stale)
-                _build(_make_builder(builder_class, config, data_dir), folder)
+                builder = _make_builder(builder_class, config, data_dir)
+                _check_manual(builder, manual_dir)
+                _build(builder, folder, manual_dir)
+                shutil.rmtree(partial_dir(folder), ignore_errors=True)
     _check_info(folder)
     builder = _make_builder(builder_class, config, data_dir)
     _check_shards(builder, folder)
+    _check_fingerprint(builder, folder)
     return builder
 
 
@@ -71,20 +90,53 @@ def _make_builder(builder_class: type[VideoBuilder], config: VideoConfig, data_d
         logging.set_verbosity(verbosity)
 
 
-def _build(builder: VideoBuilder, folder: Path) -> None:
+def _check_manual(builder: VideoBuilder, manual_dir: Path) -> None:
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not (manual_dir.is_dir() and any(manual_dir.iterdir())):
+        raise DataError(
+            f"{builder.name} is made from files that you have to fetch, and there are none in {manual_dir}. "
+            f"{' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())} Put them there, or name their folder in "
+            "config.data.manual_dir (--manual_dir of stii_jax.data.build)."
+        )
+
+
+def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
     print(f"Building {builder.name}/{builder.builder_config.name} in {folder}", flush=True)
     began = time.monotonic()
     tfds.disable_progress_bar()
     try:
-        # tfds writes to a folder of another name, renaming it at the end. Its messages are about downloads,
-        # for which it also makes a folder.
-        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
-            builder.download_and_prepare(download_dir=downloads, file_format="array_record")
+        # tfds writes to a folder of another name, renaming it at the end. For downloads, of which there are none, it
+        # makes a folder, too.
+        with contextlib.redirect_stdout(_OwnLines(sys.stdout)), tempfile.TemporaryDirectory() as downloads:
+            builder.download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)),
+                file_format="array_record",
+            )
     except (OSError, RuntimeError) as error:  # the writer of array_record raises the latter
         code = getattr(error, "errno", None) or errno.EIO
         raise OSError(code, f"could not write the dataset to {folder}: {error}") from error
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"Built {folder}: {size / 1e6:.1f} MB in {time.monotonic() - began:.1f} s", flush=True)
+
+
+class _OwnLines(io.TextIOBase):
+    """Passes on what is printed but for the messages of tfds, which are about downloads."""
+
+    def __init__(self, out: Any):
+        self.out = out
+        self.hidden = False
+
+    def write(self, text: str) -> int:
+        if "Downloading and preparing dataset" in text or "downloaded and prepared to" in text:
+            self.hidden = True
+        if not self.hidden:
+            self.out.write(text)
+        if text.endswith("\n"):
+            self.hidden = False
+        return len(text)
+
+    def flush(self) -> None:
+        self.out.flush()
 
 
 @contextlib.contextmanager
@@ -118,15 +170,21 @@ def _check_info(folder: Path) -> None:
 
 def _check_shards(builder: VideoBuilder, folder: Path) -> None:
     """Checks that every file is there with as many videos as were written."""
-    for split, expected in builder.builder_config.split_sizes.items():
+    for split in builder.builder_config.splits:
         info = builder.info.splits.get(split)
-        if info is None or info.num_examples != expected:
-            found = 0 if info is None else info.num_examples
-            raise DataError(f"{folder} holds {found} videos of split {split}, not {expected}. {_REBUILD}")
+        if info is None:
+            raise DataError(f"{folder} holds no videos of split {split}. {_REBUILD}")
         for path, length in zip(info.filepaths, info.shard_lengths):
             found = _num_records(Path(path))
             if found != length:
                 raise DataError(f"{path} is incomplete: {found} of {length} videos can be read. {_REBUILD}")
+
+
+def _check_fingerprint(builder: VideoBuilder, folder: Path) -> None:
+    """Files that are gone cannot have changed: a dataset outlives what it was made from."""
+    now = builder.fingerprint()
+    if now and now != (builder.info.metadata or {}).get("fingerprint"):
+        raise DataError(f"the files that {folder} was made from have changed since. {_REBUILD}")
 
 
 def _num_records(path: Path) -> int:

@@ -27,8 +27,12 @@ class Source:
 
     @property
     def num_frames(self) -> int:
-        """Frames of a stored video, the longest clip there is."""
-        return self.builder.builder_config.num_frames
+        """Frames of a stored training video, the longest clip to train on."""
+        return self.frames_of("train")
+
+    def frames_of(self, split: str) -> int:
+        """Frames of a stored video of a split, the longest clip there is."""
+        return self.builder.builder_config.frames_of(split)
 
     @property
     def image_size(self) -> int:
@@ -43,7 +47,12 @@ class Source:
     @property
     def split_sizes(self) -> dict[str, int]:
         """Videos in each split."""
-        return self.builder.builder_config.split_sizes
+        return {split: self.builder.info.splits[split].num_examples for split in self.splits}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return self.builder.builder_config.splits
 
     def train_batches(
         self,
@@ -79,10 +88,11 @@ class Source:
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
         records = self.builder.as_data_source(split)
+        last = self.frames_of(split) - num_frames
 
         def clip(position: int) -> Batch:
             rng = np.random.default_rng([seed, position])
-            start = int(rng.integers(self.num_frames - num_frames, endpoint=True))
+            start = int(rng.integers(last, endpoint=True))
             return self.builder.decode(records[order[position]], start, num_frames)
 
         def batch(step: int) -> Batch:
@@ -146,12 +156,13 @@ class Source:
 
     def _check(self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int) -> int:
         """Stops at a request that cannot be met; returns the clips a process gets of a batch."""
-        if split not in self.split_sizes:
-            raise unknown("split", split, self.split_sizes)
-        if not 1 <= num_frames <= self.num_frames:
+        if split not in self.splits:
+            raise unknown("split", split, self.splits)
+        longest = self.frames_of(split)
+        if not 1 <= num_frames <= longest:
             raise DataError(
-                f"num_frames={num_frames}: the videos of {self.builder.builder_config.name} have "
-                f"{self.num_frames} frames; give 1 to that, or build longer videos with options.num_frames"
+                f"num_frames={num_frames}: the {split} videos of {self.builder.builder_config.name} have "
+                f"{longest} frames; give 1 to that, or build longer videos with options.num_frames"
             )
         if not 0 <= process_index < process_count:
             raise DataError(f"process_index={process_index} of {process_count} processes: give 0 to process_count - 1")

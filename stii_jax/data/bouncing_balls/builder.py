@@ -11,18 +11,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from stii_jax.data.bouncing_balls import physics, render
 from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import DataError, unknown
-from stii_jax.data.options import VideoConfig
+from stii_jax.data.options import GeneratedConfig
 
 # Videos simulated at once. Part of what a seed means: every block has its own random numbers.
 _BLOCK = 256
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class BouncingBallsConfig(VideoConfig):
+class BouncingBallsConfig(GeneratedConfig):
     """Lengths are in box units: 6.4 pixels in the full-size 64-pixel, 10-unit frame."""
 
     num_balls: tuple[int, int] = (4, 4)
@@ -109,6 +110,7 @@ class BouncingBalls(VideoBuilder):
         """Simulates the videos of a split, block by block. The same whatever the other splits' sizes."""
         config = self.builder_config
         num_videos = config.split_sizes[split]
+        bar = tqdm(total=num_videos, desc=f"{config.name} {split}", unit="video", mininterval=0.5)
         for first in range(0, num_videos, _BLOCK):
             rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), first // _BLOCK])
             radii, trajectories = simulate_block(rng, config)
@@ -121,6 +123,8 @@ class BouncingBalls(VideoBuilder):
                     "background": backgrounds[index],
                     "colors": colors[index],
                 }
+                bar.update()
+        bar.close()
 
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
         """See `VideoBuilder.decode`."""
