@@ -1,0 +1,28 @@
+"""A small instance of every dataset, in the format that its files have: one line a dataset, as in `DATASETS`.
+
+Each function gets a folder to put files into, and returns variant, options and the folder for `manual_dir` ("" where
+nothing has to be fetched).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stii_jax.data import DATASETS
+from stii_jax.data.options import GeneratedConfig
+
+Sample = tuple[str, dict[str, Any], str]
+
+
+def generated(variant: str, **options: Any) -> Callable[[Path], Sample]:
+    """A dataset that is made without files."""
+    few = {"num_frames": 9, "num_train": 6, "num_validation": 2, "num_test": 3} | options
+    return lambda folder: (variant, few, "")
+
+
+SAMPLES: dict[str, Callable[[Path], Sample]] = {
+    "bouncing_balls": generated("mini"),
+}
+
+GENERATED = {name for name, builder in DATASETS.items() if isinstance(builder.BUILDER_CONFIGS[0], GeneratedConfig)}
+"""Names of the datasets that are made without files."""
