@@ -7,7 +7,7 @@ import pytest
 from toy import ToyModel, make_config, use_toy_model
 
 from stii_jax.config import ConfigError
-from stii_jax.data.options import VideoConfig
+from stii_jax.data.options import GeneratedConfig
 from stii_jax.evaluate import Evaluator, check_evaluation, check_forecast, example_keys, local_index, make_model
 from stii_jax.main import open_source
 from stii_jax.parallel import DeviceError
@@ -154,7 +154,7 @@ def test_the_model_of_a_config(data_dir):
     ],
 )
 def test_settings_that_cannot_be_evaluated(tmp_path, changes, error, message):
-    videos = VideoConfig(name="toy", image_size=8, num_frames=6)
+    videos = GeneratedConfig(name="toy", image_size=8, num_frames=6)
     check_evaluation(make_config(tmp_path), videos)
     with pytest.raises(error, match=message) as caught:
         check_evaluation(make_config(tmp_path, **changes), videos)
@@ -163,12 +163,12 @@ def test_settings_that_cannot_be_evaluated(tmp_path, changes, error, message):
 
 def test_frames_that_cannot_be_pooled(tmp_path):
     with pytest.raises(ConfigError, match=r"frames of 10x10 pixels: .* give a multiple of 4"):
-        check_evaluation(make_config(tmp_path), VideoConfig(name="toy", image_size=10, num_frames=6))
+        check_evaluation(make_config(tmp_path), GeneratedConfig(name="toy", image_size=10, num_frames=6))
 
 
 @pytest.mark.parametrize(("observed", "ahead"), [(3, 0), (4, 3), (6, 1)])
 def test_forecasts_that_cannot_be(tmp_path, observed, ahead):
-    videos = VideoConfig(name="toy", image_size=8, num_frames=6)
+    videos = GeneratedConfig(name="toy", image_size=8, num_frames=6)
     check_forecast(make_config(tmp_path), videos)
     config = make_config(tmp_path, eval__observed_frames=observed, eval__predict_frames=ahead)
     with pytest.raises(ConfigError, match=rf"observed_frames is {observed} and .* is {ahead}: .* the 6 frames"):

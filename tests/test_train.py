@@ -15,7 +15,7 @@ from toy import TIMES, compilations, make_config, overrides, use_toy_model
 from stii_jax.checkpoint import restore_params
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import CurriculumState, PosteriorCollapse
-from stii_jax.data.options import VideoConfig
+from stii_jax.data.options import GeneratedConfig
 from stii_jax.main import open_source
 from stii_jax.parallel import DeviceError
 from stii_jax.state import init_state, split_params
@@ -210,7 +210,7 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
     ],
 )
 def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
-    videos = VideoConfig(name="toy", image_size=8, num_frames=6)
+    videos = GeneratedConfig(name="toy", image_size=8, num_frames=6)
     check_training(make_config(tmp_path), videos)
     with pytest.raises(error, match=message) as caught:
         check_training(make_config(tmp_path, **changes), videos)
