@@ -34,8 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     config = builder.builder_config
     folder = Path(builder.data_path)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    splits = ", ".join(f"{split} {builder.info.splits[split].num_examples}" for split in config.splits)
-    lengths = sorted({config.frames_of(split) for split in config.splits})
+    splits = ", ".join(f"{split} {builder.info.splits[split].num_examples}" for split in builder.splits)
+    lengths = sorted({config.frames_of(split) for split in builder.splits})
     shape = f"{' or '.join(map(str, lengths))} frames, {config.image_size}x{config.image_size}"
     print(f"{builder.name}/{config.name}: videos of {shape}, up to {config.max_objects} objects; {splits}")
     print(f"{size:.1f} MB in {folder}")

@@ -47,6 +47,11 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder):
             (0 = background).
         """
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits: those that were built, or are to be built."""
+        return tuple(self.info.splits) or self.builder_config.splits
+
     def fingerprint(self) -> str:
         """Changes when the files change that the dataset was made from; "" where that is not watched."""
         return ""
@@ -54,7 +59,8 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder):
     @property
     def partial_dir(self) -> Path:
         """Where a build may keep what it would not do again after a kill; removed once the dataset is whole."""
-        return partial_dir(Path(self.data_path))
+        # While tfds builds, its folder has another name, and each time another.
+        return partial_dir(Path(self.data_path).with_name(str(self.version)))
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(

@@ -28,7 +28,8 @@ _SHOWN = 10  # skipped files that the closing message names
 class Reading(NamedTuple):
     """What a file gave."""
 
-    clips: Sequence[Clip]
+    clips: Iterable[Clip]
+    """Of a long video, better a generator: they are compressed as they come. It may raise `DataError`, like `read`."""
     notes: Mapping[str, int] = {}
     """Counts of what was noticed on the way, for the report: "duplicate detections" -> 3."""
 
@@ -55,15 +56,21 @@ class FilesBuilder(PackedBuilder):
     def videos(self, split: str) -> Iterator[dict[str, Any]]:
         """Reads the entries on all cores, and yields what is stored of their clips, in order."""
         entries = self.entries(split)
+        fingerprint = self.fingerprint()
         notes: Counter[str] = Counter()
         skipped: dict[str, str] = {}
         num_clips = 0
-        readings = _map_in_order(lambda entry: self._read_or_recall(split, entry), entries, os.cpu_count() or 1)
+        readings = _map_in_order(
+            lambda entry: self._read_or_recall(split, entry, fingerprint), entries, os.cpu_count() or 1
+        )
         bar = tqdm(readings, total=len(entries), desc=f"{self.name} {split}", unit="file", mininterval=0.5)
-        for entry, reading in zip(entries, bar):
+        for reading, entry in zip(bar, entries):  # in this order, the bar comes to its end
             if isinstance(reading, DataError):
-                skipped[entry] = str(reading)
-                tqdm.write(f"warning: skipped {entry}: {reading}")
+                skipped[entry] = str(reading).encode(errors="backslashreplace").decode()  # names in other encodings
+                if len(skipped) <= _SHOWN:
+                    tqdm.write(f"warning: skipped {entry}: {skipped[entry]}")
+                elif len(skipped) == _SHOWN + 1:
+                    tqdm.write("warning: more files are skipped; from here on they are only counted")
                 continue
             clips, counts = reading
             notes.update(counts)
@@ -75,9 +82,11 @@ class FilesBuilder(PackedBuilder):
             cause = next(iter(skipped.values()), "they are all too short, or none meets the dataset's rules")
             raise DataError(f"none of the {len(entries)} files for split {split!r} of {self.name} is of use: {cause}")
 
-    def _read_or_recall(self, split: str, entry: str) -> tuple[list[dict[str, Any]], dict[str, int]] | DataError:
+    def _read_or_recall(
+        self, split: str, entry: str, fingerprint: str
+    ) -> tuple[list[dict[str, Any]], dict[str, int]] | DataError:
         """An entry's clips as they are stored, from the last build if that got so far."""
-        key = hashlib.sha256(f"{entry}\n{self.fingerprint()}".encode()).hexdigest()[:24]
+        key = hashlib.sha256(f"{entry}\n{fingerprint}".encode()).hexdigest()[:24]
         path = self.partial_dir / split / f"{key}.npz"
         try:
             return _load(path)
@@ -85,9 +94,9 @@ class FilesBuilder(PackedBuilder):
             pass  # not read yet
         try:
             reading = self.read(split, entry)
+            encoded = [self.encode(clip) for clip in reading.clips]
         except DataError as error:
             return error
-        encoded = [self.encode(clip) for clip in reading.clips]
         _save(path, encoded, reading.notes)
         return encoded, dict(reading.notes)
 

@@ -52,7 +52,7 @@ class Source:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
-        return self.builder.builder_config.splits
+        return self.builder.splits
 
     def train_batches(
         self,

@@ -26,6 +26,8 @@ class View:
     """Left edge, upper edge, width and height in pixels; None is the whole frame."""
     square: bool = False
     """Whether to keep the middle square; otherwise the sides are scaled each on its own."""
+    gray: bool = False
+    """Whether to show brightness alone, the same in all three channels."""
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Left, upper, right and lower edge, in pixels, of what is seen of a frame.
@@ -46,7 +48,8 @@ class View:
 
     def frame(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "S S 3"]:
         """The view of a frame; smaller pictures are averages, without aliasing."""
-        return self._resize(frame, Image.Resampling.BILINEAR)
+        seen = self._resize(frame, Image.Resampling.BILINEAR)
+        return np.asarray(Image.fromarray(seen).convert("L").convert("RGB")) if self.gray else seen
 
     def labels(self, labels: UInt8[Array, "H W"]) -> UInt8[Array, "S S"]:
         """The view of a label image: every pixel has the label of the nearest one."""
