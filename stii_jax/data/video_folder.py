@@ -1,0 +1,316 @@
+"""Any folder of videos: files, and folders of images, with masks where there are some beside them."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Integer, UInt8
+from PIL import Image, ImageOps
+
+from stii_jax.data.errors import DataError
+from stii_jax.data.files import FilesBuilder, Reading
+from stii_jax.data.options import VideoConfig
+from stii_jax.data.stored import Clip
+from stii_jax.data.videofile import VIDEO_SUFFIXES, read_frames
+from stii_jax.data.view import View
+
+Array = np.ndarray
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SPLITS = ("train", "validation", "test")
+
+_MASKS = "_masks"  # ends the names of folders of label images
+_LEFT_OUT = "videos whose masks are left out, as other videos of the split have none"
+
+
+class Recording(NamedTuple):
+    """A video and its masks."""
+
+    name: str
+    """Path in the folder, with `/`."""
+    frames: tuple[Path, ...]
+    """The video file, or the images."""
+    masks: tuple[Path, ...]
+    """The npz file, or the label images; empty where there are none."""
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class VideoFolderConfig(VideoConfig):
+    """How the videos of a folder are cut."""
+
+    folder: str = ""
+    """Where the videos are."""
+    num_frames: int = 16
+    """Frames of a clip. A video gives as many as fit in, one after the other; what is left at its end is dropped."""
+    frame_stride: int = 1  # type: ignore[misc]  # of the class where a dataset has no such option
+    """Every how many frames one is taken."""
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Pixels cut off on the left, above, on the right and below."""
+    square: bool = True
+    """Whether to keep the middle square; otherwise frames are squeezed to be square."""
+    gray: bool = False
+    """Whether to drop the colours."""
+    validation_fraction: float = 0.1
+    """Share of the videos that is kept for validation, where no folder `train` says which."""
+    max_clips_per_video: int = 0
+    """Most clips of a video, from its beginning; 0 is all."""
+    max_objects: int = 16  # type: ignore[assignment]  # a property elsewhere
+    """Largest label of the masks."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the folder holds now. If it is gone, all there can be: what was built of it decides then."""
+        return tuple(split for split, recordings in self.recordings_of.items() if recordings) or ("train",)
+
+    @functools.cached_property
+    def recordings(self) -> list[Recording]:
+        """The videos of the folder, when first asked."""
+        return find_recordings(Path(self.folder))
+
+    @functools.cached_property
+    def recordings_of(self) -> dict[str, list[Recording]]:
+        """The videos of each split."""
+        return split_recordings(self.recordings, self.validation_fraction)
+
+    @property
+    def view(self) -> View:
+        """See `VideoConfig.view`."""
+        return View(size=self.image_size, margins=self.crop, square=self.square, gray=self.gray)
+
+    def with_options(self, options: Mapping[str, Any]) -> VideoConfig:
+        """See `VideoConfig.with_options`. The folder may be relative to the working directory, or to `~`."""
+        folder = options.get("folder")
+        if folder and isinstance(folder, str):
+            options = {**options, "folder": os.path.abspath(os.path.expanduser(folder))}
+        config = super().with_options(options)
+        config.validate()  # without any option, too: there is no default folder
+        return config
+
+    def validate(self) -> None:
+        """See `VideoConfig.validate`."""
+        super().validate()
+        if not self.folder:
+            raise DataError("which folder are your videos in? Give --config.data.options.folder=/my/videos")
+        self._at_least(1, "frame_stride", "max_objects")
+        self._at_least(0, "max_clips_per_video")
+        if min(self.crop) < 0:
+            raise DataError(f"option crop={self.crop} of {self.name}: give (left, top, right, bottom), 0 or more each")
+        if not 0 <= self.validation_fraction < 1:
+            raise DataError(f"option validation_fraction={self.validation_fraction} of {self.name}: give 0 to below 1")
+        if self.max_objects > 255:
+            raise DataError(f"option max_objects={self.max_objects} of {self.name}: give 255 or less")
+
+
+class VideoFolder(FilesBuilder):
+    """Clips of the videos in a folder of yours."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
+    builder_config: VideoFolderConfig
+
+    def fingerprint(self) -> str:
+        """See `VideoBuilder.fingerprint`; "" for a folder without videos, such as a disk that is not there."""
+        files = [path for recording in self.builder_config.recordings for path in recording.frames + recording.masks]
+        listing = [(str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
+        return hashlib.sha256(repr(listing).encode()).hexdigest() if listing else ""
+
+    def entries(self, split: str) -> Sequence[str]:
+        """See `FilesBuilder.entries`."""
+        config = self.builder_config
+        if not config.recordings:
+            what = "are no videos in" if Path(config.folder).is_dir() else "is no folder"
+            raise DataError(
+                f"there {what} {config.folder}: give --config.data.options.folder a folder that holds videos "
+                f"({' '.join(VIDEO_SUFFIXES)}), or folders of images ({' '.join(IMAGE_SUFFIXES)})"
+            )
+        num_unused = len(config.recordings) - sum(map(len, config.recordings_of.values()))
+        if num_unused and split == "train":
+            print(f"warning: {num_unused} videos of {config.folder} are left out: they are in none of {SPLITS}")
+        return [recording.name for recording in config.recordings_of[split]]
+
+    def read(self, split: str, entry: str) -> Reading:
+        """See `FilesBuilder.read`."""
+        recordings = {recording.name: recording for recording in self.builder_config.recordings_of[split]}
+        recording = recordings[entry]
+        # A batch has the labels of all its clips, or of none.
+        labelled = all(other.masks for other in recordings.values())
+        notes = {_LEFT_OUT: int(bool(recording.masks) and not labelled)}
+        return Reading(self._clips(recording, labelled), notes)
+
+    def _clips(self, recording: Recording, labelled: bool) -> Iterator[Clip]:
+        config = self.builder_config
+        video: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
+        num_frames = num_clips = 0
+        for frame, mask in _read_labelled(recording) if labelled else ((frame, None) for frame in _read(recording)):
+            num_frames += 1
+            if (num_frames - 1) % config.frame_stride or config.max_clips_per_video == num_clips > 0:
+                continue  # to the end, even so: damage shows, and so do masks of another length
+            video.append(config.view.frame(frame))
+            if mask is not None:
+                labels.append(config.view.labels(_checked(mask, config.max_objects)))
+            if len(video) == config.num_frames:
+                yield Clip(np.stack(video), np.stack(labels) if labels else None)
+                num_clips += 1
+                video, labels = [], []
+        if not num_clips:
+            needed = (config.num_frames - 1) * config.frame_stride + 1
+            raise DataError(f"too short: it has {num_frames} frames, and a clip takes {needed}")
+
+
+def find_recordings(folder: Path) -> list[Recording]:
+    """The videos in a folder and the folders below, in natural order. What is hidden is passed by."""
+    found: dict[Path, Recording] = {}
+    for place, folders, _ in os.walk(folder):
+        here = Path(place)
+        videos = _visible(here, VIDEO_SUFFIXES)
+        found |= {path: Recording("", (path,), _masks_of(path.with_suffix(""), is_file=True)) for path in videos}
+        images = _visible(here, IMAGE_SUFFIXES)
+        if len(images) >= 2 and not videos:
+            found[here] = Recording("", images, _masks_of(here, is_file=False))
+        taken = {path.parent for video in videos for path in found[video].masks}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not name.endswith(_MASKS) and here / name not in taken
+        ]
+    named = [recording._replace(name=_printable(path.relative_to(folder))) for path, recording in found.items()]
+    return sorted(named, key=lambda recording: _natural(recording.name))
+
+
+def split_recordings(recordings: Sequence[Recording], validation_fraction: float) -> dict[str, list[Recording]]:
+    """The recordings of each split: by folder if there is one of the name `train`, else by their names' hashes.
+
+    A name's hash stays the same whatever the other recordings are. There is one recording at least for training, and
+    one for validation if there are two and a share is asked for.
+    """
+    by_folder = {
+        split: [recording for recording in recordings if recording.name.split("/")[0] == split] for split in SPLITS
+    }
+    if by_folder["train"]:
+        return by_folder
+    hashes = {recording.name: _hash(recording.name) for recording in recordings}
+    wanted = sum(value < validation_fraction for value in hashes.values())
+    if validation_fraction > 0:
+        wanted = min(max(wanted, 1), len(recordings) - 1)
+    kept = sorted(hashes, key=lambda name: hashes[name])[: max(wanted, 0)]
+    return {
+        "train": [recording for recording in recordings if recording.name not in kept],
+        "validation": [recording for recording in recordings if recording.name in kept],
+        "test": [],
+    }
+
+
+def _visible(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
+    """The files of a folder with one of the suffixes, in natural order; macOS hides its notes as `._name`."""
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    return tuple(sorted(filter(Path.is_file, paths), key=lambda path: _natural(path.name)))
+
+
+def _masks_of(stem: Path, is_file: bool) -> tuple[Path, ...]:
+    """The files with the masks of a video, whose path without its suffix is `stem`."""
+    archive, folder = (stem.with_name(stem.name + ending) for ending in (".npz", _MASKS))
+    if archive.is_file():
+        return (archive,)
+    if folder.is_dir():
+        return _visible(folder, IMAGE_SUFFIXES)
+    # Frames as images are rather not beside their video, and of another format.
+    images = _visible(stem, IMAGE_SUFFIXES) if is_file and stem.is_dir() else ()
+    return images if all(path.suffix.lower() == ".png" for path in images) else ()
+
+
+def _printable(path: Path) -> str:
+    """Names of files may be in any encoding."""
+    return path.as_posix().encode(errors="backslashreplace").decode()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _hash(name: str) -> float:
+    """0 to below 1."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big") / 2**48
+
+
+def _read(recording: Recording) -> Iterator[UInt8[Array, "H W 3"]]:
+    """The frames of a video, one by one, all of a size."""
+    first = None
+    for frame in read_frames(recording.frames[0]) if len(recording.frames) == 1 else map(_image, recording.frames):
+        first = first or frame.shape
+        if frame.shape != first:
+            raise DataError(f"frames of {first[1]}x{first[0]} and of {frame.shape[1]}x{frame.shape[0]} pixels")
+        yield frame
+
+
+def _read_labelled(recording: Recording) -> Iterator[tuple[UInt8[Array, "H W 3"], Integer[Array, "H W"]]]:
+    """The frames of a video with their label images."""
+    masks = _archive(recording.masks[0]) if recording.masks[0].suffix == ".npz" else map(_label_image, recording.masks)
+    for number, (frame, mask) in enumerate(itertools.zip_longest(_read(recording), masks)):
+        if frame is None or mask is None:
+            ends = "frames" if frame is None else "masks"
+            raise DataError(f"the {ends} end after {number}: there must be as many masks as frames")
+        if mask.shape != frame.shape[:2]:
+            size = "x".join(map(str, mask.shape[::-1]))
+            raise DataError(f"masks of {size} pixels, frames of {frame.shape[1]}x{frame.shape[0]}")
+        yield frame, mask
+
+
+def _image(path: Path) -> UInt8[Array, "H W 3"]:
+    with _opened(path) as image:
+        if image.mode.startswith("I"):  # 16 bits, of which Pillow would cut off the upper ones
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _label_image(path: Path) -> Integer[Array, "H W"]:
+    with _opened(path) as image:
+        if image.mode not in ("1", "L", "P", "I", "I;16") or image.format == "JPEG":
+            raise DataError(f"{path} is {image.format} {image.mode}: give masks as PNG, grey or with a palette")
+        return np.asarray(image).astype(np.int64)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            yield image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _archive(path: Path) -> Integer[Array, "T H W"]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as an npz file of arrays: {error}") from error
+    if len(arrays) > 1 and "segmentation" not in arrays:
+        raise DataError(f"{path} holds arrays {', '.join(arrays)}: give one, or one of the name segmentation")
+    masks = arrays.get("segmentation", next(iter(arrays.values()), np.zeros(0)))
+    if masks.ndim != 3 or masks.dtype.kind not in "iub":
+        raise DataError(f"{path} holds {masks.dtype} of shape {masks.shape}: give whole numbers, T H W")
+    return masks.astype(np.uint8) if masks.dtype == bool else masks
+
+
+def _checked(labels: Integer[Array, "H W"], max_objects: int) -> UInt8[Array, "H W"]:
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest > max_objects:
+        value = lowest if lowest < 0 else highest
+        raise DataError(
+            f"label {value} in the masks: give 0 (background) to {max_objects}, which is option max_objects"
+        )
+    return labels.astype(np.uint8)
