@@ -12,15 +12,26 @@ from typing import Any
 
 from stii_jax.data.bouncing_balls import BouncingBalls
 from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.clevrer import Clevrer
 from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.prepare import build_if_missing, resolve_data_dir, resolve_manual_dir
+from stii_jax.data.rnem_balls import RnemBalls
 from stii_jax.data.source import Source
+from stii_jax.data.static_camera import GrandCentral, StaticCamera
+from stii_jax.data.tabletop import Tabletop
+from stii_jax.data.video_folder import VideoFolder
 
 __all__ = ["DATASETS", "DataError", "Source", "open_dataset", "prepare", "resolve_config"]
 
 DATASETS: dict[str, type[VideoBuilder]] = {
     "bouncing_balls": BouncingBalls,
+    "tabletop": Tabletop,
+    "clevrer": Clevrer,
+    "rnem_balls": RnemBalls,
+    "grand_central": GrandCentral,
+    "static_camera": StaticCamera,
+    "video_folder": VideoFolder,
 }
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sample_clevrer import make_clevrer
+from sample_recordings import make_grand_central, make_rnem_balls, make_static_camera, make_video_folder
+
 from stii_jax.data import DATASETS
 from stii_jax.data.options import GeneratedConfig
 
@@ -22,6 +25,12 @@ def generated(variant: str, **options: Any) -> Callable[[Path], Sample]:
 
 SAMPLES: dict[str, Callable[[Path], Sample]] = {
     "bouncing_balls": generated("mini"),
+    "tabletop": generated("mini", num_test6=2),
+    "clevrer": make_clevrer,
+    "rnem_balls": make_rnem_balls,
+    "grand_central": make_grand_central,
+    "static_camera": make_static_camera,
+    "video_folder": make_video_folder,
 }
 
 GENERATED = {name for name, builder in DATASETS.items() if isinstance(builder.BUILDER_CONFIGS[0], GeneratedConfig)}

@@ -1,0 +1,50 @@
+"""The 3-D world that is made here, in CLEVRER's place: 64x64, six slots, R = 5, clips of 4 to 40 frames.
+
+    python -m stii_jax.main --config tabletop --workdir runs/tabletop
+    python -m stii_jax.main --workdir runs/tabletop --mode evaluate --config.eval.split=test6 --config.eval.num_slots=7
+
+Hardware: written for one GPU or more with 24 GB. Not yet run at full size: results/PLAN.md has the run that waits.
+
+    python -m stii_jax.main --config tabletop:mini --workdir runs/tabletop-mini
+
+is its size for two CPU cores: two or three objects at 32x32.
+"""
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import default_config
+
+
+def get_config(argument: str = "default") -> ConfigDict:
+    """The config for `argument`: "default" or "mini"."""
+    if argument not in ("default", "mini"):
+        raise ValueError(f"unknown size {argument!r}: default or mini")
+    config = default_config()
+    config.data.dataset = "tabletop"
+    config.data.variant = argument
+    config.model.num_slots = 6
+    config.model.num_refinements = 5
+    config.train.num_steps = 50_000
+    config.curriculum.stages = ((6, 20, 40_000), (10, 12, 40_000), (20, 6, 30_000), (40, 4, 30_000))
+    config.curriculum.patience = 10_000
+    return _two_cores(config) if argument == "mini" else config
+
+
+def _two_cores(config: ConfigDict) -> ConfigDict:
+    """The settings of configs/quickstart.py, which docs/quickstart.md explains, with a slot more."""
+    config.batch_size = 6
+    config.data.num_frames = 1
+    config.data.num_threads = 1
+    config.model.update(
+        num_slots=4,
+        num_refinements=3,
+        latent_dim=16,
+        decoder_channels=16,
+        refiner_channels=16,
+        posterior_start="previous",
+    )
+    config.optim.update(learning_rate=1.5e-3, warmup_steps=100, decay="cosine")
+    config.train.update(num_steps=3_000, log_every=20, eval_every=1_500, checkpoint_every=200)
+    config.curriculum.update(stages=((4, 4, 1_500), (16, 2, 1_500)), patience=0)
+    config.eval.update(num_videos=100, periodic_videos=30, batch_size=20)
+    return config

@@ -1,0 +1,159 @@
+"""The tabletop dataset: its variants, and what is stored of a video."""
+
+import dataclasses
+import os
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from stii_jax.data.errors import DataError
+from stii_jax.data.options import GeneratedConfig
+from stii_jax.data.stored import Clip, StoredBuilder
+from stii_jax.data.tabletop.camera import make_camera, project
+from stii_jax.data.tabletop.render import Stage, make_stage, render
+from stii_jax.data.tabletop.scene import Motion, Scenes, draw_scenes
+
+# Scenes drawn at once. Part of what a seed means: every block has its own random numbers.
+_BLOCK = 32
+# Objects of the videos of the split "test6".
+_SIX = 6
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class TabletopConfig(GeneratedConfig):
+    """Lengths are in units of the world: the diameter of a ball."""
+
+    num_frames: int = 64
+    num_train: int = 10_000
+    num_validation: int = 200
+    num_test: int = 1_000
+    num_test6: int = 1_000
+    """Videos of the split "test6", whose videos are like those of "test" but have six objects."""
+    num_objects: tuple[int, int] = (3, 5)
+    """Fewest and most objects of a video, but for "test6"; each count is as likely."""
+    view_width: float = 6.5
+    """Width of the picture, in its middle. A smaller one brings the camera nearer."""
+    speed: tuple[float, float] = (0.05, 0.16)
+    """Range of the speed of objects that do not begin at rest, a frame."""
+    friction: float = 0.001
+    """Speed that a sliding object loses in a frame."""
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Videos in each split."""
+        return {**super().split_sizes, "test6": self.num_test6}
+
+    @property
+    def max_objects(self) -> int:
+        """Most objects of a video of any split."""
+        return max(self.num_objects[1], _SIX)
+
+    def validate(self) -> None:
+        """See `VideoConfig.validate`."""
+        super().validate()
+        fewest, most = self.num_objects
+        if not 1 <= fewest <= most <= 20:
+            raise DataError(f"option num_objects={self.num_objects} of {self.name}: give (fewest, most), 1 to 20")
+        if self.image_size % 4:
+            raise DataError(f"option image_size={self.image_size} of {self.name}: give a multiple of 4")
+        if not (2 <= self.view_width <= 12 and 0 < self.speed[0] <= self.speed[1] <= 1 and self.friction >= 0):
+            raise DataError(
+                f"options view_width={self.view_width}, speed={self.speed}, friction={self.friction} of {self.name}: "
+                "give a width of 2 to 12, speed as (least, greatest), up to 1, and friction of 0 or more"
+            )
+
+    def motion(self, split: str) -> Motion:
+        """What the scenes of a split are drawn from."""
+        counts = (_SIX, _SIX) if split == "test6" else self.num_objects
+        return Motion(counts, self.speed, self.friction, self.num_frames, all_inside=split != "train")
+
+
+class Tabletop(StoredBuilder):
+    """Balls, cubes and cylinders that slide, collide and hide each other on a floor, in the spirit of CLEVRER.
+
+    In "train", objects enter and leave; in the other splits all objects are inside the picture all the time.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar[list[TabletopConfig]] = [
+        TabletopConfig(name="default"),
+        TabletopConfig(name="large", image_size=128),
+        TabletopConfig(
+            name="mini",
+            num_objects=(2, 3),
+            image_size=32,
+            view_width=4.6,
+            speed=(0.04, 0.12),
+            num_frames=40,
+            num_train=1_500,
+            num_validation=60,
+            num_test=100,
+            num_test6=100,
+        ),
+    ]
+    builder_config: TabletopConfig
+
+    def extra_features(self) -> dict[str, Any]:
+        """What is known of the objects, padded to `max_objects`: an absent one has zeros, and looks of -1."""
+        frames, most = self.builder_config.num_frames, self.builder_config.max_objects
+
+        def tensor(dtype: type, *shape: int) -> tfds.features.Tensor:
+            return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+
+        return {
+            "num_objects": tensor(np.int32),
+            # Numbers in `lights.COLORS`, `lights.MATERIALS` and `shapes.SHAPES`.
+            "colors": tensor(np.int32, most),
+            "materials": tensor(np.int32, most),
+            "shapes": tensor(np.int32, most),
+            # Of the centres, in the world and in the picture, in pixels; also of what is hidden or outside.
+            "positions": tensor(np.float32, frames, most, 3),
+            "image_positions": tensor(np.float32, frames, most, 2),
+            # Pixels that show an object, and that would show it if there were no other.
+            "visible_pixels": tensor(np.int32, frames, most),
+            "whole_pixels": tensor(np.int32, frames, most),
+        }
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        """Draws the videos of a split, block by block. The same whatever the splits' sizes."""
+        config = self.builder_config
+        num_videos = config.split_sizes[split]
+        camera = make_camera(config.view_width)
+        stage = make_stage(camera, config.image_size)
+        bar = tqdm(total=num_videos, desc=f"{config.name} {split}", unit="video", mininterval=0.5)
+        with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+            for first in range(0, num_videos, _BLOCK):
+                rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), first // _BLOCK])
+                scenes = draw_scenes(rng, _BLOCK, config.motion(split), camera)
+                indices = range(min(_BLOCK, num_videos - first))
+                for clip in pool.map(lambda i, scenes=scenes: make_clip(stage, scenes, i, config.max_objects), indices):
+                    yield clip
+                    bar.update()
+
+
+def make_clip(stage: Stage, scenes: Scenes, index: int, max_objects: int) -> Clip:
+    """Pictures of one of several scenes, and what is stored with them."""
+    objects = scenes.objects(index)
+    count = len(objects.shapes)
+    rendering = render(stage, objects)
+
+    def padded(values: np.ndarray, dtype: type, axis: int = 1, fill: int = 0) -> np.ndarray:
+        missing = [(0, max_objects - count if i == axis else 0) for i in range(values.ndim)]
+        return np.pad(values.astype(dtype), missing, constant_values=fill)
+
+    extras: dict[str, np.ndarray] = {
+        "num_objects": np.array(count, np.int32),
+        "colors": padded(objects.colors, np.int32, axis=0, fill=-1),
+        "materials": padded(objects.materials, np.int32, axis=0, fill=-1),
+        "shapes": padded(objects.shapes, np.int32, axis=0, fill=-1),
+        "positions": padded(objects.positions, np.float32),
+        "image_positions": padded(project(stage.camera, objects.positions, stage.image_size), np.float32),
+        "visible_pixels": padded(rendering.visible, np.int32),
+        "whole_pixels": padded(rendering.whole, np.int32),
+    }
+    return Clip(rendering.video, rendering.segmentation, extras)

@@ -1,0 +1,33 @@
+"""Every shipped config of a dataset trains, evaluates and predicts, on small data in the dataset's real format."""
+
+import json
+
+import pytest
+from samples import SAMPLES
+from toy import MODEL, RUN
+
+from stii_jax.config import load_config
+from stii_jax.main import run
+
+CONFIGS = ("clevrer", "grand_central", "grand_central:static_camera", "tabletop", "video_folder")
+SMALL = MODEL | RUN | {"curriculum.stages": (), "train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
+SMALL |= {"eval.lengths": (2,), "eval.num_slots": 0, "eval.observed_frames": 1, "eval.predict_frames": 1}
+SMALL |= {"optim.warmup_steps": 1, "eval.num_videos": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_few_steps(name, tmp_path):
+    dataset = load_config(name).data.dataset
+    _, options, manual_dir = SAMPLES[dataset](tmp_path / "raw")
+    settings = SMALL | {f"data.options.{key}": value for key, value in options.items()}
+    settings |= {"data.options.image_size": 8, "data.data_dir": tmp_path / "built", "data.manual_dir": manual_dir}
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    workdir = tmp_path / "run"
+    run("train", name, workdir, overrides)
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["dataset"].startswith(f"{dataset}/") and results["mse"] > 0
+    assert ("f_ari" in results) == (dataset not in ("grand_central", "static_camera"))
+    run("predict", None, workdir, [])
+    assert (workdir / "prediction.json").exists()
