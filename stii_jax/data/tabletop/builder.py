@@ -1,6 +1,7 @@
 """The tabletop dataset: its variants, and what is stored of a video."""
 
 import dataclasses
+import functools
 import os
 import zlib
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ from stii_jax.data.errors import DataError
 from stii_jax.data.options import GeneratedConfig
 from stii_jax.data.stored import Clip, StoredBuilder
 from stii_jax.data.tabletop.camera import make_camera, project
-from stii_jax.data.tabletop.render import Stage, make_stage, render
+from stii_jax.data.tabletop.render import Stage, make_stage, render, with_floor
 from stii_jax.data.tabletop.scene import Motion, Scenes, draw_scenes
 
 # Scenes drawn at once. Part of what a seed means: every block has its own random numbers.
 _BLOCK = 32
+# Of what a floor that is not grey has of the grey one's red, green and blue.
+_TINTS = (0.1, 1.3)
 # Objects of the videos of the split "test6".
 _SIX = 6
 
@@ -42,6 +45,8 @@ class TabletopConfig(GeneratedConfig):
     """Range of the speed of objects that do not begin at rest, a frame."""
     friction: float = 0.001
     """Speed that a sliding object loses in a frame."""
+    random_floor: bool = False
+    """Each video has a floor of its own colour; otherwise all floors are grey."""
 
     @property
     def split_sizes(self) -> dict[str, int]:
@@ -130,13 +135,15 @@ class Tabletop(StoredBuilder):
             for first in range(0, num_videos, _BLOCK):
                 rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), first // _BLOCK])
                 scenes = draw_scenes(rng, _BLOCK, config.motion(split), camera)
-                indices = range(min(_BLOCK, num_videos - first))
-                for clip in pool.map(lambda i, scenes=scenes: make_clip(stage, scenes, i, config.max_objects), indices):
+                tints = rng.uniform(*_TINTS, (_BLOCK, 3)).astype(np.float32)
+                stages = [with_floor(stage, tint) if config.random_floor else stage for tint in tints]
+                make = functools.partial(make_clip, scenes, config.max_objects)
+                for clip in pool.map(make, range(min(_BLOCK, num_videos - first)), stages):
                     yield clip
                     bar.update()
 
 
-def make_clip(stage: Stage, scenes: Scenes, index: int, max_objects: int) -> Clip:
+def make_clip(scenes: Scenes, max_objects: int, index: int, stage: Stage) -> Clip:
     """Pictures of one of several scenes, and what is stored with them."""
     objects = scenes.objects(index)
     count = len(objects.shapes)

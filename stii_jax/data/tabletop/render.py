@@ -54,6 +54,8 @@ class Stage(NamedTuple):
     """From the lamp to where the rays meet the floor."""
     floor: Float[Array, "3 S P"]
     """Light from there, where the lamp shines."""
+    shadow: Float[Array, "3"]
+    """Light from there, where it does not."""
     empty: UInt8[Array, "P 3"]
     """The picture without objects."""
 
@@ -67,7 +69,13 @@ def make_stage(camera: Camera, image_size: int) -> Stage:
     lamp = np.broadcast_to(lights.LAMP[:, :, None], ground.shape)
     floor = lights.floor(ground, lamp)
     rays = np.moveaxis(rays, -1, 0).astype(np.float32)
-    return Stage(camera, image_size, rays, ground - lamp, floor, lights.to_pixels(floor.mean(1).T))
+    return Stage(camera, image_size, rays, ground - lamp, floor, lights.SHADOW, lights.to_pixels(floor.mean(1).T))
+
+
+def with_floor(stage: Stage, tint: Float[Array, "3"]) -> Stage:
+    """The stage with a floor of another colour, which mirrors do not show: red, green and blue of the grey one's."""
+    floor = np.minimum(stage.floor * tint[:, None, None], 1)
+    return stage._replace(floor=floor, shadow=stage.shadow * tint, empty=lights.to_pixels(floor.mean(1).T))
 
 
 def render(stage: Stage, objects: Objects) -> Rendering:
@@ -175,7 +183,7 @@ def _shadow_window(stage: Stage, objects: Objects, k: int) -> Int[Array, "T 4"]:
 def _color(stage: Stage, objects: Objects, at: Array, depth: Array, labels: Array, dark: Array) -> UInt8[Array, "N 3"]:
     """Colours of the pixels `at` (frame * P + pixel), of whose rays the rest is known, `S N`."""
     frame, pixel = np.divmod(at, len(stage.empty))
-    light = np.where(dark, lights.SHADOW[:, None, None], stage.floor.take(pixel, axis=-1))
+    light = np.where(dark, stage.shadow[:, None, None], stage.floor.take(pixel, axis=-1))
     for k in range(objects.yaws.shape[1]):
         ray, place = np.nonzero(labels == k + 1)
         if not ray.size:
