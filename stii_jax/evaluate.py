@@ -20,7 +20,8 @@ from stii_jax.parallel import check_batch_size, data_parallel
 from stii_jax.types import Decomposition, Params
 from stii_jax.writers import MetricWriter
 
-_EVALUATION_SEED = 0  # of the posterior's noise; the same for every run, so that scores differ by parameters alone
+EVALUATION_SEED = 0
+"""Of the posterior's noise; the same for every run, so that scores differ by parameters alone."""
 _FRAMES_PER_SECOND = 6
 _FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
 
@@ -221,7 +222,7 @@ class Evaluator:
         """The compiled `(params, frames, index[, state]) -> (decomposition, state)` of one chunk."""
 
         def chunk(params, frames, index, state=None):
-            keys = example_keys(jax.random.key(_EVALUATION_SEED), index)
+            keys = example_keys(jax.random.key(EVALUATION_SEED), index)
             # The frame count is one for all videos; it travels as one a video because outputs are joined by video.
             state = state if state is None else state._replace(frame=state.frame[0])
             outputs, state = self.model.unroll(params, frames.astype(jnp.float32) / 255.0, keys, state, schedule)

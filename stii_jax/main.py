@@ -1,4 +1,4 @@
-"""Trains, evaluates and predicts: `python -m stii_jax.main --config NAME --workdir FOLDER [--mode MODE]`.
+"""Trains, evaluates, predicts, decomposes: `python -m stii_jax.main --config NAME --workdir FOLDER [--mode MODE]`.
 
 Any setting can be changed on the command line: `--config.model.num_slots=7`. The same command resumes a run that was
 stopped at any moment. See README.md for the files of a workdir.
@@ -19,7 +19,8 @@ from stii_jax.config import ConfigError, differences, load_config, split_overrid
 from stii_jax.curriculum import PosteriorCollapse
 from stii_jax.data import DataError, Source, open_dataset, resolve_config
 from stii_jax.data.options import VideoConfig
-from stii_jax.evaluate import Evaluator, Picture, check_evaluation, check_forecast
+from stii_jax.decompose import Request, decompose
+from stii_jax.evaluate import Evaluator, Picture, check_evaluation, check_forecast, make_model
 from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
 from stii_jax.provenance import provenance
 from stii_jax.train import Trainer, TrainingError, check_training
@@ -28,7 +29,10 @@ from stii_jax.writers import MetricWriter, read_metrics, write_atomic, write_res
 
 CONFIG = flags.DEFINE_string("config", None, "A name as listed in configs/ (with :argument), or a .py or .json file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, pictures, results.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict", "decompose"], "What to do.")
+INPUT = flags.DEFINE_string("input", None, "With --mode decompose: a video file, or a folder of images.")
+OUTPUT = flags.DEFINE_string("output", None, "With --mode decompose: the folder of the results.")
+PREDICT = flags.DEFINE_integer("predict", None, "With --mode decompose: how many frames to imagine after the last one.")
 
 ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, OSError)
 """What is the user's to mend: shown as one line, without a traceback."""
@@ -54,10 +58,18 @@ def run(
     workdir: Path,
     overrides: Sequence[str],
     before_jax: Callable[[ConfigDict], None] = lambda _: None,
+    request: Request | None = None,
 ) -> None:
-    """Does what the command line says; see the module's docstring. `before_jax` runs before jax looks for devices."""
+    """Does what the command line says; see the module's docstring.
+
+    `before_jax` runs before jax looks for devices. `request` is what to decompose, in that mode.
+    """
     config = open_config(config_name, workdir, overrides)
     before_jax(config)
+    if mode == "decompose":
+        assert request is not None  # see make_request
+        decompose_video(config, workdir, request)
+        return
     check(config, mode)
     if mode == "train":
         train(config, workdir)
@@ -65,6 +77,25 @@ def run(
         evaluate(config, workdir)
     if mode == "predict":
         predict(config, workdir)
+
+
+def make_request(mode: str, source: str | None, output: str | None, num_predicted: int | None) -> Request | None:
+    """What `--input`, `--output` and `--predict` ask for; None in the modes that have no use for them.
+
+    Raises:
+        ConfigError: one is missing, or does nothing in this mode, or makes no sense.
+    """
+    if mode != "decompose":
+        values = {"--input": source, "--output": output, "--predict": num_predicted}
+        if given := [name for name, value in values.items() if value is not None]:
+            raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
+        return None
+    if not source or not output:
+        missing = "--output, the folder of the results" if source else "--input, a video file"
+        raise ConfigError(f"give {missing}: --mode decompose --workdir RUN --input video.mp4 --output FOLDER")
+    if num_predicted is not None and num_predicted < 0:
+        raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
+    return Request(Path(source), Path(output), num_predicted or 0)
 
 
 def use_cores(config: ConfigDict) -> None:
@@ -160,11 +191,29 @@ def predict(config: ConfigDict, workdir: Path) -> None:
     print(f"scores: {workdir / 'prediction.json'}, pictures: {workdir / 'media'}")
 
 
-def _open_run(config: ConfigDict, workdir: Path) -> tuple[Evaluator, Params, int]:
+def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None:
+    """Writes what the newest checkpoint makes of a video; needs no dataset. See `stii_jax.decompose`."""
+    dataset = describe(config)
+    params, step = _restore(config, workdir)
+    model = make_model(config, dataset.image_size, config.eval.num_slots)
+    facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "workdir": str(workdir), "step": step}
+    results = decompose(model, params, dataset, request, facts)
+    if results["damage"]:
+        print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
+    ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
+    print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
+
+
+def _restore(config: ConfigDict, workdir: Path) -> tuple[Params, int]:
     params, meta = restore_params(workdir / "checkpoints")
     if changed := differences({"model": meta["model"]}, {"model": config.model}):
         raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
-    return Evaluator(config, open_source(config, config.eval.variant)), params, meta["step"]
+    return params, meta["step"]
+
+
+def _open_run(config: ConfigDict, workdir: Path) -> tuple[Evaluator, Params, int]:
+    params, step = _restore(config, workdir)
+    return Evaluator(config, open_source(config, config.eval.variant)), params, step
 
 
 def _draw(
@@ -212,7 +261,8 @@ def _main(_: Sequence[str]) -> None:
     if WORKDIR.value is None:
         sys.exit("error: give --workdir, the folder of the run, e.g. --workdir runs/quickstart")
     try:
-        run(MODE.value, CONFIG.value, Path(WORKDIR.value), _overrides, use_cores)
+        request = make_request(MODE.value, INPUT.value, OUTPUT.value, PREDICT.value)
+        run(MODE.value, CONFIG.value, Path(WORKDIR.value), _overrides, use_cores, request)
     except ERRORS as error:
         sys.exit(f"error: {error}")
 

@@ -58,12 +58,22 @@ def segmentation_colors(num_labels: int) -> UInt8[np.ndarray, "{num_labels} 3"]:
     return _to_uint8(np.array([color[:3] for color in (named + wheel)[:num_labels]]))
 
 
+def slot_colors(num_slots: int, background: int) -> UInt8[np.ndarray, "{num_slots} 3"]:
+    """Distinct colours, and grey for the background's slot."""
+    colors = segmentation_colors(num_slots)
+    colors[background] = BACKGROUND
+    return colors
+
+
 def overlay(
-    frames: UInt8[np.ndarray, "*batch H W C"], labels: Integer[np.ndarray, "*batch H W"], alpha: float = 0.6
+    frames: UInt8[np.ndarray, "*batch H W C"],
+    labels: Integer[np.ndarray, "*batch H W"],
+    alpha: float = 0.6,
+    colors: UInt8[np.ndarray, "L 3"] | None = None,
 ) -> UInt8[np.ndarray, "*batch H W 3"]:
     """Frames with each label's colour laid over them; `alpha` 1 hides the frame."""
-    colors = segmentation_colors(int(labels.max()) + 1)[labels]
-    return (alpha * colors + (1 - alpha) * _rgb(frames)).round().astype(np.uint8)
+    colors = segmentation_colors(int(labels.max()) + 1) if colors is None else colors
+    return (alpha * colors[labels] + (1 - alpha) * _rgb(frames)).round().astype(np.uint8)
 
 
 def one_video(decomposition: Decomposition, index: int) -> Decomposition:
@@ -106,7 +116,37 @@ def animation(
 ) -> list[Picture]:
     """One video as the frames of an animation: the scene above, the slots below. Arguments as for `strip`."""
     scene, _, appearances = _panels(video, decomposition, segmentation)
-    return [_draw_frame([scene, appearances], frame, num_observed) for frame in range(len(video))]
+    pictures = []
+    for frame in range(len(video)):
+        predicted = num_observed is not None and frame >= num_observed
+        word = "" if num_observed is None else "  predicted" if predicted else "  observed"
+        pictures.append(_draw_frame([scene, appearances], frame, f"t={frame}{word}", predicted))
+    return pictures
+
+
+def moment(
+    frame: UInt8[np.ndarray, "H W 3"] | None,
+    decomposition: Decomposition,
+    colors: UInt8[np.ndarray, "K 3"],
+    caption: str,
+) -> Picture:
+    """One frame as in `animation`, but with the segmentation laid over it, and in colours chosen before.
+
+    Args:
+      frame: None where there is none, because the decomposition is predicted.
+      decomposition: of this frame alone (B = T = 1).
+      colors: of the slots, see `slot_colors`.
+      caption: text at the foot.
+    """
+    masks, means = np.asarray(decomposition.masks[0])[..., None], np.asarray(decomposition.means[0])
+    reconstruction = _rgb(_to_uint8((masks * means).sum(axis=1)))
+    seen = reconstruction if frame is None else frame[None]
+    scene = [
+        Panel("frame", np.full_like(seen, OUTSIDE) if frame is None else seen, from_model=False),
+        Panel("overlay", overlay(seen, masks[..., 0].argmax(axis=1), colors=colors)),
+        Panel("reconstruction", reconstruction),
+    ]
+    return _draw_frame([scene, _appearances(masks, means, colors)], 0, caption, frame is None)
 
 
 def save_png(path: str | os.PathLike[str], image: Picture) -> None:
@@ -191,8 +231,8 @@ def _panels(
         )
     masks, means = np.asarray(decomposition.masks[0])[..., None], np.asarray(decomposition.means[0])
     slots = masks[..., 0].argmax(axis=1)
-    colors = segmentation_colors(masks.shape[1] + 256)  # of slots, then of labels that no slot matches
-    colors[np.bincount(slots.ravel()).argmax()] = BACKGROUND
+    # Of slots, then of labels that no slot matches.
+    colors = slot_colors(masks.shape[1] + 256, int(np.bincount(slots.ravel()).argmax()))
     scene = [
         Panel("frame", _rgb(video), from_model=False),
         Panel("reconstruction", _rgb(_to_uint8((masks * means).sum(axis=1)))),
@@ -201,13 +241,18 @@ def _panels(
     if segmentation is not None:
         truth = colors[_match_labels(segmentation, slots, masks.shape[1])[segmentation]]
         scene.append(Panel("truth", truth, from_model=False))
+    grey = _rgb(_to_uint8(masks))
+    appearances = _appearances(masks, means, colors)
+    return scene, [Panel(f"{a.title} mask", grey[:, k], a.color) for k, a in enumerate(appearances)], appearances
+
+
+def _appearances(
+    masks: Float[np.ndarray, "T K H W 1"], means: Float[np.ndarray, "T K H W C"], colors: UInt8[np.ndarray, "L 3"]
+) -> list[Panel]:
+    """What each slot explains, titled in its colour."""
+    alone = _rgb(_to_uint8(masks * means + (1 - masks) * OUTSIDE / 255))
     of_slots = [tuple(color) for color in colors[: masks.shape[1]].tolist()]
-    grey, alone = _rgb(_to_uint8(masks)), _rgb(_to_uint8(masks * means + (1 - masks) * OUTSIDE / 255))
-    return (
-        scene,
-        [Panel(f"slot {k} mask", grey[:, k], color) for k, color in enumerate(of_slots)],
-        [Panel(f"slot {k}", alone[:, k], color) for k, color in enumerate(of_slots)],
-    )
+    return [Panel(f"slot {k}", alone[:, k], color) for k, color in enumerate(of_slots)]
 
 
 def _match_labels(
@@ -246,21 +291,19 @@ def _draw_table(panels: Sequence[Panel], frames: Sequence[int], num_observed: in
     return np.asarray(page)
 
 
-def _draw_frame(rows: Sequence[Sequence[Panel]], frame: int, num_observed: int | None) -> Picture:
-    """Rows of panels at one frame, each panel with its title above; the number of the frame at the foot."""
+def _draw_frame(rows: Sequence[Sequence[Panel]], frame: int, caption: str, predicted: bool) -> Picture:
+    """Rows of panels at one frame, each panel with its title above; the caption at the foot."""
     height, width, _ = _enlarge(rows[0][0].images[0]).shape
     step = max(width, *(int(FONT.getlength(panel.title)) for panel in rows[0]), LINE + 40) + 2 * GAP
     size = (max(map(len, rows)) * step + GAP, len(rows) * (height + GAP + LINE) + LINE)
     page = Image.new("RGB", size, PAGE)
     draw = ImageDraw.Draw(page)
-    predicted = num_observed is not None and frame >= num_observed
     for row, panels in enumerate(rows):
         y = row * (height + GAP + LINE)
         for column, panel in enumerate(panels):
             _draw_title(draw, GAP + column * step, y + LINE // 2, panel)
             _draw_cell(page, GAP + column * step, y + LINE, panel, frame, predicted)
-    word = "" if num_observed is None else "  predicted" if predicted else "  observed"
-    draw.text((GAP, size[1] - LINE / 2), f"t={frame}{word}", PREDICTED if predicted else INK, FONT, "lm")
+    draw.text((GAP, size[1] - LINE / 2), caption, PREDICTED if predicted else INK, FONT, "lm")
     return np.asarray(page)
 
 

@@ -178,11 +178,20 @@ def encode_gif(frames: Sequence[Picture], fps: int | float) -> bytes:
     """
     if not frames:
         raise ValueError("a GIF needs at least one frame, got none")
+    return join_gif([quantize(frame) for frame in frames], fps)
+
+
+def quantize(image: Picture) -> Image.Image:
+    """The picture in 256 colours, as for a GIF."""
     # No dithering: its noise changes from frame to frame, which shows on flat colours.
-    first, *rest = (Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames)
+    return Image.fromarray(image).quantize(256, dither=Image.Dither.NONE)
+
+
+def join_gif(frames: Sequence[Image.Image], fps: int | float) -> bytes:
+    """The bytes of a GIF of one or more pictures of `quantize`; see `encode_gif`."""
     buffer = io.BytesIO()
-    duration = max(round(1000 / fps), 20)
-    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
+    duration = min(max(round(1000 / fps), 20), 655_350)  # in 16 bits of 10 ms
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
     return buffer.getvalue()
 
 

@@ -14,7 +14,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "data"},
-    {"state", "train", "evaluate"},
+    {"state", "train", "evaluate", "recordings", "exports"},
+    {"decompose"},
     {"main", "benchmark"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "optim", "parallel", "provenance", "report", "visualize", "writers"}

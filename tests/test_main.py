@@ -247,7 +247,11 @@ def test_forecast_longer_than_the_videos(finished):
         (["--config", "default"], "error: give --workdir, the folder of the run, e.g. --workdir runs/quickstart"),
         (
             ["--workdir", "RUN", "--config", "default", "--config.data.dataset=none", "--config.batch_size=2"],
-            "error: unknown dataset 'none' Known: bouncing_balls.",
+            "error: unknown dataset 'none' Known: bouncing_balls, clevrer",
+        ),
+        (
+            ["--workdir", "RUN", "--config", "default", "--input", "video.mp4", "--predict", "5"],
+            "error: --input, --predict would do nothing: give --mode decompose, or leave it out",
         ),
     ],
 )
@@ -280,3 +284,9 @@ def test_the_real_model_from_the_command_line(data_dir, tmp_path, compiled):
 
     code, out, errors = command("--mode", "predict", "--workdir", workdir, **kept)
     assert code == 0 and "predicted after 3 frames" in out, errors[-2000:]
+
+    gif, output = workdir / "media" / "test_0.gif", tmp_path / "results"  # any video will do
+    files = ["--input", gif, "--output", output, "--predict", "2"]
+    code, out, errors = command("--mode", "decompose", "--workdir", workdir, *files, **kept)
+    assert code == 0 and "2 frames decomposed and 2 predicted" in out, errors[-2000:]
+    assert read(output / "decomposition.json")["num_slots"] == 2 and (output / "overlay.mp4").exists()

@@ -1,12 +1,10 @@
 """Any folder of videos: files, and folders of images, with masks where there are some beside them."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +14,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Integer, UInt8
-from PIL import Image, ImageOps
 
 from stii_jax.data.errors import DataError
 from stii_jax.data.files import FilesBuilder, Reading
+from stii_jax.data.imagefile import IMAGE_SUFFIXES, natural_order, read_image, read_label_image, visible_files
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.stored import Clip
 from stii_jax.data.videofile import VIDEO_SUFFIXES, read_frames
@@ -27,7 +25,6 @@ from stii_jax.data.view import View
 
 Array = np.ndarray
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 SPLITS = ("train", "validation", "test")
 
 _MASKS = "_masks"  # ends the names of folders of label images
@@ -174,9 +171,9 @@ def find_recordings(folder: Path) -> list[Recording]:
     found: dict[Path, Recording] = {}
     for place, folders, _ in os.walk(folder):
         here = Path(place)
-        videos = _visible(here, VIDEO_SUFFIXES)
+        videos = visible_files(here, VIDEO_SUFFIXES)
         found |= {path: Recording("", (path,), _masks_of(path.with_suffix(""), is_file=True)) for path in videos}
-        images = _visible(here, IMAGE_SUFFIXES)
+        images = visible_files(here, IMAGE_SUFFIXES)
         if len(images) >= 2 and not videos:
             found[here] = Recording("", images, _masks_of(here, is_file=False))
         taken = {path.parent for video in videos for path in found[video].masks}
@@ -186,7 +183,7 @@ def find_recordings(folder: Path) -> list[Recording]:
             if not name.startswith(".") and not name.endswith(_MASKS) and here / name not in taken
         ]
     named = [recording._replace(name=_printable(path.relative_to(folder))) for path, recording in found.items()]
-    return sorted(named, key=lambda recording: _natural(recording.name))
+    return sorted(named, key=lambda recording: natural_order(recording.name))
 
 
 def split_recordings(recordings: Sequence[Recording], validation_fraction: float) -> dict[str, list[Recording]]:
@@ -212,32 +209,21 @@ def split_recordings(recordings: Sequence[Recording], validation_fraction: float
     }
 
 
-def _visible(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
-    """The files of a folder with one of the suffixes, in natural order; macOS hides its notes as `._name`."""
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
-    return tuple(sorted(filter(Path.is_file, paths), key=lambda path: _natural(path.name)))
-
-
 def _masks_of(stem: Path, is_file: bool) -> tuple[Path, ...]:
     """The files with the masks of a video, whose path without its suffix is `stem`."""
     archive, folder = (stem.with_name(stem.name + ending) for ending in (".npz", _MASKS))
     if archive.is_file():
         return (archive,)
     if folder.is_dir():
-        return _visible(folder, IMAGE_SUFFIXES)
+        return visible_files(folder, IMAGE_SUFFIXES)
     # Frames as images are rather not beside their video, and of another format.
-    images = _visible(stem, IMAGE_SUFFIXES) if is_file and stem.is_dir() else ()
+    images = visible_files(stem, IMAGE_SUFFIXES) if is_file and stem.is_dir() else ()
     return images if all(path.suffix.lower() == ".png" for path in images) else ()
 
 
 def _printable(path: Path) -> str:
     """Names of files may be in any encoding."""
     return path.as_posix().encode(errors="backslashreplace").decode()
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _hash(name: str) -> float:
@@ -248,7 +234,7 @@ def _hash(name: str) -> float:
 def _read(recording: Recording) -> Iterator[UInt8[Array, "H W 3"]]:
     """The frames of a video, one by one, all of a size."""
     first = None
-    for frame in read_frames(recording.frames[0]) if len(recording.frames) == 1 else map(_image, recording.frames):
+    for frame in read_frames(recording.frames[0]) if len(recording.frames) == 1 else map(read_image, recording.frames):
         first = first or frame.shape
         if frame.shape != first:
             raise DataError(f"frames of {first[1]}x{first[0]} and of {frame.shape[1]}x{frame.shape[0]} pixels")
@@ -257,7 +243,9 @@ def _read(recording: Recording) -> Iterator[UInt8[Array, "H W 3"]]:
 
 def _read_labelled(recording: Recording) -> Iterator[tuple[UInt8[Array, "H W 3"], Integer[Array, "H W"]]]:
     """The frames of a video with their label images."""
-    masks = _archive(recording.masks[0]) if recording.masks[0].suffix == ".npz" else map(_label_image, recording.masks)
+    masks = (
+        _archive(recording.masks[0]) if recording.masks[0].suffix == ".npz" else map(read_label_image, recording.masks)
+    )
     for number, (frame, mask) in enumerate(itertools.zip_longest(_read(recording), masks)):
         if frame is None or mask is None:
             ends = "frames" if frame is None else "masks"
@@ -266,30 +254,6 @@ def _read_labelled(recording: Recording) -> Iterator[tuple[UInt8[Array, "H W 3"]
             size = "x".join(map(str, mask.shape[::-1]))
             raise DataError(f"masks of {size} pixels, frames of {frame.shape[1]}x{frame.shape[0]}")
         yield frame, mask
-
-
-def _image(path: Path) -> UInt8[Array, "H W 3"]:
-    with _opened(path) as image:
-        if image.mode.startswith("I"):  # 16 bits, of which Pillow would cut off the upper ones
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-
-
-def _label_image(path: Path) -> Integer[Array, "H W"]:
-    with _opened(path) as image:
-        if image.mode not in ("1", "L", "P", "I", "I;16") or image.format == "JPEG":
-            raise DataError(f"{path} is {image.format} {image.mode}: give masks as PNG, grey or with a palette")
-        return np.asarray(image).astype(np.int64)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            yield image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _archive(path: Path) -> Integer[Array, "T H W"]:

@@ -1,0 +1,188 @@
+"""Applies a model to a video of any length, frame by frame, in memory that the length does not change.
+
+What is left in the output folder, all at the end or nothing:
+
+    overlay.mp4          frame, segmentation over it, reconstruction, every slot; predicted ones with an orange edge
+    overlay.gif          the same, of the first 300 frames
+    masks.npz            `segmentation` (T H W, the slot of every pixel, at the model's size) and `palette` (K 3)
+    masks/000000.png     the same as images with a palette: a frame each, the colours are those of the slots
+    trajectories.csv     a line a frame and slot that has pixels: centroid, area and box in pixels of the input video
+    decomposition.json   what was decomposed by what; the background's slot; `damage` if the input could not be read to
+                         its end, or the model left the finite numbers: there the files end
+
+Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. The background's slot is the
+one with most pixels in the first ten. What `trajectories.csv` measures is explained at `stii_jax.exports.regions`.
+"""
+
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from stii_jax import visualize
+from stii_jax.data import DataError
+from stii_jax.data.options import VideoConfig
+from stii_jax.evaluate import EVALUATION_SEED, example_keys
+from stii_jax.exports import NAMES, SUMMARY, Animation, Masks, Trajectories, VideoFile, replacing
+from stii_jax.models.stii import STII
+from stii_jax.recordings import Recording
+from stii_jax.types import Decomposition, Params
+from stii_jax.writers import write_results
+
+_FRAMES_FOR_BACKGROUND = 10
+
+
+class Request(NamedTuple):
+    """What to decompose, and where to."""
+
+    input: Path
+    """A video file, or a folder of images."""
+    output: Path
+    """The folder of the results."""
+    num_predicted: int = 0
+    """Frames to imagine after the last one."""
+
+
+class Decomposed(NamedTuple):
+    """One frame and what the model says of it."""
+
+    frame: UInt8[np.ndarray, "S S 3"] | None
+    """None where it is predicted."""
+    decomposition: Decomposition
+    """Of this video and frame alone: B and T are 1."""
+
+    @property
+    def labels(self) -> UInt8[np.ndarray, "S S"]:
+        """The most likely slot of every pixel."""
+        return np.asarray(self.decomposition.masks)[0, 0].argmax(axis=0).astype(np.uint8)
+
+
+class Stream:
+    """Decomposes a video frame after frame; what comes out is what `Evaluator.observe` gives for its video 0."""
+
+    def __init__(self, model: STII, params: Params):
+        def observe(params, state, frame):
+            keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.zeros(1, int))
+            out, state = model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
+            return Decomposition(out.means[:, None], out.masks[:, None], out.posterior[:, None]), state
+
+        self._params, self._state = params, model.initial_state(params, 1)
+        self._observe = jax.jit(observe)
+        self._predict = jax.jit(lambda params, state: model.predict(params, state, 1))
+        self.damage: str | None = None
+        """Why it stopped before the end, once it has."""
+
+    def run(self, frames: Iterable[np.ndarray], num_predicted: int = 0) -> Iterator[Decomposed]:
+        """Decomposes one or more frames `S S 3` of 0..255, and those imagined after them."""
+        for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
+            if not all(np.isfinite(array).all() for array in item.decomposition):
+                self.damage = f"the model's output is not finite from frame {number} on"
+                return
+            yield item
+
+    def _steps(self, frames: Iterable[np.ndarray], num_predicted: int) -> Iterator[Decomposed]:
+        for frame in frames:
+            decomposition, self._state = self._observe(self._params, self._state, frame)
+            yield Decomposed(frame, decomposition)
+        for _ in range(num_predicted):
+            decomposition, self._state = self._predict(self._params, self._state)
+            yield Decomposed(None, decomposition)
+
+
+def _one_ahead(items: Iterator[Decomposed]) -> Iterator[Decomposed]:
+    """The same, but one is drawn and written while the device works on the next."""
+    waiting = next(items)
+    for item in items:
+        yield waiting
+        waiting = item
+    yield waiting
+
+
+def check_request(request: Request) -> None:
+    """Raises `DataError` where the results would replace the input."""
+    if request.input.resolve() in [(request.output / name).resolve() for name in NAMES]:
+        raise DataError(f"{request.input} would be replaced by a result: give another --output")
+
+
+def decompose(
+    model: STII, params: Params, dataset: VideoConfig, request: Request, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes the files of the module's docstring, and returns what is in `decomposition.json`.
+
+    Args:
+        model: of the frames' size that `dataset` has.
+        params: its parameters.
+        dataset: what the model was trained on, for the view and the stride; its files are not needed.
+        request: the video and the folder.
+        facts: more for `decomposition.json`, such as where the parameters are from.
+
+    Raises:
+        DataError: the video cannot be read, or does not fit the view.
+        OSError: the output cannot be written.
+    """
+    check_request(request)
+    started = time.monotonic()
+    recording = Recording(request.input, dataset.view, dataset.frame_stride)
+    stream = Stream(model, params)
+    expected = recording.expected and recording.expected + request.num_predicted
+    with replacing(request.output) as folder:
+        frames = stream.run(recording, request.num_predicted)
+        shown = iter(tqdm(frames, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
+        # Colours must be known at the start, while the very first frames are often not yet cut as the rest.
+        if not (head := list(itertools.islice(shown, _FRAMES_FOR_BACKGROUND))):
+            raise DataError(f"{request.input}: {stream.damage}")
+        background = int(np.bincount(np.stack([item.labels for item in head]).ravel()).argmax())
+        colors = visualize.slot_colors(model.num_slots, background)
+        counts = _write(folder, itertools.chain(head, shown), recording, colors, background)
+        results = {
+            "input": str(request.input),
+            "input_size": (recording.width, recording.height),
+            "view_box": recording.box,
+            "frame_stride": dataset.frame_stride,
+            "fps": recording.fps,
+            "num_frames": counts[False],
+            "num_predicted": counts[True],
+            "damage": recording.damage or stream.damage,
+            "size": dataset.image_size,
+            "num_slots": model.num_slots,
+            "background_slot": background,
+            "seconds": round(time.monotonic() - started, 3),
+            **facts,
+        }
+        write_results(folder / SUMMARY, results)
+    return results
+
+
+def _write(
+    folder: Path,
+    frames: Iterable[Decomposed],
+    recording: Recording,
+    colors: UInt8[np.ndarray, "K 3"],
+    background: int,
+) -> Counter[bool]:
+    """Writes every file but the summary. Returns how many frames there were that were not predicted, and that were."""
+    counts = Counter[bool]()
+    with contextlib.ExitStack() as files:
+        video = files.enter_context(VideoFile(folder, recording.fps))
+        animation = files.enter_context(Animation(folder, recording.fps))
+        masks = files.enter_context(Masks(folder, colors))
+        trajectories = files.enter_context(Trajectories(folder, recording.box, background))
+        for number, item in enumerate(frames):
+            labels, predicted = item.labels, item.frame is None
+            masks.write(labels)
+            trajectories.write(labels, predicted)
+            caption = f"t={number}" + "  predicted" * predicted
+            picture = visualize.moment(item.frame, item.decomposition, colors, caption)
+            video.write(picture)
+            animation.write(picture)
+            counts[predicted] += 1
+    return counts

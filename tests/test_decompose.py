@@ -1,0 +1,385 @@
+"""A model on a video file: equal to the evaluation, in files that agree, whole or not there."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import av
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from sample_recordings import write_raw, write_video
+from toy import ToyModel, make_config, overrides, use_toy_model
+
+from stii_jax import decompose as module
+from stii_jax import exports, main
+from stii_jax.checkpoint import Checkpointer, CheckpointError
+from stii_jax.config import ConfigError, to_json
+from stii_jax.data import DataError
+from stii_jax.data.view import View
+from stii_jax.decompose import Request, Stream
+from stii_jax.evaluate import Evaluator, make_model
+from stii_jax.exports import NAMES, regions
+from stii_jax.main import ERRORS, make_request, run
+from stii_jax.models.stii import FrameOutputs
+from stii_jax.recordings import Recording
+from stii_jax.types import Decomposition
+from stii_jax.visualize import BACKGROUND, CELL, GAP, LINE, OUTSIDE, PREDICTED, moment, slot_colors
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
+SIZE = 8
+TABLE_TYPES = (int, int, float, float, float, float, float, float, float, int, int)
+
+
+class StreamingToy(ToyModel):
+    def stream(self, params, state, frame, keys):
+        out, state = self.unroll(params, frame[:, None], keys, state)
+        parts = (array[:, 0] for array in out.decomposition)
+        return FrameOutputs(*parts, out.loss, jnp.zeros(3), {}), state
+
+
+@pytest.fixture(scope="module")
+def params():
+    return ToyModel(SIZE).init(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def workdir(params, tmp_path_factory):
+    """Of a run whose dataset is not there."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    folder.mkdir()
+    config = make_config(Path("/nowhere"))
+    (folder / "config.json").write_text(to_json(config))
+    checkpointer = Checkpointer(folder / "checkpoints")
+    checkpointer.save(3, params, {"rest": jnp.zeros(1)}, {"model": config.model.to_dict(), "step": 3})
+    checkpointer.close()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    use_toy_model(monkeypatch)
+    monkeypatch.setattr(
+        main, "make_model", lambda config, size, slots: StreamingToy(size, slots or config.model.num_slots)
+    )
+
+
+def noise(num_frames, height=16, width=24, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+def decompose(workdir, video, output, num_predicted=0, settings=()):
+    run("decompose", None, workdir, list(settings), request=Request(video, output, num_predicted))
+    summary = json.loads((output / "decomposition.json").read_text())
+    with np.load(output / "masks.npz", allow_pickle=False) as archive:
+        arrays = dict(archive)
+    with (output / "trajectories.csv").open() as file:
+        head, *rows = csv.reader(file)
+    assert tuple(head) == exports.COLUMNS
+    return summary, arrays, [tuple(kind(value) for kind, value in zip(TABLE_TYPES, row)) for row in rows]
+
+
+def overlay_frames(output):
+    with av.open(str(output / "overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+
+
+@pytest.fixture
+def video(tmp_path):
+    return write_raw(tmp_path / "video.mkv", noise(7))
+
+
+def test_files_agree(workdir, video, tmp_path, capsys):
+    output = tmp_path / "deep" / "results"
+    summary, arrays, rows = decompose(workdir, video, output, num_predicted=3)
+    assert {path.name for path in output.iterdir()} == set(NAMES)
+    assert (
+        summary.items()
+        >= {
+            "input": str(video),
+            "input_size": [24, 16],
+            "view_box": [4, 0, 20, 16],
+            "fps": 10,
+            "frame_stride": 1,
+            "num_frames": 7,
+            "num_predicted": 3,
+            "damage": None,
+            "size": 8,
+            "num_slots": 2,
+            "step": 3,
+            "dataset": "bouncing_balls/mini",
+        }.items()
+    )
+    segmentation, palette = arrays["segmentation"], arrays["palette"]
+    assert (segmentation.shape, segmentation.dtype) == ((10, 8, 8), np.uint8)
+    np.testing.assert_array_equal(palette, slot_colors(2, summary["background_slot"]))
+    assert summary["background_slot"] == np.bincount(segmentation.ravel()).argmax()
+
+    images = sorted((output / "masks").iterdir())
+    assert [image.name for image in images] == [f"{t:06}.png" for t in range(10)]
+    for image, labels in zip(images, segmentation):
+        with Image.open(image) as opened:
+            assert opened.mode == "P"
+            np.testing.assert_array_equal(np.asarray(opened), labels)
+            np.testing.assert_array_equal(np.asarray(opened.convert("RGB")), palette[labels])
+
+    expected = [
+        (t, slot, *np.round(values, 3), int(slot == summary["background_slot"]), int(t >= 7))
+        for t, labels in enumerate(segmentation)
+        for slot, *values in regions(labels, (4, 0, 20, 16))
+    ]
+    assert rows == expected
+    frames = overlay_frames(output)
+    assert len(frames) == 10 and all(side % 2 == 0 for side in frames[0].shape[:2])
+    with Image.open(output / "overlay.gif") as animation:
+        assert animation.n_frames == 10 and animation.info["duration"] == 100
+    assert "7 frames decomposed and 3 predicted in" in capsys.readouterr().out
+
+
+def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
+    """The evaluator's first video, in batches, chunks and on several devices, and its forecast."""
+    config = make_config(tmp_path)
+    evaluator = Evaluator(config, main.open_source(config))
+    seen = np.stack([View(size=SIZE, square=True).frame(frame) for frame in noise(7)])
+    batch = np.stack([seen, *noise(3 * 7, SIZE, SIZE).reshape(3, 7, SIZE, SIZE, 3)])
+    parts = evaluator.predict(params, batch, np.arange(4), 3)
+    items = list(Stream(StreamingToy(SIZE), params).run(Recording(video, View(size=SIZE, square=True)), 3))
+    for item, frame in zip(items, seen):
+        np.testing.assert_array_equal(item.frame, frame)
+    assert [item.frame is None for item in items] == [False] * 7 + [True] * 3
+    for i in range(3):
+        whole = np.concatenate([parts[0][i][0], parts[1][i][0]])
+        np.testing.assert_allclose(np.stack([item.decomposition[i][0, 0] for item in items]), whole, atol=1e-5)
+    arrays = decompose(workdir, video, tmp_path / "results", num_predicted=3)[1]
+    np.testing.assert_array_equal(arrays["segmentation"], [item.labels for item in items])
+
+
+@pytest.mark.slow
+def test_the_real_model_as_in_the_evaluation(tmp_path):
+    config = make_config(tmp_path)
+    evaluator = Evaluator(config, main.open_source(config))
+    evaluator.model = make_model(config, SIZE)  # imported before the toy takes its place
+    params = evaluator.model.init(jax.random.key(0))
+    batch = noise(4 * 7, SIZE, SIZE).reshape(4, 7, SIZE, SIZE, 3)
+    past, future = evaluator.predict(params, batch, np.arange(4), 2)
+    items = list(Stream(evaluator.model, params).run(iter(batch[0]), 2))
+    masks = np.concatenate([past.masks[0], future.masks[0]])
+    np.testing.assert_allclose(np.stack([item.decomposition.masks[0, 0] for item in items]), masks, atol=1e-4)
+
+
+def test_predicted_frames_are_marked(workdir, video, tmp_path):
+    decompose(workdir, video, tmp_path / "results", num_predicted=2)
+    with Image.open(tmp_path / "results" / "overlay.gif") as animation:
+        for t in range(9):
+            animation.seek(t)
+            pixels = np.asarray(animation.convert("RGB")).astype(int)
+            orange = (np.abs(pixels - PREDICTED).sum(-1) < 12).sum()
+            assert orange > 1000 if t >= 7 else orange == 0
+
+
+def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):
+    """In the arrays, in the images (see above), and in what is drawn."""
+    drawn = []
+    monkeypatch.setattr(module.visualize, "moment", lambda *given: drawn.append(given[2]) or moment(*given))
+    summary, arrays, _ = decompose(workdir, video, tmp_path / "results")
+    palette = arrays["palette"]
+    assert tuple(palette[summary["background_slot"]]) == BACKGROUND
+    assert len(drawn) == 7
+    np.testing.assert_array_equal(drawn, [palette] * 7)
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_pixels_of_a_moment(predicted):
+    """Two slots, left and right: the frame, the segmentation over it, and the reconstruction side by side."""
+    frame = noise(1, SIZE, SIZE)[0]
+    masks = np.zeros((1, 1, 2, SIZE, SIZE), np.float32)
+    masks[..., 0, :, :3] = masks[..., 1, :, 3:] = 1
+    means = np.broadcast_to(np.float32([0.2, 0.8])[:, None, None, None], (1, 1, 2, SIZE, SIZE, 3))
+    decomposition = Decomposition(means, masks, np.zeros((1, 1, 2, 4), np.float32))
+    colors = np.array([[10, 20, 30], [200, 100, 50]], np.uint8)
+    picture = moment(None if predicted else frame, decomposition, colors, "caption")
+    left = np.arange(SIZE) < 3
+    reconstruction = np.broadcast_to(np.where(left, 51, 204)[None, :, None], frame.shape)
+    mixed = 0.6 * colors[np.where(left, 0, 1)] + 0.4 * (reconstruction if predicted else frame)
+    width = (picture.shape[1] - GAP) // 3
+    cells = [picture[LINE : LINE + CELL, GAP + i * width :][:, :CELL] for i in range(3)]
+    seen, overlay, decoded = (cell[:: CELL // SIZE, :: CELL // SIZE] for cell in cells)
+    np.testing.assert_array_equal(seen, np.full_like(frame, OUTSIDE) if predicted else frame)
+    np.testing.assert_allclose(overlay, mixed, atol=0.5)
+    np.testing.assert_array_equal(decoded, reconstruction)
+    for slot, color in enumerate(colors):
+        assert (picture[LINE + CELL + GAP :, GAP + slot * width :][10, 5] == color).all()
+    assert (picture == PREDICTED).all(-1).any() == predicted
+
+
+@pytest.mark.parametrize("num_frames", [1, 25])
+def test_any_length(workdir, tmp_path, monkeypatch, num_frames):
+    monkeypatch.setattr(exports, "MAX_ANIMATED", 12)
+    video = write_raw(tmp_path / "video.mkv", noise(num_frames))
+    summary, arrays, _ = decompose(workdir, video, tmp_path / "results")
+    assert summary["num_frames"] == len(arrays["segmentation"]) == num_frames
+    assert len(overlay_frames(tmp_path / "results")) == num_frames
+    with Image.open(tmp_path / "results" / "overlay.gif") as animation:
+        assert animation.n_frames == min(num_frames, 12)
+
+
+def test_frames_are_not_kept(params, monkeypatch):
+    """One frame is read ahead, whatever the length."""
+    asked = 0
+
+    def frames():
+        nonlocal asked
+        for frame in noise(20, SIZE, SIZE):
+            asked += 1
+            yield frame
+
+    for number, _ in enumerate(Stream(StreamingToy(SIZE), params).run(frames())):
+        assert asked <= number + 2
+
+
+def test_a_folder_of_images_is_in_the_order_of_its_numbers(workdir, video, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, frame in enumerate(noise(7)):
+        Image.fromarray(frame).save(folder / f"frame{number + 5}.png")  # 9 before 10
+    (folder / ".frame1.png").touch()
+    (folder / "notes.txt").touch()
+    results = decompose(workdir, folder, tmp_path / "a")
+    assert results[0]["fps"] == 25 and results[0]["num_frames"] == 7
+    assert results[2] == decompose(workdir, video, tmp_path / "b")[2]
+
+
+def test_more_slots(workdir, video, tmp_path):
+    summary, arrays, _ = decompose(workdir, video, tmp_path / "results", settings=["eval.num_slots=5"])
+    assert summary["num_slots"] == len(arrays["palette"]) == 5
+
+
+def test_results_replace_earlier_ones(workdir, video, tmp_path):
+    output = tmp_path / "results"
+    decompose(workdir, video, output, num_predicted=3)
+    (output / "notes.txt").write_text("mine")
+    (output / ".unfinished").mkdir()  # of a run that was killed
+    (output / ".unfinished" / "masks").mkdir()
+    short = write_raw(tmp_path / "short.mkv", noise(2))
+    assert decompose(workdir, short, output)[0]["num_frames"] == 2
+    assert len(list((output / "masks").iterdir())) == 2
+    assert {path.name for path in output.iterdir()} == {*NAMES, "notes.txt"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
+def test_an_interrupted_run_leaves_nothing_new(workdir, video, tmp_path, monkeypatch, error):
+    calls = []
+
+    def fails_at_the_fifth(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise error
+        return moment(*arguments)
+
+    monkeypatch.setattr(module.visualize, "moment", fails_at_the_fifth)
+    with pytest.raises(error if isinstance(error, type) else OSError):
+        decompose(workdir, video, tmp_path / "results")
+    assert not list((tmp_path / "results").iterdir())
+
+
+def test_an_interrupted_run_leaves_the_earlier_results(workdir, video, tmp_path, monkeypatch):
+    output = tmp_path / "results"
+    decompose(workdir, video, output)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    monkeypatch.setattr(module, "write_results", lambda *_: 1 / 0)  # the last thing that is written
+    with pytest.raises(ZeroDivisionError):
+        decompose(workdir, video, output, num_predicted=1)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_video_is_decomposed_as_far_as_it_goes(workdir, video, tmp_path, capsys):
+    whole = write_video(tmp_path / "whole.avi", noise(40, 64, 64))
+    damaged = tmp_path / "damaged.avi"
+    damaged.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    summary, arrays, _ = decompose(workdir, damaged, tmp_path / "results")
+    assert 0 < summary["num_frames"] == len(arrays["segmentation"]) < 40
+    assert f"damaged.avi is damaged after {summary['num_frames']} frames" in summary["damage"]
+    assert f"warning: {summary['damage']}" in capsys.readouterr().err
+    expected = decompose(workdir, whole, tmp_path / "other")[1]["segmentation"]
+    np.testing.assert_array_equal(arrays["segmentation"], expected[: summary["num_frames"]])
+
+
+def test_a_model_that_leaves_the_finite_numbers(workdir, params, tmp_path, monkeypatch, capsys):
+    class Diverging(StreamingToy):
+        start = 3
+
+        def stream(self, params, state, frame, keys):
+            out, new = super().stream(params, state, frame, keys)
+            return out._replace(means=jnp.where(state.frame < self.start, out.means, jnp.nan)), new
+
+    monkeypatch.setattr(main, "make_model", lambda *_: Diverging(SIZE))
+    video = write_raw(tmp_path / "video.mkv", noise(7))
+    summary, arrays, _ = decompose(workdir, video, tmp_path / "results", num_predicted=2)
+    assert (summary["num_frames"], summary["num_predicted"], len(arrays["segmentation"])) == (3, 0, 3)
+    assert "warning: the model's output is not finite from frame 3 on" in capsys.readouterr().err
+    monkeypatch.setattr(Diverging, "start", 0)
+    fails("not finite from frame 0 on", workdir, Request(video, tmp_path / "other"), DataError)
+
+
+def fails(message, workdir, request, error=DataError):
+    """One line that the command line shows, and no results."""
+    assert issubclass(error, ERRORS)
+    with pytest.raises(error, match=message) as caught:
+        run("decompose", None, workdir, [], request=request)
+    assert "\n" not in str(caught.value)
+    assert not any((request.output / name).exists() for name in NAMES)
+
+
+def test_inputs_that_are_none(workdir, tmp_path):
+    output = tmp_path / "results"
+    fails("there is no file .*video.mp4", workdir, Request(tmp_path / "video.mp4", output))
+    (tmp_path / "empty.mp4").touch()
+    fails("empty.mp4 is empty", workdir, Request(tmp_path / "empty.mp4", output))
+    (tmp_path / "page.mp4").write_text("<!doctype html>")
+    fails("page.mp4 is a web page", workdir, Request(tmp_path / "page.mp4", output))
+    (tmp_path / "text.mp4").write_text("no video")
+    fails("text.mp4 cannot be read as a video", workdir, Request(tmp_path / "text.mp4", output))
+    (tmp_path / "folder").mkdir()
+    fails("folder has no images", workdir, Request(tmp_path / "folder", output))
+    assert not output.exists()
+
+
+def test_outputs_that_cannot_be(workdir, video, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        run("decompose", None, workdir, [], request=Request(video, tmp_path / "file" / "folder"))
+    kept = tmp_path / "overlay.mp4"
+    shutil.copy(video, kept)
+    with pytest.raises(DataError, match=r"overlay.mp4 would be replaced"):
+        run("decompose", None, workdir, [], request=Request(kept, tmp_path))
+
+
+def test_no_run(video, tmp_path):
+    request = Request(video, tmp_path / "results")
+    fails("no --config given, and no run in", tmp_path, request, ConfigError)
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        run("decompose", "default", tmp_path, overrides(tmp_path), request=request)
+
+
+def test_flags():
+    assert make_request("decompose", "a.mp4", "b", None) == Request(Path("a.mp4"), Path("b"), 0)
+    assert make_request("decompose", "a.mp4", "b", 4).num_predicted == 4
+    assert make_request("train", None, None, None) is None
+    for given, message in (
+        (("decompose", None, None, None), "give --input"),
+        (("decompose", "", "b", None), "give --input"),
+        (("decompose", "a.mp4", None, None), "give --output"),
+        (("decompose", "a.mp4", "b", -1), "--predict is -1, expected 0 or more"),
+        (("train", "a.mp4", None, None), "--input would do nothing: give --mode decompose"),
+        (("evaluate", None, "b", None), "--output would do nothing"),
+        (("predict", None, None, 0), "--predict would do nothing"),
+        (("predict", "a", "b", 5), "--input, --output, --predict would do nothing"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make_request(*given)
