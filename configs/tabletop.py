@@ -31,8 +31,9 @@ def get_config(argument: str = "default") -> ConfigDict:
 
 
 def _two_cores(config: ConfigDict) -> ConfigDict:
-    """The settings of configs/quickstart.py, which docs/quickstart.md explains, with a slot more."""
+    """The settings of configs/quickstart.py, which docs/quickstart.md explains, with a slot more and a smaller sigma."""
     config.batch_size = 6
+    config.data.options.random_floor = True
     config.data.num_frames = 1
     config.data.num_threads = 1
     config.model.update(
@@ -42,9 +43,10 @@ def _two_cores(config: ConfigDict) -> ConfigDict:
         decoder_channels=16,
         refiner_channels=16,
         posterior_start="previous",
+        sigma=0.15,
     )
     config.optim.update(learning_rate=1.5e-3, warmup_steps=100, decay="cosine")
-    config.train.update(num_steps=3_000, log_every=20, eval_every=1_500, checkpoint_every=200)
-    config.curriculum.update(stages=((4, 4, 1_500), (16, 2, 1_500)), patience=0)
+    config.train.update(num_steps=3_500, log_every=20, eval_every=2_000, checkpoint_every=200)
+    config.curriculum.update(stages=((4, 4, 1_300), (16, 2, 1_300)), patience=0)
     config.eval.update(num_videos=100, periodic_videos=30, batch_size=20)
     return config
