@@ -31,7 +31,7 @@ def get_config(argument: str = "default") -> ConfigDict:
 
 
 def _two_cores(config: ConfigDict) -> ConfigDict:
-    """The settings of configs/quickstart.py, which docs/quickstart.md explains, with a slot more and a smaller sigma."""
+    """configs/quickstart.py, which docs/quickstart.md explains, with one slot more and a smaller sigma."""
     config.batch_size = 6
     config.data.options.random_floor = True
     config.data.num_frames = 1

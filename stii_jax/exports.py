@@ -4,6 +4,7 @@ Each class writes one of them and is a context manager that ends it. Nothing is 
 are written to a folder of `replacing`.
 """
 
+import abc
 import contextlib
 import csv
 import os
@@ -67,9 +68,9 @@ class Export(contextlib.AbstractContextManager):
     def __exit__(self, kind: object, *_: object) -> None:
         self.close(whole=kind is None)
 
+    @abc.abstractmethod
     def close(self, whole: bool) -> None:
         """Ends the file; there is no need to finish it if it is not to become `whole`."""
-        raise NotImplementedError
 
 
 class VideoFile(Export):

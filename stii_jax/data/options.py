@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import re
 import typing
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ class VideoConfig(tfds.core.BuilderConfig):
     """Frames of a stored video."""
     frame_stride: ClassVar[int] = 1
     """Every how many frames of a recording one is taken."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Options that are paths: relative ones are to the working directory, or to `~`."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -76,9 +79,12 @@ class VideoConfig(tfds.core.BuilderConfig):
             except TypeError as error:
                 kind = known[key] if typing.get_args(known[key]) else getattr(known[key], "__name__", "")
                 raise DataError(f"option {key}={value!r} of {self.name} has the wrong type: give {kind}") from error
+            if key in self.paths and value:
+                value = os.path.abspath(os.path.expanduser(value))
             if value != getattr(self, key):
                 changed[key] = value
         if not changed:
+            self.validate()  # a variant may have an option that has no default
             return self
         # In the order of the fields, so that the order of the options does not matter.
         parts = [self.name] + [f"{key}={_spell(changed[key])}" for key in known if key in changed]

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -74,17 +73,9 @@ class RecordingConfig(VideoConfig):
 class StaticCameraConfig(RecordingConfig):
     """How a recording of your own is cut."""
 
+    paths: ClassVar[tuple[str, ...]] = ("file",)
     file: str = ""
     """The recording."""
-
-    def with_options(self, options: Mapping[str, Any]) -> VideoConfig:
-        """See `VideoConfig.with_options`. The file may be relative to the working directory, or to `~`."""
-        file = options.get("file")
-        if file and isinstance(file, str):
-            options = {**options, "file": os.path.abspath(os.path.expanduser(file))}
-        config = super().with_options(options)
-        config.validate()  # without any option, too: there is no default file
-        return config
 
     def validate(self) -> None:
         """See `VideoConfig.validate`."""

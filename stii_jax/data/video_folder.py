@@ -7,9 +7,9 @@ import itertools
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -46,6 +46,7 @@ class Recording(NamedTuple):
 class VideoFolderConfig(VideoConfig):
     """How the videos of a folder are cut."""
 
+    paths: ClassVar[tuple[str, ...]] = ("folder",)
     folder: str = ""
     """Where the videos are."""
     num_frames: int = 16
@@ -84,15 +85,6 @@ class VideoFolderConfig(VideoConfig):
     def view(self) -> View:
         """See `VideoConfig.view`."""
         return View(size=self.image_size, margins=self.crop, square=self.square, gray=self.gray)
-
-    def with_options(self, options: Mapping[str, Any]) -> VideoConfig:
-        """See `VideoConfig.with_options`. The folder may be relative to the working directory, or to `~`."""
-        folder = options.get("folder")
-        if folder and isinstance(folder, str):
-            options = {**options, "folder": os.path.abspath(os.path.expanduser(folder))}
-        config = super().with_options(options)
-        config.validate()  # without any option, too: there is no default folder
-        return config
 
     def validate(self) -> None:
         """See `VideoConfig.validate`."""
