@@ -46,7 +46,7 @@ def _two_cores(config: ConfigDict) -> ConfigDict:
         sigma=0.15,
     )
     config.optim.update(learning_rate=1.5e-3, warmup_steps=100, decay="cosine")
-    config.train.update(num_steps=3_500, log_every=20, eval_every=2_000, checkpoint_every=200)
-    config.curriculum.update(stages=((4, 4, 1_300), (16, 2, 1_300)), patience=0)
+    config.train.update(num_steps=6_000, log_every=20, eval_every=2_000, checkpoint_every=200)
+    config.curriculum.update(stages=((4, 4, 2_500), (16, 2, 1_500)), patience=0)
     config.eval.update(num_videos=100, periodic_videos=30, batch_size=20)
     return config
