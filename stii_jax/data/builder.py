@@ -16,6 +16,13 @@ def partial_dir(folder: Path) -> Path:
     return folder.with_name(f"partial.{folder.name}")
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Does not look for the dataset in tfds's bucket, which takes the network, and leaves a temporary folder."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing of ours is there."""
+
+
 class VideoBuilder(tfds.core.GeneratorBasedBuilder):
     """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS` and the abstract methods.
 
@@ -63,7 +70,7 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder):
         return partial_dir(Path(self.data_path).with_name(str(self.version)))
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             features=tfds.features.FeaturesDict(self.features()),
             metadata=tfds.core.MetadataDict(),
