@@ -82,7 +82,7 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder):
         if self.MANUAL_DOWNLOAD_INSTRUCTIONS:
             self.manual_dir = Path(dl_manager.manual_dir)
         self.info.metadata["fingerprint"] = self.fingerprint()
-        return {split: enumerate(self.videos(split)) for split in self.builder_config.splits}
+        return {split: enumerate(self.videos(split)) for split in self.splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise AssertionError("tfds wants this method; `_split_generators` gives the videos themselves")

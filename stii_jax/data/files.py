@@ -60,7 +60,7 @@ class FilesBuilder(PackedBuilder):
         notes: Counter[str] = Counter()
         skipped: dict[str, str] = {}
         num_clips = 0
-        readings = _map_in_order(
+        readings = map_in_order(
             lambda entry: self._read_or_recall(split, entry, fingerprint), entries, os.cpu_count() or 1
         )
         bar = tqdm(readings, total=len(entries), desc=f"{self.name} {split}", unit="file", mininterval=0.5)
@@ -101,7 +101,7 @@ class FilesBuilder(PackedBuilder):
         return encoded, dict(reading.notes)
 
 
-def _map_in_order(function: Callable, items: Iterable, num_threads: int) -> Iterator:
+def map_in_order(function: Callable, items: Iterable, num_threads: int) -> Iterator:
     """`map` over threads, in order, a few items ahead of who reads."""
     waiting = iter(items)
     with ThreadPoolExecutor(num_threads) as pool:

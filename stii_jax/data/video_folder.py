@@ -14,9 +14,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Integer, UInt8
+from tqdm import tqdm
 
 from stii_jax.data.errors import DataError
-from stii_jax.data.files import FilesBuilder, Reading
+from stii_jax.data.files import FilesBuilder, Reading, map_in_order
 from stii_jax.data.imagefile import IMAGE_SUFFIXES, natural_order, read_image, read_label_image, visible_files
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.stored import Clip
@@ -40,6 +41,11 @@ class Recording(NamedTuple):
     """The video file, or the images."""
     masks: tuple[Path, ...]
     """The npz file, or the label images; empty where there are none."""
+
+    @property
+    def folder(self) -> str:
+        """The first part of the name."""
+        return self.name.partition("/")[0]
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -76,6 +82,11 @@ class VideoFolderConfig(VideoConfig):
         """The videos of the folder, when first asked."""
         return find_recordings(Path(self.folder))
 
+    @property
+    def by_folder(self) -> bool:
+        """Whether folders say which videos are for what."""
+        return any(recording.folder == "train" for recording in self.recordings)
+
     @functools.cached_property
     def recordings_of(self) -> dict[str, list[Recording]]:
         """The videos of each split."""
@@ -108,6 +119,39 @@ class VideoFolder(FilesBuilder):
     BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
     builder_config: VideoFolderConfig
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """See `VideoBuilder.splits`."""
+        present = (split for split, recordings in self.recordings_of.items() if recordings)
+        return tuple(self.info.splits) or tuple(present) or ("train",)
+
+    @functools.cached_property
+    def recordings_of(self) -> dict[str, list[Recording]]:
+        """The recordings of each split, as the config says, except that no bad one is for validation.
+
+        Reads the beginning of every recording where there is a choice; with a progress bar.
+        """
+        config = self.builder_config
+        if config.by_folder or not config.recordings_of["validation"]:
+            return config.recordings_of
+        readable = map_in_order(self._is_readable, config.recordings, os.cpu_count() or 1)
+        bar = tqdm(readable, total=len(config.recordings), desc=f"{self.name} index", unit="file", mininterval=0.5)
+        good: list[Recording] = []
+        bad: list[Recording] = []
+        for is_readable, recording in zip(bar, config.recordings):
+            (good if is_readable else bad).append(recording)
+        split = split_recordings(good, config.validation_fraction)
+        return {**split, "train": split["train"] + bad}  # where they are named and counted
+
+    def _is_readable(self, recording: Recording) -> bool:
+        """Whether there are the frames of one clip."""
+        config = self.builder_config
+        needed = (config.num_frames - 1) * config.frame_stride + 1
+        try:
+            return sum(1 for _ in itertools.islice(_read(recording), needed)) == needed
+        except DataError:
+            return False
+
     def fingerprint(self) -> str:
         """See `VideoBuilder.fingerprint`; "" for a folder without videos, such as a disk that is not there."""
         files = [path for recording in self.builder_config.recordings for path in recording.frames + recording.masks]
@@ -123,14 +167,14 @@ class VideoFolder(FilesBuilder):
                 f"there {what} {config.folder}: give --config.data.options.folder a folder that holds videos "
                 f"({' '.join(VIDEO_SUFFIXES)}), or folders of images ({' '.join(IMAGE_SUFFIXES)})"
             )
-        num_unused = len(config.recordings) - sum(map(len, config.recordings_of.values()))
+        num_unused = len(config.recordings) - sum(map(len, self.recordings_of.values()))
         if num_unused and split == "train":
             print(f"warning: {num_unused} videos of {config.folder} are left out: they are in none of {SPLITS}")
-        return [recording.name for recording in config.recordings_of[split]]
+        return [recording.name for recording in self.recordings_of[split]]
 
     def read(self, split: str, entry: str) -> Reading:
         """See `FilesBuilder.read`."""
-        recordings = {recording.name: recording for recording in self.builder_config.recordings_of[split]}
+        recordings = {recording.name: recording for recording in self.recordings_of[split]}
         recording = recordings[entry]
         # A batch has the labels of all its clips, or of none.
         labelled = all(other.masks for other in recordings.values())
@@ -184,9 +228,7 @@ def split_recordings(recordings: Sequence[Recording], validation_fraction: float
     A name's hash stays the same whatever the other recordings are. There is one recording at least for training, and
     one for validation if there are two and a share is asked for.
     """
-    by_folder = {
-        split: [recording for recording in recordings if recording.name.split("/")[0] == split] for split in SPLITS
-    }
+    by_folder = {split: [recording for recording in recordings if recording.folder == split] for split in SPLITS}
     if by_folder["train"]:
         return by_folder
     hashes = {recording.name: _hash(recording.name) for recording in recordings}

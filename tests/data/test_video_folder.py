@@ -249,6 +249,20 @@ def test_bad_files_among_good_ones(folder, capsys):
         assert reason in out
 
 
+def test_a_bad_file_is_not_kept_for_validation(folder, capsys):
+    files = [write_raw(folder / f"{number}.avi", noise(4, seed=number)) for number in range(4)]
+    (chosen,) = configure(folder, validation_fraction=0.01).recordings_of["validation"]
+    (folder / chosen.name).write_text("<html>")
+    source = build(folder, validation_fraction=0.01)
+    assert source.split_sizes == {"train": 2, "validation": 1}
+    assert f"skipped 1 of 3: {chosen.name}" in capsys.readouterr().out
+    for path in files[1:]:
+        path.write_text("<html>")
+    (folder / "0.avi").unlink()
+    write_raw(folder / "0.avi", noise(4))
+    assert build(folder, validation_fraction=0.02).split_sizes == {"train": 1}  # of the one good file
+
+
 def test_names_in_another_encoding(folder, capsys):
     write_raw(folder / "a.avi", noise(4)).rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.avi"))
     (folder / os.fsdecode(b"pi\xe8ge.avi")).write_text("<html>")
