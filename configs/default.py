@@ -15,6 +15,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     """The default config, by `preset` ("paper" or "provide")."""
     config = ConfigDict()
     config.seed = 0
+    config.system = "stii"  # or "iodine": every frame by itself
     config.batch_size = 32  # videos a step, over all devices
 
     config.data = ConfigDict()
@@ -79,6 +80,12 @@ def get_config(preset: str = "paper") -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.variant = ""  # "" is data.variant; or another, e.g. color678_4colors
+    config.eval.system = (
+        ""  # "" is config.system; "seq_iodine" gives a trained IODINE the next frame at each refinement
+    )
+    config.eval.clamp = (
+        0.0  # of seq_iodine: bound of gradients and steps of the posterior, 10 on binary balls; 0 is none
+    )
     config.eval.split = "test"  # of the final evaluation; the periodic one reads "validation"
     config.eval.num_slots = 0  # 0 is model.num_slots
     config.eval.num_videos = 1_000

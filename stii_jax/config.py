@@ -21,6 +21,8 @@ FREE_SECTION = "data.options"
 """The one section that takes keys which the default config does not have."""
 
 CHOICES = {
+    "system": ("stii", "iodine"),
+    "eval.system": ("", "stii", "iodine", "seq_iodine"),
     "model.schedule": ("triangular", "constant", "provide"),
     "model.cell": ("md", "stable"),
     "model.posterior_start": ("learned", "prior", "previous"),
@@ -179,12 +181,24 @@ def validate(config: ConfigDict) -> None:
         elif type(value) is float:
             _require(math.isfinite(value) and value >= 0, key, value, "at least 0")
 
+    _validate_system(leaves)
     stages = leaves["curriculum.stages"]
     good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)
     _require(good, "curriculum.stages", stages, "((num_frames, batch_size, num_steps), ...), all at least 1")
     lengths = leaves["eval.lengths"]
     good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
     _require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")
+
+
+def _validate_system(leaves: Mapping[str, Any]) -> None:
+    """IODINE is STII without a past, and can be evaluated in two ways."""
+    system, evaluated = leaves["system"], leaves["eval.system"] or leaves["system"]
+    for key in ("model.conditional_prior", "model.conditional_decoder"):
+        _require(system == "stii" or not leaves[key], key, leaves[key], f"false with config.system={system}")
+    fits = (system == "stii") == (evaluated == "stii")
+    _require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
+    clamp = leaves["eval.clamp"]
+    _require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 but for eval.system=seq_iodine")
 
 
 def flatten(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from stii_jax import metrics, visualize
 from stii_jax.config import ConfigError
 from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
+from stii_jax.models.iodine import Iodine, SequentialIodine
 from stii_jax.models.stii import STII, VideoState
 from stii_jax.parallel import check_batch_size, data_parallel
 from stii_jax.types import Decomposition, Params
@@ -25,16 +26,21 @@ EVALUATION_SEED = 0
 _FRAMES_PER_SECOND = 6
 _FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
 
+SYSTEMS: dict[str, type[STII]] = {"stii": STII, "iodine": Iodine, "seq_iodine": SequentialIodine}
+"""What `config.system` and `config.eval.system` may be."""
+
 Picture = tuple[np.ndarray, Decomposition, np.ndarray | None]
 
 
-def make_model(config: ConfigDict, image_size: int, num_slots: int = 0) -> STII:
-    """The model of a config for square colour frames, with another number of slots where one is given."""
+def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: str = "") -> STII:
+    """The model of a config for square colour frames, with another number of slots or as another system where given."""
     settings, weights = config.model.to_dict(), config.loss.to_dict()
     settings["num_slots"] = num_slots or settings["num_slots"]
     kind = weights.pop("refinement_weights")
     frame = {"height": image_size, "width": image_size, "channels": 3}
-    return STII(**{**settings, **frame}, weights=weights, refinement_weights=kind)
+    own = {"clamp": config.eval.clamp} if (system or config.system) == "seq_iodine" else {}
+    make = SYSTEMS[system or config.system]
+    return make(**{**settings, **frame, **own}, weights=weights, refinement_weights=kind)
 
 
 def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
@@ -59,9 +65,16 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
         )
 
 
+def check_predicts(config: ConfigDict) -> None:
+    """Stops a config whose model predicts nothing; raises `ConfigError`."""
+    if (system := config.eval.system or config.system) != "stii":
+        raise ConfigError(f"config.system is {system!r}, which knows no motion and predicts nothing")
+
+
 def check_forecast(config: ConfigDict, dataset: VideoConfig | Source) -> None:
-    """Stops a config whose forecast has no frames, or more than the videos; raises `ConfigError`."""
+    """Stops a forecast that has no frames or more than the videos, or no model for it; raises `ConfigError`."""
     observed, ahead = config.eval.observed_frames, config.eval.predict_frames
+    check_predicts(config)
     longest = dataset.frames_of(config.eval.split)
     if ahead < 1 or observed + ahead > longest:
         raise ConfigError(
@@ -99,7 +112,7 @@ class Evaluator:
     def __init__(self, config: ConfigDict, source: Source):
         check_evaluation(config, source)
         self.settings, self.source = config.eval, source
-        self.model = make_model(config, source.image_size, self.settings.num_slots)
+        self.model = make_model(config, source.image_size, self.settings.num_slots, self.settings.system)
         self.kind = config.train.parallel
         self._compiled: dict[Any, Any] = {}
 

@@ -20,7 +20,7 @@ from stii_jax.curriculum import PosteriorCollapse
 from stii_jax.data import DataError, Source, open_dataset, resolve_config
 from stii_jax.data.options import VideoConfig
 from stii_jax.decompose import Request, decompose
-from stii_jax.evaluate import Evaluator, Picture, check_evaluation, check_forecast, make_model
+from stii_jax.evaluate import Evaluator, Picture, check_evaluation, check_forecast, check_predicts, make_model
 from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
 from stii_jax.provenance import provenance
 from stii_jax.train import Trainer, TrainingError, check_training
@@ -193,9 +193,11 @@ def predict(config: ConfigDict, workdir: Path) -> None:
 
 def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None:
     """Writes what the newest checkpoint makes of a video; needs no dataset. See `stii_jax.decompose`."""
+    if request.num_predicted:
+        check_predicts(config)
     dataset = describe(config)
     params, step = _restore(config, workdir)
-    model = make_model(config, dataset.image_size, config.eval.num_slots)
+    model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
     facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "workdir": str(workdir), "step": step}
     results = decompose(model, params, dataset, request, facts)
     if results["damage"]:
@@ -229,6 +231,7 @@ def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: i
     facts = {
         "dataset": f"{config.data.dataset}/{config.eval.variant or config.data.variant}",
         "split": config.eval.split,
+        "system": config.eval.system or config.system,
     }
     facts |= {"step": step, "seed": config.seed}
     made_by = workdir / "provenance.json"

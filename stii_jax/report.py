@@ -32,6 +32,8 @@ PUBLISHED_METRICS = {"ari": "ARI", "f_ari": "F-ARI", "mse": "MSE"}
 OWN_METRICS = {"video_ari": "video ARI", "video_f_ari": "video F-ARI"}
 DEFAULT_MODEL = "STII"
 """Whose published numbers a run is compared with, if it has no `model`."""
+MODELS = {"stii": DEFAULT_MODEL, "iodine": "IODINE", "seq_iodine": "SEQ-IODINE"}
+"""What the paper calls the systems of `config.system` and `config.eval.system`."""
 
 
 class ReportError(ValueError):
@@ -91,13 +93,13 @@ def results_table(runs: Sequence[Run], published: Mapping[str, Any], relative_to
     )
 
 
-def result_entry(workdir: PathLike, name: str, *, model: str = DEFAULT_MODEL, command: str = "") -> Run:
+def result_entry(workdir: PathLike, name: str, *, model: str = "", command: str = "") -> Run:
     """The file of `results/` for a finished run, from its `results.json` and `config.json`.
 
     Args:
       workdir: folder of the run.
       name: of the experiment; its seeds share it.
-      model: whose published numbers to compare it with.
+      model: whose published numbers to compare it with; "" is that of the system which was evaluated.
       command: that reproduces the run.
 
     Raises:
@@ -114,7 +116,7 @@ def result_entry(workdir: PathLike, name: str, *, model: str = DEFAULT_MODEL, co
         dataset += " (" + ", ".join(f"{key}={value}" for key, value in sorted(options.items())) + ")"
     entry = {
         "name": name,
-        "model": model,
+        "model": model or MODELS.get(results.get("system", ""), DEFAULT_MODEL),
         "dataset": dataset,
         "seed": _need(path, results, "seed"),
         "commit": _need(path, results, "commit"),
@@ -266,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if --readme is stale")
     parser.add_argument("--add", metavar="WORKDIR", help="first take up this finished run")
     parser.add_argument("--name", help="with --add: name of the experiment, which its seeds share")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="with --add: published model to compare with")
+    parser.add_argument("--model", default="", help="with --add: published model to compare with, if another")
     parser.add_argument("--command", default="", help="with --add: command that reproduces the run")
     options = parser.parse_args(arguments)
     if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):

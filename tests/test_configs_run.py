@@ -1,4 +1,4 @@
-"""Every shipped config of a dataset trains, evaluates and predicts, on small data in the dataset's real format."""
+"""Configs of datasets and baselines train, evaluate and predict, on small data in the dataset's real format."""
 
 import json
 
@@ -8,8 +8,9 @@ from toy import MODEL, RUN
 
 from stii_jax.config import load_config
 from stii_jax.main import run
+from stii_jax.report import result_entry
 
-CONFIGS = ("clevrer", "grand_central", "grand_central:static_camera", "tabletop", "video_folder")
+CONFIGS = ("balls:binary,iodine", "clevrer", "grand_central", "grand_central:static_camera", "tabletop", "video_folder")
 SMALL = MODEL | RUN | {"curriculum.stages": (), "train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
 SMALL |= {"eval.lengths": (2,), "eval.num_slots": 0, "eval.observed_frames": 1, "eval.predict_frames": 1}
 SMALL |= {"optim.warmup_steps": 1, "eval.num_videos": 4}
@@ -29,5 +30,10 @@ def test_a_few_steps(name, tmp_path):
     results = json.loads((workdir / "results.json").read_text())
     assert results["dataset"].startswith(f"{dataset}/") and results["mse"] > 0
     assert ("f_ari" in results) == (dataset not in ("grand_central", "static_camera"))
-    run("predict", None, workdir, [])
-    assert (workdir / "prediction.json").exists()
+    if "iodine" in name:
+        run("evaluate", None, workdir, ["eval.system=seq_iodine"])
+        assert json.loads((workdir / "results.json").read_text())["mse"] != results["mse"]
+        assert result_entry(workdir, "name")["model"] == "SEQ-IODINE"
+    else:
+        run("predict", None, workdir, [])
+        assert (workdir / "prediction.json").exists()

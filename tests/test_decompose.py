@@ -64,7 +64,7 @@ def workdir(params, tmp_path_factory):
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(
-        main, "make_model", lambda config, size, slots: StreamingToy(size, slots or config.model.num_slots)
+        main, "make_model", lambda config, size, slots, system: StreamingToy(size, slots or config.model.num_slots)
     )
 
 

@@ -10,6 +10,7 @@ from stii_jax.config import ConfigError
 from stii_jax.data.options import GeneratedConfig
 from stii_jax.evaluate import Evaluator, check_evaluation, check_forecast, example_keys, local_index, make_model
 from stii_jax.main import open_source
+from stii_jax.models.iodine import Iodine, SequentialIodine
 from stii_jax.parallel import DeviceError
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -173,3 +174,32 @@ def test_forecasts_that_cannot_be(tmp_path, observed, ahead):
     config = make_config(tmp_path, eval__observed_frames=observed, eval__predict_frames=ahead)
     with pytest.raises(ConfigError, match=rf"observed_frames is {observed} and .* is {ahead}: .* the 6 frames"):
         check_forecast(config, videos)
+
+
+ALONE = {"model__conditional_prior": False, "model__conditional_decoder": False}
+
+
+def test_the_system_that_is_evaluated(tmp_path):
+    config = make_config(tmp_path, system="iodine", eval__system="seq_iodine", eval__clamp=10.0, **ALONE)
+    assert type(make_model(config, 8)) is Iodine
+    sequential = make_model(config, 8, system="seq_iodine")
+    assert type(sequential) is SequentialIodine and sequential.clamp == 10
+    with pytest.raises(ConfigError, match="'seq_iodine', which knows no motion and predicts nothing"):
+        check_forecast(config, GeneratedConfig(name="toy", image_size=8, num_frames=6))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"system": "iodine"}, r"model\.conditional_prior is True, expected false with config\.system=iodine"),
+        (
+            {"eval__system": "seq_iodine"},
+            r"eval\.system is 'seq_iodine', expected a way to evaluate config\.system=stii",
+        ),
+        ({"system": "iodine", "eval__system": "stii", **ALONE}, r"expected a way to evaluate config\.system=iodine"),
+        ({"eval__clamp": 1.0}, r"eval\.clamp is 1\.0, expected 0 but for eval\.system=seq_iodine"),
+    ],
+)
+def test_systems_that_do_not_go_together(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(tmp_path, **changes)

@@ -85,6 +85,7 @@ def test_results(finished):
 def test_a_finished_run_is_taken_up_by_the_report(finished):
     entry = result_entry(finished, "a-name")
     assert entry["hardware"].endswith("cores")
+    assert entry["model"] == "STII"
     assert [score["num_frames"] for score in entry["scores"]] == [2, 5]
 
 

@@ -97,7 +97,7 @@ def compilations() -> Iterator[list[str]]:
 def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
     """Training and evaluation make a `ToyModel`; `few_metrics` leaves out those that take long to compile."""
 
-    def toy_model(config, image_size, num_slots=0):
+    def toy_model(config, image_size, num_slots=0, system=""):
         return ToyModel(image_size, num_slots or config.model.num_slots)
 
     patch.setattr(train, "make_model", toy_model)

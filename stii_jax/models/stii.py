@@ -244,22 +244,23 @@ class STII:
         """
         longest = len(weights) - 1
         ragged = not isinstance(refinements, int)
+        temporal, start = self._memory(state)
 
         def cell(carry, inputs):
             posterior, refinement, loss, last = carry
             r, noise, weight = inputs
             active = r <= refinements if ragged else None
-            out = self.elbo(params, CellInputs(posterior, state.temporal.h, frame, noise), active)
+            out = self.elbo(params, CellInputs(posterior, temporal.h, frame, noise), active)
             loss -= jnp.where(r == refinements, weights[-1], weight) * out.elbo
             decode = (out.decoded, out.terms, out.elbo)
             if active is not None:
                 decode = jax.tree.map(lambda new, old: jnp.where(active, new, old), decode, last)
             posterior, refinement = self._refine(
-                params, frame, out.decoded, out.gradients, posterior, state.temporal, refinement, r < refinements
+                params, frame, out.decoded, out.gradients, posterior, temporal, refinement, r < refinements
             )
             return (posterior, refinement, loss, decode), out.elbo
 
-        posterior, start = self._start(params, state), jax.tree.map(jnp.zeros_like, state.temporal)
+        posterior = self._start(params, state)
         nothing = jax.eval_shape(self.elbo, params, CellInputs(posterior, start.h, frame, noise[0]))
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape), (nothing.decoded, nothing.terms, nothing.elbo))
         inputs = (jnp.arange(longest + 1), noise, weights)
@@ -268,6 +269,10 @@ class STII:
         elbos = jnp.append(jnp.where(jnp.arange(longest) < refinements, elbos[:-1], 0.0), elbo)
         outputs = FrameOutputs(decoded.means, decoded.masks, posterior, loss, elbos, terms)
         return VideoState(refinement, posterior, state.frame + 1), outputs
+
+    def _memory(self, state: VideoState) -> tuple[LSTMState, LSTMState]:
+        """The temporal state of a frame, and the refinement state that it starts with."""
+        return state.temporal, jax.tree.map(jnp.zeros_like, state.temporal)
 
     def _start(self, params: Params, state: VideoState) -> Float[Array, "B K Z2"]:
         """Posterior parameters at the start of a frame."""

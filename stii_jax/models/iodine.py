@@ -1,0 +1,114 @@
+"""The baselines IODINE (Greff et al. 2019) and SEQ-IODINE, in the parts of STII (paper, section 4.1).
+
+Both are one model: STII without a past. IODINE refines every frame on its own. SEQ-IODINE gives a trained IODINE the
+next frame at each refinement, so that its refinement state has to carry the objects from frame to frame.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from stii_jax.models.stii import STII, FrameOutputs, UnrollOutputs, VideoState
+from stii_jax.types import Decomposition, Params
+
+
+class Iodine(STII):
+    """Every frame by itself, with all R refinements: a video of T frames is T videos of one frame.
+
+    Prior and decoder know no past: `conditional_prior` and `conditional_decoder` must be off.
+    """
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        if self.elbo.prior is not None or self.elbo.conditional_decoder:
+            raise ValueError("IODINE has no past: set conditional_prior and conditional_decoder to false")
+
+    def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
+        """See `STII.schedule`: R refinements of every frame."""
+        del start
+        return (self.num_refinements,) * num_frames
+
+    def unroll(
+        self,
+        params: Params,
+        video: Float[Array, "B T H W C"],
+        keys: Key[Array, " B"],
+        state: VideoState | None = None,
+        schedule: tuple[int, ...] | None = None,
+    ) -> tuple[UnrollOutputs, VideoState]:
+        """See `STII.unroll`. What is handed on is the number of frames seen, and the last frame's posterior."""
+        del schedule
+        B, T = video.shape[:2]
+        first = jnp.int32(0) if state is None else state.frame
+        each_frame = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, first + jnp.arange(T))
+        alone = video.reshape(B * T, 1, *video.shape[2:])
+        out, _ = super().unroll(params, alone, each_frame.reshape(-1), None, self.schedule(1))
+        means, masks, posterior = (a.reshape(B, T, *a.shape[2:]) for a in out.decomposition)
+        terms = {name: term.reshape(B, T) for name, term in out.terms.items()}
+        # The frames' ELBOs are known as one sum.
+        cell_elbo = jnp.broadcast_to(out.cell_elbo / T, (T, *out.cell_elbo.shape[1:]))
+        after = self.initial_state(params, B)._replace(posterior=posterior[:, -1], frame=first + T)
+        return UnrollOutputs(Decomposition(means, masks, posterior), out.loss, cell_elbo, terms), after
+
+    def stream(
+        self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
+    ) -> tuple[FrameOutputs, VideoState]:
+        """See `STII.stream`."""
+        out, state = self.unroll(params, frame[:, None], keys, state)
+        means, masks, posterior = (a[:, 0] for a in out.decomposition)
+        terms = {name: term[:, 0] for name, term in out.terms.items()}
+        last = FrameOutputs(means, masks, posterior, out.loss, out.cell_elbo[0], terms)
+        return last, state
+
+    def predict(self, params, state, num_frames, keys=None):
+        """There is no past to go on from.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("IODINE knows no motion and predicts nothing")
+
+
+class SequentialIodine(Iodine):
+    """A trained IODINE that is given the next frame at each refinement: SEQ-IODINE.
+
+    Posterior and refinement state go on from frame to frame, as from refinement to refinement in IODINE; on a video
+    that stands still it is IODINE with as many refinements as there are frames.
+
+    Args:
+        clamp: bound of the gradients that enter the refiner and of a step of the posterior's parameters; 0 is none.
+        **settings: those of `STII`.
+    """
+
+    def __init__(self, *, clamp: float = 0.0, **settings):
+        super().__init__(**settings)
+        self.clamp = clamp
+
+    def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
+        """See `STII.schedule`: one refinement a frame."""
+        del start
+        return (1,) * num_frames
+
+    def unroll(self, params, video, keys, state=None, schedule=None):
+        """See `STII.unroll`."""
+        return STII.unroll(self, params, video, keys, state, self.schedule(video.shape[1]))
+
+    def stream(self, params, state, frame, keys):
+        """See `STII.stream`."""
+        noise = self._noise(keys, state.frame[None], 2)[0]
+        state, out = self.frame(params, state, frame, noise, jnp.zeros(2), 1)
+        return out, state
+
+    def _memory(self, state):
+        return jax.tree.map(jnp.zeros_like, state.temporal), state.temporal
+
+    def _start(self, params, state):
+        learned = jnp.broadcast_to(params["initial_posterior"], state.posterior.shape)
+        return jnp.where(state.frame == 0, learned, state.posterior)
+
+    def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement, active=True):
+        if self.clamp:
+            gradients = jax.tree.map(lambda g: jnp.clip(g, -self.clamp, self.clamp), gradients)
+        after, refinement = super()._refine(params, frame, decoded, gradients, posterior, temporal, refinement, active)
+        step = after - posterior
+        return posterior + (jnp.clip(step, -self.clamp, self.clamp) if self.clamp else step), refinement
