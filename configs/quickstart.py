@@ -3,7 +3,7 @@
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
 It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 16, scores 100 held-out videos of 40
-frames and draws some. About 10 minutes on two CPU cores with AVX-512; expected at 40 frames F-ARI .91, ARI .88
+frames and draws some. About 10 minutes on two CPU cores with AVX-512; expected at 40 frames F-ARI .92, ARI .92
 (README has three seeds). docs/quickstart.md tells why each setting is what it is.
 """
 
