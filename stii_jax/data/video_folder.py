@@ -75,7 +75,7 @@ class VideoFolderConfig(VideoConfig):
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that the folder holds now. If it is gone, all there can be: what was built of it decides then."""
-        return tuple(split for split, recordings in self.recordings_of.items() if recordings) or ("train",)
+        return tuple(split for split, recordings in self.recordings_of.items() if recordings) or SPLITS
 
     @functools.cached_property
     def recordings(self) -> list[Recording]:

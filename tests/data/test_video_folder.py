@@ -311,6 +311,10 @@ def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
     assert configs[0].folder == str(tmp_path / "videos")
 
 
+def test_a_folder_that_is_not_there_lacks_no_split(tmp_path):
+    assert configure(tmp_path / "nowhere").splits == ("train", "validation", "test")  # what was built of it decides
+
+
 def test_a_dataset_outlives_its_folder(folder):
     for number in range(3):
         write_raw(folder / f"{number}.avi", noise(4, seed=number))
