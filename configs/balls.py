@@ -14,6 +14,9 @@ evaluated frame after frame (on binary balls with `--config.eval.clamp=10`):
 
     python -m stii_jax.main --config balls:color,iodine --workdir runs/iodine
     python -m stii_jax.main --workdir runs/iodine --mode evaluate --config.eval.system=seq_iodine
+
+`balls:binary,rnem` and `balls:binary,ddpae` train the baselines R-NEM (Table 1) and DDPAE (velocities), with the
+settings of their own papers as far as they are known.
 """
 
 from ml_collections import ConfigDict
@@ -24,27 +27,48 @@ VARIANTS = {"color": "color4", "binary": "binary4"}
 
 
 def get_config(argument: str = "color") -> ConfigDict:
-    """The config for `argument`: "color" or "binary", with ",provide" for that preset or ",iodine" for the baseline."""
+    """The config for `argument`: "color" or "binary", alone or with a baseline or preset, such as "color,iodine"."""
     frames, _, preset = argument.partition(",")
     if frames not in VARIANTS:
         raise ValueError(f"unknown frames {frames!r}: {' or '.join(VARIANTS)}")
-    config = default_config("paper" if preset in ("", "iodine") else preset)
+    config = default_config("paper" if preset in ("", *BASELINES) else preset)
     config.data.variant = VARIANTS[frames]
     config.loss.mask_entropy = 0.1 if frames == "binary" else 0.0
     # Clips grow and the batch shrinks as 1/T (appendix D); a stage ends early when its loss has stalled.
     config.train.num_steps = 50_000
     config.curriculum.stages = ((6, 20, 40_000), (10, 12, 40_000), (20, 6, 30_000), (40, 4, 30_000))
     config.curriculum.patience = 10_000
-    return _iodine(config) if preset == "iodine" else config
+    if preset in BASELINES:
+        BASELINES[preset](config)
+    return config
 
 
-def _iodine(config: ConfigDict) -> ConfigDict:
+def _iodine(config: ConfigDict) -> None:
     """The paper's setting of its baseline: beta 10; as many frames a step as clips of four have."""
     config.system = "iodine"
     config.model.update(conditional_prior=False, conditional_decoder=False)
     config.loss.log_likelihood = 10.0
-    config.data.num_frames = 1
-    config.batch_size = 128
-    config.train.num_steps = 100_000
+    _one_stage(config, num_frames=1, batch_size=128, num_steps=100_000)
+
+
+def _rnem(config: ConfigDict) -> None:
+    """Clips of 30 frames in batches of 64, Adam at 1e-3, gradients as they are: sums over frames and pixels."""
+    config.system = "rnem"
+    config.optim.update(learning_rate=1e-3, clip_norm=1e6)
+    _one_stage(config, num_frames=30, batch_size=64, num_steps=100_000)
+
+
+def _ddpae(config: ConfigDict) -> None:
+    """Half of 20 frames seen and the other half predicted, Adam at 1e-3; components of at most 14 pixels, for one ball."""
+    config.system = "ddpae"
+    config.ddpae.scale_prior = 5.5
+    config.optim.update(learning_rate=1e-3, clip_norm=1e6)
+    _one_stage(config, num_frames=20, batch_size=100, num_steps=200_000)
+
+
+def _one_stage(config: ConfigDict, num_frames: int, batch_size: int, num_steps: int) -> None:
+    config.data.num_frames, config.batch_size, config.train.num_steps = num_frames, batch_size, num_steps
     config.curriculum.stages = ()
-    return config
+
+
+BASELINES = {"iodine": _iodine, "rnem": _rnem, "ddpae": _ddpae}

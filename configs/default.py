@@ -15,7 +15,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     """The default config, by `preset` ("paper" or "provide")."""
     config = ConfigDict()
     config.seed = 0
-    config.system = "stii"  # or "iodine": every frame by itself
+    config.system = "stii"  # or "iodine": every frame by itself; or "rnem" or "ddpae", with sections of their own
     config.batch_size = 32  # videos a step, over all devices
 
     config.data = ConfigDict()
@@ -51,6 +51,32 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.model.remat = True
     config.model.compute_dtype = "float32"  # or "bfloat16", for convolutions
 
+    config.rnem = ConfigDict()  # of system "rnem", instead of `model` and `loss`; see stii_jax/models/rnem.py
+    config.rnem.num_slots = 5
+    config.rnem.hidden_dim = 250
+    config.rnem.encoder_channels = (16, 32, 64)
+    config.rnem.feature_dim = 512
+    config.rnem.attention_dim = 100
+    config.rnem.noise = 0.2  # share of pixels that are flipped in training
+    config.rnem.evaluation_noise = 0.2  # and in evaluation, as in the authors' program
+    config.rnem.kl_weight = 1.0
+    config.rnem.rollout = "expected"  # or "binary": imagined frames are rounded before they are fed back
+
+    config.ddpae = ConfigDict()  # of system "ddpae", instead of `model` and `loss`; see stii_jax/models/ddpae
+    config.ddpae.num_slots = 5  # a black background, and the components
+    config.ddpae.hidden_dim = 128
+    config.ddpae.feature_dim = 256
+    config.ddpae.content_dim = 128
+    config.ddpae.object_size = 0  # pixels of a component's own image; 0 is half the frame's height
+    config.ddpae.encoder_channels = 8
+    config.ddpae.scale_prior = 4.0  # frame's size over a component's, expected
+    config.ddpae.scale_range = 1.0
+    config.ddpae.increment_scale = 0.1
+    config.ddpae.initial_scales = (0.2, 0.2, 0.2)
+    config.ddpae.content_scale = 0.3
+    config.ddpae.sigma = 0.3
+    config.ddpae.observed_fraction = 0.5  # of a training clip; what comes after is predicted
+
     config.loss = ConfigDict()
     config.loss.log_likelihood = 100.0  # beta
     config.loss.kl = 10.0  # psi
@@ -80,6 +106,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.variant = ""  # "" is data.variant; or another, e.g. color678_4colors
+    config.eval.options = ConfigDict()  # changes to the variant, beside those of `data.options`
     config.eval.system = (
         ""  # "" is config.system; "seq_iodine" gives a trained IODINE the next frame at each refinement
     )

@@ -35,10 +35,10 @@ _PIPELINE_VIDEOS = 2_000  # enough to read from; a full dataset is not built for
 def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict[str, object]:
     """Measures the first stage's step; returns what `--json` prints.
 
-    `analytic_flops` counts the multiply-adds (two each) of convolutions and dense layers that the step needs, without
-    what it computes twice to save memory. `compiled_flops_loops_once` is XLA's count, in which a loop's body, such as
-    the scan over frames, counts once. `matrix_share` is `analytic_flops` a second over the measured rate of a matrix
-    product in the same type.
+    `analytic_flops`, of STII and IODINE, counts the multiply-adds (two each) of convolutions and dense layers that the
+    step needs, without what it computes twice to save memory. `compiled_flops_loops_once` is XLA's count, in which a
+    loop's body, such as the scan over frames, counts once. `matrix_share` is `analytic_flops` a second over the
+    measured rate of a matrix product in the same type.
     """
     check_batch_size(config.batch_size, "batch_size")
     dataset = resolve_config(config.data.dataset, config.data.variant, config.data.options.to_dict())
@@ -65,7 +65,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
 
     step_seconds = statistics.median(seconds)
     cells = config.batch_size * sum(model.schedule(config.data.num_frames))
-    flops = analytic_flops(model, config)
+    flops = analytic_flops(model, config) if isinstance(model, STII) else None
     matrix_rate = _matrix_rate(config)
     return {
         "config": config.to_dict(),
@@ -74,7 +74,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         "compute_dtype": config.model.compute_dtype,
         "batch_size": config.batch_size,
         "num_frames": config.data.num_frames,
-        "num_slots": config.model.num_slots,
+        "num_slots": model.num_slots,
         "num_refinements": config.model.num_refinements,
         "compile_seconds": first - step_seconds,
         "step_seconds": step_seconds,
@@ -85,7 +85,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         "analytic_flops": flops,
         "compiled_flops_loops_once": compiled_flops,
         "matrix_flops_per_second": matrix_rate,
-        "matrix_share": flops / step_seconds / matrix_rate,
+        "matrix_share": flops and flops / step_seconds / matrix_rate,
         "peak_memory_bytes": peak_memory,
         "temporary_bytes_per_device": memory.temp_size_in_bytes if memory else None,
         "pipeline_clips_per_second": _pipeline_rate(config) if pipeline else None,

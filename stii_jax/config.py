@@ -17,12 +17,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-FREE_SECTION = "data.options"
-"""The one section that takes keys which the default config does not have."""
+FREE_SECTIONS = ("data.options", "eval.options")
+"""The sections that take keys which the default config does not have: fields of a dataset."""
 
 CHOICES = {
-    "system": ("stii", "iodine"),
-    "eval.system": ("", "stii", "iodine", "seq_iodine"),
+    "system": ("stii", "iodine", "rnem", "ddpae"),
+    "eval.system": ("", "stii", "iodine", "seq_iodine", "rnem", "ddpae"),
+    "rnem.rollout": ("expected", "binary"),
     "model.schedule": ("triangular", "constant", "provide"),
     "model.cell": ("md", "stable"),
     "model.posterior_start": ("learned", "prior", "previous"),
@@ -41,6 +42,7 @@ MAY_BE_ZERO = (
     *("seed", "data.num_threads", "optim.warmup_steps"),
     *("curriculum.patience", "curriculum.collapse_patience"),
     *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
+    "ddpae.object_size",
 )
 ABOVE_ZERO = ("model.sigma", "optim.learning_rate", "optim.clip_norm")
 
@@ -171,7 +173,7 @@ def validate(config: ConfigDict) -> None:
     for key, choices in CHOICES.items():
         _require(leaves[key] in choices, key, leaves[key], f"one of {', '.join(map(repr, choices))}")
     for key, value in leaves.items():
-        if key.startswith(f"{FREE_SECTION}."):
+        if key.rpartition(".")[0] in FREE_SECTIONS:
             continue  # the dataset's to judge
         if type(value) is int:
             lowest = 0 if key in MAY_BE_ZERO else 1
@@ -194,8 +196,8 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     """IODINE is STII without a past, and can be evaluated in two ways."""
     system, evaluated = leaves["system"], leaves["eval.system"] or leaves["system"]
     for key in ("model.conditional_prior", "model.conditional_decoder"):
-        _require(system == "stii" or not leaves[key], key, leaves[key], f"false with config.system={system}")
-    fits = (system == "stii") == (evaluated == "stii")
+        _require(system != "iodine" or not leaves[key], key, leaves[key], "false with config.system=iodine")
+    fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     _require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]
     _require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 but for eval.system=seq_iodine")
@@ -260,16 +262,17 @@ def _run(path: Path, argument: str) -> ConfigDict:
 
 def _lock(config: ConfigDict) -> ConfigDict:
     config.lock()
-    if "data" in config and "options" in config.data:
-        config.data.options.unlock()
+    for section, options in (name.split(".") for name in FREE_SECTIONS):
+        if section in config and options in config[section]:
+            config[section][options].unlock()
     return config
 
 
 def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
     """Changes a flattened config, if it has the key and the value is of its type."""
-    if key == FREE_SECTION or any(name.startswith(f"{key}.") for name in settings):
+    if key in FREE_SECTIONS or any(name.startswith(f"{key}.") for name in settings):
         raise ConfigError(f"config.{key} is a section: set a field, --config.{key}.NAME=VALUE")
-    if key not in settings and key.rpartition(".")[0] != FREE_SECTION:
+    if key not in settings and key.rpartition(".")[0] not in FREE_SECTIONS:
         raise ConfigError(f"no setting config.{key}; nearest: {_nearest(key, settings)}")
     kind = type(settings.get(key, value))
     if kind is float and type(value) is int:

@@ -54,13 +54,15 @@ class Curriculum:
         stage = self.stages[state.stage]
         return None if self._is_last(state) and step - state.stage_start >= stage.num_steps else stage
 
-    def advance(self, state: CurriculumState, step: int, loss: float, kl: float) -> CurriculumState:
+    def advance(self, state: CurriculumState, step: int, loss: float, kl: float | None) -> CurriculumState:
         """The state after `step` steps, by the loss and the KL (nats a slot and frame) logged there.
+
+        A model without a KL, which is None, has no posterior that could collapse.
 
         Raises:
             PosteriorCollapse: the KL stayed under `collapse_kl` for `collapse_patience` steps.
         """
-        state = self._watch_collapse(state, step, kl)
+        state = state if kl is None else self._watch_collapse(state, step, kl)
         old = state.smoothed_loss
         smoothed = loss if old is None else self.smoothing * old + (1 - self.smoothing) * loss
         best = math.inf if state.best_loss is None else state.best_loss

@@ -33,7 +33,7 @@ from stii_jax.data import DataError
 from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import EVALUATION_SEED, example_keys
 from stii_jax.exports import NAMES, SUMMARY, Animation, Masks, Trajectories, VideoFile, replacing
-from stii_jax.models.stii import STII
+from stii_jax.models.video_model import VideoModel
 from stii_jax.recordings import Recording
 from stii_jax.types import Decomposition, Params
 from stii_jax.writers import write_results
@@ -69,11 +69,10 @@ class Decomposed(NamedTuple):
 class Stream:
     """Decomposes a video frame after frame; what comes out is what `Evaluator.observe` gives for its video 0."""
 
-    def __init__(self, model: STII, params: Params):
+    def __init__(self, model: VideoModel, params: Params):
         def observe(params, state, frame):
             keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.zeros(1, int))
-            out, state = model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
-            return Decomposition(out.means[:, None], out.masks[:, None], out.posterior[:, None]), state
+            return model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
 
         self._params, self._state = params, model.initial_state(params, 1)
         self._observe = jax.jit(observe)
@@ -114,7 +113,7 @@ def check_request(request: Request) -> None:
 
 
 def decompose(
-    model: STII, params: Params, dataset: VideoConfig, request: Request, facts: Mapping[str, Any]
+    model: VideoModel, params: Params, dataset: VideoConfig, request: Request, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Writes the files of the module's docstring, and returns what is in `decomposition.json`.
 

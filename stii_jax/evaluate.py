@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,15 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
-from stii_jax import metrics, visualize
+from stii_jax import metrics, motion, trajectories, visualize
 from stii_jax.config import ConfigError
 from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
+from stii_jax.models.ddpae import DDPAE
 from stii_jax.models.iodine import Iodine, SequentialIodine
-from stii_jax.models.stii import STII, VideoState
+from stii_jax.models.rnem import RNEM
+from stii_jax.models.stii import STII
+from stii_jax.models.video_model import VideoModel
 from stii_jax.parallel import check_batch_size, data_parallel
 from stii_jax.types import Decomposition, Params
 from stii_jax.writers import MetricWriter
@@ -26,21 +29,46 @@ EVALUATION_SEED = 0
 _FRAMES_PER_SECOND = 6
 _FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
 
-SYSTEMS: dict[str, type[STII]] = {"stii": STII, "iodine": Iodine, "seq_iodine": SequentialIodine}
-"""What `config.system` and `config.eval.system` may be."""
-
 Picture = tuple[np.ndarray, Decomposition, np.ndarray | None]
 
 
-def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: str = "") -> STII:
+class System(NamedTuple):
+    """A model that `config.system` or `config.eval.system` names."""
+
+    model: type[VideoModel]
+    section: str
+    """Section of the config with the settings that the model's class takes."""
+    is_stii: bool = True
+    """Whether it is made of the parts of STII, and so takes `config.loss`, too."""
+    predicts: bool = True
+
+
+SYSTEMS: dict[str, System] = {
+    "stii": System(STII, "model"),
+    "iodine": System(Iodine, "model", predicts=False),
+    "seq_iodine": System(SequentialIodine, "model", predicts=False),
+    "rnem": System(RNEM, "rnem", is_stii=False),
+    "ddpae": System(DDPAE, "ddpae", is_stii=False),
+}
+
+
+def model_settings(config: ConfigDict, system: str = "") -> dict[str, Any]:
+    """The section of the config that the parameters of its system depend on."""
+    return config[SYSTEMS[system or config.system].section].to_dict()
+
+
+def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: str = "") -> VideoModel:
     """The model of a config for square colour frames, with another number of slots or as another system where given."""
-    settings, weights = config.model.to_dict(), config.loss.to_dict()
+    name = system or config.system
+    settings = model_settings(config, name)
     settings["num_slots"] = num_slots or settings["num_slots"]
-    kind = weights.pop("refinement_weights")
-    frame = {"height": image_size, "width": image_size, "channels": 3}
-    own = {"clamp": config.eval.clamp} if (system or config.system) == "seq_iodine" else {}
-    make = SYSTEMS[system or config.system]
-    return make(**{**settings, **frame, **own}, weights=weights, refinement_weights=kind)
+    settings |= {"height": image_size, "width": image_size, "channels": 3}
+    if SYSTEMS[name].is_stii:
+        weights = config.loss.to_dict()
+        settings |= {"refinement_weights": weights.pop("refinement_weights"), "weights": weights}
+    if name == "seq_iodine":
+        settings["clamp"] = config.eval.clamp
+    return SYSTEMS[name].model(**settings)
 
 
 def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
@@ -67,7 +95,7 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
 
 def check_predicts(config: ConfigDict) -> None:
     """Stops a config whose model predicts nothing; raises `ConfigError`."""
-    if (system := config.eval.system or config.system) != "stii":
+    if not SYSTEMS[system := config.eval.system or config.system].predicts:
         raise ConfigError(f"config.system is {system!r}, which knows no motion and predicts nothing")
 
 
@@ -175,7 +203,12 @@ class Evaluator:
             skip = drawn.masks.shape[1] - scored.masks.shape[1]
             labels = {key: batch[key][:, skip:] for key in ("video", "segmentation") if key in batch}
             for of_length, length in zip(values, lengths):
-                of_length.append(_gather(self._scores(scored, labels, length)))
+                scores = dict(self._scores(scored, labels, length))
+                if skip and "segmentation" in labels:  # a forecast: its motion begins in the last observed frame
+                    steps = slice(skip - 1, skip + length)
+                    last_and_imagined = jax.tree.map(lambda a, steps=steps: a[:, steps], drawn)
+                    scores |= self._velocity_scores(last_and_imagined, batch["segmentation"][:, steps])
+                of_length.append(_gather(scores))
             valid.append(_gather(batch["valid"]))
             for i in range(min(self.settings.num_pictures - len(pictures), int(batch["valid"].sum()))):
                 one = jax.device_get(visualize.one_video(drawn, i))
@@ -183,18 +216,17 @@ class Evaluator:
         results = []
         for of_length, length in zip(values, lengths):
             joined = {name: np.concatenate([part[name] for part in of_length]) for name in of_length[0]}
-            scores = metrics.summarize(joined, np.concatenate(valid))
-            results.append({**scores, "num_frames": length, "num_videos": int(np.concatenate(valid).sum())})
+            summary = metrics.summarize(joined, np.concatenate(valid))
+            results.append({**summary, "num_frames": length, "num_videos": int(np.concatenate(valid).sum())})
         return results, pictures
 
-    def observe(self, params: Params, video: np.ndarray, index: np.ndarray) -> tuple[Decomposition, VideoState]:
+    def observe(self, params: Params, video: np.ndarray, index: np.ndarray) -> tuple[Decomposition, Any]:
         """Decomposes whole videos in chunks of `eval.chunk_frames`, whatever their length; and the state after them."""
         chunk, parts = self.settings.chunk_frames, []
-        state: VideoState | None = None
+        state: Any = None
         for start in range(0, video.shape[1], chunk):
             frames = video[:, start : start + chunk]
-            schedule = self.model.schedule(frames.shape[1], start)
-            part, state = self._chunk(schedule, state is None)(
+            part, state = self._chunk(start, frames.shape[1])(
                 params, frames, index, *(() if state is None else (state,))
             )
             parts.append(part)
@@ -225,22 +257,43 @@ class Evaluator:
                 step, f"{name}_{i}", visualize.animation(*picture, num_observed=num_observed), _FRAMES_PER_SECOND
             )
 
+    def draw_trajectories(
+        self, writer: MetricWriter, step: int, pictures: list[Picture], num_observed: int | None = None
+    ) -> None:
+        """Writes the paths of each video's objects, `media/trajectories_0.png` and `.gif` and so on."""
+        for i, picture in enumerate(pictures):
+            name, still = f"trajectories_{i}", trajectories.draw_trajectories(*picture, num_observed=num_observed)
+            writer.write_images(step, {name: still})
+            frames = trajectories.trajectory_animation(*picture, num_observed=num_observed)
+            writer.write_gif(step, name, frames, _FRAMES_PER_SECOND)
+
     def _scores(self, decomposition: Decomposition, batch: dict[str, np.ndarray], length: int) -> dict[str, jax.Array]:
         if "scores" not in self._compiled:
             num_objects = self.source.num_objects
             self._compiled["scores"] = jax.jit(lambda d, b: metrics.evaluate_video(d, b, num_objects))
         return self._compiled["scores"](*jax.tree.map(lambda a: a[:, :length], (decomposition, batch)))
 
-    def _chunk(self, schedule: tuple[int, ...], first: bool):
+    def _velocity_scores(self, decomposition: Decomposition, segmentation: np.ndarray) -> dict[str, jax.Array]:
+        if "velocity" not in self._compiled:
+            num_objects = self.source.num_objects
+            self._compiled["velocity"] = jax.jit(
+                lambda d, labels: motion.velocity_scores(d, {"segmentation": labels}, num_objects)
+            )
+        return self._compiled["velocity"](decomposition, segmentation)
+
+    def _chunk(self, start: int, num_frames: int):
         """The compiled `(params, frames, index[, state]) -> (decomposition, state)` of one chunk."""
 
         def chunk(params, frames, index, state=None):
             keys = example_keys(jax.random.key(EVALUATION_SEED), index)
             # The frame count is one for all videos; it travels as one a video because outputs are joined by video.
             state = state if state is None else state._replace(frame=state.frame[0])
-            outputs, state = self.model.unroll(params, frames.astype(jnp.float32) / 255.0, keys, state, schedule)
-            return outputs.decomposition, state._replace(frame=jnp.broadcast_to(state.frame, index.shape))
+            video = frames.astype(jnp.float32) / 255.0
+            decomposition, state = self.model.decompose(params, video, keys, state, start)
+            return decomposition, state._replace(frame=jnp.broadcast_to(state.frame, index.shape))
 
-        if (schedule, first) not in self._compiled:
-            self._compiled[schedule, first] = data_parallel(chunk, self.kind, shared_outputs=False)
-        return self._compiled[schedule, first]
+        # Chunks of the same schedule are one program, whichever frame they start at.
+        program = (self.model.schedule(num_frames, start), start == 0)
+        if program not in self._compiled:
+            self._compiled[program] = data_parallel(chunk, self.kind, shared_outputs=False)
+        return self._compiled[program]

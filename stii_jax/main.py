@@ -5,22 +5,32 @@ stopped at any moment. See README.md for the files of a workdir.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stii_jax import metrics, visualize
+from stii_jax import visualize
 from stii_jax.checkpoint import CheckpointError, restore_params
-from stii_jax.config import ConfigError, differences, load_config, split_overrides, to_json
+from stii_jax.config import ConfigError, differences, flatten, load_config, split_overrides, to_json
 from stii_jax.curriculum import PosteriorCollapse
 from stii_jax.data import DataError, Source, open_dataset, resolve_config
 from stii_jax.data.options import VideoConfig
 from stii_jax.decompose import Request, decompose
-from stii_jax.evaluate import Evaluator, Picture, check_evaluation, check_forecast, check_predicts, make_model
+from stii_jax.evaluate import (
+    Evaluator,
+    Picture,
+    check_evaluation,
+    check_forecast,
+    check_predicts,
+    make_model,
+    model_settings,
+)
 from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
 from stii_jax.provenance import provenance
 from stii_jax.train import Trainer, TrainingError, check_training
@@ -48,6 +58,9 @@ NOT_OF_THE_RUN = (
     "train.parallel",
 )
 """Settings that may differ from those that a workdir was begun with."""
+
+_OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
+"""Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
 
 _overrides: list[str] = []
 
@@ -130,7 +143,7 @@ def check(config: ConfigDict, mode: str) -> None:
         DataError: there is no such dataset.
         DeviceError: the devices cannot share a batch.
     """
-    trained, evaluated = describe(config), describe(config, config.eval.variant)
+    trained, evaluated = describe(config), describe(config, evaluated=True)
     if mode == "train":
         check_training(config, trained)
     check_evaluation(config, evaluated)
@@ -139,22 +152,28 @@ def check(config: ConfigDict, mode: str) -> None:
     if trained.image_size != evaluated.image_size:
         raise ConfigError(
             f"config.eval.variant is {config.eval.variant!r}, with frames of {evaluated.image_size} pixels, but the "
-            f"model is for {trained.image_size}: change --config.eval.variant"
+            f"model is for {trained.image_size}: change --config.eval.variant or its options"
         )
 
 
-def describe(config: ConfigDict, variant: str = "") -> VideoConfig:
-    """What the config's dataset is, or another variant of it, without its files."""
-    data = config.data
-    return resolve_config(data.dataset, variant or data.variant, data.options.to_dict())
+def describe(config: ConfigDict, *, evaluated: bool = False) -> VideoConfig:
+    """What the dataset is that the config trains on, or evaluates on, without its files."""
+    return resolve_config(*_dataset(config, evaluated))
 
 
-def open_source(config: ConfigDict, variant: str = "") -> Source:
-    """The config's dataset, built if it is not there, or another variant of it."""
+def open_source(config: ConfigDict, *, evaluated: bool = False) -> Source:
+    """The dataset that the config trains on, or evaluates on, built if it is not there."""
     data = config.data
-    options = data.options.to_dict()
     folders = (data.data_dir, data.manual_dir)
-    return open_dataset(data.dataset, variant or data.variant, options, *folders, num_threads=data.num_threads)
+    return open_dataset(*_dataset(config, evaluated), *folders, num_threads=data.num_threads)
+
+
+def _dataset(config: ConfigDict, evaluated: bool) -> tuple[str, str, dict[str, Any]]:
+    """Name, variant and options."""
+    data, other = config.data, config.eval
+    if not evaluated:
+        return data.dataset, data.variant, data.options.to_dict()
+    return data.dataset, other.variant or data.variant, data.options.to_dict() | other.options.to_dict()
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -164,19 +183,22 @@ def train(config: ConfigDict, workdir: Path) -> None:
         write_atomic(saved, to_json(config).encode())
     write_results(workdir / "provenance.json", provenance())
     source = open_source(config)
-    eval_source = open_source(config, config.eval.variant) if config.eval.variant else source
-    Trainer(config, source, eval_source, workdir).run()
+    Trainer(config, source, open_source(config, evaluated=True), workdir).run()
     visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> None:
-    """Scores the newest checkpoint on held-out videos, writes `results.json` and pictures, prints the scores."""
+    """Scores the newest checkpoint on held-out videos, writes `results.json` and pictures, prints the scores.
+
+    With other videos, slots or system than those that the run was begun with, it is `results_LABEL.json`.
+    """
     evaluator, params, step = _open_run(config, workdir)
     results, pictures = evaluator.final(params)
-    _report(config, workdir, "results.json", results, step)
-    _draw(evaluator, workdir, step, pictures, config.eval.split)
+    label = _label(config, workdir)
+    _report(config, workdir, f"results{label}.json", results, step)
+    _draw(evaluator, workdir, step, pictures, f"{config.eval.split}{label}")
     print_scores(results["lengths"])
-    print(f"scores: {workdir / 'results.json'}, pictures: {workdir / 'media'}")
+    print(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def predict(config: ConfigDict, workdir: Path) -> None:
@@ -184,11 +206,12 @@ def predict(config: ConfigDict, workdir: Path) -> None:
     evaluator, params, step = _open_run(config, workdir)
     scores, pictures = evaluator.forecast(params)
     observed = config.eval.observed_frames
-    _report(config, workdir, "prediction.json", {"observed_frames": observed, "lengths": scores}, step)
-    _draw(evaluator, workdir, step, pictures, "prediction", num_observed=observed)
+    label = _label(config, workdir)
+    _report(config, workdir, f"prediction{label}.json", {"observed_frames": observed, "lengths": scores}, step)
+    _draw(evaluator, workdir, step, pictures, f"prediction{label}", num_observed=observed)
     print(f"predicted after {observed} frames:")
     print_scores(scores)
-    print(f"scores: {workdir / 'prediction.json'}, pictures: {workdir / 'media'}")
+    print(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None:
@@ -208,14 +231,26 @@ def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None
 
 def _restore(config: ConfigDict, workdir: Path) -> tuple[Params, int]:
     params, meta = restore_params(workdir / "checkpoints")
-    if changed := differences({"model": meta["model"]}, {"model": config.model}):
+    if changed := differences({"model": meta["model"]}, {"model": model_settings(config)}):
         raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
     return params, meta["step"]
 
 
 def _open_run(config: ConfigDict, workdir: Path) -> tuple[Evaluator, Params, int]:
     params, step = _restore(config, workdir)
-    return Evaluator(config, open_source(config, config.eval.variant)), params, step
+    return Evaluator(config, open_source(config, evaluated=True)), params, step
+
+
+def _label(config: ConfigDict, workdir: Path) -> str:
+    """What tells an evaluation from that of the run's own config, as the end of a file's name; "" for the same."""
+    own, settings = flatten(load_config(str(workdir / "config.json")).eval), flatten(config.eval)
+    label = ""
+    for key, value in sorted(settings.items()):
+        name = key.removeprefix("options.")
+        if (key in _OTHER_EVALUATION or name != key) and own.get(key) != value:
+            shown = value if isinstance(value, str) else f"{name}={value}"
+            label += "_" + re.sub(r"[^\w.=]+", "-", shown).strip("-")
+    return label
 
 
 def _draw(
@@ -223,6 +258,8 @@ def _draw(
 ) -> None:
     writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
     evaluator.draw(writer, step, pictures, name, num_observed)
+    if num_observed is not None:
+        evaluator.draw_trajectories(writer, step, pictures, num_observed)
     writer.close()
 
 
@@ -230,8 +267,10 @@ def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: i
     """Writes results with what made them."""
     facts = {
         "dataset": f"{config.data.dataset}/{config.eval.variant or config.data.variant}",
+        "options": config.data.options.to_dict() | config.eval.options.to_dict(),
         "split": config.eval.split,
         "system": config.eval.system or config.system,
+        "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
     }
     facts |= {"step": step, "seed": config.seed}
     made_by = workdir / "provenance.json"
@@ -245,7 +284,7 @@ def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: i
 def print_scores(lengths: Sequence[dict]) -> None:
     """A line a length."""
     for scores in lengths:
-        names = [name for name in metrics.METRICS if name in scores]
+        names = [name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")]
         shown = [f"{name} {scores[name]:.4f} +- {scores[name + '_stderr']:.4f}" for name in names]
         print(f"{scores['num_frames']} frames, {scores['num_videos']} videos: {', '.join(shown)}")
 

@@ -1,4 +1,4 @@
-"""How good a decomposition is: adjusted Rand index, mean squared error, matched intersection over union.
+"""How good a decomposition is: adjusted Rand index, squared error, matched intersection over union, identities.
 
 Every metric gives one number a video and is written in plain jnp, so it runs inside `jit`. Segmentations are
 hard: a pixel belongs to the slot with the largest mask. Published conventions differ, hence the names:
@@ -6,9 +6,10 @@ hard: a pixel belongs to the slot with the largest mask. Published conventions d
     ari, f_ari              clustered in each frame, then the mean over frames: the paper's tables (section 4)
     video_ari, video_f_ari  clustered over the whole clip, so a slot must keep its object: what SAVi reports
     fg_miou, video_fg_miou  objects matched to slots in each frame, or once for the clip
+    identity_switches       how often an object is found in another slot than before, in the whole clip
 
 The `f_` metrics leave out the pixels whose true label is 0. `ari - video_ari` measures how much slots swap
-objects.
+objects; `identity_switches` counts it, as trackers are scored. Motion has scores of its own, in `motion.py`.
 
 Degenerate cases. Two partitions that trivially agree score 1, as in scikit-learn. A frame without foreground
 has no foreground score: it is left out of the mean over frames, and a video of only such frames scores NaN,
@@ -30,6 +31,11 @@ from stii_jax.types import Batch, Decomposition
 
 Over = Literal["frame", "video"]
 """What is clustered (or matched) at once: each frame on its own, or the whole clip."""
+
+TRACKED_IOU = 0.1
+"""Least IoU at which an object counts as found in its slot. Trackers are asked for 0.5; but a slot that follows its
+object may hold much background too (where ARI is far under F-ARI), and would count as having lost it. Without a
+threshold, one stray pixel of a lost object would be a switch."""
 
 
 def contingency_table(
@@ -89,15 +95,24 @@ def intersection_over_union(
     return (table / jnp.maximum(union, 1))[..., 1:, :]
 
 
-def best_match_sum(scores: Float[Array, "*batch L K"]) -> Float[Array, "*batch"]:
-    """Largest sum of `scores` over one-to-one matchings of rows with columns; an unmatched row adds 0."""
+def best_match(scores: Float[Array, "*batch L K"]) -> Integer[Array, "*batch L"]:
+    """Column of each row in the one-to-one matching with the largest sum of `scores`; -1 for rows without one.
 
-    def match(matrix: Float[Array, "L K"]) -> Float[Array, ""]:
+    A row has none only where there are more rows than columns.
+    """
+
+    def match(matrix: Float[Array, "L K"]) -> Integer[Array, " L"]:
         rows, columns = hungarian_algorithm(-matrix)
-        return matrix[rows, columns].sum()
+        return jnp.full(matrix.shape[0], -1, columns.dtype).at[rows].set(columns)
 
     flat = scores.reshape(-1, *scores.shape[-2:])
-    return jax.vmap(match)(flat).reshape(scores.shape[:-2])
+    return jax.vmap(match)(flat).reshape(scores.shape[:-1])
+
+
+def matched(scores: Float[Array, "*batch L K"], columns: Integer[Array, "*batch L"]) -> Float[Array, "*batch L"]:
+    """The score of each row with its column from `best_match`; 0 for a row without one."""
+    picked = jnp.take_along_axis(scores, jnp.maximum(columns, 0)[..., None], axis=-1)[..., 0]
+    return jnp.where(columns >= 0, picked, 0)
 
 
 def mse(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[Array, " B"]:
@@ -130,8 +145,33 @@ def segmentation_miou(
     iou = intersection_over_union(true, pred, num_objects, decomposition.masks.shape[2])
     num_present = (true[..., None, :] == jnp.arange(1, num_objects + 1)[:, None]).any(-1).sum(-1)
     # An absent object has IoU 0 with every slot, so it never takes a slot that a present object wants.
-    scores = best_match_sum(iou) / jnp.maximum(num_present, 1)
+    scores = matched(iou, best_match(iou)).sum(-1) / jnp.maximum(num_present, 1)
     return _mean_over_groups(scores, num_present > 0, true, num_objects)
+
+
+def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[Array, " B"]:
+    """How often an object's slot differs from the slot it last had, summed over the objects and frames of a video.
+
+    Objects and slots are matched in every frame, as for `fg_miou`. A matched object counts as found from an IoU of
+    `TRACKED_IOU`; the frames where it is hidden or lost are passed over, and count if it is found in another slot after
+    them. An object that is never found is no switch: read this beside `video_fg_miou`. One that the background's slot
+    takes over is lost if it is small, and counts if its IoU with that slot is enough.
+    """
+    true, pred = _label_groups(decomposition, batch, "frame")
+    # Written as in segmentation_miou, so that the compiler keeps one of the two matchings.
+    iou = intersection_over_union(true, pred, num_objects, decomposition.masks.shape[2])
+    slots = best_match(iou)
+    found = matched(iou, slots) >= TRACKED_IOU
+
+    B, T, _ = found.shape
+    last_found = jax.lax.cummax(jnp.where(found, jnp.arange(T)[:, None], -1), axis=1)
+    before = last_found[:, :-1]  # up to the frame before: for every frame but the first
+    last_slots = jnp.take_along_axis(slots, jnp.maximum(before, 0), axis=1)
+    switches = found[:, 1:] & (before >= 0) & (slots[:, 1:] != last_slots)
+
+    has_foreground = (true > 0).any((-2, -1))
+    count = switches.sum((1, 2)).astype(jnp.float32)
+    return _mean_over_groups(count[:, None], has_foreground[:, None], true.reshape(B, 1, -1), num_objects)
 
 
 def _label_groups(
@@ -164,6 +204,7 @@ METRICS: dict[str, Metric] = {
     "mse": mse,
     "fg_miou": partial(segmentation_miou, over="frame"),
     "video_fg_miou": partial(segmentation_miou, over="video"),
+    "identity_switches": identity_switches,
 }
 UNLABELLED_METRICS = ("mse",)
 """Those that need no segmentation."""

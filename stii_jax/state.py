@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stii_jax.models.stii import STII
+from stii_jax.models.video_model import VideoModel
 from stii_jax.types import Params
 
 
@@ -23,7 +23,7 @@ class TrainState(NamedTuple):
     """The first step whose loss or gradient was not finite, -1 while there is none; from then on nothing changes."""
 
 
-def init_state(model: STII, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(model: VideoModel, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step."""
     init_key, rng = jax.random.split(jax.random.key(seed))
     params = jax.jit(model.init)(init_key)

@@ -18,8 +18,8 @@ from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
-from stii_jax.evaluate import Evaluator, example_keys, local_index, make_model
-from stii_jax.models.stii import STII
+from stii_jax.evaluate import Evaluator, example_keys, local_index, make_model, model_settings
+from stii_jax.models.video_model import VideoModel
 from stii_jax.optim import make_optimizer, make_schedule
 from stii_jax.parallel import AXIS, DataParallel, check_batch_size, data_parallel
 from stii_jax.state import TrainState, init_state, split_params
@@ -34,7 +34,7 @@ class TrainingError(RuntimeError):
 
 
 def train_step(
-    model: STII,
+    model: VideoModel,
     optimizer: optax.GradientTransformation,
     num_objects: int,
     state: TrainState,
@@ -47,7 +47,7 @@ def train_step(
     batch_size = lax.psum(index.size, AXIS)
 
     def loss_fn(params):
-        outputs, _ = model.unroll(params, video, keys)
+        outputs = model.loss(params, video, keys)
         return outputs.loss / batch_size, outputs
 
     (loss, outputs), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -79,7 +79,7 @@ def _mean_over_videos(values: jax.Array) -> jax.Array:
 
 
 def make_train_step(
-    model: STII, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
+    model: VideoModel, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
 ) -> DataParallel:
     """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
 
@@ -157,7 +157,8 @@ class Trainer:
             seconds = (time.monotonic() - started) / len(pending)
             means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
             means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
-            progress = self.curriculum.advance(progress, step, means["loss"], means["kl"] / self.model.num_slots)
+            kl = means["kl"] / self.model.num_slots if "kl" in means else None
+            progress = self.curriculum.advance(progress, step, means["loss"], kl)
             scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
             self.writer.write_scalars(step, means | scores)
             ended = self.curriculum.stage(progress, step) is None
@@ -180,8 +181,8 @@ class Trainer:
     def _save(self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]) -> None:
         if step == self.checkpointer.latest_step():
             return
-        config = self.config.to_dict()
-        meta: dict[str, Any] = {"curriculum": progress._asdict(), "model": config["model"], "step": step}
+        model = model_settings(self.config)
+        meta: dict[str, Any] = {"curriculum": progress._asdict(), "model": model, "step": step}
         score = {"f_ari": scores["eval_f_ari"]} if "eval_f_ari" in scores else None
         self.checkpointer.save(step, *split_params(state), meta, score)
 

@@ -73,12 +73,34 @@ def overlay(
 ) -> UInt8[np.ndarray, "*batch H W 3"]:
     """Frames with each label's colour laid over them; `alpha` 1 hides the frame."""
     colors = segmentation_colors(int(labels.max()) + 1) if colors is None else colors
-    return (alpha * colors[labels] + (1 - alpha) * _rgb(frames)).round().astype(np.uint8)
+    return (alpha * colors[labels] + (1 - alpha) * rgb(frames)).round().astype(np.uint8)
 
 
 def one_video(decomposition: Decomposition, index: int) -> Decomposition:
     """Video `index` of a batch, as a batch of one."""
     return Decomposition(*(array[index : index + 1] for array in decomposition))
+
+
+def find_slots(
+    video: UInt8[np.ndarray, "T H W C"], decomposition: Decomposition
+) -> tuple[Integer[np.ndarray, "T H W"], int]:
+    """The slot of every pixel of one video, and the background's, which is the one with most pixels.
+
+    Raises:
+      ValueError: the decomposition is not of one video, or of another number of frames.
+    """
+    if decomposition.masks.shape[:2] != (1, len(video)):
+        raise ValueError(
+            f"the decomposition is of {decomposition.masks.shape[:2]} (videos, frames), expected "
+            f"{(1, len(video))} as in `video`: choose one with `one_video`, and the same frames of both"
+        )
+    slots = np.asarray(decomposition.masks[0]).argmax(axis=1)
+    return slots, int(np.bincount(slots.ravel()).argmax())
+
+
+def rgb(images: UInt8[np.ndarray, "*batch H W C"]) -> UInt8[np.ndarray, "*batch H W 3"]:
+    """Grey images get three channels."""
+    return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 
 def strip(
@@ -139,7 +161,7 @@ def moment(
       caption: text at the foot.
     """
     masks, means = np.asarray(decomposition.masks[0])[..., None], np.asarray(decomposition.means[0])
-    reconstruction = _rgb(_to_uint8((masks * means).sum(axis=1)))
+    reconstruction = rgb(_to_uint8((masks * means).sum(axis=1)))
     seen = reconstruction if frame is None else frame[None]
     scene = [
         Panel("frame", np.full_like(seen, OUTSIDE) if frame is None else seen, from_model=False),
@@ -224,24 +246,19 @@ def _panels(
     segmentation: UInt8[np.ndarray, "T H W"] | None,
 ) -> tuple[list[Panel], list[Panel], list[Panel]]:
     """Panels of the scene, of each slot's mask and of each slot's masked appearance."""
-    if decomposition.masks.shape[:2] != (1, len(video)):
-        raise ValueError(
-            f"the decomposition is of {decomposition.masks.shape[:2]} (videos, frames), expected "
-            f"{(1, len(video))} as in `video`: choose one with `one_video`, and the same frames of both"
-        )
+    slots, background = find_slots(video, decomposition)
     masks, means = np.asarray(decomposition.masks[0])[..., None], np.asarray(decomposition.means[0])
-    slots = masks[..., 0].argmax(axis=1)
     # Of slots, then of labels that no slot matches.
-    colors = slot_colors(masks.shape[1] + 256, int(np.bincount(slots.ravel()).argmax()))
+    colors = slot_colors(masks.shape[1] + 256, background)
     scene = [
-        Panel("frame", _rgb(video), from_model=False),
-        Panel("reconstruction", _rgb(_to_uint8((masks * means).sum(axis=1)))),
+        Panel("frame", rgb(video), from_model=False),
+        Panel("reconstruction", rgb(_to_uint8((masks * means).sum(axis=1)))),
         Panel("segmentation", colors[slots]),
     ]
     if segmentation is not None:
         truth = colors[_match_labels(segmentation, slots, masks.shape[1])[segmentation]]
         scene.append(Panel("truth", truth, from_model=False))
-    grey = _rgb(_to_uint8(masks))
+    grey = rgb(_to_uint8(masks))
     appearances = _appearances(masks, means, colors)
     return scene, [Panel(f"{a.title} mask", grey[:, k], a.color) for k, a in enumerate(appearances)], appearances
 
@@ -250,7 +267,7 @@ def _appearances(
     masks: Float[np.ndarray, "T K H W 1"], means: Float[np.ndarray, "T K H W C"], colors: UInt8[np.ndarray, "L 3"]
 ) -> list[Panel]:
     """What each slot explains, titled in its colour."""
-    alone = _rgb(_to_uint8(masks * means + (1 - masks) * OUTSIDE / 255))
+    alone = rgb(_to_uint8(masks * means + (1 - masks) * OUTSIDE / 255))
     of_slots = [tuple(color) for color in colors[: masks.shape[1]].tolist()]
     return [Panel(f"slot {k}", alone[:, k], color) for k, color in enumerate(of_slots)]
 
@@ -327,11 +344,6 @@ def _draw_title(draw: ImageDraw.ImageDraw, x: int, y: int, panel: Panel) -> None
 def _enlarge(image: Picture) -> Picture:
     scale = max(1, round(CELL / image.shape[0]))
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def _rgb(images: UInt8[np.ndarray, "*batch H W C"]) -> UInt8[np.ndarray, "*batch H W 3"]:
-    """Grey images get three channels."""
-    return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 
 def _to_uint8(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

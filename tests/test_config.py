@@ -145,7 +145,7 @@ def test_dataset_options_are_free_form():
     ("override", "message"),
     [
         ("model.num_slot=3", r"no setting config.model.num_slot; nearest: model.num_slots"),
-        ("num_slots=3", r"no setting config.num_slots; nearest: .*model.num_slots"),
+        ("num_slots=3", r"no setting config.num_slots; nearest: .*[.]num_slots"),
         ("data.options.a.b=3", r"no setting config.data.options.a.b"),
         ("model.num_slots=True", r"config.model.num_slots is 'True', expected an integer"),
         ("model.num_slots=1.5", r"config.model.num_slots is '1.5', expected an integer"),

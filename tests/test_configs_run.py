@@ -10,10 +10,13 @@ from stii_jax.config import load_config
 from stii_jax.main import run
 from stii_jax.report import result_entry
 
-CONFIGS = ("balls:binary,iodine", "clevrer", "grand_central", "grand_central:static_camera", "tabletop", "video_folder")
+CONFIGS = (
+    *("balls:binary,iodine", "balls:binary,rnem", "balls:binary,ddpae"),
+    *("clevrer", "grand_central", "grand_central:static_camera", "tabletop", "video_folder"),
+)
 SMALL = MODEL | RUN | {"curriculum.stages": (), "train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
 SMALL |= {"eval.lengths": (2,), "eval.num_slots": 0, "eval.observed_frames": 1, "eval.predict_frames": 1}
-SMALL |= {"optim.warmup_steps": 1, "eval.num_videos": 4}
+SMALL |= {"optim.warmup_steps": 1, "eval.num_videos": 4, "ddpae.object_size": 4}
 
 
 @pytest.mark.slow
@@ -32,8 +35,8 @@ def test_a_few_steps(name, tmp_path):
     assert ("f_ari" in results) == (dataset not in ("grand_central", "static_camera"))
     if "iodine" in name:
         run("evaluate", None, workdir, ["eval.system=seq_iodine"])
-        assert json.loads((workdir / "results.json").read_text())["mse"] != results["mse"]
-        assert result_entry(workdir, "name")["model"] == "SEQ-IODINE"
+        assert json.loads((workdir / "results_seq_iodine.json").read_text())["mse"] != results["mse"]
+        assert result_entry(workdir, "name")["evaluations"]["seq_iodine"]["system"] == "seq_iodine"
     else:
         run("predict", None, workdir, [])
         assert (workdir / "prediction.json").exists()

@@ -24,7 +24,6 @@ from stii_jax.decompose import Request, Stream
 from stii_jax.evaluate import Evaluator, make_model
 from stii_jax.exports import NAMES, regions
 from stii_jax.main import ERRORS, make_request, run
-from stii_jax.models.stii import FrameOutputs
 from stii_jax.recordings import Recording
 from stii_jax.types import Decomposition
 from stii_jax.visualize import BACKGROUND, CELL, GAP, LINE, OUTSIDE, PREDICTED, moment, slot_colors
@@ -33,13 +32,6 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 SIZE = 8
 TABLE_TYPES = (int, int, float, float, float, float, float, float, float, int, int)
-
-
-class StreamingToy(ToyModel):
-    def stream(self, params, state, frame, keys):
-        out, state = self.unroll(params, frame[:, None], keys, state)
-        parts = (array[:, 0] for array in out.decomposition)
-        return FrameOutputs(*parts, out.loss, jnp.zeros(3), {}), state
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +56,7 @@ def workdir(params, tmp_path_factory):
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(
-        main, "make_model", lambda config, size, slots, system: StreamingToy(size, slots or config.model.num_slots)
+        main, "make_model", lambda config, size, slots, system: ToyModel(size, slots or config.model.num_slots)
     )
 
 
@@ -149,7 +141,7 @@ def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
     seen = np.stack([View(size=SIZE, square=True).frame(frame) for frame in noise(7)])
     batch = np.stack([seen, *noise(3 * 7, SIZE, SIZE).reshape(3, 7, SIZE, SIZE, 3)])
     parts = evaluator.predict(params, batch, np.arange(4), 3)
-    items = list(Stream(StreamingToy(SIZE), params).run(Recording(video, View(size=SIZE, square=True)), 3))
+    items = list(Stream(ToyModel(SIZE), params).run(Recording(video, View(size=SIZE, square=True)), 3))
     for item, frame in zip(items, seen):
         np.testing.assert_array_equal(item.frame, frame)
     assert [item.frame is None for item in items] == [False] * 7 + [True] * 3
@@ -239,7 +231,7 @@ def test_frames_are_not_kept(params, monkeypatch):
             asked += 1
             yield frame
 
-    for number, _ in enumerate(Stream(StreamingToy(SIZE), params).run(frames())):
+    for number, _ in enumerate(Stream(ToyModel(SIZE), params).run(frames())):
         assert asked <= number + 2
 
 
@@ -311,7 +303,7 @@ def test_a_damaged_video_is_decomposed_as_far_as_it_goes(workdir, video, tmp_pat
 
 
 def test_a_model_that_leaves_the_finite_numbers(workdir, params, tmp_path, monkeypatch, capsys):
-    class Diverging(StreamingToy):
+    class Diverging(ToyModel):
         start = 3
 
         def stream(self, params, state, frame, keys):

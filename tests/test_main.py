@@ -100,12 +100,23 @@ def test_evaluate_needs_the_workdir_alone(finished, capsys):
     assert str(finished / "results.json") in out
 
 
-def test_evaluate_other_videos(finished):
-    before = (finished / "results.json").read_text()
-    run("evaluate", None, finished, ["eval.num_videos=2", "eval.split=validation"])
-    results = read(finished / "results.json")
-    assert (results["num_videos"], results["split"]) == (2, "validation")
-    (finished / "results.json").write_text(before)
+def test_evaluations_of_other_videos_lie_beside_the_runs_own(finished):
+    own = (finished / "results.json").read_text()
+    others = {
+        "_num_slots=3_validation": ["eval.split=validation", "eval.num_slots=3"],
+        "_num_balls=2-2": ["eval.options.num_balls=(2, 2)"],
+    }
+    for label, settings in others.items():
+        run("evaluate", None, finished, ["eval.num_videos=2", *settings])
+        results = read(finished / f"results{label}.json")
+        assert results["num_videos"] == 2 and (finished / "media" / f"{results['split']}{label}_0.png").exists()
+    assert (results["num_slots"], results["options"]["num_balls"]) == (2, [2, 2])
+    assert read(finished / "results_num_slots=3_validation.json")["num_slots"] == 3
+    run("evaluate", None, finished, ["eval.num_videos=2"])  # fewer of the same
+    assert read(finished / "results.json")["num_videos"] == 2
+    (finished / "results.json").write_text(own)
+    evaluations = result_entry(finished, "name")["evaluations"]
+    assert set(evaluations) == {label[1:] for label in others}
 
 
 def test_predict(finished, capsys):

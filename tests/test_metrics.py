@@ -11,11 +11,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from stii_jax.metrics import (
     METRICS,
+    TRACKED_IOU,
     UNLABELLED_METRICS,
     adjusted_rand_index,
-    best_match_sum,
+    best_match,
     evaluate_video,
     intersection_over_union,
+    matched,
     summarize,
 )
 from stii_jax.types import Decomposition
@@ -71,6 +73,20 @@ def slow_miou(true, pred):
     return np.mean(scores)
 
 
+def slow_switches(true, pred):
+    """Changes of slot of one video `T N`, with a memory an object."""
+    count, last = 0, {}
+    for t, p in zip(true, pred):
+        iou = np.zeros((L, K))
+        for i, k in np.ndindex(L, K):
+            iou[i, k] = ((t == i + 1) & (p == k)).sum() / max(((t == i + 1) | (p == k)).sum(), 1)
+        for i, k in zip(*linear_sum_assignment(iou, maximize=True)):
+            if iou[i, k] >= TRACKED_IOU:
+                count += last.get(i, k) != k
+                last[i] = k
+    return count
+
+
 @pytest.mark.parametrize("agreement", [0.0, 0.3, 0.9])
 def test_metrics_equal_scikit_learn_and_scipy(agreement):
     decomposition, batch, true, pred = random_case(1, agreement)
@@ -83,6 +99,7 @@ def test_metrics_equal_scikit_learn_and_scipy(agreement):
             assert_close(values[f"{prefix}ari"][video], slow_ari(t, p, foreground=False))
             assert_close(values[f"{prefix}f_ari"][video], slow_ari(t, p, foreground=True))
             assert_close(values[f"{prefix}fg_miou"][video], slow_miou(t, p))
+        assert values["identity_switches"][video] == slow_switches(true[video], pred[video])
     mixture = np.einsum("btkhw,btkhwc->bthwc", decomposition.masks, decomposition.means)
     error = mixture - np.asarray(batch["video"]) / 255
     assert_close(values["mse"], np.square(error).mean((1, 2, 3, 4)))
@@ -141,6 +158,43 @@ def test_a_slot_swap_shows_only_in_the_video_metrics():
     assert_close(values["video_f_ari"], adjusted_rand_score(true[0][foreground], swapped[0][foreground]))
     assert (values["video_ari"] < 0.97).all()
     assert_close(values["video_fg_miou"], 8 / 16)  # each slot has 8 of its object's 12 pixels and 4 others
+    assert (values["identity_switches"] == 2).all(), "both objects, once"
+
+
+@pytest.mark.parametrize(
+    ("slots", "switches"),
+    [
+        ([1, 1, 1], 0),
+        ([1, 3, 1], 2),  # there and back
+        ([1, None, 3], 1),  # lost, then found in another slot
+        ([1, None, 1], 0),
+        ([None, 1, 1], 0),  # found late
+        ([None, None, None], 0),  # never found
+    ],
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_identity_switches_by_hand(slots, switches, hidden):
+    """Of the smaller of two objects; lost to the other's slot, or not to be seen itself."""
+    true = two_still_objects()
+    true[..., 3:6, 4:7] = 2
+    pred = np.full_like(true, 2) * (true > 0)
+    for t, slot in enumerate(slots):
+        if slot is not None:
+            pred[:, t][true[:, t] == 1] = slot
+        elif hidden:
+            true[:, t][true[:, t] == 1] = 0
+    values = evaluate(decomposition_of(pred), batch_of(true), num_objects=L)
+    assert (values["identity_switches"] == switches).all()
+
+
+def test_a_stray_pixel_of_a_lost_object_is_no_switch():
+    true = two_still_objects()
+    true[..., 0:3, 0:4], true[..., 3:6, :] = 1, 2
+    pred = true.copy()
+    pred[:, 1][true[:, 1] == 1] = 2
+    pred[:, 1, 0, 0] = 3
+    values = evaluate(decomposition_of(pred), batch_of(true), num_objects=L)
+    assert TRACKED_IOU > 1 / 12 and (values["identity_switches"] == 0).all()
 
 
 def test_spread_background_costs_ari_and_not_f_ari():
@@ -155,7 +209,9 @@ def test_matching_by_hand_with_fewer_slots_than_objects():
     true, pred = jnp.array([1, 1, 1, 1, 2, 2, 3, 3]), jnp.array([0, 0, 0, 1, 1, 1, 1, 1])
     iou = intersection_over_union(true, pred, 3, 2)
     assert_close(iou, [[3 / 4, 1 / 8], [0, 2 / 5], [0, 2 / 5]])
-    assert_close(best_match_sum(iou), 3 / 4 + 2 / 5 + 0)
+    columns = best_match(iou)
+    assert columns[0] == 0 and sorted(columns[1:].tolist()) == [-1, 1]
+    assert_close(matched(iou, columns).sum(), 3 / 4 + 2 / 5 + 0)
 
 
 def test_frames_without_foreground_are_left_out_of_foreground_metrics():

@@ -151,6 +151,9 @@ class ToyModel(STII):
             frames.append((*self._draw(params, state.posterior), state.posterior))
         return Decomposition(*(jnp.stack(parts, 1) for parts in zip(*frames))), state
 
+    def stream(self, params, state, frame, keys):
+        return self.decompose(params, frame[:, None], keys, state)
+
     def initial_state(self, params, batch_size):
         posterior = jnp.broadcast_to(params["initial_posterior"], (batch_size, self.num_slots, 2 * self.latent_dim))
         return VideoState(zero_state(batch_size, self.num_slots, self.hidden_dim), posterior, jnp.int32(0))

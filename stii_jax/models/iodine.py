@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from stii_jax.models.stii import STII, FrameOutputs, UnrollOutputs, VideoState
+from stii_jax.models.stii import STII, UnrollOutputs, VideoState
 from stii_jax.types import Decomposition, Params
 
 
@@ -52,13 +52,9 @@ class Iodine(STII):
 
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
-    ) -> tuple[FrameOutputs, VideoState]:
-        """See `STII.stream`."""
-        out, state = self.unroll(params, frame[:, None], keys, state)
-        means, masks, posterior = (a[:, 0] for a in out.decomposition)
-        terms = {name: term[:, 0] for name, term in out.terms.items()}
-        last = FrameOutputs(means, masks, posterior, out.loss, out.cell_elbo[0], terms)
-        return last, state
+    ) -> tuple[Decomposition, VideoState]:
+        """See `STII.stream`: all frames are treated alike."""
+        return self.decompose(params, frame[:, None], keys, state)
 
     def predict(self, params, state, num_frames, keys=None):
         """There is no past to go on from.
@@ -92,12 +88,6 @@ class SequentialIodine(Iodine):
     def unroll(self, params, video, keys, state=None, schedule=None):
         """See `STII.unroll`."""
         return STII.unroll(self, params, video, keys, state, self.schedule(video.shape[1]))
-
-    def stream(self, params, state, frame, keys):
-        """See `STII.stream`."""
-        noise = self._noise(keys, state.frame[None], 2)[0]
-        state, out = self.frame(params, state, frame, noise, jnp.zeros(2), 1)
-        return out, state
 
     def _memory(self, state):
         return jax.tree.map(jnp.zeros_like, state.temporal), state.temporal

@@ -17,6 +17,7 @@ from stii_jax.models.prior import ConditionalPrior
 from stii_jax.models.recurrent import LSTMState, zero_state
 from stii_jax.models.refiner import CellGradients, Decoded, Refiner, refinement_images
 from stii_jax.models.schedule import SCHEDULES, refinement_schedule, refinement_weights, segments
+from stii_jax.models.video_model import Losses, VideoModel
 from stii_jax.types import Decomposition, Params
 
 _CLIP = 2**31 - 1  # stands for the frame where noise belongs to the whole clip
@@ -45,6 +46,11 @@ class FrameOutputs(NamedTuple):
     terms: dict[str, Float[Array, " B"]]
     """Terms of the last decode's ELBO, a video, in nats."""
 
+    @property
+    def decomposition(self) -> Decomposition:
+        """The last decode, as a clip of one frame."""
+        return Decomposition(self.means[:, None], self.masks[:, None], self.posterior[:, None])
+
 
 class UnrollOutputs(NamedTuple):
     """A clip, decomposed."""
@@ -56,7 +62,7 @@ class UnrollOutputs(NamedTuple):
     terms: dict[str, Float[Array, "B T"]]
 
 
-class STII:
+class STII(VideoModel):
     """Spatio-temporal iterative inference for videos of `height x width x channels`, with frames in [0, 1].
 
     The arguments are the settings of `config.model` (configs/default.py says what each is) and `config.loss`; noise
@@ -149,6 +155,23 @@ class STII:
         """Refinements of each of `num_frames` frames, the first being frame `start` of its video."""
         return refinement_schedule(num_frames, self.num_refinements, self.schedule_kind, start)
 
+    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
+        """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes."""
+        out, _ = self.unroll(params, video, keys)
+        return Losses(out.loss, out.terms, out.decomposition)
+
+    def decompose(
+        self,
+        params: Params,
+        video: Float[Array, "B T H W C"],
+        keys: Key[Array, " B"],
+        state: VideoState | None = None,
+        start: int = 0,
+    ) -> tuple[Decomposition, VideoState]:
+        """See `VideoModel.decompose`."""
+        out, state = self.unroll(params, video, keys, state, self.schedule(video.shape[1], start))
+        return out.decomposition, state
+
     def unroll(
         self,
         params: Params,
@@ -157,7 +180,7 @@ class STII:
         state: VideoState | None = None,
         schedule: tuple[int, ...] | None = None,
     ) -> tuple[UnrollOutputs, VideoState]:
-        """Decomposes a clip, from the start of a video or from the `state` that an earlier clip of it left.
+        """All that is computed for a clip, from a video's start or from the `state` that an earlier clip of it left.
 
         Args:
             params: from `init`.
@@ -195,14 +218,14 @@ class STII:
 
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
-    ) -> tuple[FrameOutputs, VideoState]:
-        """Decomposes the next frame of a video; frame after frame it gives what `unroll` gives for the whole."""
+    ) -> tuple[Decomposition, VideoState]:
+        """See `VideoModel.stream`."""
         longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
         table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
         refinements = table[jnp.minimum(state.frame, longest)]
         noise = self._noise(keys, state.frame[None], longest + 1)[0]
         state, out = self.frame(params, state, frame, noise, jnp.zeros(longest + 1), refinements)
-        return out, state
+        return out.decomposition, state
 
     def predict(
         self, params: Params, state: VideoState, num_frames: int, keys: Key[Array, " B"] | None = None

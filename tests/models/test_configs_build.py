@@ -43,7 +43,7 @@ def test_every_choice_builds(changes):
     out, after = jax.eval_shape(model.stream, params, state, frame, keys)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
     height, width, channels = model.frame_shape
-    assert out.means.shape == (2, model.num_slots, height, width, channels)
+    assert out.means.shape == (2, 1, model.num_slots, height, width, channels)
 
 
 @pytest.mark.parametrize(

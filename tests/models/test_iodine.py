@@ -73,7 +73,7 @@ def test_chunks_and_single_frames_are_the_whole(kind, params, video):
     state = model.initial_state(params, tiny.B)
     for t in range(tiny.T):
         out, state = stream(params, state, video[:, t], keys_of())
-        close((out.means, out.masks, out.posterior), jax.tree.map(lambda a, t=t: a[:, t], tuple(whole.decomposition)))
+        close(out, jax.tree.map(lambda a, t=t: a[:, t : t + 1], whole.decomposition))
 
 
 def test_on_a_still_video_the_sequential_one_refines_one_frame(params, video, monkeypatch):

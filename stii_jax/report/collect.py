@@ -1,0 +1,90 @@
+"""Finding runs in a folder: workdirs at any depth, entries as JSON files, and the pictures of both."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from stii_jax.report.entries import Run, read_entry, result_entry, sort_runs
+from stii_jax.report.files import ReportError
+from stii_jax.writers import PathLike
+
+PICTURE = "test_0.png"
+
+
+class Collection(NamedTuple):
+    """What a folder holds."""
+
+    runs: list[Run]
+    """By name and seed; `path` is the file of scores."""
+    unfinished: list[str]
+    """Workdirs without final scores, as paths within the folder."""
+
+
+def collect(folder: PathLike) -> Collection:
+    """The runs in a folder. A run of a sweep is its entry, `VARIANT-seedS.json`; the workdir beside it is not read.
+
+    A workdir `.../NAME/seedS` is named NAME, with its folders above up to the one given, and any other like its own
+    folder.
+
+    Raises:
+      ReportError: no such folder, no run in it, a file that is broken, two runs of one name and seed.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise ReportError(f"{top}: no such folder: give --runs one that holds workdirs or entries")
+    entries: list[Run] = []
+    workdirs: list[Path] = []
+    for path in _walk(top):
+        if path.is_dir():
+            workdirs.append(path)
+        elif (entry := read_entry(path)) is not None:
+            entries.append(entry)
+    of_sweeps = {run["path"].parent / run["sweep"]["variant"] for run in entries if "sweep" in run}
+    taken = {workdir_of(run) for run in entries}
+    unfinished = []
+    for workdir in workdirs:
+        if workdir in taken:
+            continue
+        # The seeds of a sweep's variant are finished with their entry.
+        if workdir.parent in of_sweeps or not (workdir / "results.json").exists():
+            unfinished.append(workdir.relative_to(top).as_posix())
+        else:
+            entries.append(result_entry(workdir, _name(top, workdir)) | {"path": workdir / "results.json"})
+    if not entries:
+        waiting = f", only unfinished ones: {', '.join(unfinished[:3])}" if unfinished else ""
+        raise ReportError(f"{top}: holds no finished run{waiting}")
+    return Collection(sort_runs(entries), sorted(unfinished))
+
+
+def workdir_of(run: Run) -> Path:
+    """The folder that a run was made in, which may be gone: beside its entry, as a sweep leaves it, or its own."""
+    path: Path = run["path"]
+    if path.name == "results.json":
+        return path.parent
+    return path.parent / path.stem.rpartition("-seed")[0] / f"seed{run['seed']}"
+
+
+def picture_of(run: Run) -> Path | None:
+    """The strip of the first test video, if the workdir is still there."""
+    path = workdir_of(run) / "media" / PICTURE
+    return path if path.is_file() else None
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Workdirs, which are folders with a `config.json`, and JSON files outside of them, in order."""
+    for folder, inside, files in os.walk(top):
+        if "config.json" in files:
+            inside.clear()
+            yield Path(folder)
+            continue
+        inside.sort()
+        yield from (Path(folder) / name for name in sorted(files) if name.endswith(".json"))
+
+
+def _name(top: Path, workdir: Path) -> str:
+    parts = workdir.relative_to(top).parts or (workdir.resolve().name,)
+    if len(parts) > 1 and re.fullmatch(r"seed\d+", parts[-1]):
+        parts = parts[:-1]
+    return "/".join(parts)

@@ -1,0 +1,73 @@
+"""The command line of the report; see the package."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stii_jax.report.collect import collect
+from stii_jax.report.entries import read_runs, result_entry
+from stii_jax.report.files import ReportError
+from stii_jax.report.page import write_report
+from stii_jax.report.published import read_published
+from stii_jax.report.readme import replace_between_markers, results_table
+from stii_jax.writers import write_atomic, write_results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m stii_jax.report", description="Tables and figures of results.")
+    parser.add_argument("--results", default="results", help="folder of the results files and of published.json")
+    parser.add_argument("--readme", help="file whose text between the markers is replaced by the table")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if --readme is stale")
+    parser.add_argument("--add", metavar="WORKDIR", help="first take up this finished run")
+    parser.add_argument("--name", help="with --add: name of the experiment, which its seeds share")
+    parser.add_argument("--model", default="", help="with --add: published model to compare with, if another")
+    parser.add_argument("--command", default="", help="with --add: command that reproduces the run")
+    parser.add_argument("--runs", metavar="DIR", help="report on the workdirs and entries in this folder")
+    parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report")
+    options = parser.parse_args(arguments)
+    if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
+        parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
+    if options.check and not options.readme:
+        parser.error("--check needs --readme")
+    if bool(options.runs) != bool(options.output):
+        parser.error("--runs DIR and --output OUT go together")
+    if options.runs and (options.readme or options.add):
+        parser.error("--runs reports on that folder alone: leave out --readme and --add")
+    try:
+        return _report(options) if options.runs else _run(options)
+    except (ReportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _report(options: argparse.Namespace) -> int:
+    # An installed package comes without the paper's numbers.
+    known = (Path(options.results) / "published.json").exists()
+    published = read_published(options.results) if known else None
+    print(write_report(collect(options.runs), published, options.output))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    results = Path(options.results)
+    if options.add:
+        entry = result_entry(options.add, options.name, model=options.model, command=options.command)
+        results.mkdir(parents=True, exist_ok=True)
+        write_results(results / f"{entry['name']}-seed{entry['seed']}.json", entry)
+    readme = Path(options.readme) if options.readme else None
+    folder = readme.parent if readme else Path()
+    table = results_table(read_runs(results), read_published(results), folder)
+    if readme is None:
+        print(table)
+        return 0
+    old = readme.read_text()
+    new = replace_between_markers(old, table, readme)
+    if options.check and new != old:
+        print(f"{readme} is stale: run python -m stii_jax.report --readme {readme}", file=sys.stderr)
+        return 1
+    if new != old:
+        write_atomic(readme, new.encode())
+    return 0

@@ -1,0 +1,105 @@
+"""The report of a folder of runs: `results.md`, a CSV file a table, figures and pictures."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from stii_jax.report.collect import Collection, picture_of
+from stii_jax.report.figures import curves_figure, length_figure, prediction_figure
+from stii_jax.report.published import Published
+from stii_jax.report.seeds import Experiment, experiments
+from stii_jax.report.settings import settings_table, size_note
+from stii_jax.report.tables import (
+    Table,
+    base_name,
+    evaluation_table,
+    length_table,
+    main_table,
+    prediction_table,
+    probe_table,
+)
+from stii_jax.writers import PathLike, write_atomic
+
+FIGURES = (
+    ("curves", "Learning curves", "Mean over seeds; the band holds all seeds.", curves_figure),
+    ("lengths", "Scores by length", "Bars are standard errors over seeds.", length_figure),
+    ("prediction", "Prediction", "Bars are standard errors over seeds.", prediction_figure),
+)
+
+
+def write_report(collection: Collection, published: Published | None, output: PathLike) -> Path:
+    """Writes all files into the folder `output` and returns the page. The same runs give the same bytes.
+
+    Without `published`, nothing is said of the paper's numbers.
+    """
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = experiments(collection.runs)
+    made = [
+        settings_table(found),
+        main_table(found, published),
+        length_table(found, published),
+        prediction_table(found),
+        evaluation_table(found, published),
+        probe_table(found),
+    ]
+    tables = [table for table in made if table is not None]
+    for table in tables:
+        write_atomic(folder / f"{table.name}.csv", table.csv.encode())
+    parts = [_introduction(found, collection.unfinished, published), *map(_section, tables)]
+    parts += [*_figures(found, folder), *_pictures(found, folder)]
+    page = folder / "results.md"
+    write_atomic(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    return page
+
+
+def _introduction(found: Sequence[Experiment], unfinished: Sequence[str], published: Published | None) -> str:
+    parts = [
+        "# Results",
+        size_note(found, published),
+        "Numbers are means over seeds ± standard errors (standard deviation / √seeds; none for one seed). The CSV "
+        "files have every digit, the median, the worst seed and each seed's value.",
+    ]
+    if published:
+        parts.append(
+            f"What the paper reports ({published['source']}) stands under `published`, with the model's name, for the "
+            "very same data; where it reports nothing, or on other data, it says `not published here`."
+        )
+    if unfinished:
+        parts.append(f"Not finished, and not here: {', '.join(unfinished)}.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _section(table: Table) -> str:
+    note = f"{table.note} [{table.name}.csv]({table.name}.csv)".strip()
+    return f"## {table.title}\n\n{note}\n\n{table.markdown}"
+
+
+def _figures(found: Sequence[Experiment], folder: Path) -> list[str]:
+    """Draws every kind of figure for each dataset (whose options may differ within one figure)."""
+    bases = list(dict.fromkeys(base_name(experiment.dataset) for experiment in found))
+    parts = []
+    for name, title, note, draw in FIGURES:
+        for base in bases:
+            image = draw([experiment for experiment in found if base_name(experiment.dataset) == base])
+            if image is not None:
+                file = f"{name}_{slug(base)}.png"
+                write_atomic(folder / file, image)
+                parts.append(f"## {title}: {base}\n\n{note}\n\n![{title} of {base}]({file})")
+    return parts
+
+
+def _pictures(found: Sequence[Experiment], folder: Path) -> list[str]:
+    """Copies a strip of each experiment's first seed."""
+    parts = []
+    for experiment in found:
+        if source := picture_of(experiment.runs[0]):
+            file = f"strip_{slug(experiment.label)}.png"
+            write_atomic(folder / file, source.read_bytes())
+            parts.append(f"{experiment.label}, seed {experiment.runs[0]['seed']}:\n\n![{experiment.label}]({file})")
+    return ["## Pictures\n\nThe first test video.", *parts] if parts else []
+
+
+def slug(name: str) -> str:
+    """`name` as a part of a file name."""
+    return re.sub(r"[^\w.-]+", "-", name)

@@ -1,0 +1,123 @@
+"""The table of results for the README: scores over seeds beside the published ones, and where each run came from."""
+
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stii_jax.report.entries import DEFAULT_MODEL, Run, Score
+from stii_jax.report.files import ReportError
+from stii_jax.report.markdown import markdown_table
+from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
+from stii_jax.writers import PathLike
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+OWN_METRICS = {"video_ari": "video ARI", "video_f_ari": "video F-ARI"}
+
+
+def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
+    """Markdown: our scores beside the published ones, where each run came from, and what the paper reports.
+
+    Args:
+      runs: from `read_runs`.
+      published: content of `published.json`.
+      relative_to: folder of the file that the table goes into, for links.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run["name"], []).append(run)
+    if not groups:
+        return f"No results yet.\n\n{published_table(groups, published)}"
+    header = ["run", "data", "frames", "seeds"]
+    for title in PUBLISHED_METRICS.values():
+        header += [title, f"{title} published"]
+    scores = markdown_table([*header, *OWN_METRICS.values()], _score_rows(groups, published))
+    sources = markdown_table(
+        ["run", "videos", "hours a seed", "hardware", "commit", "seeds: files", "command"],
+        [_source_row(name, group, relative_to) for name, group in groups.items()],
+    )
+    return (
+        f"{scores}\n\nMean ± standard deviation over seeds, the worst seed in brackets. ARI and F-ARI are "
+        f"clustered in each frame, video ARI and video F-ARI over the whole clip.\n\n{sources}\n\n"
+        f"{published_table(groups, published)}"
+    )
+
+
+def replace_between_markers(text: str, table: str, path: PathLike) -> str:
+    """`text` (of the file `path`) with `table` between the markers.
+
+    Raises:
+      ReportError: not exactly one pair of markers.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ReportError(f"{path}: expected one line {BEGIN!r} and, after it, one line {END!r}")
+    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{table}\n{text[text.index(END) :]}"
+
+
+def published_table(groups: Mapping[str, Sequence[Run]], published: Published) -> str:
+    """What the paper reports, and which of our runs are of the same data and model."""
+    ours: dict[tuple[str, str], list[str]] = {}
+    for name, (first, *_) in groups.items():
+        ours.setdefault((first["dataset"], first.get("model", DEFAULT_MODEL)), []).append(name)
+    rows = []
+    for row in published["rows"]:
+        frames = "each frame" if row["num_frames"] == [1] else "/".join(map(str, row["num_frames"]))
+        scores = ["/".join(f"{value:.4f}" for value in row[metric]) for metric in PUBLISHED_METRICS]
+        here = ", ".join(ours.get((row["dataset"], row["model"]), [])) or "not run"
+        rows.append([row["dataset"], row["model"], frames, *scores, here])
+    header = ["data", "model", "frames", *PUBLISHED_METRICS.values(), "our runs"]
+    return f"Published: {published['source']}.\n\n{markdown_table(header, rows)}"
+
+
+def _score_rows(groups: Mapping[str, list[Run]], published: Published) -> list[list[str]]:
+    rows = []
+    for name, group in groups.items():
+        by_length: dict[int, list[Score]] = {}
+        for run in group:
+            for score in run["scores"]:
+                by_length.setdefault(score["num_frames"], []).append(score)
+        of = group[0]["dataset"], group[0].get("model", DEFAULT_MODEL)
+        for num_frames, scores in sorted(by_length.items()):
+            row = [name, group[0]["dataset"], str(num_frames), str(len(scores))]
+            for metric in PUBLISHED_METRICS:
+                theirs = published_score(published, *of, num_frames, metric)
+                row += [_over_seeds(scores, metric), "not published" if theirs is None else f"{theirs:.4f}"]
+            rows.append(row + [_over_seeds(scores, metric) for metric in OWN_METRICS])
+    return rows
+
+
+def _over_seeds(scores: Iterable[Score], metric: str) -> str:
+    """Mean ± standard deviation (worst) of the seeds that have a number."""
+    values = [score[metric] for score in scores]
+    known = [value for value in values if value is not None]
+    if not known:
+        return "undefined"
+    digits = 5 if metric == "mse" else 4
+    cell = f"{statistics.fmean(known):.{digits}f}"
+    if len(known) > 1:
+        worst = max(known) if metric == "mse" else min(known)
+        cell += f" ± {statistics.stdev(known):.{digits}f} ({worst:.{digits}f})"
+    missing = len(values) - len(known)
+    return f"{cell}, {missing} undefined" if missing else cell
+
+
+def _source_row(name: str, group: list[Run], relative_to: PathLike) -> list[str]:
+    def joined(values: Iterable[Any]) -> str:
+        return ", ".join(dict.fromkeys(map(str, values)))  # each once, in order
+
+    files = ", ".join(f"[{run['seed']}]({_link(run['path'], relative_to)})" for run in group)
+    hours = statistics.fmean(run["wall_seconds"] for run in group) / 3600
+    return [
+        name,
+        joined(score["num_videos"] for run in group for score in run["scores"]),
+        f"{hours:.2g}",
+        joined(run["hardware"] for run in group),
+        joined(str(run["commit"])[:9] for run in group),
+        files,
+        joined(f"`{run['command']}`" for run in group if run.get("command")) or "see the files' `config`",
+    ]
+
+
+def _link(path: Path, relative_to: PathLike) -> str:
+    return Path(os.path.relpath(path, relative_to)).as_posix()

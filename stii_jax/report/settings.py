@@ -1,0 +1,91 @@
+"""What was run: the settings and the cost of every experiment, and how far its size is from the paper's."""
+
+import statistics
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
+
+from stii_jax.report.entries import Run
+from stii_jax.report.markdown import markdown_table
+from stii_jax.report.published import Published
+from stii_jax.report.seeds import Experiment
+from stii_jax.report.tables import Table, data_names, to_csv
+
+PAPER_SIZE = {"latent_dim": 64, "hidden_dim": 128, "decoder_channels": 64, "refiner_channels": 64}
+COLUMNS = {
+    "model.num_slots": "slots",
+    "model.num_refinements": "refinements",
+    "model.latent_dim": "latents",
+    "model.decoder_channels": "channels",
+    "loss.log_likelihood": "likelihood weight",
+    "optim.learning_rate": "learning rate",
+}
+"""Settings that get a column, where any run has them."""
+
+
+def settings_table(found: Sequence[Experiment]) -> Table:
+    """What every experiment was trained with."""
+    data = data_names(experiment.dataset for experiment in found)
+    columns = {key: title for key, title in COLUMNS.items() if any(_setting(e.runs[0], key) != "" for e in found)}
+    rows = [_settings(experiment, columns) for experiment in found]
+    header = list(rows[0])
+    if not any(row["changed"] for row in rows):
+        header.remove("changed")
+    full = to_csv(header, [[row[name] for name in header] for row in rows])
+    shown = [row | {"data": data[row["data"]]} for row in rows]
+    lines = [f"{short} is {dataset}." for dataset, short in data.items() if dataset != short]
+    markdown = markdown_table(header, [[row[name] for name in header] for row in shown])
+    return Table("runs", "What was run", " ".join(lines), markdown, full)
+
+
+def _settings(experiment: Experiment, columns: Mapping[str, str]) -> dict[str, str]:
+    """One row, by the titles of its columns."""
+    runs = experiment.runs
+    row = {"run": experiment.label, "model": experiment.model, "data": experiment.dataset}
+    row |= {"seeds": _each(run["seed"] for run in runs), "training steps": _steps(runs[0])}
+    row |= {title: _setting(runs[0], key) for key, title in columns.items()}
+    hours = statistics.fmean(run["wall_seconds"] for run in runs) / 3600
+    row |= {"hours a seed": f"{hours:.2g}", "hardware": _each(run["hardware"] for run in runs)}
+    row["commit"] = _each(str(run["commit"])[:9] for run in runs)
+    return row | {"changed": ", ".join(f"`{change}`" for change in runs[0].get("sweep", {}).get("overrides", ()))}
+
+
+def size_note(found: Sequence[Experiment], published: Published | None) -> str:
+    """A sentence on the runs that are smaller than, or other than, what the paper reports; "" where none is."""
+    datasets = None if published is None else {row["dataset"] for row in published["rows"]}
+    small = {e.label: _differences(e, datasets) for e in found}
+    small = {label: reasons for label, reasons in small.items() if reasons}
+    if not small:
+        return ""
+    reasons = list(dict.fromkeys(reason for found_reasons in small.values() for reason in found_reasons))
+    which = "These" if len(small) == len(found) else ", ".join(small)
+    return (
+        f"{which} are small runs, not of the paper's size ({'; '.join(reasons)}): they compare settings with each "
+        "other, and are no reproduction of the published numbers."
+    )
+
+
+def _differences(experiment: Experiment, datasets: Container[str] | None) -> list[str]:
+    """From the paper's size, and from its datasets where these are known."""
+    model = experiment.runs[0]["config"].get("model", {})
+    sizes = [
+        f"{key} {model[key]} instead of {size}" for key, size in PAPER_SIZE.items() if model.get(key, size) != size
+    ]
+    other = datasets is not None and experiment.dataset not in datasets
+    return sizes + (["data that the paper does not have"] if other else [])
+
+
+def _setting(run: Run, key: str) -> str:
+    section, _, name = key.partition(".")
+    return str(run["config"].get(section, {}).get(name, ""))
+
+
+def _steps(run: Run) -> str:
+    """Of all stages; a stage may have ended early."""
+    config: Mapping[str, Any] = run["config"]
+    stages = config.get("curriculum", {}).get("stages", ())
+    first = config.get("train", {}).get("num_steps")
+    return "" if first is None else str(first + sum(steps for _, _, steps in stages))
+
+
+def _each(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))  # each once, in order

@@ -1,0 +1,213 @@
+"""The tables of a report: each as Markdown to read, and as CSV with every metric in full precision."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stii_jax.report.markdown import markdown_table
+from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
+from stii_jax.report.seeds import Experiment, Series, Summary
+
+MAIN_METRICS = {
+    "ari": "ARI",
+    "f_ari": "F-ARI",
+    "video_ari": "video ARI",
+    "video_f_ari": "video F-ARI",
+    "fg_miou": "FG-mIoU",
+    "video_fg_miou": "video FG-mIoU",
+    "identity_switches": "identity switches",
+    "mse": "MSE",
+}
+LENGTH_METRICS = {key: MAIN_METRICS[key] for key in ("ari", "f_ari", "video_ari", "video_f_ari", "mse")}
+PREDICTION_METRICS = LENGTH_METRICS | {
+    "velocity_cosine": "velocity cosine",
+    "speed_error": "speed error",
+    "velocity_cosine_box": "velocity cosine, boxes",
+    "speed_error_box": "speed error, boxes",
+}
+DIGITS = {"mse": 5, "identity_switches": 2}
+"""After the point; others have four."""
+NOT_PUBLISHED = "not published here"
+STATISTICS = ("mean", "standard_error", "sd", "median", "worst")
+
+
+class Table(NamedTuple):
+    """One table of the page, and the CSV file beside it."""
+
+    name: str
+    """Of the CSV file, without its ending."""
+    title: str
+    note: str
+    markdown: str
+    csv: str
+
+
+def main_table(found: Sequence[Experiment], published: Published | None) -> Table:
+    """The final scores of every experiment at the longest length, beside the published ones if these are given."""
+    series = [experiment.main() for experiment in found]
+    return Table(
+        "main",
+        "Scores",
+        "At the longest length. ARI, F-ARI and FG-mIoU are taken in each frame, the video ones over the whole clip.",
+        _longest(series, {}, published),
+        _csv([one.at_longest() for one in series], published),
+    )
+
+
+def length_table(found: Sequence[Experiment], published: Published | None) -> Table:
+    """The final scores at every length."""
+    series = [experiment.main() for experiment in found]
+    return Table(
+        "lengths",
+        "Scores by length",
+        "A longer clip begins with the shorter one.",
+        _by_length(series, LENGTH_METRICS, "frames"),
+        _csv(series, published),
+    )
+
+
+def prediction_table(found: Sequence[Experiment]) -> Table | None:
+    """Scores of imagined frames; None where nothing was predicted."""
+    series = [one for experiment in found if (one := experiment.prediction())]
+    if not series:
+        return None
+    return Table(
+        "prediction",
+        "Prediction",
+        "Over the first imagined frames, which the model has not seen. The paper's numbers are not published here.",
+        _by_length(series, PREDICTION_METRICS, "predicted frames"),
+        _csv(series, None),
+    )
+
+
+def evaluation_table(found: Sequence[Experiment], published: Published | None) -> Table | None:
+    """Trained models on other videos, with other slots, or run in another way; None where there is none."""
+    series = [one for experiment in found for one in experiment.evaluations()]
+    if not series:
+        return None
+    facts = {"evaluation": "evaluation", "split": "split", "system": "system", "num_slots": "slots"}
+    return Table(
+        "evaluations",
+        "Further evaluations",
+        "The same trained parameters, evaluated in other ways; at the longest length.",
+        _longest(series, facts, published),
+        _csv(series, published),
+    )
+
+
+def probe_table(found: Sequence[Experiment]) -> Table | None:
+    """What probes read from the latents, a row a factor; None where nothing was probed."""
+    probed = [(e, {run["seed"]: _leaves(run["probes"]) for run in e.runs if "probes" in run}) for e in found]
+    series = [
+        Series(e.label, e.model, e.dataset, {seed: [{"num_frames": 0, **leaves}] for seed, leaves in seeds.items()})
+        for e, seeds in probed
+        if seeds
+    ]
+    if not series:
+        return None
+    names = sorted({name for one in series for name in one.metrics()})
+    rows = [[name, *(show(one.summary(0, name), name) for one in series)] for name in names]
+    return Table(
+        "probes",
+        "Probes",
+        "What is read from the slots' latents: R² of each factor, 1 is all of it. Names are those of `probes.json`.",
+        markdown_table(["factor", *(one.label for one in series)], rows),
+        _csv(series, None),
+    )
+
+
+def show(summary: Summary | None, metric: str) -> str:
+    """Mean ± standard error over seeds, and how many seeds have a number where some have none."""
+    if summary is None:
+        return ""
+    digits = DIGITS.get(metric, 4)
+    cell = f"{summary.mean:.{digits}f}"
+    if summary.standard_error is not None:
+        cell += f" ± {summary.standard_error:.{digits}f}"
+    missing = summary.total - len(summary.seeds)
+    return f"{cell}, {missing} undefined" if missing else cell
+
+
+def _longest(series: Sequence[Series], facts: Mapping[str, str], published: Published | None) -> str:
+    """A row a series at its longest length; columns without a number in any row are left out."""
+    data = data_names(one.dataset for one in series)
+    tops = [(one, one.lengths()[-1]) for one in series]
+    metrics = {m: t for m, t in MAIN_METRICS.items() if any(one.summary(top, m) for one, top in tops)}
+    rows = []
+    for one, top in tops:
+        row = [one.label, *(one.facts[key] for key in facts), data[one.dataset], str(top), str(len(one.seeds))]
+        rows.append(row + [show(one.summary(top, metric), metric) for metric in metrics])
+    header = ["run", *facts.values(), "data", "frames", "seeds", *metrics.values()]
+    if published is not None:
+        header.append(f"published {' / '.join(PUBLISHED_METRICS.values())}")
+        rows = [[*row, _theirs(published, *top)] for row, top in zip(rows, tops)]
+    return markdown_table(header, rows)
+
+
+def _theirs(published: Published, series: Series, num_frames: int) -> str:
+    """The paper's numbers for the same data, model and length, in one cell."""
+    of = series.dataset, series.model, num_frames
+    numbers = [published_score(published, *of, metric) for metric in PUBLISHED_METRICS]
+    if not any(number is not None for number in numbers):
+        return NOT_PUBLISHED
+    return " / ".join("-" if n is None else f"{n:.4f}" for n in numbers) + f" ({series.model})"
+
+
+def _by_length(series: Sequence[Series], titles: Mapping[str, str], frames: str) -> str:
+    cells = [(one, length) for one in series for length in one.lengths()]
+    metrics = [metric for metric in titles if any(one.summary(length, metric) for one, length in cells)]
+    rows = [
+        [one.label, str(length), str(len(one.seeds)), *(show(one.summary(length, m), m) for m in metrics)]
+        for one, length in cells
+    ]
+    return markdown_table(["run", frames, "seeds", *(titles[metric] for metric in metrics)], rows)
+
+
+def data_names(datasets: Iterable[str]) -> dict[str, str]:
+    """A short name for each dataset: without its options, numbered where several differ in those alone."""
+    ordered = list(dict.fromkeys(datasets))
+    bases = {dataset: base_name(dataset) for dataset in ordered}
+    alike = {base: [d for d in ordered if bases[d] == base] for base in bases.values()}
+    return {d: b if len(alike[b]) == 1 else f"{b} #{alike[b].index(d) + 1}" for d, b in bases.items()}
+
+
+def base_name(dataset: str) -> str:
+    """A dataset and its variant, without changed options."""
+    return dataset.partition(" (")[0]
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Lines of a CSV file; floats keep every digit."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _csv(series: Sequence[Series], published: Published | None) -> str:
+    """A line a series, length and metric, with the statistics over seeds and every seed's value."""
+    facts = list(dict.fromkeys(key for one in series for key in one.facts))
+    header = ["run", "model", "dataset", *facts, "num_frames", "metric", "seeds", *STATISTICS, "values", "published"]
+    rows = []
+    for one in series:
+        for length in one.lengths():
+            for metric in one.metrics():
+                if (summary := one.summary(length, metric)) is None:
+                    continue
+                values = " ".join(f"{seed}:{value!r}" for seed, value in summary.seeds.items())
+                of = one.dataset, one.model, length, metric
+                theirs = published_score(published, *of) if published is not None else None
+                statistics = [getattr(summary, name) for name in STATISTICS]
+                start = [one.label, one.model, one.dataset, *(one.facts.get(key, "") for key in facts)]
+                rows.append([*start, length, metric, len(summary.seeds), *statistics, values, theirs])
+    return to_csv(header, rows)
+
+
+def _leaves(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The numbers of nested dicts, by dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in nested.items():
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return leaves

@@ -1,0 +1,197 @@
+"""What a sweep is, and which runs it makes."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stii_jax.config import ConfigError, config_folder, load_config
+from stii_jax.report.entries import read_entry
+
+MAIN = (sys.executable, "-m", "stii_jax.main")
+MODES = ("evaluate", "predict", "disentangle")
+"""What can be done with a trained model; see `stii_jax.main`."""
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be found or used, or results of another one; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something done with the trained model of a run: `python -m stii_jax.main --mode MODE` on its workdir."""
+
+    mode: str
+    overrides: Sequence[str] = ()
+    """On top of the run's settings, such as `eval.split=validation`."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: overrides such as `model.num_refinements=2`."""
+
+    overrides: Sequence[str] = ()
+    config: str = ""
+    """"" is the sweep's."""
+    after: Sequence[Job] | None = None
+    """Further jobs; None are the sweep's."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is compared. A variant may be given by its overrides alone."""
+
+    config: str
+    variants: Mapping[str, Variant | Sequence[str]]
+    after: Sequence[Job] = ()
+    """Further jobs of every variant."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed."""
+
+    sweep: str
+    variant: str
+    order: int
+    """Place of the variant in the sweep."""
+    seed: int
+    config: str
+    overrides: tuple[str, ...]
+    after: tuple[Job, ...]
+    output: Path
+
+    @property
+    def workdir(self) -> Path:
+        """Folder of the run."""
+        return self.output / self.variant / f"seed{self.seed}"
+
+    @property
+    def entry(self) -> Path:
+        """File of a finished run."""
+        return self.output / f"{self.variant}-seed{self.seed}.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The larger part of the workdir."""
+        return self.workdir / "checkpoints"
+
+    def commands(self, program: Sequence[str] = MAIN) -> list[list[str]]:
+        """Training with evaluation, then the further jobs."""
+        workdir = ["--workdir", str(self.workdir)]
+        train = [*program, "--config", self.config, *workdir, *flags([f"seed={self.seed}", *self.overrides])]
+        return [train, *([*program, *workdir, "--mode", job.mode, *flags(job.overrides)] for job in self.after)]
+
+    def facts(self) -> dict[str, Any]:
+        """What the entry says of the sweep."""
+        return {
+            "name": self.sweep,
+            "variant": self.variant,
+            "order": self.order,
+            "config": self.config,
+            "overrides": list(self.overrides),
+            "after": [{"mode": job.mode, "overrides": list(job.overrides)} for job in self.after],
+        }
+
+
+def load_sweep(name: str) -> tuple[str, Sweep]:
+    """The sweep of `configs/sweeps/NAME.py`, or of a .py file, and its name. Runs the file.
+
+    Raises:
+      SweepError: there is no such file, it raises something, or has no `get_sweep` that returns a `Sweep`.
+    """
+    folder = config_folder() / "sweeps"
+    path = Path(name) if name.endswith(".py") else folder / f"{name}.py"
+    if not path.is_file():
+        names = ", ".join(sorted(found.stem for found in folder.glob("[!_]*.py"))) or "none"
+        raise SweepError(f"no sweep {name!r}: give --sweep one of {folder} ({names}), or the path of a .py file")
+    spec = importlib.util.spec_from_file_location(f"stii_jax_sweep_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # .py files always have a loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        sweep = module.get_sweep()
+    except Exception as error:  # whatever the sweep's own code raises; `from` keeps the traceback
+        raise SweepError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(sweep, Sweep):
+        raise SweepError(f"{path}: get_sweep() returned {type(sweep).__name__}, expected stii_jax.sweep.Sweep")
+    return path.stem, sweep
+
+
+def plan(name: str, sweep: Sweep, output: Path, num_seeds: int, only: Sequence[str] = ()) -> list[Run]:
+    """All runs in their order: every variant of seed 0, then of seed 1, and so on.
+
+    Args:
+      name: of the sweep.
+      sweep: what is compared.
+      output: folder of its results.
+      num_seeds: seeds are 0 to `num_seeds - 1`.
+      only: variants to run; all where there are none.
+
+    Raises:
+      SweepError: there is no such variant, or one has a name or settings that cannot be used.
+    """
+    if num_seeds < 1:
+        raise SweepError(f"--seeds is {num_seeds}, expected at least 1")
+    if unknown := [variant for variant in only if variant not in sweep.variants]:
+        raise SweepError(f"--only {unknown[0]!r}: the variants of {name} are {', '.join(sweep.variants)}")
+    runs = []
+    for order, (variant, given) in enumerate(sweep.variants.items()):
+        settings = given if isinstance(given, Variant) else Variant(given)
+        config, after = settings.config or sweep.config, sweep.after if settings.after is None else settings.after
+        run = Run(name, variant, order, 0, config, tuple(settings.overrides), tuple(after), output)
+        _check(run)
+        runs.append(run)
+    chosen = [run for run in runs if not only or run.variant in only]
+    return [replace(run, seed=seed) for seed in range(num_seeds) for run in chosen]
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run has its entry. One without a further job of the sweep's is to be done again.
+
+    Raises:
+      SweepError: the entry is of other settings, or lacks a further job and has no checkpoint left to do it with.
+    """
+    if not run.entry.exists():
+        return False
+    entry = read_entry(run.entry)
+    made, now = (entry or {}).get("sweep", {}), run.facts()
+    for key in ("config", "overrides"):
+        if made.get(key) != now[key]:
+            raise SweepError(
+                f"{run.entry} was made with {key} {made.get(key)}, and the sweep has {now[key]}: give another "
+                f"--output, or delete that file and {run.workdir}"
+            )
+    if all(job in made["after"] for job in now["after"]):
+        return True
+    if not run.checkpoints.is_dir():
+        raise SweepError(
+            f"{run.entry} lacks further jobs of the sweep, and {run.checkpoints} is gone: give another --output, or "
+            "delete that file to train it again"
+        )
+    return False
+
+
+def flags(overrides: Sequence[str]) -> list[str]:
+    """Overrides as `stii_jax.main` takes them."""
+    return [f"--config.{override}" for override in overrides]
+
+
+def _check(run: Run) -> None:
+    """Stops what would fail only when its turn comes."""
+    where = f"variant {run.variant!r} of {run.sweep}"
+    # Names are of folders, and `-seed` begins the seed in the name of a file.
+    if not re.fullmatch(r"[\w.-]+", run.variant) or run.variant.startswith(".") or "-seed" in run.variant:
+        raise SweepError(f"{where}: expected a name of letters, digits, '.', '_' and '-', without '-seed'")
+    if any(override.partition("=")[0] == "seed" for override in run.overrides):
+        raise SweepError(f"{where}: sets seed, which --seeds does: leave it out")
+    if unknown := [job.mode for job in run.after if job.mode not in MODES]:
+        raise SweepError(f"{where}: mode {unknown[0]!r} of a further job, expected one of {', '.join(MODES)}")
+    for overrides in ((), *(job.overrides for job in run.after)):
+        try:
+            load_config(run.config, [*run.overrides, *overrides])
+        except ConfigError as error:
+            raise SweepError(f"{where}: {error}") from error
