@@ -59,7 +59,7 @@ def _rnem(config: ConfigDict) -> None:
 
 
 def _ddpae(config: ConfigDict) -> None:
-    """Half of 20 frames seen and the other half predicted, Adam at 1e-3; components of at most 14 pixels, for one ball."""
+    """Half of 20 frames seen and half predicted, Adam at 1e-3; components of at most 14 pixels, for one ball."""
     config.system = "ddpae"
     config.ddpae.scale_prior = 5.5
     config.optim.update(learning_rate=1e-3, clip_norm=1e6)

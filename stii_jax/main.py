@@ -184,6 +184,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     write_results(workdir / "provenance.json", provenance())
     source = open_source(config)
     Trainer(config, source, open_source(config, evaluated=True), workdir).run()
+    (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
     visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
 
 
