@@ -249,8 +249,8 @@ def _label(config: ConfigDict, workdir: Path) -> str:
     for key, value in sorted(settings.items()):
         name = key.removeprefix("options.")
         if (key in _OTHER_EVALUATION or name != key) and own.get(key) != value:
-            shown = value if isinstance(value, str) else f"{name}={value}"
-            label += "_" + re.sub(r"[^\w.=]+", "-", shown).strip("-")
+            shown = re.sub(r"[^\w.]+", "-", str(value)).strip("-")
+            label += f"_{shown}" if isinstance(value, str) else f"_{name}={shown}"
     return label
 
 

@@ -155,7 +155,8 @@ def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: i
     Objects and slots are matched in every frame, as for `fg_miou`. A matched object counts as found from an IoU of
     `TRACKED_IOU`; the frames where it is hidden or lost are passed over, and count if it is found in another slot after
     them. An object that is never found is no switch: read this beside `video_fg_miou`. One that the background's slot
-    takes over is lost if it is small, and counts if its IoU with that slot is enough.
+    takes over is lost if it is small, and counts if its IoU with that slot is enough. Where two matchings of a frame
+    are exactly as good, the order of the slots decides.
     """
     true, pred = _label_groups(decomposition, batch, "frame")
     # Written as in segmentation_miou, so that the compiler keeps one of the two matchings.

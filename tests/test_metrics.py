@@ -249,9 +249,25 @@ def test_permuting_slots_or_renaming_objects_changes_nothing(seed, order, names)
     values = evaluate(decomposition, batch, num_objects=L)
     of_permuted = evaluate(permuted, batch, num_objects=L)
     of_renamed = evaluate(decomposition, renamed, num_objects=L)
-    for name, value in values.items():
-        assert_close(of_permuted[name], value, name)
-        assert_close(of_renamed[name], value, name)
+    for name in values.keys() - {"identity_switches"}:  # which depends on the order where two matchings are as good
+        assert_close(of_permuted[name], values[name], name)
+        assert_close(of_renamed[name], values[name], name)
+
+
+@given(seed=st.integers(0, 2**16), order=st.permutations(range(K)), names=st.permutations(range(1, L + 1)))
+@settings(max_examples=10, deadline=None)
+def test_switches_between_exact_slots_are_those_of_the_slots(seed, order, names):
+    """Every object has a slot of its own in every frame, which changes at random: no two matchings are as good."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, L + 1, (B, T, H, W))
+    slots = np.stack([[rng.permutation(K)[: L + 1] for _ in range(T)] for _ in range(B)])
+    pred = np.take_along_axis(slots[..., None], true.reshape(B, T, -1, 1), axis=2).reshape(true.shape)
+    renamed = np.array([0, *names])[true]
+    for labels, found in ((true, pred), (true, np.array(order)[pred]), (renamed, pred)):
+        masks = jnp.moveaxis(jax.nn.one_hot(found, K), -1, 2)
+        decomposition = Decomposition(jnp.zeros((*masks.shape, 3)), masks, jnp.zeros((B, T, K, 4)))
+        switches = METRICS["identity_switches"](decomposition, batch_of(labels), L)
+        assert switches.tolist() == [slow_switches(true[b], pred[b]) for b in range(B)]
 
 
 @given(seed=st.integers(0, 2**16))

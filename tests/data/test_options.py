@@ -57,6 +57,7 @@ def test_wrong_types(option, value, expected):
         ("radii", (0.0, 1.0)),
         ("speed", (0.2, 0.1)),
         ("box_size", -1.0),
+        ("margin", 5.0),
     ],
 )
 def test_impossible_values(option, value):

@@ -38,6 +38,8 @@ class BouncingBallsConfig(GeneratedConfig):
     """Each video has a background colour of its own, of half brightness at most; otherwise it is black."""
     box_size: float = 10.0
     """Side of the box. A smaller box in a smaller image keeps the balls' size in pixels: 5.0 in 32 pixels."""
+    margin: float = 0.0
+    """Width of the rim of the box that is out of sight: balls leave the frame and enter it."""
     radii: tuple[float, float] = (5.1 / 6.4, 1.0)
     """The two sizes of ball, each as likely. Mass is proportional to area."""
     speed: tuple[float, float] = (0.7 / 6.4, 1.3 / 6.4)
@@ -62,6 +64,8 @@ class BouncingBallsConfig(GeneratedConfig):
             raise DataError(
                 f"option shuffle_colors={self.shuffle_colors} of {self.name}: give num_colors as many as balls, {most}"
             )
+        if not 0 <= 2 * self.margin < self.box_size:
+            raise DataError(f"option margin={self.margin} of {self.name}: give 0 or more, less than half of box_size")
         if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
             raise DataError(
                 f"options radii={self.radii}, box_size={self.box_size}, speed={self.speed} of {self.name}: "
@@ -129,8 +133,8 @@ class BouncingBalls(VideoBuilder):
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
         """See `VideoBuilder.decode`."""
         config = self.builder_config
-        scale = np.float32(config.image_size / config.box_size)
-        positions = example["positions"][start : start + num_frames] * scale
+        scale = np.float32(config.image_size / (config.box_size - 2 * config.margin))
+        positions = (example["positions"][start : start + num_frames] - np.float32(config.margin)) * scale
         masks = render.render_masks(positions, example["radii"] * scale, config.image_size)
         return {"video": render.render_frames(masks, example["colors"], example["background"]), "segmentation": masks}
 

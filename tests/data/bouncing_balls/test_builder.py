@@ -104,6 +104,22 @@ def test_a_smaller_box_keeps_the_balls_in_pixels(tmp_path):
             assert area == pytest.approx(np.pi * (6.4 * radius) ** 2, rel=0.08)
 
 
+def test_a_margin_shows_the_middle_of_the_box(tmp_path):
+    """So that balls are partly in the frame, leave it and come back."""
+    options = {"num_frames": 40, "num_test": 20, "box_size": 8.0, "num_balls": (3, 3)}
+    whole, examples = videos("mini", "test", tmp_path / "whole", image_size=64, **options)
+    middle, same_examples = videos("mini", "test", tmp_path / "middle", image_size=32, margin=2.0, **options)
+    assert same(examples, same_examples)
+    num_visible = set()
+    for video in examples:
+        expected = whole.decode(video, 0, 40)
+        shown = middle.decode(video, 0, 40)
+        for key in ("video", "segmentation"):
+            np.testing.assert_array_equal(shown[key], expected[key][:, 16:48, 16:48])
+        num_visible |= {len(set(frame.ravel()) - {0}) for frame in shown["segmentation"]}
+    assert num_visible == {0, 1, 2, 3}
+
+
 def track(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Areas `T K` and centres `T K 2` of the labels of `T H W`, in pixels."""
     grid = np.stack(np.meshgrid(*[np.arange(masks.shape[-1]) + 0.5] * 2), axis=-1)
