@@ -105,3 +105,8 @@ def test_one_lively_line_starts_the_watch_anew():
 
 def test_no_collapse_patience_never_stops():
     assert len(follow(Curriculum(STAGES, collapse_kl=0.05), [1.0] * 7, kl=0.0)) == 7
+
+
+def test_a_model_without_a_posterior_does_not_collapse():
+    curriculum = Curriculum(STAGES, collapse_kl=0.05, collapse_patience=20)
+    assert [state.collapsed_since for _, state in follow(curriculum, [1.0] * 7, kl=None)] == [None] * 7

@@ -64,13 +64,13 @@ class BouncingBallsConfig(GeneratedConfig):
             raise DataError(
                 f"option shuffle_colors={self.shuffle_colors} of {self.name}: give num_colors as many as balls, {most}"
             )
-        if not 0 <= 2 * self.margin < self.box_size:
-            raise DataError(f"option margin={self.margin} of {self.name}: give 0 or more, less than half of box_size")
         if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
             raise DataError(
                 f"options radii={self.radii}, box_size={self.box_size}, speed={self.speed} of {self.name}: "
                 "give positive lengths, and speed as (least, greatest)"
             )
+        if not 0 <= 2 * self.margin < self.box_size:
+            raise DataError(f"option margin={self.margin} of {self.name}: give 0 or more, less than half of box_size")
 
 
 class BouncingBalls(VideoBuilder):
