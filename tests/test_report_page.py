@@ -262,6 +262,14 @@ def test_all_tables_figures_and_pictures(runs):
             Image.open(output / name).verify()
 
 
+def test_settings_are_those_of_the_system_that_was_trained(runs):
+    own = {**CONFIG, "system": "rnem", "rnem": {"num_slots": 3}}
+    put(runs, of_sweep("a", 0), of_sweep("b", 0, order=1, config=own))
+    page = (report(runs) / "results.md").read_text()
+    shown = [(row["slots"], row["latents"]) for row in section(page, "What was run")]
+    assert shown == [("5", "64"), ("3", "")]
+
+
 def test_the_same_runs_give_the_same_bytes(tmp_path):
     curve = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
     files = [of_sweep(variant, seed, curve=curve) for variant in "ab" for seed in (0, 1)]

@@ -15,7 +15,7 @@ RUN_KEYS = ("name", "config", "commit", "seed", "hardware", "wall_seconds", "dat
 SCORE_KEYS = ("num_frames", "ari", "f_ari", "video_ari", "video_f_ari", "mse", "num_videos")
 DEFAULT_MODEL = "STII"
 """Whose published numbers a run is compared with, if it has no `model`."""
-MODELS = {"stii": DEFAULT_MODEL, "iodine": "IODINE", "seq_iodine": "SEQ-IODINE", "rnem": "R-NEM"}
+MODELS = {"stii": DEFAULT_MODEL, "iodine": "IODINE", "seq_iodine": "SEQ-IODINE", "rnem": "R-NEM", "ddpae": "DDPAE"}
 """What the paper calls the systems of `config.system` and `config.eval.system`."""
 CURVE_KEYS = ("step", "time", "num_frames", "loss", "ari", "f_ari", "eval_f_ari")
 CURVE_POINTS = 200

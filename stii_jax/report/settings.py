@@ -75,7 +75,11 @@ def _differences(experiment: Experiment, datasets: Container[str] | None) -> lis
 
 
 def _setting(run: Run, key: str) -> str:
+    """Of the section that the run's system uses: R-NEM and DDPAE have sections of their own for `model` and `loss`."""
     section, _, name = key.partition(".")
+    system = run["config"].get("system", "")
+    if system in run["config"] and section in ("model", "loss"):
+        section = system
     return str(run["config"].get(section, {}).get(name, ""))
 
 
