@@ -124,6 +124,12 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.predict_frames = 10
     config.eval.num_pictures = 4
 
+    config.probe = ConfigDict()  # of --mode disentangle, on videos of `eval.split`
+    config.probe.num_videos = 200
+    config.probe.num_frames = 10  # frames that the model sees; what it knows at the last one is probed
+    config.probe.num_dims = 8  # latents to traverse, those with the highest KL
+    config.probe.reach = 2.0  # how far, in standard deviations over objects
+
     if preset == "provide":
         config.model.update(
             schedule="provide",

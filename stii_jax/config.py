@@ -44,7 +44,7 @@ MAY_BE_ZERO = (
     *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
     "ddpae.object_size",
 )
-ABOVE_ZERO = ("model.sigma", "optim.learning_rate", "optim.clip_norm")
+ABOVE_ZERO = ("probe.reach", "model.sigma", "optim.learning_rate", "optim.clip_norm")
 
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string", tuple: "a tuple"}
 

@@ -31,15 +31,21 @@ from stii_jax.evaluate import (
     make_model,
     model_settings,
 )
+from stii_jax.models.stii import STII
 from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
+from stii_jax.probes import probe
+from stii_jax.probes_figure import draw_scores
+from stii_jax.probes_samples import collect
 from stii_jax.provenance import provenance
 from stii_jax.train import Trainer, TrainingError, check_training
+from stii_jax.traversal import traverse_held_out
+from stii_jax.traversal_pictures import draw_traversal, traversal_animation
 from stii_jax.types import Params
 from stii_jax.writers import MetricWriter, read_metrics, write_atomic, write_results
 
 CONFIG = flags.DEFINE_string("config", None, "A name as listed in configs/ (with :argument), or a .py or .json file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, pictures, results.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict", "decompose"], "What to do.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict", "disentangle", "decompose"], "What to do.")
 INPUT = flags.DEFINE_string("input", None, "With --mode decompose: a video file, or a folder of images.")
 OUTPUT = flags.DEFINE_string("output", None, "With --mode decompose: the folder of the results.")
 PREDICT = flags.DEFINE_integer("predict", None, "With --mode decompose: how many frames to imagine after the last one.")
@@ -47,6 +53,7 @@ PREDICT = flags.DEFINE_integer("predict", None, "With --mode decompose: how many
 ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, OSError)
 """What is the user's to mend: shown as one line, without a traceback."""
 NOT_OF_THE_RUN = (
+    "probe",
     "train.num_steps",
     "train.log_every",
     "train.eval_every",
@@ -59,6 +66,7 @@ NOT_OF_THE_RUN = (
 )
 """Settings that may differ from those that a workdir was begun with."""
 
+_FRAMES_PER_SECOND = 6  # of traversals
 _OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
 """Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
 
@@ -90,6 +98,8 @@ def run(
         evaluate(config, workdir)
     if mode == "predict":
         predict(config, workdir)
+    if mode == "disentangle":
+        disentangle(config, workdir)
 
 
 def make_request(mode: str, source: str | None, output: str | None, num_predicted: int | None) -> Request | None:
@@ -213,6 +223,34 @@ def predict(config: ConfigDict, workdir: Path) -> None:
     print(f"predicted after {observed} frames:")
     print_scores(scores)
     print(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def disentangle(config: ConfigDict, workdir: Path) -> None:
+    """Scores what slots' codes tell of their objects in `probes.json`, draws that and traversals of latents."""
+    settings = config.probe
+    evaluator, params, step = _open_run(config, workdir)
+    try:
+        results = probe(collect(evaluator, params, settings.num_videos, settings.num_frames))
+        traversals = []
+        if isinstance(evaluator.model, STII):  # others decode no latents
+            shown = {"num_frames": settings.num_frames, "num_dims": settings.num_dims, "reach": settings.reach}
+            traversals = traverse_held_out(evaluator, params, config.eval.num_pictures, **shown)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    label = _label(config, workdir)
+    _report(config, workdir, f"probes{label}.json", results, step)
+    (workdir / "media").mkdir(exist_ok=True)
+    draw_scores(workdir / "media" / f"probes{label}.png", results)
+    writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
+    for number, traversal in enumerate(traversals):
+        name = f"traversal{label}_{number}"
+        writer.write_images(step, {name: draw_traversal(traversal)})
+        writer.write_gif(step, name, traversal_animation(traversal), _FRAMES_PER_SECOND)
+    writer.close()
+    for representation, of_probes in results["probes"].items():
+        for name, scores in of_probes.items():
+            print(f"{representation}, {name}: {', '.join(f'{key} {r2:.3f}' for key, r2 in scores['r2'].items())}")
+    print(f"R2 on held-out videos: {workdir / f'probes{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None:

@@ -15,11 +15,12 @@ LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data"},
     {"state", "train", "evaluate", "recordings", "exports", "trajectories"},
-    {"decompose"},
+    {"decompose", "probes_samples", "traversal"},
+    {"probes", "traversal_pictures"},
     {"main", "benchmark"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "optim", "parallel", "provenance", "visualize", "writers"}
-TOOLS |= {"report", "sweep"}
+TOOLS |= {"probes_figure", "report", "sweep"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 
 

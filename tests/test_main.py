@@ -128,6 +128,19 @@ def test_predict(finished, capsys):
     assert "predicted after 3 frames:\n2 frames, 6 videos: ari" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["probe.num_frames=6"], r"config\.probe\.num_frames is 6, expected 2 to 5"),
+        (["probe.num_frames=3", "probe.num_videos=4"], r"videos have an object .*: increase config\.probe\.num_videos"),
+    ],
+)
+def test_what_cannot_be_probed(finished, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        run("disentangle", None, finished, settings)
+    assert not (finished / "probes.json").exists()
+
+
 def test_the_same_command_goes_on(finished, data_dir, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)

@@ -70,14 +70,15 @@ def test_all_of_a_workdir_is_taken_up(tmp_path):
     write_json(folder / "prediction.json", {"observed_frames": 20, "lengths": lengths})
     facts = {"dataset": "bouncing_balls/color6", "split": "test6", "system": "stii", "num_slots": 7}
     write_json(folder / "results_more.json", {**facts, "lengths": [score(40)]})
-    write_json(folder / "probes.json", {"color": {"r2": 0.9}})
+    probes = {"latents": {"linear": {"r2": {"color": 0.9}, "num_dims": 3}}}
+    write_json(folder / "probes.json", {"frame": 9, "probes": probes})
     (folder / "metrics.jsonl").write_text('{"step": 1, "time": 2.0, "loss": null, "ari": 0.1, "kl": 5}\n')
     sweep = {"name": "s", "variant": "v", "order": 0, "overrides": []}
     entry = result_entry(folder, "name", sweep=sweep)
     assert entry["prediction"] == [{"num_frames": 3, "ari": 0.5, "velocity_cosine": None}]
     more = entry["evaluations"]["more"]
     assert more == {**facts, "dataset": "bouncing_balls/color6 (image_size=8)", "scores": [score(40)]}
-    assert entry["probes"] == {"color": {"r2": 0.9}} and entry["sweep"] == sweep
+    assert entry["probes"] == {"latents": {"linear": {"color": 0.9}}} and entry["sweep"] == sweep
     (point,) = entry["curve"]
     assert math.isnan(point.pop("loss")) and point == {"step": 1, "time": 2.0, "ari": 0.1}
 
@@ -92,7 +93,7 @@ def test_a_workdir_without_them_makes_the_entry_of_old(tmp_path):
         ("prediction.json", "{}", "prediction.json: `lengths` is missing"),
         ("prediction.json", '{"lengths": [{"ari": 1}]}', "prediction.json: `num_frames` is missing"),
         ("results_more.json", '{"dataset": "d", "split": "test"}', "results_more.json: `system` is missing"),
-        ("probes.json", "[1]", "probes.json: holds list"),
+        ("probes.json", "[1]", "probes.json: `probes` is missing"),
         ("metrics.jsonl", "{}\n", "metrics.jsonl:1: no JSON object with step and time"),
     ],
 )

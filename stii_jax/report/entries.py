@@ -179,10 +179,11 @@ def _evaluations(folder: Path, config: Mapping[str, Any]) -> dict[str, Run]:
 
 
 def _probes(path: Path) -> Run:
-    content = read_json(path) if path.exists() else {}
-    if not isinstance(content, dict):
-        raise ReportError(f"{path}: holds {type(content).__name__}, expected numbers by name")
-    return content
+    """R² by representation, probe and factor."""
+    if not path.exists():
+        return {}
+    found = need(path, read_json(path), "probes")
+    return {code: {name: need(path, scores, "r2") for name, scores in probes.items()} for code, probes in found.items()}
 
 
 def _curve(path: Path) -> list[dict[str, Any]]:
