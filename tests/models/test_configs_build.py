@@ -7,8 +7,10 @@ import pytest
 import tiny
 
 from stii_jax.config import CHOICES, config_names, default_config, load_config
+from stii_jax.evaluate import SYSTEMS, make_model
 from stii_jax.models.stii import STII
 
+ARGUMENTS = ("balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae", "small:rnem", "small:ddpae")
 SETTINGS = tiny.settings_of()
 CHANGES = [
     {field.removeprefix("model."): value}
@@ -27,6 +29,10 @@ def build(config, image_size):
     return STII(**frame, weights=weights, refinement_weights=kind, **config.model.to_dict())
 
 
+def shapes(tree):
+    return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+
+
 def num_parameters(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
@@ -41,7 +47,7 @@ def test_every_choice_builds(changes):
     frame = jax.ShapeDtypeStruct((2, *model.frame_shape), jnp.float32)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
     out, after = jax.eval_shape(model.stream, params, state, frame, keys)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
+    assert shapes(after) == shapes(state)
     height, width, channels = model.frame_shape
     assert out.means.shape == (2, 1, model.num_slots, height, width, channels)
 
@@ -77,11 +83,41 @@ def test_number_of_parameters_by_part():
     }
 
 
-@pytest.mark.parametrize("name", config_names())
-def test_every_shipped_config_builds(name):
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [*((name, "") for name in (*config_names(), *ARGUMENTS)), *(("small", name) for name in SYSTEMS)],
+)
+def test_every_shipped_config_and_every_system_keeps_the_contract(name, system):
+    """Shapes alone: what training, evaluation and prediction take any model to give."""
+    num_videos, num_frames, size = 2, 4, 64
     config = load_config(name)
-    params = jax.eval_shape(build(config, 64).init, jax.random.key(0))
-    assert {"decoder", "refiner", "initial_posterior"} <= set(params)
+    system = system or config.system
+    config.model.remat = False  # which does not change a shape, and takes long to trace
+    if SYSTEMS[system].is_stii and not SYSTEMS[system].predicts:
+        config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
+    model = make_model(config, size, system=system)
+    assert model.frame_shape == (size, size, 3)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    state = jax.eval_shape(lambda params: model.initial_state(params, num_videos), params)
+    video = jax.ShapeDtypeStruct((num_videos, num_frames, size, size, 3), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_videos))
+
+    assert len(model.schedule(num_frames)) == num_frames and min(model.schedule(num_frames)) >= 1
+    losses = jax.eval_shape(model.loss, params, video, keys)
+    assert losses.loss.shape == () and losses.loss.dtype == jnp.float32
+    assert losses.terms and {term.shape for term in losses.terms.values()} == {(num_videos, num_frames)}
+    out, after = jax.eval_shape(model.decompose, params, video, keys)
+    frame, next_state = jax.eval_shape(model.stream, params, state, jax.eval_shape(lambda v: v[:, 0], video), keys)
+    assert shapes(after) == shapes(next_state) == shapes(state)
+    outputs = [(losses.decomposition, num_frames), (out, num_frames), (frame, 1)]
+    if SYSTEMS[system].predicts:
+        imagined, end = jax.eval_shape(lambda params, state: model.predict(params, state, 3), params, after)
+        assert shapes(end) == shapes(state)
+        outputs.append((imagined, 3))
+    for output, length in outputs:
+        pixels = (num_videos, length, model.num_slots, size, size)
+        assert output.means.shape == (*pixels, 3) and output.masks.shape == pixels
+        assert output.posterior.shape[:3] == pixels[:3]
 
 
 def test_learned_start_is_uniform_and_shared_by_the_slots():
