@@ -264,11 +264,12 @@ def test_all_tables_figures_and_pictures(runs):
 
 
 def test_settings_are_those_of_the_system_that_was_trained(runs):
-    own = {**CONFIG, "system": "rnem", "rnem": {"num_slots": 3}}
+    own = {"system": "rnem", "model": {"latent_dim": 8}, "rnem": {"num_slots": 3, "hidden_dim": 25}}
     put(runs, of_sweep("a", 0), of_sweep("b", 0, order=1, config=own))
     page = (report(runs) / "results.md").read_text()
     shown = [(row["slots"], row["latents"]) for row in section(page, "What was run")]
     assert shown == [("5", "64"), ("3", "")]
+    assert "not of the paper's size (hidden_dim 25 instead of 250" in page
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):

@@ -10,7 +10,11 @@ from stii_jax.report.published import Published
 from stii_jax.report.seeds import Experiment
 from stii_jax.report.tables import Table, data_names, to_csv
 
-PAPER_SIZE = {"latent_dim": 64, "hidden_dim": 128, "decoder_channels": 64, "refiner_channels": 64}
+PAPER_SIZE = {
+    "model": {"latent_dim": 64, "hidden_dim": 128, "decoder_channels": 64, "refiner_channels": 64},
+    "rnem": {"hidden_dim": 250, "feature_dim": 512, "attention_dim": 100},
+}
+"""Of the systems' sections of the config."""
 COLUMNS = {
     "model.num_slots": "slots",
     "model.num_refinements": "refinements",
@@ -66,21 +70,23 @@ def size_note(found: Sequence[Experiment], published: Published | None) -> str:
 
 def _differences(experiment: Experiment, datasets: Container[str] | None) -> list[str]:
     """From the paper's size, and from its datasets where these are known."""
-    model = experiment.runs[0]["config"].get("model", {})
-    sizes = [
-        f"{key} {model[key]} instead of {size}" for key, size in PAPER_SIZE.items() if model.get(key, size) != size
-    ]
+    config = experiment.runs[0]["config"]
+    section = _section(config, "model")
+    model, paper = config.get(section, {}), PAPER_SIZE.get(section, {})
+    sizes = [f"{key} {model[key]} instead of {size}" for key, size in paper.items() if model.get(key, size) != size]
     other = datasets is not None and experiment.dataset not in datasets
     return sizes + (["data that the paper does not have"] if other else [])
 
 
 def _setting(run: Run, key: str) -> str:
-    """Of the section that the run's system uses: R-NEM and DDPAE have sections of their own for `model` and `loss`."""
     section, _, name = key.partition(".")
-    system = run["config"].get("system", "")
-    if system in run["config"] and section in ("model", "loss"):
-        section = system
-    return str(run["config"].get(section, {}).get(name, ""))
+    return str(run["config"].get(_section(run["config"], section), {}).get(name, ""))
+
+
+def _section(config: Mapping[str, Any], section: str) -> str:
+    """The one that the config's system uses: R-NEM and DDPAE have sections of their own for `model` and `loss`."""
+    system = config.get("system", "")
+    return str(system) if system in config and section in ("model", "loss") else section
 
 
 def _steps(run: Run) -> str:
