@@ -175,6 +175,8 @@ def test_bad_override_names_the_key(override, message):
         ("loss.kl=inf", "at least 0"),
         ("model.sigma=0", "more than 0"),
         ("model.sigma=nan", "more than 0"),
+        ("model.observed_fraction=0", "more than 0 and at most 1"),
+        ("model.observed_fraction=1.5", "more than 0 and at most 1"),
         ("model.cell=mdd", "one of 'md', 'stable'"),
         ("curriculum.stages=((6,16),)", "num_frames, batch_size, num_steps"),
         ("curriculum.stages=(6,16,100)", "num_frames, batch_size, num_steps"),

@@ -14,6 +14,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "reference": (),
     "start-learned": ("model.posterior_start=learned",),
     "start-previous": ("model.posterior_start=previous",),
+    "forecast-1": ("model.observed_fraction=0.75",),
+    "forecast-2": ("model.observed_fraction=0.5",),
     "inputs-attached": ("model.detach_refiner_inputs=false",),
     "cell-stable": ("model.cell=stable",),
     "weights-budget": ("loss.refinement_weights=budget",),

@@ -90,6 +90,12 @@ class CellELBO:
         prior: Any = self.prior.apply
         return prior({"params": params["prior"]}, h)
 
+    def of_imagined(
+        self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, " B"]]]:
+        """ELBO, summed over the batch, and its terms, of a frame that was imagined from the prior: its KL is zero."""
+        return self._weighted(frame, means, masks, jnp.zeros(frame.shape[:1]))
+
     def _evaluate(self, params, inputs, active):
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""
         return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]
@@ -99,13 +105,15 @@ class CellELBO:
         mean, log_scale = jnp.split(posterior, 2, axis=-1)
         decoded = self.decode(params, mean + jnp.exp(log_scale) * noise, h)
         means, masks = decoded.means + shifts[0], decoded.masks + shifts[1]
+        kl = gaussian_kl(posterior, self.prior_parameters(params, h)).sum(-1)
+        value, terms = self._weighted(frame, means, masks, kl)
+        return value, (decoded, terms)
+
+    def _weighted(self, frame, means, masks, kl):
         mixture = likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind)
-        terms = {
-            "log_likelihood": mixture.pixels.sum((1, 2)),
-            "kl": gaussian_kl(posterior, self.prior_parameters(params, h)).sum(-1),
-            "mask_entropy": likelihood.mask_entropy(masks),
-        }
-        return losses.elbo(terms, self.weights).sum(), (decoded, terms)
+        entropy = likelihood.mask_entropy(masks)
+        terms = {"log_likelihood": mixture.pixels.sum((1, 2)), "kl": kl, "mask_entropy": entropy}
+        return losses.elbo(terms, self.weights).sum(), terms
 
     def _evaluate_with_gradients(self, params, inputs):
         posterior, h, frame, noise = inputs

@@ -98,6 +98,7 @@ class STII(VideoModel):
         sigma: float,
         prior_scale: str,
         detach_refiner_inputs: bool,
+        observed_fraction: float,
         remat: bool,
         compute_dtype: str,
     ):
@@ -105,6 +106,7 @@ class STII(VideoModel):
         self.num_slots, self.latent_dim, self.hidden_dim = num_slots, latent_dim, hidden_dim
         self.num_refinements, self.schedule_kind, self.weights_kind = num_refinements, schedule, refinement_weights
         self.posterior_start, self.first_noise, self.remat = posterior_start, first_noise, remat
+        self.observed_fraction = observed_fraction
         self.frame_shape = (height, width, channels)
         self.refiner = Refiner(refiner_channels, feature_dim, hidden_dim, cell, dtype)
         prior = ConditionalPrior(latent_dim, prior_dim, prior_scale) if conditional_prior else None
@@ -156,9 +158,22 @@ class STII(VideoModel):
         return refinement_schedule(num_frames, self.num_refinements, self.schedule_kind, start)
 
     def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
-        """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes."""
-        out, _ = self.unroll(params, video, keys)
-        return Losses(out.loss, out.terms, out.decomposition)
+        """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes.
+
+        Of a clip's last frames, those past `observed_fraction` of it, the model sees nothing: it imagines them, and
+        their ELBO, which has no KL, is that of what was imagined. The paper's fraction is 1.
+        """
+        observed = max(1, round(self.observed_fraction * video.shape[1]))
+        out, state = self.unroll(params, video[:, :observed], keys)
+        seen = Losses(out.loss, out.terms, out.decomposition)
+        if observed == video.shape[1]:
+            return seen
+        imagined, _ = self.predict(params, state, video.shape[1] - observed)
+        elbo, terms = jax.vmap(self.elbo.of_imagined, (1, 1, 1), (0, 1))(
+            video[:, observed:], imagined.means, imagined.masks
+        )
+        shown = (seen.terms, seen.decomposition), (lax.stop_gradient(terms), imagined)
+        return Losses(seen.loss - elbo.sum(), *jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), *shown))
 
     def decompose(
         self,
@@ -243,10 +258,11 @@ class STII(VideoModel):
             if keys is not None:
                 z = z + jnp.exp(log_scale) * self._noise(keys, state.frame[None], 1)[0, 0]
             decoded = self.elbo.decode(params, z, state.temporal.h)
-            frame = (decoded.means * decoded.masks[..., None]).sum(1)
+            seen = lax.stop_gradient(decoded) if self.elbo.detach else decoded
+            frame = (seen.means * seen.masks[..., None]).sum(1)
             nothing = CellGradients(jnp.zeros_like(prior), jnp.zeros_like(decoded.means), jnp.zeros_like(decoded.masks))
             start = jax.tree.map(jnp.zeros_like, state.temporal)
-            _, temporal = self._refine(params, frame, decoded, nothing, prior, state.temporal, start)
+            _, temporal = self._refine(params, frame, seen, nothing, prior, state.temporal, start)
             return VideoState(temporal, prior, state.frame + 1), (decoded.means, decoded.masks, prior)
 
         state, frames = lax.scan(step, state, length=num_frames)

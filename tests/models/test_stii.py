@@ -203,3 +203,40 @@ def test_low_precision_is_close(trained, params, video, keys):
     reconstruction = Decomposition(*out.decomposition).reconstruction[:, 0]
     np.testing.assert_allclose(reconstruction, expected.decomposition.reconstruction[:, 0], atol=0.1)
     np.testing.assert_allclose(out.cell_elbo[0], expected.cell_elbo[0], rtol=0.1)
+
+
+def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys):
+    """Two of three frames are seen; what is imagined of the third comes from them alone, and is judged by it."""
+    whole, model = tiny.build(), tiny.build(observed_fraction=0.7)
+    out = tiny.jit(model.loss)(params, video, keys)
+
+    @tiny.jit
+    def by_hand(params, video):
+        seen, state = whole.unroll(params, video[:, :2], keys)
+        imagined, _ = whole.predict(params, state, 1)
+        means, masks = imagined.means[:, 0], imagined.masks[:, 0]
+        pixels = reference.mixture(video[:, 2], means, masks, tiny.settings_of())[1]
+        return seen, imagined, (pixels.sum((1, 2)), -(masks * jnp.log(masks)).sum((1, 2, 3)))
+
+    seen, imagined, (log_likelihood, entropy) = by_hand(params, video)
+    weights = tiny.WEIGHTS
+    expected = seen.loss - (weights["log_likelihood"] * log_likelihood - weights["mask_entropy"] * entropy).sum()
+    np.testing.assert_allclose(out.loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(out.terms["log_likelihood"][:, 2], log_likelihood, rtol=1e-4)
+    np.testing.assert_array_equal(out.terms["kl"][:, 2], 0)
+    np.testing.assert_allclose(out.decomposition.means[:, 2], imagined.means[:, 0], atol=1e-5)
+    changed = tiny.jit(model.loss)(params, video.at[:, 2].set(0.5), keys)
+    jax.tree.map(np.testing.assert_array_equal, changed.decomposition, out.decomposition)
+    assert changed.loss != out.loss
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_loss_on_imagined_frames_trains_every_parameter(params, video, keys, detach):
+    """One frame is seen, two are imagined; and a clip of one frame has nothing to imagine."""
+    model = tiny.build(observed_fraction=0.4, detach_refiner_inputs=detach)
+    loss = tiny.jit(jax.value_and_grad(lambda params, video: model.loss(params, video, keys).loss))
+    (_, gradients), (of_one, seen) = loss(params, video), loss(params, video[:, :1])
+    np.testing.assert_allclose(of_one, loss_and_rest(tiny.build())(params, video[:, :1], keys)[0][0], rtol=1e-6)
+    for (path, leaf), other in zip(jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(seen)):
+        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+        assert np.abs(leaf - other).max() > 1e-3 * np.abs(other).max(), jax.tree_util.keystr(path)
