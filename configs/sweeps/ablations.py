@@ -1,21 +1,21 @@
 """The paper's ablations and our own choices, on `small:stii`: `python -m stii_jax.sweep --sweep ablations`.
 
-Every variant trains with the same steps on the same videos of two balls at 24x24 (clips-of-1 with about the same time);
-it is scored at 10 to 40 frames, and on what it imagines after 20.
+Every variant trains on the same videos of two balls at 24x24, with the same steps or, where clips have another length,
+for about the same time; it is scored at 10 to 40 frames, and on what it imagines after 20.
 """
 
 from stii_jax.sweep import Job, Sweep
 
 # A frame that starts from the prior is only possible with one.
 _ALONE = ("model.conditional_prior=false", "model.conditional_decoder=false", "model.posterior_start=previous")
+_TO_10 = ("curriculum.stages=((4, 4, 150), (10, 2, 140))",)
 _STEPS = ("eval.num_videos=60",)
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "reference": (),
     "start-learned": ("model.posterior_start=learned",),
     "start-previous": ("model.posterior_start=previous",),
-    "forecast-1": ("model.observed_fraction=0.75",),
-    "forecast-2": ("model.observed_fraction=0.5",),
+    "forecast": ("model.observed_fraction=0.75",),
     "inputs-attached": ("model.detach_refiner_inputs=false",),
     "cell-stable": ("model.cell=stable",),
     "weights-budget": ("loss.refinement_weights=budget",),
@@ -29,6 +29,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "schedule-constant": ("model.schedule=constant",),
     "schedule-provide": ("model.schedule=provide",),
     "clips-of-1": ("train.num_steps=850", "curriculum.stages=()"),
+    "clips-to-10": _TO_10,
+    "clips-to-10-forecast": (*_TO_10, "model.observed_fraction=0.7"),
     "r-2": ("model.num_refinements=2",),
     "r-6": ("model.num_refinements=6",),
     "r-10": ("model.num_refinements=10",),
