@@ -14,7 +14,7 @@ from test_report import PUBLISHED, a_run, score, workdir
 from stii_jax.report import ReportError, main, result_entry
 from stii_jax.report.collect import collect
 from stii_jax.report.entries import CURVE_POINTS
-from stii_jax.report.figures import NUM_BINS, binned
+from stii_jax.report.figures import NUM_BINS, binned, curves_figure
 from stii_jax.report.published import published_score
 from stii_jax.report.seeds import experiments, lower_is_better, summarize
 from stii_jax.report.tables import data_names
@@ -305,3 +305,13 @@ def test_curves_are_averaged_in_parts_of_training():
     np.testing.assert_allclose(points[:, 1], (points[:, 0] - 1) / 2)
     np.testing.assert_equal(binned([{"step": 3, "ari": 0.5}, {"step": 4, "ari": math.nan}], "ari"), [[3, 0.5]])
     assert binned([], "ari").shape == (0, 2)
+
+
+def test_losses_of_other_kinds_share_no_axes(runs):
+    """With losses alone there is a figure where they are comparable, and none where they are not."""
+    curve = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
+    put(runs, of_sweep("a", 0, curve=curve), of_sweep("b", 0, order=1, curve=curve))
+    assert curves_figure(experiments(collect(runs).runs)) is not None
+    own = {"system": "rnem", "rnem": {"num_slots": 3}}
+    put(runs, of_sweep("c", 0, order=2, curve=curve, config=own))
+    assert curves_figure(experiments(collect(runs).runs)) is None

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from stii_jax.report.files import is_number
 from stii_jax.report.seeds import Experiment, Series
+from stii_jax.report.settings import section_of
 
 CURVES = {
     "loss": "training loss, a frame",
@@ -31,10 +32,13 @@ PANEL = 3.4
 def curves_figure(found: Sequence[Experiment]) -> bytes | None:
     """PNG of what was logged in training, by step: the mean over seeds, and all seeds between the edges of the band.
 
-    None where no run has its curve.
+    Losses only where they can be compared. None where no run has its curve.
     """
     points = [point for experiment in found for run in experiment.runs for point in run.get("curve", ())]
-    keys = [key for key in CURVES if any(is_number(point.get(key)) for point in points)]
+    # R-NEM's loss and DDPAE's are of other kinds than the ELBO's, and of other sizes.
+    kinds = {section_of(experiment.runs[0].get("config", {}), "loss") for experiment in found}
+    drawn = [key for key in CURVES if key != "loss" or len(kinds) == 1]
+    keys = [key for key in drawn if any(is_number(point.get(key)) for point in points)]
     if not keys:
         return None
     figure, panels = _panels([CURVES[key] for key in keys], num_columns=2)

@@ -71,7 +71,7 @@ def size_note(found: Sequence[Experiment], published: Published | None) -> str:
 def _differences(experiment: Experiment, datasets: Container[str] | None) -> list[str]:
     """From the paper's size, and from its datasets where these are known."""
     config = experiment.runs[0]["config"]
-    section = _section(config, "model")
+    section = section_of(config, "model")
     model, paper = config.get(section, {}), PAPER_SIZE.get(section, {})
     sizes = [f"{key} {model[key]} instead of {size}" for key, size in paper.items() if model.get(key, size) != size]
     other = datasets is not None and experiment.dataset not in datasets
@@ -80,10 +80,10 @@ def _differences(experiment: Experiment, datasets: Container[str] | None) -> lis
 
 def _setting(run: Run, key: str) -> str:
     section, _, name = key.partition(".")
-    return str(run["config"].get(_section(run["config"], section), {}).get(name, ""))
+    return str(run["config"].get(section_of(run["config"], section), {}).get(name, ""))
 
 
-def _section(config: Mapping[str, Any], section: str) -> str:
+def section_of(config: Mapping[str, Any], section: str) -> str:
     """The one that the config's system uses: R-NEM and DDPAE have sections of their own for `model` and `loss`."""
     system = config.get("system", "")
     return str(system) if system in config and section in ("model", "loss") else section
