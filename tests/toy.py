@@ -111,7 +111,7 @@ class ToyModel(STII):
 
     def __init__(self, image_size: int, num_slots: int = 2):
         self.num_slots, self.latent_dim, self.hidden_dim = num_slots, 2, 4
-        self.num_refinements, self.schedule_kind = 2, "triangular"
+        self.num_refinements, self.schedule_kind, self.observed_fraction = 2, "triangular", 1.0
         self.frame_shape = (image_size, image_size, 3)
 
     def init(self, key):
