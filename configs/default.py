@@ -48,7 +48,6 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.model.sigma = 0.3  # pixel standard deviation
     config.model.prior_scale = "log_scale"  # or "softplus_log_variance"
     config.model.detach_refiner_inputs = True
-    config.model.observed_fraction = 1.0  # of a training clip; what comes after is imagined, and the loss is on it, too
     config.model.remat = True
     config.model.compute_dtype = "float32"  # or "bfloat16", for convolutions
 
@@ -83,6 +82,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.loss.kl = 10.0  # psi
     config.loss.mask_entropy = 0.0  # gamma: crisp masks; 0.1 on binary frames
     config.loss.refinement_weights = "frame"  # r / n_t, or "budget": r / R
+    config.loss.observed_fraction = 1.0  # of a training clip; what comes after is imagined, and the loss is on it, too
 
     config.optim = ConfigDict()
     config.optim.name = "adam"  # or "sgd"

@@ -100,16 +100,18 @@ def analytic_flops(model: STII, config: ConfigDict) -> float:
     `detach_refiner_inputs=false` the decoder's two gradients are taken twice.
     """
     height, width, channels = model.frame_shape
-    settings, schedule = config.model, model.schedule(config.data.num_frames)
+    settings, observed = config.model, model.num_observed(config.data.num_frames)
+    imagined, schedule = config.data.num_frames - observed, model.schedule(observed)
     decoder, refiner = settings.decoder_channels, settings.refiner_channels
     taps = 9 * height * width
     decode = taps * (3 * decoder**2 + decoder * (channels + 1))
     refine = (
         taps * (3 * refiner**2 + refiner * (2 * channels + 5)) + height * width // 16 * refiner * settings.feature_dim
     )
-    decodes = sum(schedule) + len(schedule)
+    refinements = sum(schedule) + imagined
+    decodes = refinements + len(schedule)
     passes = 3 if settings.detach_refiner_inputs else 5
-    return 2.0 * config.batch_size * settings.num_slots * (passes * decodes * decode + 3 * sum(schedule) * refine)
+    return 2.0 * config.batch_size * settings.num_slots * (passes * decodes * decode + 3 * refinements * refine)
 
 
 def _random_batch(config: ConfigDict, image_size: int, num_objects: int) -> dict[str, np.ndarray]:

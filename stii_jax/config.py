@@ -183,8 +183,8 @@ def validate(config: ConfigDict) -> None:
         elif type(value) is float:
             _require(math.isfinite(value) and value >= 0, key, value, "at least 0")
 
-    fraction = leaves["model.observed_fraction"]
-    _require(0 < fraction <= 1, "model.observed_fraction", fraction, "more than 0 and at most 1")
+    fraction = leaves["loss.observed_fraction"]
+    _require(0 < fraction <= 1, "loss.observed_fraction", fraction, "more than 0 and at most 1")
     _validate_system(leaves)
     stages = leaves["curriculum.stages"]
     good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)
@@ -199,8 +199,8 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     system, evaluated = leaves["system"], leaves["eval.system"] or leaves["system"]
     for key in ("model.conditional_prior", "model.conditional_decoder"):
         _require(system != "iodine" or not leaves[key], key, leaves[key], "false with config.system=iodine")
-    fraction = leaves["model.observed_fraction"]
-    _require(system != "iodine" or fraction == 1, "model.observed_fraction", fraction, "1 with config.system=iodine")
+    fraction = leaves["loss.observed_fraction"]
+    _require(system != "iodine" or fraction == 1, "loss.observed_fraction", fraction, "1 with config.system=iodine")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     _require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]

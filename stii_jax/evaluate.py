@@ -65,7 +65,8 @@ def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: 
     settings |= {"height": image_size, "width": image_size, "channels": 3}
     if SYSTEMS[name].is_stii:
         weights = config.loss.to_dict()
-        settings |= {"refinement_weights": weights.pop("refinement_weights"), "weights": weights}
+        settings |= {name: weights.pop(name) for name in ("refinement_weights", "observed_fraction")}
+        settings["weights"] = weights
     if name == "seq_iodine":
         settings["clamp"] = config.eval.clamp
     return SYSTEMS[name].model(**settings)

@@ -78,6 +78,7 @@ class STII(VideoModel):
         channels: int,
         weights: Mapping[str, float],
         refinement_weights: str,
+        observed_fraction: float,
         num_slots: int,
         num_refinements: int,
         latent_dim: int,
@@ -98,7 +99,6 @@ class STII(VideoModel):
         sigma: float,
         prior_scale: str,
         detach_refiner_inputs: bool,
-        observed_fraction: float,
         remat: bool,
         compute_dtype: str,
     ):
@@ -163,7 +163,7 @@ class STII(VideoModel):
         Of a clip's last frames, those past `observed_fraction` of it, the model sees nothing: it imagines them, and
         their ELBO, which has no KL, is that of what was imagined. The paper's fraction is 1.
         """
-        observed = max(1, round(self.observed_fraction * video.shape[1]))
+        observed = self.num_observed(video.shape[1])
         out, state = self.unroll(params, video[:, :observed], keys)
         seen = Losses(out.loss, out.terms, out.decomposition)
         if observed == video.shape[1]:
@@ -174,6 +174,10 @@ class STII(VideoModel):
         )
         shown = (seen.terms, seen.decomposition), (lax.stop_gradient(terms), imagined)
         return Losses(seen.loss - elbo.sum(), *jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), *shown))
+
+    def num_observed(self, num_frames: int) -> int:
+        """Frames of a training clip that the model sees."""
+        return max(1, round(self.observed_fraction * num_frames))
 
     def decompose(
         self,

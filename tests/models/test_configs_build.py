@@ -8,7 +8,6 @@ import tiny
 
 from stii_jax.config import CHOICES, config_names, default_config, load_config
 from stii_jax.evaluate import SYSTEMS, make_model
-from stii_jax.models.stii import STII
 
 ARGUMENTS = ("balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae", "small:rnem", "small:ddpae")
 SETTINGS = tiny.settings_of()
@@ -20,13 +19,6 @@ CHANGES = [
 ]
 CHANGES += [{name: not value} for name, value in SETTINGS.items() if isinstance(value, bool)]
 CHANGES += [{}, {"num_slots": 1}, {"num_refinements": 1}, {"height": 12, "width": 4, "channels": 1}]
-
-
-def build(config, image_size):
-    weights = config.loss.to_dict()
-    kind = weights.pop("refinement_weights")
-    frame = {"height": image_size, "width": image_size, "channels": 3}
-    return STII(**frame, weights=weights, refinement_weights=kind, **config.model.to_dict())
 
 
 def shapes(tree):
@@ -57,13 +49,13 @@ def test_every_choice_builds(changes):
     [("paper", 2_845_508), ("provide", 2_844_932)],  # one leave-one-out channel less: 3 x 3 x 64 weights
 )
 def test_number_of_parameters(preset, expected):
-    params = jax.eval_shape(build(default_config(preset), 64).init, jax.random.key(0))
+    params = jax.eval_shape(make_model(default_config(preset), 64).init, jax.random.key(0))
     assert num_parameters(params) == expected
 
 
 def test_number_of_parameters_by_part():
     """Counted by hand from appendix C, for 64x64 pixels."""
-    params = jax.eval_shape(build(default_config(), 64).init, jax.random.key(0))
+    params = jax.eval_shape(make_model(default_config(), 64).init, jax.random.key(0))
 
     def conv(inputs, outputs):
         return 9 * inputs * outputs + outputs

@@ -31,7 +31,7 @@ def settings_of(preset="paper", **changes):
     """Arguments of `STII`, by preset, at the tiny size, with changes."""
     config = default_config(preset)
     own = {"height": H, "width": W, "channels": C, "weights": WEIGHTS}
-    own["refinement_weights"] = config.loss.refinement_weights
+    own |= {name: config.loss[name] for name in ("refinement_weights", "observed_fraction")}
     return {**own, **config.model.to_dict(), **SIZES, **changes}
 
 
