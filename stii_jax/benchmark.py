@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from ml_collections import ConfigDict
 
 from stii_jax.config import ConfigError, load_config, split_overrides
@@ -27,7 +28,9 @@ from stii_jax.parallel import DeviceError, check_batch_size, data_parallel, use_
 from stii_jax.state import init_state
 from stii_jax.train import make_train_step
 
-_MATRIX = 2048  # side of the matrices whose product measures the device
+_MATRIX = {"cpu": 2048}  # side of the matrices whose product measures the device
+_LARGE_MATRIX = 8192  # on accelerators; smaller ones take as long to start as to multiply
+_PRODUCTS = 8  # in a row, one waiting for the other: a single one would measure the way to the device and back
 _PIPELINE_SECONDS = 3.0
 _PIPELINE_VIDEOS = 2_000  # enough to read from; a full dataset is not built for this
 
@@ -123,18 +126,22 @@ def _random_batch(config: ConfigDict, image_size: int, num_objects: int) -> dict
 
 def _matrix_rate(config: ConfigDict) -> float:
     """Multiply-adds, two each, a second over all devices, of large matrix products in the compute type."""
+    side = _MATRIX.get(jax.default_backend(), _LARGE_MATRIX)
 
     def multiply(matrix, ones):
-        return ones[:, None, None] * (matrix @ matrix)
+        product = lax.fori_loop(0, _PRODUCTS, lambda _, total: matrix @ total, matrix)
+        return ones * product.mean(dtype=jnp.float32)  # of all of it, or some would not be computed
 
-    product = data_parallel(multiply, shared_outputs=False)
-    arguments = jnp.ones((_MATRIX, _MATRIX), config.model.compute_dtype), np.ones(jax.local_device_count(), np.float32)
+    products = data_parallel(multiply, shared_outputs=False)
+    # Random numbers, since zeros and ones draw less power and run faster; of a size that products keep.
+    matrix = jax.random.normal(jax.random.key(0), (side, side), config.model.compute_dtype) / side**0.5
+    ones = np.ones(jax.local_device_count(), np.float32)
     seconds = []
-    for _ in range(4):
+    for _ in range(3):
         started = time.monotonic()
-        jax.block_until_ready(product(*arguments))
+        jax.block_until_ready(products(matrix, ones))
         seconds.append(time.monotonic() - started)
-    return 2.0 * _MATRIX**3 * jax.device_count() / min(seconds[1:])
+    return 2.0 * _PRODUCTS * side**3 * jax.device_count() / min(seconds[1:])
 
 
 def _peak_memory() -> int:
