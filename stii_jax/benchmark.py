@@ -28,9 +28,8 @@ from stii_jax.parallel import DeviceError, check_batch_size, data_parallel, use_
 from stii_jax.state import init_state
 from stii_jax.train import make_train_step
 
-_MATRIX = {"cpu": 2048}  # side of the matrices whose product measures the device
-_LARGE_MATRIX = 8192  # on accelerators; smaller ones take as long to start as to multiply
-_PRODUCTS = 8  # in a row, one waiting for the other: a single one would measure the way to the device and back
+_PRODUCTS_ON_CPU = 2048, 1  # side of the matrices whose product measures the device, and products in a row
+_PRODUCTS = 8192, 8  # on accelerators, where a small product, or a single one, takes as long to start as to multiply
 _PIPELINE_SECONDS = 3.0
 _PIPELINE_VIDEOS = 2_000  # enough to read from; a full dataset is not built for this
 
@@ -126,10 +125,10 @@ def _random_batch(config: ConfigDict, image_size: int, num_objects: int) -> dict
 
 def _matrix_rate(config: ConfigDict) -> float:
     """Multiply-adds, two each, a second over all devices, of large matrix products in the compute type."""
-    side = _MATRIX.get(jax.default_backend(), _LARGE_MATRIX)
+    side, count = _PRODUCTS_ON_CPU if jax.default_backend() == "cpu" else _PRODUCTS
 
     def multiply(matrix, ones):
-        product = lax.fori_loop(0, _PRODUCTS, lambda _, total: matrix @ total, matrix)
+        product = lax.fori_loop(0, count, lambda _, total: matrix @ total, matrix)
         return ones * product.mean(dtype=jnp.float32)  # of all of it, or some would not be computed
 
     products = data_parallel(multiply, shared_outputs=False)
@@ -137,11 +136,11 @@ def _matrix_rate(config: ConfigDict) -> float:
     matrix = jax.random.normal(jax.random.key(0), (side, side), config.model.compute_dtype) / side**0.5
     ones = np.ones(jax.local_device_count(), np.float32)
     seconds = []
-    for _ in range(3):
+    for _ in range(4):
         started = time.monotonic()
         jax.block_until_ready(products(matrix, ones))
         seconds.append(time.monotonic() - started)
-    return 2.0 * _PRODUCTS * side**3 * jax.device_count() / min(seconds[1:])
+    return 2.0 * count * side**3 * jax.device_count() / min(seconds[1:])
 
 
 def _peak_memory() -> int:

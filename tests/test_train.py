@@ -16,10 +16,11 @@ from stii_jax.checkpoint import restore_params
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import CurriculumState, PosteriorCollapse
 from stii_jax.data.options import GeneratedConfig
+from stii_jax.evaluate import make_model
 from stii_jax.main import open_source
 from stii_jax.parallel import DeviceError
 from stii_jax.state import init_state, split_params
-from stii_jax.train import Trainer, TrainingError, check_training
+from stii_jax.train import Trainer, TrainingError, check_training, make_curriculum, untrained_frames
 from stii_jax.writers import read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -215,6 +216,27 @@ def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
     with pytest.raises(error, match=message) as caught:
         check_training(make_config(tmp_path, **changes), videos)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "late"),
+    [
+        ({"data__num_frames": 1}, "no frame with 1 refinements, as frame 2 of"),
+        ({"data__num_frames": 1, "curriculum__stages": ((2, 4, 5),)}, ""),
+        ({"data__num_frames": 1, "eval__lengths": (1,)}, ""),
+        ({"data__num_frames": 1, "model__schedule": "constant"}, ""),
+        ({"data__num_frames": 2, "model__num_refinements": 4}, "no frame with 2 refinements, as frame 3 of"),
+    ],
+)
+def test_late_frames_that_training_never_has(tmp_path, changes, late):
+    config = make_config(tmp_path, **changes)
+    warning = untrained_frames(make_model(config, 8), make_curriculum(config), config)
+    assert (late in warning) if late else warning == ""
+
+
+def test_a_run_without_late_frames_says_so(make_trainer, tmp_path, capsys):
+    make_trainer(tmp_path, data__num_frames=1).run()
+    assert "warning: clips of at most 1 frames" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,7 +9,10 @@ import tiny
 from stii_jax.config import CHOICES, config_names, default_config, load_config
 from stii_jax.evaluate import SYSTEMS, make_model
 
-ARGUMENTS = ("balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae", "small:rnem", "small:ddpae")
+ARGUMENTS = (
+    *("balls:color,varied", "balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae"),
+    *("small:rnem", "small:ddpae"),
+)
 SETTINGS = tiny.settings_of()
 CHANGES = [
     {field.removeprefix("model."): value}

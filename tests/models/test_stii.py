@@ -230,7 +230,7 @@ def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys
     assert changed.loss != out.loss
 
 
-@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_loss_on_imagined_frames_trains_every_parameter(params, video, keys, detach):
     """One frame is seen, two are imagined; and a clip of one frame has nothing to imagine."""
     model = tiny.build(observed_fraction=0.4, detach_refiner_inputs=detach)
