@@ -53,7 +53,6 @@ def _varied(config: ConfigDict) -> None:
         raise ValueError("varied colours are for balls in colour: balls:color,varied")
     config.data.options.update(shuffle_colors=True, random_background=True, num_train=10_000)
     config.eval.options.update(shuffle_colors=False, random_background=False)
-    config.model.posterior_start = "prior"
     config.optim.update(learning_rate=7e-4, warmup_steps=300, decay="cosine")
     config.data.num_frames, config.batch_size, config.train.num_steps = 1, 32, 1_600
     config.curriculum.stages = ((4, 16, 4_000), (10, 8, 6_000), (20, 4, 6_000))
@@ -63,7 +62,7 @@ def _varied(config: ConfigDict) -> None:
 def _iodine(config: ConfigDict) -> None:
     """The paper's setting of its baseline: beta 10; as many frames a step as clips of four have."""
     config.system = "iodine"
-    config.model.update(conditional_prior=False, conditional_decoder=False)
+    config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
     config.loss.log_likelihood = 10.0
     _one_stage(config, num_frames=1, batch_size=128, num_steps=100_000)
 

@@ -33,7 +33,6 @@ def get_config() -> ConfigDict:
     config.model.latent_dim = 16
     config.model.decoder_channels = 16
     config.model.refiner_channels = 16
-    config.model.posterior_start = "prior"
 
     config.optim.learning_rate = 1.5e-3
     config.optim.warmup_steps = 100

@@ -48,7 +48,6 @@ def get_config(argument: str = "stii") -> ConfigDict:
 
 def _stii(config: ConfigDict) -> None:
     config.model.update(num_slots=3, num_refinements=3, latent_dim=16, decoder_channels=16, refiner_channels=16)
-    config.model.posterior_start = "prior"
     config.optim.learning_rate = 1.5e-3
     _train(config, 1, 6, 450)
     config.curriculum.stages = ((4, 4, 300),)

@@ -17,7 +17,6 @@ def get_config() -> ConfigDict:
     config.data.dataset = "video_folder"
     config.data.variant = "default"
     config.model.num_slots = 6
-    config.model.posterior_start = "prior"
     config.optim.warmup_steps = 1_000
     config.train.num_steps = 50_000
     config.curriculum.stages = ((8, 16, 30_000), (16, 8, 30_000))

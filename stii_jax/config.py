@@ -185,6 +185,9 @@ def validate(config: ConfigDict) -> None:
 
     fraction = leaves["loss.observed_fraction"]
     _require(0 < fraction <= 1, "loss.observed_fraction", fraction, "more than 0 and at most 1")
+    start = leaves["model.posterior_start"]
+    possible = start != "prior" or leaves["model.conditional_prior"]
+    _require(possible, "model.posterior_start", start, "'learned' or 'previous' without model.conditional_prior")
     _validate_system(leaves)
     stages = leaves["curriculum.stages"]
     good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)

@@ -176,7 +176,11 @@ def test_forecasts_that_cannot_be(tmp_path, observed, ahead):
         check_forecast(config, videos)
 
 
-ALONE = {"model__conditional_prior": False, "model__conditional_decoder": False}
+ALONE = {
+    "model__conditional_prior": False,
+    "model__conditional_decoder": False,
+    "model__posterior_start": "learned",
+}
 
 
 def test_the_system_that_is_evaluated(tmp_path):
@@ -197,6 +201,10 @@ def test_the_system_that_is_evaluated(tmp_path):
             r"eval\.system is 'seq_iodine', expected a way to evaluate config\.system=stii",
         ),
         ({"system": "iodine", "eval__system": "stii", **ALONE}, r"expected a way to evaluate config\.system=iodine"),
+        (
+            {"model__conditional_prior": False},
+            r"model\.posterior_start is 'prior', expected 'learned' or 'previous' without model\.conditional_prior",
+        ),
         ({"eval__clamp": 1.0}, r"eval\.clamp is 1\.0, expected 0 but for eval\.system=seq_iodine"),
     ],
 )

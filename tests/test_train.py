@@ -246,7 +246,9 @@ def test_a_run_without_late_frames_says_so(make_trainer, tmp_path, capsys):
     ids=["detached", "attached", "provide"],
 )
 def test_all_of_the_real_model_is_trained(data_dir, tmp_path, changes):
-    config = make_config(data_dir, train__num_steps=4, train__eval_every=NEVER, **changes)
+    # From the prior, which is the default, the learned start is not used.
+    learned = {"model__posterior_start": "learned"}
+    config = make_config(data_dir, train__num_steps=4, train__eval_every=NEVER, **learned, **changes)
     source = open_source(config)
     trainer = Trainer(config, source, source, tmp_path)
     start = init_state(trainer.model, trainer.optimizer, config.seed).params

@@ -158,7 +158,7 @@ def test_statistics_are_of_the_objects_alone():
 
 
 def test_iodine_has_traversals_too(video, keys, statistics):
-    iodine = Iodine(**tiny.settings_of(conditional_prior=False, conditional_decoder=False))
+    iodine = Iodine(**tiny.settings_of(conditional_prior=False, conditional_decoder=False, posterior_start="learned"))
     own = tiny.params_of(iodine)
     moment = observe_moment(iodine, own, video, keys, 1)
     np.testing.assert_allclose(moment.posterior, iodine.decompose(own, video, keys)[0].posterior[:, 1], atol=1e-5)

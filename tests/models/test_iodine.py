@@ -9,7 +9,7 @@ import tiny
 from stii_jax import losses
 from stii_jax.models.iodine import Iodine, SequentialIodine
 
-ALONE = {"conditional_prior": False, "conditional_decoder": False}
+ALONE = {"conditional_prior": False, "conditional_decoder": False, "posterior_start": "learned"}
 
 
 def build(kind, **changes):
