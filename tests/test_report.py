@@ -79,6 +79,13 @@ def test_mean_deviation_and_worst_over_seeds(results, capsys):
     assert cells["MSE"] == "0.00020 ± 0.00017 (0.00040)", "the worst error is the largest"
     assert cells["ARI published"] == "0.7275" and cells["MSE published"] == "0.0002"
     assert cells["video ARI"] == "0.6000 ± 0.0000 (0.6000)"
+    assert cells["identity switches"] == "not measured"
+
+
+def test_of_identity_switches_the_most_are_the_worst(results, capsys):
+    write(results, *(a_run(seed, [score(identity_switches=switches)]) for seed, switches in enumerate((1.0, 3.0))))
+    header, _, row, *_ = table(results, capsys)
+    assert dict(zip(header, row))["identity switches"] == "2.00 ± 1.41 (3.00)"
 
 
 def test_one_seed_has_no_deviation_and_lengths_have_rows_of_their_own(results, capsys):

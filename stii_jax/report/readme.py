@@ -10,10 +10,18 @@ from stii_jax.report.entries import DEFAULT_MODEL, Run, Score
 from stii_jax.report.files import ReportError
 from stii_jax.report.markdown import markdown_table
 from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
+from stii_jax.report.seeds import lower_is_better
 from stii_jax.writers import PathLike
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-OWN_METRICS = {"video_ari": "video ARI", "video_f_ari": "video F-ARI"}
+OWN_METRICS = {
+    "video_ari": "video ARI",
+    "video_f_ari": "video F-ARI",
+    "fg_miou": "FG-mIoU",
+    "video_fg_miou": "video FG-mIoU",
+    "identity_switches": "identity switches",
+}
+_DIGITS = {"mse": 5, "identity_switches": 2}  # the others have four
 
 
 def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
@@ -39,7 +47,8 @@ def results_table(runs: Sequence[Run], published: Published, relative_to: PathLi
     )
     return (
         f"{scores}\n\nMean ± standard deviation over seeds, the worst seed in brackets. ARI and F-ARI are "
-        f"clustered in each frame, video ARI and video F-ARI over the whole clip.\n\n{sources}\n\n"
+        "clustered in each frame, video ARI and video F-ARI over the whole clip; FG-mIoU and video FG-mIoU match slots "
+        f"to objects in the same two ways; identity switches are of all objects in a clip.\n\n{sources}\n\n"
         f"{published_table(groups, published)}"
     )
 
@@ -89,14 +98,16 @@ def _score_rows(groups: Mapping[str, list[Run]], published: Published) -> list[l
 
 def _over_seeds(scores: Iterable[Score], metric: str) -> str:
     """Mean ± standard deviation (worst) of the seeds that have a number."""
-    values = [score[metric] for score in scores]
+    values = [score[metric] for score in scores if metric in score]
+    if not values:
+        return "not measured"  # a run from before the program had this score
     known = [value for value in values if value is not None]
     if not known:
         return "undefined"
-    digits = 5 if metric == "mse" else 4
+    digits = _DIGITS.get(metric, 4)
     cell = f"{statistics.fmean(known):.{digits}f}"
     if len(known) > 1:
-        worst = max(known) if metric == "mse" else min(known)
+        worst = max(known) if lower_is_better(metric) else min(known)
         cell += f" ± {statistics.stdev(known):.{digits}f} ({worst:.{digits}f})"
     missing = len(values) - len(known)
     return f"{cell}, {missing} undefined" if missing else cell
