@@ -115,6 +115,25 @@ def test_long_curves_are_thinned_and_keep_what_is_rare(tmp_path):
     assert max(np.diff(steps)) <= 7 and all(point["loss"] == point["step"] for point in curve)
 
 
+def test_differences_are_taken_seed_by_seed(runs):
+    """What the seeds have in common cancels: .1 in each of the two that both variants have."""
+    first, other = (0.5, 0.7, 0.9), (0.6, 0.8)
+    put(runs, *(of_sweep("first", seed, scores=[score(10, f_ari=value)]) for seed, value in enumerate(first)))
+    put(runs, *(of_sweep("other", seed, 1, scores=[score(10, f_ari=value)]) for seed, value in enumerate(other)))
+    put(runs, of_sweep("alone", 7, 2, scores=[score(10)]), of_sweep("else", 0, 3, dataset="d", scores=[score(10)]))
+    output = report(runs)
+    (row,) = section((output / "results.md").read_text(), "Differences")
+    assert (row["runs"], row["seeds"], row["frames"]) == ("other - first", "2", "10")
+    assert row["F-ARI"] == "+0.1000 ± 0.0000" and row["ARI"] == "+0.0000 ± 0.0000"
+    (line,) = [line for line in read_csv(output / "differences.csv") if line["metric"] == "f_ari"]
+    assert float(line["mean"]) == pytest.approx(0.1)
+
+
+def test_no_differences_without_a_pair_of_one_length(runs):
+    put(runs, of_sweep("first", 0, scores=[score(10)]), of_sweep("other", 0, 1, scores=[score(20)]))
+    assert "## Differences" not in (report(runs) / "results.md").read_text()
+
+
 def test_statistics_over_seeds():
     values = {0: 0.5, 3: 0.9, 1: 0.7, 2: None, 4: math.nan}
     summary = summarize(values, "ari")
@@ -280,7 +299,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
         write_json(tmp_path / place / "published.json", PUBLISHED)
         put(tmp_path / place / "runs", *ordered)
         written.append({path.name: path.read_bytes() for path in report(tmp_path / place / "runs").iterdir()})
-    assert written[0] == written[1] and len(written[0]) == 6
+    assert written[0] == written[1] and len(written[0]) == 7
 
 
 @pytest.mark.parametrize(

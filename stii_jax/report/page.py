@@ -12,6 +12,7 @@ from stii_jax.report.settings import settings_table, size_note
 from stii_jax.report.tables import (
     Table,
     base_name,
+    difference_table,
     evaluation_table,
     length_table,
     main_table,
@@ -38,6 +39,7 @@ def write_report(collection: Collection, published: Published | None, output: Pa
     made = [
         settings_table(found),
         main_table(found, published),
+        difference_table(found),
         length_table(found, published),
         prediction_table(found),
         evaluation_table(found, published),

@@ -81,6 +81,11 @@ class Experiment(NamedTuple):
         """The paper's name of its model."""
         return self.runs[0].get("model", DEFAULT_MODEL)
 
+    @property
+    def sweep(self) -> str:
+        """Name of the sweep that it is a variant of; "" for none."""
+        return str(_sweep(self.runs).get("name", ""))
+
     def main(self) -> Series:
         """The scores of `results.json`."""
         return Series(self.label, self.model, self.dataset, {run["seed"]: run["scores"] for run in self.runs})
@@ -144,5 +149,5 @@ def _sweep(group: Sequence[Run]) -> Mapping[str, Any]:
 
 
 def _order(experiment: Experiment) -> tuple[str, int, str]:
-    sweep = _sweep(experiment.runs)
-    return str(sweep.get("name", "")), int(sweep.get("order", 0)), experiment.runs[0]["name"]
+    order = int(_sweep(experiment.runs).get("order", 0))
+    return experiment.sweep, order, experiment.runs[0]["name"]

@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stii_jax.report.entries import Score
+from stii_jax.report.files import is_number
 from stii_jax.report.markdown import markdown_table
 from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
 from stii_jax.report.seeds import Experiment, Series, Summary
@@ -53,6 +55,50 @@ def main_table(found: Sequence[Experiment], published: Published | None) -> Tabl
         _longest(series, {}, published),
         _csv([one.at_longest() for one in series], published),
     )
+
+
+def difference_table(found: Sequence[Experiment]) -> Table | None:
+    """Every variant of a sweep minus the sweep's first one, seed by seed; None where no seed has both.
+
+    A seed stands for its initial parameters and its order of the data in every variant: what seeds have in common
+    cancels, and the standard error is that of the difference.
+    """
+    firsts: dict[str, Experiment] = {}
+    series = []
+    for experiment in found:
+        first = firsts.setdefault(f"{experiment.sweep} on {experiment.dataset}", experiment)
+        if experiment.sweep and first is not experiment and (pairs := _differences(experiment.main(), first.main())):
+            series.append(Series(f"{experiment.label} - {first.label}", experiment.model, experiment.dataset, pairs))
+    if not series:
+        return None
+    metrics = {m: t for m, t in MAIN_METRICS.items() if any(m in one.metrics() for one in series)}
+    rows = []
+    for one in series:
+        (top,) = one.lengths()
+        cells = [show(one.summary(top, metric), metric, sign="+") for metric in metrics]
+        rows.append([one.label, str(top), str(len(one.seeds)), *cells])
+    return Table(
+        "differences",
+        "Differences",
+        "At the longest length, seed by seed, over the seeds that both have. MSE and identity switches should fall.",
+        markdown_table(["runs", "frames", "seeds", *metrics.values()], rows),
+        _csv(series, None),
+    )
+
+
+def _differences(series: Series, first: Series) -> dict[int, list[Score]]:
+    """Scores of `series` minus those of `first` at their longest common length, for every seed that both have."""
+    common = sorted({*series.lengths()} & {*first.lengths()})
+    pairs: dict[int, list[Score]] = {}
+    for seed in sorted(series.seeds.keys() & first.seeds.keys()) if common else ():
+        ours, theirs = (_at(one.seeds[seed], common[-1]) for one in (series, first))
+        if known := [name for name in series.metrics() if is_number(ours.get(name)) and is_number(theirs.get(name))]:
+            pairs[seed] = [{"num_frames": common[-1], **{name: ours[name] - theirs[name] for name in known}}]
+    return pairs
+
+
+def _at(scores: Sequence[Score], num_frames: int) -> Score:
+    return next((score for score in scores if score["num_frames"] == num_frames), {})
 
 
 def length_table(found: Sequence[Experiment], published: Published | None) -> Table:
@@ -117,12 +163,15 @@ def probe_table(found: Sequence[Experiment]) -> Table | None:
     )
 
 
-def show(summary: Summary | None, metric: str) -> str:
-    """Mean ± standard error over seeds, and how many seeds have a number where some have none."""
+def show(summary: Summary | None, metric: str, sign: str = "-") -> str:
+    """Mean ± standard error over seeds, and how many seeds have a number where some have none.
+
+    With "+" for `sign` positive means have one, too.
+    """
     if summary is None:
         return ""
     digits = DIGITS.get(metric, 4)
-    cell = f"{summary.mean:.{digits}f}"
+    cell = f"{summary.mean:{sign}.{digits}f}"
     if summary.standard_error is not None:
         cell += f" ± {summary.standard_error:.{digits}f}"
     missing = summary.total - len(summary.seeds)
