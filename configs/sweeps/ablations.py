@@ -34,6 +34,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "r-2": ("model.num_refinements=2",),
     "r-6": ("model.num_refinements=6",),
     "r-10": ("model.num_refinements=10",),
+    # Clips of four have no frame with one refinement, which is all that late frames get; clips of eight have some.
+    "r-6-clips-to-8": ("model.num_refinements=6", "curriculum.stages=((4, 4, 150), (8, 2, 140))"),
 }
 
 
