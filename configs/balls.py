@@ -10,8 +10,9 @@ run here at full size: results/PLAN.md has the runs that wait.
 `balls:color,provide` and `balls:binary,provide` take the settings of the program that made the published numbers.
 
 `balls:color,varied` is for half an hour on an H200: every training video has a background of its own and deals the
-colours out anew, and clips begin as single frames. It is evaluated on the videos of the paper. On black backgrounds
-the model first learns to draw none of the balls, and stays there for thousands of steps (results/h200).
+colours out anew, clips begin as single frames, and R is 3. It is evaluated on the videos of the paper. On black
+backgrounds the model first learns to draw none of the balls, and stays there for thousands of steps (results/h200);
+with R = 6 slots lose their balls (results/quick). Not yet run.
 
 `balls:color,iodine` and `balls:binary,iodine` train the baseline IODINE on single frames. SEQ-IODINE is the same run,
 evaluated frame after frame (on binary balls with `--config.eval.clamp=10`):
@@ -48,14 +49,15 @@ def get_config(argument: str = "color") -> ConfigDict:
 
 
 def _varied(config: ConfigDict) -> None:
-    """Backgrounds and colours that have to be inferred, in training alone; few steps, of a higher learning rate."""
+    """Backgrounds and colours that have to be inferred, in training alone; a higher learning rate, for few steps."""
     if config.data.variant != VARIANTS["color"]:
         raise ValueError("varied colours are for balls in colour: balls:color,varied")
     config.data.options.update(shuffle_colors=True, random_background=True, num_train=10_000)
     config.eval.options.update(shuffle_colors=False, random_background=False)
     config.optim.update(learning_rate=7e-4, warmup_steps=300, decay="cosine")
-    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 32, 1_600
-    config.curriculum.stages = ((4, 16, 4_000), (10, 8, 6_000), (20, 4, 6_000))
+    config.model.num_refinements = 3
+    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 32, 2_000
+    config.curriculum.stages = ((4, 16, 6_000), (10, 8, 8_000), (20, 4, 8_000))
     config.curriculum.patience = 0
 
 
