@@ -11,17 +11,12 @@ from stii_jax.report.files import ReportError
 from stii_jax.report.markdown import markdown_table
 from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
 from stii_jax.report.seeds import lower_is_better
+from stii_jax.report.tables import DIGITS, MAIN_METRICS
 from stii_jax.writers import PathLike
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-OWN_METRICS = {
-    "video_ari": "video ARI",
-    "video_f_ari": "video F-ARI",
-    "fg_miou": "FG-mIoU",
-    "video_fg_miou": "video FG-mIoU",
-    "identity_switches": "identity switches",
-}
-_DIGITS = {"mse": 5, "identity_switches": 2}  # the others have four
+_OWN = ("video_ari", "video_f_ari", "fg_miou", "video_fg_miou", "identity_switches")
+OWN_METRICS = {metric: MAIN_METRICS[metric] for metric in _OWN}
 
 
 def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
@@ -104,7 +99,7 @@ def _over_seeds(scores: Iterable[Score], metric: str) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "undefined"
-    digits = _DIGITS.get(metric, 4)
+    digits = DIGITS.get(metric, 4)
     cell = f"{statistics.fmean(known):.{digits}f}"
     if len(known) > 1:
         worst = max(known) if lower_is_better(metric) else min(known)

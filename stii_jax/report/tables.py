@@ -60,8 +60,8 @@ def main_table(found: Sequence[Experiment], published: Published | None) -> Tabl
 def difference_table(found: Sequence[Experiment]) -> Table | None:
     """Every variant of a sweep minus the sweep's first one, seed by seed; None where no seed has both.
 
-    A seed stands for its initial parameters and its order of the data in every variant: what seeds have in common
-    cancels, and the standard error is that of the difference.
+    In variants of one system a seed stands for the same initial parameters and order of the data: what seeds have in
+    common cancels, and the standard error is that of the difference.
     """
     firsts: dict[str, Experiment] = {}
     series = []
