@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jax import lax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from stii_jax import metrics
+from stii_jax import diagnose, metrics
 from stii_jax.checkpoint import Checkpointer
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
@@ -95,7 +96,7 @@ class Trainer:
 
     def __init__(self, config: ConfigDict, source: Source, eval_source: Source, workdir: Path):
         check_training(config, source)
-        self.config, self.source = config, source
+        self.config, self.source, self.workdir = config, source, workdir
         self.curriculum = make_curriculum(config)
         self.model = make_model(config, source.image_size)
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
@@ -137,14 +138,7 @@ class Trainer:
         """Trains to the end of one stage. Logs are means over the steps since the last line."""
         train, step = self.config.train, int(state.step)
         index = local_index(stage.batch_size)
-        batches = self.source.train_batches(
-            stage.num_frames,
-            stage.batch_size,
-            self.config.seed + progress.stage,
-            start_step=step - progress.stage_start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        batches = self._batches(progress, stage, step)
         cells = stage.batch_size * sum(self.model.schedule(stage.num_frames))
         pending: list[Logs] = []
         started = time.monotonic()
@@ -156,7 +150,7 @@ class Trainer:
             if step % train.log_every and step != progress.stage_start + stage.num_steps:
                 continue
             means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
-            self._check(state, means)
+            self._check(state, means, progress, stage)
             seconds = (time.monotonic() - started) / len(pending)
             means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
             means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
@@ -189,15 +183,42 @@ class Trainer:
         score = {"f_ari": scores["eval_f_ari"]} if "eval_f_ari" in scores else None
         self.checkpointer.save(step, *split_params(state), meta, score)
 
-    def _check(self, state: TrainState, means: dict[str, float]) -> None:
+    def _batches(self, progress: CurriculumState, stage: Stage, step: int) -> Iterator[Any]:
+        """This process's parts of the batches of a stage, from that of `step` on."""
+        return self.source.train_batches(
+            stage.num_frames,
+            stage.batch_size,
+            self.config.seed + progress.stage,
+            start_step=step - progress.stage_start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def _check(self, state: TrainState, means: dict[str, float], progress: CurriculumState, stage: Stage) -> None:
+        """Raises `TrainingError` after a step that failed; says what its repetition shows."""
         failed = int(state.failed_step)
-        if failed >= 0:
-            last = self.checkpointer.latest_step()
-            raise TrainingError(
-                f"step {failed + 1}: the loss or its gradient is not finite (mean loss {means['loss']}). Nothing after "
-                f"it was saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. Try a lower "
-                "optim.learning_rate, more optim.warmup_steps, a larger model.sigma, or another seed"
-            )
+        if failed < 0:
+            return
+        print(f"step {failed + 1} is not finite: repeating it to find where that began", file=sys.stderr, flush=True)
+        try:
+            batch = self._failed_batch(failed, progress, stage)
+            found = diagnose.explain(self.model, state, batch, self.workdir)
+        except Exception as error:  # whatever stops the search is not to hide what it is for
+            found = diagnose.unexplained(error)
+        last = self.checkpointer.latest_step()
+        raise TrainingError(
+            f"step {failed + 1}: {found.cause}. The loss or its gradient is not finite (mean loss {means['loss']}). "
+            f"Nothing after it was saved; the last good checkpoint is {'none' if last is None else f'step {last}'}. "
+            f"{found.saved}Try {found.advice}"
+        )
+
+    def _failed_batch(self, step: int, progress: CurriculumState, stage: Stage) -> diagnose.FailedBatch:
+        """This process's part of a step's batch, read once more."""
+        index = local_index(stage.batch_size)
+        place = self.source.places(stage.num_frames, self.config.seed + progress.stage)
+        first = (step - progress.stage_start) * stage.batch_size
+        places = np.array([place(first + i) for i in index])
+        return diagnose.FailedBatch(step, dict(next(self._batches(progress, stage, step))), index, places)
 
 
 def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from stii_jax import evaluate, metrics, train
 from stii_jax.config import load_config
+from stii_jax.models import trace
 from stii_jax.models.recurrent import zero_state
 from stii_jax.models.stii import STII, UnrollOutputs, VideoState
 from stii_jax.types import Decomposition
@@ -166,3 +167,9 @@ class ToyModel(STII):
             z = z + 0.1 * draw(keys)
         image = (z @ params["draw"]).reshape(*z.shape[:2], *self.frame_shape[:2], 4)
         return jax.nn.sigmoid(image[..., :3]), jax.nn.softmax(image[..., 3], axis=1)
+
+
+@trace.trace.register
+def _(model: ToyModel, params, video, keys):
+    """It has no cells."""
+    return trace.by_frames(model, params, video, keys, ("posterior", "means", "masks"))

@@ -5,7 +5,7 @@ on at any step, on any number of processes, with the very batches it would have 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -86,14 +86,12 @@ class Source:
         if not 0 <= seed < 2**32:
             raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
-        order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
+        place = self.places(num_frames, seed, split)
         records = self.builder.as_data_source(split)
-        last = self.frames_of(split) - num_frames
 
         def clip(position: int) -> Batch:
-            rng = np.random.default_rng([seed, position])
-            start = int(rng.integers(last, endpoint=True))
-            return self.builder.decode(records[order[position]], start, num_frames)
+            number, start = place(position)
+            return self.builder.decode(records[number], start, num_frames)
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process
@@ -101,6 +99,20 @@ class Source:
 
         steps = grain.MapDataset.range(start_step, np.iinfo(np.int64).max).map(batch)
         return iter(steps.to_iter_dataset(self._read_options))
+
+    def places(self, num_frames: int, seed: int, split: str = "train") -> Callable[[int], tuple[int, int]]:
+        """Which video of the split, and from which frame on, the n-th clip of `train_batches` is, as `place(n)`.
+
+        Clip i of the batch of a step is number `step * batch_size + i`.
+        """
+        order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
+        last = self.frames_of(split) - num_frames
+
+        def place(number: int) -> tuple[int, int]:
+            rng = np.random.default_rng([seed, number])
+            return int(order[number]), int(rng.integers(last, endpoint=True))
+
+        return place
 
     def eval_batches(
         self,
