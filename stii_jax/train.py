@@ -217,7 +217,7 @@ class Trainer:
         index = local_index(stage.batch_size)
         place = self.source.places(stage.num_frames, self.config.seed + progress.stage)
         first = (step - progress.stage_start) * stage.batch_size
-        places = np.array([place(first + i) for i in index])
+        places = np.array([place(first + i) for i in index.tolist()])
         return diagnose.FailedBatch(step, dict(next(self._batches(progress, stage, step))), index, places)
 
 

@@ -171,9 +171,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_trainer, tmp_path, bad_ste
     trainer._step = poisoned
     last_good = {1: "none", 6: "step 4"}[bad_step]
     with pytest.raises(
-        TrainingError, match=f"step {bad_step}: .* not finite .* the last good checkpoint is {last_good}"
-    ):
+        TrainingError,
+        match=f"step {bad_step}: repeated, all of it is finite.* not finite .* the last good checkpoint is {last_good}",
+    ):  # the batch was spoilt on its way to the devices
         trainer.run()
+    assert (tmp_path / f"failed_step_{bad_step}.npz").is_file()
     # The steps up to the line that tells of it change nothing any more, and nothing of them is kept.
     assert len(states) == {1: 4, 6: 8}[bad_step]
     start = init_state(trainer.model, trainer.optimizer, seed=0).params
