@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from stii_jax.parallel import replicated
 from stii_jax.types import Params
 
 FORMAT_VERSION = 1
@@ -97,6 +98,7 @@ class Checkpointer:
             raise CheckpointError(f"step {step} is not saved: NaN or Inf in {_some(bad)}")
         if step in self._manager.all_steps():
             raise CheckpointError(f"{self.directory} already has step {step}: resume it, or change --workdir")
+        params, state = replicated((params, state))
         value = (metrics or {}).get(self._best_metric, math.nan)
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(params),

@@ -1,7 +1,7 @@
 """Evaluation: held-out videos in chunks with carried state, scored at several lengths, and drawn."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +30,10 @@ _FRAMES_PER_SECOND = 6
 _FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
 
 Picture = tuple[np.ndarray, Decomposition, np.ndarray | None]
+
+
+class Interrupted(Exception):
+    """An evaluation was told to stop between two batches."""
 
 
 class System(NamedTuple):
@@ -145,10 +149,16 @@ class Evaluator:
         self.kind = config.train.parallel
         self._compiled: dict[Any, Any] = {}
 
-    def periodic(self, params: Params) -> tuple[dict[str, float], list[Picture]]:
-        """Scores of a few validation videos at the shortest of `eval.lengths`, and some of them to draw."""
+    def periodic(
+        self, params: Params, interrupted: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, float], list[Picture]]:
+        """Scores of a few validation videos at the shortest of `eval.lengths`, and some of them to draw.
+
+        Raises:
+            Interrupted: `interrupted()` was true before a batch.
+        """
         length, count = self.settings.lengths[0], self.settings.periodic_videos
-        scores, pictures = self.evaluate(params, "validation", (length,), count)
+        scores, pictures = self.evaluate(params, "validation", (length,), count, interrupted)
         return scores[0], pictures
 
     def final(self, params: Params) -> tuple[dict[str, Any], list[Picture]]:
@@ -160,12 +170,19 @@ class Evaluator:
         return {**scores[-1], "lengths": scores, "seconds": time.monotonic() - started}, pictures
 
     def evaluate(
-        self, params: Params, split: str, lengths: tuple[int, ...], num_videos: int
+        self,
+        params: Params,
+        split: str,
+        lengths: tuple[int, ...],
+        num_videos: int,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> tuple[list[dict[str, Any]], list[Picture]]:
         """Scores at each length (videos' first frames), with standard errors over videos, and some videos to draw."""
 
         def decomposed():
             for batch, index in self._batches(split, max(lengths), num_videos):
+                if interrupted():
+                    raise Interrupted
                 decomposition = self.observe(params, batch["video"], index)[0]
                 yield batch, decomposition, decomposition
 

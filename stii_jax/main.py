@@ -4,6 +4,7 @@ Any setting can be changed on the command line: `--config.model.num_slots=7`. Th
 stopped at any moment. See README.md for the files of a workdir.
 """
 
+import contextlib
 import json
 import re
 import sys
@@ -22,6 +23,17 @@ from stii_jax.curriculum import PosteriorCollapse
 from stii_jax.data import DataError, Source, open_dataset, resolve_config
 from stii_jax.data.options import VideoConfig
 from stii_jax.decompose import Request, decompose
+from stii_jax.distributed import (
+    ProcessError,
+    check_shared,
+    explain,
+    first_does,
+    is_first,
+    join,
+    joined,
+    leave,
+    say,
+)
 from stii_jax.evaluate import (
     Evaluator,
     Picture,
@@ -33,6 +45,7 @@ from stii_jax.evaluate import (
 )
 from stii_jax.models.stii import STII
 from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
+from stii_jax.preemption import EXIT_CODE, Preempted
 from stii_jax.probes import probe
 from stii_jax.probes_figure import draw_scores
 from stii_jax.probes_samples import collect
@@ -41,6 +54,7 @@ from stii_jax.train import Trainer, TrainingError, check_training
 from stii_jax.traversal import traverse_held_out
 from stii_jax.traversal_pictures import draw_traversal, traversal_animation
 from stii_jax.types import Params
+from stii_jax.workdir import held
 from stii_jax.writers import MetricWriter, read_metrics, write_atomic, write_results
 
 CONFIG = flags.DEFINE_string("config", None, "A name as listed in configs/ (with :argument), or a .py or .json file.")
@@ -49,8 +63,12 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict", "dise
 INPUT = flags.DEFINE_string("input", None, "With --mode decompose: a video file, or a folder of images.")
 OUTPUT = flags.DEFINE_string("output", None, "With --mode decompose: the folder of the results.")
 PREDICT = flags.DEFINE_integer("predict", None, "With --mode decompose: how many frames to imagine after the last one.")
+COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Of a run of several processes: host:port of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of a run of several processes: how many they are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of a run of several processes: which one this is, from 0.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Take those from the cluster: Slurm, TPU pod, Kubernetes, MPI.")
 
-ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, OSError)
+ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, ProcessError, OSError)
 """What is the user's to mend: shown as one line, without a traceback."""
 NOT_OF_THE_RUN = (
     "probe",
@@ -66,6 +84,7 @@ NOT_OF_THE_RUN = (
 )
 """Settings that may differ from those that a workdir was begun with."""
 
+_ALONE = ("disentangle", "decompose")
 _FRAMES_PER_SECOND = 6  # of traversals
 _OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
 """Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
@@ -87,6 +106,8 @@ def run(
     """
     config = open_config(config_name, workdir, overrides)
     before_jax(config)
+    if mode in _ALONE and joined():
+        raise ConfigError(f"--mode {mode} is the work of one process: start it without the others")
     if mode == "decompose":
         assert request is not None  # see make_request
         decompose_video(config, workdir, request)
@@ -123,6 +144,8 @@ def make_request(mode: str, source: str | None, output: str | None, num_predicte
 
 def use_cores(config: ConfigDict) -> None:
     """Lets jax use the cores of a CPU, as many as share the run's batches."""
+    if joined():
+        return
     stages = [batch_size for _, batch_size, _ in config.curriculum.stages]
     use_all_cores([config.batch_size, *stages, config.eval.batch_size])
 
@@ -188,14 +211,22 @@ def _dataset(config: ConfigDict, evaluated: bool) -> tuple[str, str, dict[str, A
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Trains to the end, from the newest checkpoint if there is one."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not (saved := workdir / "config.json").exists():
-        write_atomic(saved, to_json(config).encode())
-    write_results(workdir / "provenance.json", provenance())
-    source = open_source(config)
-    Trainer(config, source, open_source(config, evaluated=True), workdir).run()
-    (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
-    visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
+    saved = workdir / "config.json"
+    with contextlib.ExitStack() as lock:
+
+        def begin():
+            lock.enter_context(held(workdir))
+            if not saved.exists():
+                write_atomic(saved, to_json(config).encode())
+            write_results(workdir / "provenance.json", provenance())
+
+        first_does(begin)
+        check_shared(saved)
+        source = open_source(config)
+        Trainer(config, source, open_source(config, evaluated=True), workdir).run()
+        if is_first():
+            (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
+            visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> None:
@@ -209,7 +240,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     _report(config, workdir, f"results{label}.json", results, step)
     _draw(evaluator, workdir, step, pictures, f"{config.eval.split}{label}")
     print_scores(results["lengths"])
-    print(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
+    say(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def predict(config: ConfigDict, workdir: Path) -> None:
@@ -220,9 +251,9 @@ def predict(config: ConfigDict, workdir: Path) -> None:
     label = _label(config, workdir)
     _report(config, workdir, f"prediction{label}.json", {"observed_frames": observed, "lengths": scores}, step)
     _draw(evaluator, workdir, step, pictures, f"prediction{label}", num_observed=observed)
-    print(f"predicted after {observed} frames:")
+    say(f"predicted after {observed} frames:")
     print_scores(scores)
-    print(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
+    say(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def disentangle(config: ConfigDict, workdir: Path) -> None:
@@ -241,7 +272,7 @@ def disentangle(config: ConfigDict, workdir: Path) -> None:
     _report(config, workdir, f"probes{label}.json", results, step)
     (workdir / "media").mkdir(exist_ok=True)
     draw_scores(workdir / "media" / f"probes{label}.png", results)
-    writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
+    writer = MetricWriter(workdir, enabled=is_first())
     for number, traversal in enumerate(traversals):
         name = f"traversal{label}_{number}"
         writer.write_images(step, {name: draw_traversal(traversal)})
@@ -295,7 +326,7 @@ def _label(config: ConfigDict, workdir: Path) -> str:
 def _draw(
     evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
 ) -> None:
-    writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
+    writer = MetricWriter(workdir, enabled=is_first())
     evaluator.draw(writer, step, pictures, name, num_observed)
     if num_observed is not None:
         evaluator.draw_trajectories(writer, step, pictures, num_observed)
@@ -304,6 +335,8 @@ def _draw(
 
 def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: int) -> None:
     """Writes results with what made them."""
+    if not is_first():
+        return
     facts = {
         "dataset": f"{config.data.dataset}/{config.eval.variant or config.data.variant}",
         "options": config.data.options.to_dict() | config.eval.options.to_dict(),
@@ -316,8 +349,7 @@ def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: i
     facts |= json.loads(made_by.read_text()) if made_by.exists() else {}
     logged = read_metrics(workdir / "metrics.jsonl")
     facts["train_seconds"] = logged[-1]["time"] if logged else None
-    if jax.process_index() == 0:
-        write_results(workdir / name, facts | results)
+    write_results(workdir / name, facts | results)
 
 
 def print_scores(lengths: Sequence[dict]) -> None:
@@ -325,7 +357,7 @@ def print_scores(lengths: Sequence[dict]) -> None:
     for scores in lengths:
         names = [name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")]
         shown = [f"{name} {scores[name]:.4f} +- {scores[name + '_stderr']:.4f}" for name in names]
-        print(f"{scores['num_frames']} frames, {scores['num_videos']} videos: {', '.join(shown)}")
+        say(f"{scores['num_frames']} frames, {scores['num_videos']} videos: {', '.join(shown)}")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -343,9 +375,17 @@ def _main(_: Sequence[str]) -> None:
         sys.exit("error: give --workdir, the folder of the run, e.g. --workdir runs/quickstart")
     try:
         request = make_request(MODE.value, INPUT.value, OUTPUT.value, PREDICT.value)
+        join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
         run(MODE.value, CONFIG.value, Path(WORKDIR.value), _overrides, use_cores, request)
+    except Preempted as stop:
+        say(str(stop))
+        leave(EXIT_CODE)
     except ERRORS as error:
-        sys.exit(f"error: {error}")
+        leave(1, f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if not joined():
+            raise
+        leave(1, f"error: {explain(error)}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,20 @@ from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
-from stii_jax.evaluate import Evaluator, example_keys, local_index, make_model, model_settings
+from stii_jax.distributed import is_first, say
+from stii_jax.evaluate import Evaluator, Interrupted, example_keys, local_index, make_model, model_settings
 from stii_jax.models.video_model import VideoModel
 from stii_jax.optim import make_optimizer, make_schedule
 from stii_jax.parallel import AXIS, DataParallel, check_batch_size, data_parallel
+from stii_jax.preemption import Preempted, Preemption
 from stii_jax.state import TrainState, init_state, split_params
 from stii_jax.types import Batch
 from stii_jax.writers import MetricWriter
 
-Logs = dict[str, jax.Array]
+Logs = Mapping[str, jax.Array | np.float32]
+
+_AHEAD = 3
+"""Steps that may wait for the devices: enough that these never wait for the host, few enough to stop soon."""
 
 
 class TrainingError(RuntimeError):
@@ -102,89 +107,109 @@ class Trainer:
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
         settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
         self.learning_rate = make_schedule(**settings, num_steps=self.curriculum.num_steps)
-        self.writer = MetricWriter(workdir, enabled=jax.process_index() == 0)
+        self.writer = MetricWriter(workdir, enabled=is_first())
         self.checkpointer = Checkpointer(workdir / "checkpoints")
         self.evaluator = Evaluator(config, eval_source)
         self._step = make_train_step(self.model, self.optimizer, source.num_objects, config.train.parallel)
+        self._preemption = Preemption()
 
     def run(self) -> TrainState:
-        """Trains until the curriculum's end and returns the last state."""
-        if (warning := untrained_frames(self.model, self.curriculum, self.config)) and jax.process_index() == 0:
+        """Trains until the curriculum's end and returns the last state.
+
+        Raises:
+            Preempted: SIGTERM came; all is saved.
+        """
+        if (warning := untrained_frames(self.model, self.curriculum, self.config)) and is_first():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
-        state, progress = self.restore()
-        with tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", dynamic_ncols=True) as bar:
+        state, progress, pending = self.restore()
+        bar = tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", disable=not is_first())
+        with bar, self._preemption.watched():
             try:
                 while (stage := self.curriculum.stage(progress, int(state.step))) is not None:
-                    state, progress = self._run_stage(state, progress, stage, bar)
+                    state, progress = self._run_stage(state, progress, stage, pending, bar)
+                    pending = []
             finally:  # an error or Ctrl-C does not lose the checkpoint that is being written
                 self.checkpointer.wait()
                 self.writer.close()
+            if self._preemption.noticed():
+                raise Preempted(f"stopped by SIGTERM after the last step, {int(state.step)}, which is saved")
         return state
 
-    def restore(self) -> tuple[TrainState, CurriculumState]:
-        """The newest checkpoint's state, or a new one; log files are cut back to it."""
+    def restore(self) -> tuple[TrainState, CurriculumState, list[Logs]]:
+        """The newest checkpoint's state, or a new one, and the logs since the last line; log files are cut back to it.
+
+        There are such logs where SIGTERM stopped the run between two lines.
+        """
         state = init_state(self.model, self.optimizer, self.config.seed)
         if self.checkpointer.latest_step() is None:
             self.writer.truncate(-1)
-            return state, CurriculumState()
+            return state, CurriculumState(), []
         params, rest, meta = self.checkpointer.restore(*split_params(state))
         state = TrainState(params=params, **rest)
-        self.writer.truncate(int(state.step))
-        if jax.process_index() == 0:
-            print(f"Resuming from the checkpoint of step {state.step}", flush=True)
-        return state, CurriculumState(**meta["curriculum"])
+        pending: list[Logs] = [
+            {key: np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())
+        ]
+        self.writer.truncate(int(state.step) - bool(pending))
+        say(f"Resuming from the checkpoint of step {state.step}")
+        return state, CurriculumState(**meta["curriculum"]), pending
 
-    def _run_stage(self, state: TrainState, progress: CurriculumState, stage: Stage, bar: tqdm):
-        """Trains to the end of one stage. Logs are means over the steps since the last line."""
-        train, step = self.config.train, int(state.step)
+    def _run_stage(
+        self, state: TrainState, progress: CurriculumState, stage: Stage, pending: list[Logs], bar: tqdm
+    ) -> tuple[TrainState, CurriculumState]:
+        """Trains to the end of one stage. Logs are means over the steps since the last line: those in `pending`."""
+        step, this = int(state.step), progress.stage
         index = local_index(stage.batch_size)
-        batches = self._batches(progress, stage, step)
-        cells = stage.batch_size * sum(self.model.schedule(stage.num_frames))
-        pending: list[Logs] = []
-        started = time.monotonic()
-        this = progress.stage
+        batches = self._batches(stage, progress, step)
+        taken, started = 0, time.monotonic()
         while progress.stage == this and self.curriculum.stage(progress, step) is not None:
-            state, logs = self._step(state, next(batches), index)
-            step += 1
-            pending.append(logs)
-            if step % train.log_every and step != progress.stage_start + stage.num_steps:
-                continue
-            means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
-            self._check(state, means, progress, stage)
-            seconds = (time.monotonic() - started) / len(pending)
-            means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
-            means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
-            kl = means["kl"] / self.model.num_slots if "kl" in means else None
-            progress = self.curriculum.advance(progress, step, means["loss"], kl)
-            scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
-            self.writer.write_scalars(step, means | scores)
-            ended = self.curriculum.stage(progress, step) is None
-            if step % train.checkpoint_every == 0 or scores or ended:
-                self._save(state, progress, step, scores)
-            bar.update(step - bar.n)
-            shown = {key: means[key] for key in ("loss", "f_ari", "cells_per_second") if key in means}
-            bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()})
-            pending, started = [], time.monotonic()
+            if not self._line_due(step, progress, stage, pending):  # it is where SIGTERM came while one was due
+                state, logs = self._step(state, next(batches), index)
+                step, taken = step + 1, taken + 1
+                pending.append(logs)
+                jax.block_until_ready(pending[-_AHEAD:][0])
+            told = self._preemption.agreed(step)
+            if self._line_due(step, progress, stage, pending):
+                seconds = (time.monotonic() - started) / max(taken, 1)
+                progress = self._line(state, progress, step, stage, pending, seconds, bar)
+                pending, taken, started = [], 0, time.monotonic()
+            if told:
+                self._stop(state, progress, step, pending)
         return state, progress
 
-    def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:
-        """Scores and pictures on held-out videos, as `eval_ari` and so on; nothing of `eval.periodic_videos=0`."""
-        if self.config.eval.periodic_videos == 0:
-            return {}
-        scores, pictures = self.evaluator.periodic(state.params)
-        self.evaluator.draw(self.writer, step, pictures, "validation")
-        return {f"eval_{key}": value for key, value in scores.items()}
+    def _line(
+        self,
+        state: TrainState,
+        progress: CurriculumState,
+        step: int,
+        stage: Stage,
+        pending: list[Logs],
+        seconds: float,
+        bar: tqdm,
+    ) -> CurriculumState:
+        """Logs the means of `pending`, evaluates and saves if it is time, and moves the curriculum on."""
+        train = self.config.train
+        means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
+        self._check(state, means, progress)
+        cells = stage.batch_size * sum(self.model.schedule(stage.num_frames))
+        means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
+        means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
+        kl = means["kl"] / self.model.num_slots if "kl" in means else None
+        following = self.curriculum.advance(progress, step, means["loss"], kl)
+        try:
+            scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
+        except Interrupted:
+            self._stop(state, progress, step, pending)
+        self.writer.write_scalars(step, means | scores)
+        ended = self.curriculum.stage(following, step) is None
+        if step % train.checkpoint_every == 0 or scores or ended:
+            self._save(state, following, step, scores)
+        bar.update(step - bar.n)
+        shown = {key: means[key] for key in ("loss", "f_ari", "cells_per_second") if key in means}
+        bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()})
+        return following
 
-    def _save(self, state: TrainState, progress: CurriculumState, step: int, scores: dict[str, float]) -> None:
-        if step == self.checkpointer.latest_step():
-            return
-        model = model_settings(self.config)
-        meta: dict[str, Any] = {"curriculum": progress._asdict(), "model": model, "step": step}
-        score = {"f_ari": scores["eval_f_ari"]} if "eval_f_ari" in scores else None
-        self.checkpointer.save(step, *split_params(state), meta, score)
-
-    def _batches(self, progress: CurriculumState, stage: Stage, step: int) -> Iterator[Any]:
-        """This process's parts of the batches of a stage, from that of `step` on."""
+    def _batches(self, stage: Stage, progress: CurriculumState, step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        """This process's part of the batches that a stage trains on after `step` steps of the run."""
         return self.source.train_batches(
             stage.num_frames,
             stage.batch_size,
@@ -194,14 +219,50 @@ class Trainer:
             process_count=jax.process_count(),
         )
 
-    def _check(self, state: TrainState, means: dict[str, float], progress: CurriculumState, stage: Stage) -> None:
+    def _line_due(self, step: int, progress: CurriculumState, stage: Stage, pending: list[Logs]) -> bool:
+        ends = step == progress.stage_start + stage.num_steps
+        return bool(pending) and (step % self.config.train.log_every == 0 or ends)
+
+    def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:
+        """Scores and pictures on held-out videos, as `eval_ari` and so on; nothing of `eval.periodic_videos=0`."""
+        if self.config.eval.periodic_videos == 0:
+            return {}
+        scores, pictures = self.evaluator.periodic(state.params, self._preemption.noticed)
+        self.evaluator.draw(self.writer, step, pictures, "validation")
+        return {f"eval_{key}": value for key, value in scores.items()}
+
+    def _save(
+        self,
+        state: TrainState,
+        progress: CurriculumState,
+        step: int,
+        scores: dict[str, float],
+        pending: Sequence[Logs] = (),
+    ) -> None:
+        # A step that SIGTERM has saved stays as it is: without scores, if it came while they were computed.
+        if step == self.checkpointer.latest_step():
+            return
+        model = model_settings(self.config)
+        meta: dict[str, Any] = {"curriculum": progress._asdict(), "model": model, "step": step}
+        meta["pending"] = [{key: float(value) for key, value in logs.items()} for logs in pending]
+        score = {"f_ari": scores["eval_f_ari"]} if "eval_f_ari" in scores else None
+        self.checkpointer.save(step, *split_params(state), meta, score)
+
+    def _stop(self, state: TrainState, progress: CurriculumState, step: int, pending: list[Logs]) -> NoReturn:
+        """Saves all, though it be between two lines, unless the run has failed by now."""
+        if pending:
+            self._check(state, {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}, progress)
+        self._save(state, progress, step, {}, pending)
+        raise Preempted(f"stopped by SIGTERM after step {step}, which is saved: the same command goes on from there")
+
+    def _check(self, state: TrainState, means: dict[str, float], progress: CurriculumState) -> None:
         """Raises `TrainingError` after a step that failed; says what its repetition shows."""
         failed = int(state.failed_step)
         if failed < 0:
             return
-        print(f"step {failed + 1} is not finite: repeating it to find where that began", file=sys.stderr, flush=True)
+        say(f"step {failed + 1} is not finite: repeating it to find where that began")
         try:
-            batch = self._failed_batch(failed, progress, stage)
+            batch = self._failed_batch(failed, progress)
             found = diagnose.explain(self.model, state, batch, self.workdir)
         except Exception as error:  # whatever stops the search is not to hide what it is for
             found = diagnose.unexplained(error)
@@ -212,13 +273,14 @@ class Trainer:
             f"{found.saved}Try {found.advice}"
         )
 
-    def _failed_batch(self, step: int, progress: CurriculumState, stage: Stage) -> diagnose.FailedBatch:
+    def _failed_batch(self, step: int, progress: CurriculumState) -> diagnose.FailedBatch:
         """This process's part of a step's batch, read once more."""
+        stage = self.curriculum.stages[progress.stage]
         index = local_index(stage.batch_size)
         place = self.source.places(stage.num_frames, self.config.seed + progress.stage)
         first = (step - progress.stage_start) * stage.batch_size
         places = np.array([place(first + i) for i in index.tolist()])
-        return diagnose.FailedBatch(step, dict(next(self._batches(progress, stage, step))), index, places)
+        return diagnose.FailedBatch(step, dict(next(self._batches(stage, progress, step))), index, places)
 
 
 def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:

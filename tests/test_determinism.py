@@ -81,7 +81,7 @@ def test_a_stall_is_counted_on_across_a_stop(toy, data_dir, tmp_path):
 
     run_for(make_trainer(data_dir, tmp_path / "stopped", **STALLED), 13)
     trainer = make_trainer(data_dir, tmp_path / "stopped", **STALLED)
-    state, progress = trainer.restore()
+    state, progress, _ = trainer.restore()
     losses = [line["loss"] for line in lines[4:6]]
     assert (int(state.step), progress.stage, progress.stage_start, progress.best_step) == (12, 1, 8, 10)
     assert progress.best_loss == losses[0]

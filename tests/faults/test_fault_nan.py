@@ -78,7 +78,7 @@ def test_a_learning_rate_that_is_far_too_high(tmp_path, compiled):
     process = start(REAL, tmp_path / "run", *overrides(tmp_path / "data", **settings), compiled=compiled)
     message = end(process)
     # Warm-up: the first update is zero, the second throws the parameters far off, the third step fails.
-    assert message.startswith("error: step 3: ") and "(t=0, r=1) is" in message, message
+    assert message.startswith("error: step 3: prior of frame t=0 is "), message
     assert "the last good checkpoint is step 2. Its batch is in" in message and "optim.learning_rate" in message
     assert Checkpointer(tmp_path / "run" / "checkpoints").latest_step() == 2
     with np.load(tmp_path / "run" / "failed_step_3.npz", allow_pickle=False) as saved:

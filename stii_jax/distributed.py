@@ -1,0 +1,133 @@
+"""Runs of several processes, on one machine or on many: how they find each other, and what only the first one does."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+HEARTBEAT_SECONDS = 60
+"""After so long without a sign of life, a process is taken for dead and the others stop."""
+_MESSAGE_BYTES = 2_000
+_SEEN_WITHIN = 30.0  # seconds: network file systems show new files late
+
+
+class ProcessError(RuntimeError):
+    """Processes that do not come together, or one that has stopped; the message says what to do."""
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None, *, detect: bool = False) -> None:
+    """Joins the other processes of a run; call it before jax looks for devices. Does nothing for a run of one.
+
+    Args:
+        coordinator: `host:port` of process 0, which listens there.
+        num_processes: of the run.
+        process_id: which one this is, from 0.
+        detect: take what is not given from the cluster: Slurm, Open MPI, TPU pods, Kubernetes.
+
+    Raises:
+        ProcessError: something is missing or wrong, or the others do not come.
+    """
+    given = {"--coordinator_address": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    missing = [name for name, value in given.items() if value is None]
+    if not detect and len(missing) == len(given):
+        return
+    if not detect and missing:
+        raise ProcessError(f"give {', '.join(missing)}, too, or --distributed to take it from the cluster")
+    _restrict_cpu()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            # With all three given there is nothing to look for.
+            cluster_detection_method=None if missing else "deactivate",
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError, TypeError, OSError, KeyError) as error:
+        raise ProcessError(
+            f"the processes of the run do not come together ({' '.join(str(error).split())[:300]}): give "
+            "--coordinator_address, --num_processes and --process_id, the same in all but for the last"
+        ) from error
+
+
+def joined() -> bool:
+    """Whether this process is one of a run of several, or was started as such."""
+    return jax.distributed.is_initialized()
+
+
+def _restrict_cpu() -> None:
+    """One device a process on CPU: collectives between more of them, in several processes, can block each other."""
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", 1)
+
+
+def is_first() -> bool:
+    """Whether this process writes the run's files and speaks for it."""
+    return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """Prints in the first process only."""
+    if is_first():
+        print(text, flush=True)
+
+
+def first_does(function: Callable[[], None]) -> None:
+    """Calls the function in the first process; all go on when it has returned, or fail where it has failed.
+
+    Raises:
+        ProcessError: in the others, with the first one's message.
+    """
+    if jax.process_count() == 1:
+        function()
+        return
+    error: Exception | None = None
+    if is_first():
+        try:
+            function()
+        except Exception as caught:  # raised below, once the others know
+            error = caught
+    text = f"{type(error).__name__}: {error}".encode()[:_MESSAGE_BYTES] if error else b""
+    told = multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(_MESSAGE_BYTES, b"\0"), np.uint8))
+    if error:
+        raise error
+    if message := np.asarray(told).tobytes().rstrip(b"\0").decode(errors="replace"):
+        raise ProcessError(f"process 0 stopped: {message}")
+
+
+def check_shared(path: Path) -> None:
+    """Stops where this process does not see a file that the first one has written; raises `ProcessError`."""
+    until = time.monotonic() + _SEEN_WITHIN
+    while not path.exists():
+        if time.monotonic() > until:
+            raise ProcessError(
+                f"process {jax.process_index()} of {jax.process_count()} does not see {path}, which process 0 has "
+                "written: --workdir must be on a file system that all machines of the run share"
+            )
+        time.sleep(0.1)
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of jax in a run of several processes."""
+    text = " ".join(str(error).split())
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} cannot go on ({text[:200]}). If another process "
+        "has stopped, its own messages say why. Start all again: training goes on from the last checkpoint"
+    )
+
+
+def leave(code: int, message: str = "") -> NoReturn:
+    """Ends the process, at once if others wait for it: a usual exit would wait for them."""
+    if message:
+        print(message, file=sys.stderr)
+    if not joined() or code == 0:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,65 @@
+"""Runs started by the scripts of `launch/`, with the toy model in the place of the real one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from toy import overrides
+
+HERE = Path(__file__).parent
+LAUNCH = HERE.parent / "launch"
+
+# The script's interpreter: `-m stii_jax.main` is `toy_main.py`, all else is Python.
+_PYTHON = f"""#!/bin/sh
+if [ "$1" = -m ]; then shift 2; exec {sys.executable} {HERE / "toy_main.py"} "$@"; fi
+exec {sys.executable} "$@"
+"""
+
+
+class Launcher:
+    """Starts runs whose datasets, compiled programs and interpreter lie in one folder."""
+
+    def __init__(self, folder: Path, compiled: Path):
+        self.folder, self.compiled = folder, compiled
+        self.python = folder / "python"
+        self.python.write_text(_PYTHON)
+        self.python.chmod(0o755)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Of a process: few threads, quick compilations, no devices but those asked for."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_", "SLURM_"))}
+        return clean | {
+            "PYTHON": str(self.python),
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+            "JAX_COMPILATION_CACHE_DIR": str(self.compiled),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            **more,
+        }
+
+    def start(
+        self, workdir: Path, processes: int = 1, *arguments: str, environment: dict[str, str] | None = None, **changes
+    ) -> subprocess.Popen:
+        """Starts `launch/local.sh` for a toy run with `changes`, one device a process where there are several."""
+        settings = [f"--config.{override}" for override in overrides(self.folder / "data", **changes)]
+        several = ["--processes", str(processes)] if processes > 1 else []
+        script = [str(LAUNCH / "local.sh"), *several, "--config", "default", "--workdir", str(workdir)]
+        return subprocess.Popen(
+            [*script, *settings, *arguments],
+            env=self.environment(**(environment or {})),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, workdir: Path, processes: int = 1, *arguments: str, expect: int = 0, **settings) -> str:
+        """The same to its end, with this exit code; returns what was printed."""
+        process = self.start(workdir, processes, *arguments, **settings)
+        try:
+            output, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+        assert process.returncode == expect, output[-3000:]
+        return output
