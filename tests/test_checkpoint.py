@@ -1,6 +1,5 @@
 """Checkpoints: exact, atomic, and clear about what is wrong with one."""
 
-import os
 import resource
 import shutil
 import signal
