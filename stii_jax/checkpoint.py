@@ -187,9 +187,11 @@ class Checkpointer:
             if hasattr(self, "_manager"):
                 with contextlib.suppress(OSError):
                     self._manager.reload()  # it has already forgotten what this save was to replace
+            timed_out = isinstance(error, TimeoutError)
+            way_out = "see that it can be reached and the clock is right" if timed_out else "free space there"
             raise CheckpointError(
                 f"cannot write checkpoints to {self.directory} ({_line(error)}): "
-                "free space there or change --workdir; finished checkpoints are as they were"
+                f"{way_out}, or change --workdir; finished checkpoints are as they were"
             ) from error
 
 
