@@ -138,8 +138,11 @@ class Checkpointer:
             try:
                 return self._restore(params, state, candidate)
             except DamagedCheckpointError as error:
-                if candidate == steps[-1]:
+                if step is not None:
                     raise
+                if candidate == steps[-1]:
+                    way_out = f"no other is left: move {self.directory} away to begin anew, or change --workdir"
+                    raise DamagedCheckpointError(f"{error}; {way_out}") from error
                 warnings.warn(f"{error}; going back to the one before", stacklevel=2)
                 self._put_aside(candidate)
         raise CheckpointError(f"no checkpoint in {self.directory}")
@@ -225,6 +228,8 @@ def restore_params(
         meta, saved, digests = _describe(manager, chosen)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved["params"])
         return _read(manager, chosen, {"params": shapes}, digests)["params"], meta
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error}; training again goes back to the one before") from error
     finally:
         manager.close()
 
