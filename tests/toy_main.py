@@ -1,7 +1,7 @@
 """`python -m stii_jax.main` with the toy model, for tests that start it as a user would: by a script of `launch/`.
 
 `$TOY_ORDER`, a folder, gets a file a process with a line a video of every batch: the step, and what it looks like.
-`$TOY_SLOW_EVALUATION` are seconds that every batch of an evaluation takes. With `$TOY_CLOCK_JUMPS` the wall clock jumps.
+`$TOY_SLOW_EVALUATION` are seconds that a batch of an evaluation takes; with `$TOY_CLOCK_JUMPS` the clock jumps.
 """
 
 import hashlib

@@ -77,7 +77,9 @@ def test_tpu(commands, tmp_path):
     *given, command = (tmp_path / "said").read_text().splitlines()[1:]
     assert given == ["compute", "tpus", "tpu-vm", "ssh", "pod", "--zone", "here", "--worker=all", "--command"]
     # On the TPU a shell reads it.
-    read = subprocess.run(["bash", "-c", f"exec() {{ printf '%s\\n' \"$@\"; }}; cd() {{ :; }}; {command}"], capture_output=True)
+    read = subprocess.run(
+        ["bash", "-c", f"exec() {{ printf '%s\\n' \"$@\"; }}; cd() {{ :; }}; {command}"], capture_output=True
+    )
     assert read.stdout.decode().splitlines() == [
         *(".venv/bin/python", "-m", "stii_jax.main", "--distributed"),
         *arguments,

@@ -71,7 +71,9 @@ def children(process):
 def kept(workdir):
     """All that is left of a run but for its clock."""
     params, meta = restore_params(workdir / "checkpoints")
-    lines = [{k: repr(v) for k, v in line.items() if k not in TIMES} for line in read_metrics(workdir / "metrics.jsonl")]
+    lines = [
+        {k: repr(v) for k, v in line.items() if k not in TIMES} for line in read_metrics(workdir / "metrics.jsonl")
+    ]
     return bits_of(params), meta["step"], meta["curriculum"], lines
 
 
