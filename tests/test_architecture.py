@@ -20,7 +20,7 @@ LAYERS = [
     {"main", "benchmark"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}
-TOOLS |= {"probes_figure", "report", "sweep"}
+TOOLS |= {"distributed", "preemption", "workdir", "probes_figure", "report", "sweep"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 
 
