@@ -12,6 +12,8 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_num_cpu_devices", 4)
 install_import_hook("stii_jax", "beartype.beartype")
 
+from launching import Launcher  # noqa: E402  # what it imports is to be checked, too
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -36,6 +38,12 @@ def quick_compiles(compiled):
     for name, (_, value) in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def launcher(compiled, tmp_path_factory) -> Launcher:
+    """Starts runs in processes of their own; their dataset is built once a module."""
+    return Launcher(tmp_path_factory.mktemp("launched"), compiled)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 from toy import overrides
 
 HERE = Path(__file__).parent
@@ -63,3 +66,20 @@ class Launcher:
             raise
         assert process.returncode == expect, output[-3000:]
         return output
+
+
+def order_of(folder: Path) -> dict[tuple[int, int], str]:
+    """How the video looks that has such a place in the batch of such a step, by what all processes wrote down.
+
+    A run that was stopped may have read ahead of its last checkpoint: what it read twice has to be the same.
+    """
+    found: dict[tuple[int, int], str] = {}
+    for line in "".join(path.read_text() for path in sorted(folder.iterdir())).splitlines():
+        step, number, look = line.split()
+        assert found.setdefault((int(step), int(number)), look) == look
+    return found
+
+
+def bits_of(tree: Any) -> list[bytes]:
+    """The bytes of every leaf."""
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]

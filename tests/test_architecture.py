@@ -19,8 +19,8 @@ LAYERS = [
     {"probes", "traversal_pictures"},
     {"main", "benchmark"},
 ]
-TOOLS = {"checkpoint", "config", "curriculum", "optim", "parallel", "provenance", "visualize", "writers"}
-TOOLS |= {"probes_figure", "report", "sweep"}
+TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}
+TOOLS |= {"distributed", "preemption", "workdir", "probes_figure", "report", "sweep"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 
 

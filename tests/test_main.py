@@ -60,7 +60,7 @@ def command(*arguments, **environment):
 
 def test_a_run_leaves_everything(finished):
     assert {path.name for path in finished.iterdir()} == {
-        *("config.json", "provenance.json", "metrics.jsonl", "results.json"),
+        *(".lock", "config.json", "provenance.json", "metrics.jsonl", "results.json"),
         *("checkpoints", "media", "tensorboard"),
     }
     assert read(finished / "config.json")["model"]["num_slots"] == 2

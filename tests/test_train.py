@@ -19,6 +19,7 @@ from stii_jax.data.options import GeneratedConfig
 from stii_jax.evaluate import make_model
 from stii_jax.main import open_source
 from stii_jax.parallel import DeviceError
+from stii_jax.preemption import Preempted
 from stii_jax.state import init_state, split_params
 from stii_jax.train import Trainer, TrainingError, check_training, make_curriculum, untrained_frames
 from stii_jax.writers import read_metrics
@@ -76,6 +77,10 @@ def logged(workdir):
     ]
 
 
+def meta_of(workdir):
+    return restore_params(Path(workdir) / "checkpoints")[1]
+
+
 @pytest.fixture(scope="module")
 def straight(make_trainer, tmp_path_factory):
     """A run of two stages that nothing disturbed: its folder and last state."""
@@ -124,6 +129,61 @@ def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
     expected_workdir, expected = straight
     assert bits(split_params(state)) == bits(split_params(expected))
     assert logged(tmp_path) == logged(expected_workdir)
+
+
+@pytest.mark.parametrize("stopped", [1, 3, 4, 5, 9, 11])
+def test_sigterm_saves_at_once_and_loses_nothing(make_trainer, straight, tmp_path, stopped):
+    trainer = make_trainer(tmp_path, **STAGED)
+    step = trainer._step
+
+    def told(state, *arguments):
+        if int(state.step) == stopped - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(state, *arguments)
+
+    trainer._step = told
+    with pytest.raises(Preempted, match=f"after step {stopped}, which is saved"):
+        trainer.run()
+    assert trainer.checkpointer.latest_step() == stopped
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    state = make_trainer(tmp_path, **STAGED).run()
+    expected_workdir, expected = straight
+    assert bits(split_params(state)) == bits(split_params(expected))
+    assert logged(tmp_path) == logged(expected_workdir)
+    assert meta_of(tmp_path) == meta_of(expected_workdir)
+
+
+def test_sigterm_cuts_an_evaluation_short(make_trainer, straight, tmp_path):
+    trainer = make_trainer(tmp_path, **STAGED, eval__periodic_videos=8)
+    observe = trainer.evaluator.observe
+
+    def told(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return observe(*arguments)
+
+    trainer.evaluator.observe = told
+    with pytest.raises(Preempted, match="after step 4, which is saved"):
+        trainer.run()
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [2]
+    state = make_trainer(tmp_path, **STAGED).run()
+    assert bits(split_params(state)) == bits(split_params(straight[1]))
+    assert logged(tmp_path) == logged(straight[0])
+
+
+def test_sigterm_after_a_failed_step_saves_nothing(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, train__log_every=8, train__eval_every=8, train__checkpoint_every=8)
+    step = trainer._step
+
+    def poisoned(state, batch, index):
+        if int(state.step) == 1:
+            batch = batch | {"video": np.full(batch["video"].shape, np.nan, np.float32)}
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(state, batch, index)
+
+    trainer._step = poisoned
+    with pytest.raises(TrainingError, match=r"step 2: .* not finite"):
+        trainer.run()
+    assert trainer.checkpointer.latest_step() is None
 
 
 def test_a_finished_run_stays_as_it_is(make_trainer, straight):

@@ -1,11 +1,14 @@
 """`python -m stii_jax.main` with the toy model, for tests that start it as a user would: by a script of `launch/`.
 
 `$TOY_ORDER`, a folder, gets a file a process with a line a video of every batch: the step, and what it looks like.
+`$TOY_SLOW_EVALUATION` are seconds that a batch of an evaluation takes; with `$TOY_CLOCK_JUMPS` the clock jumps.
 """
 
 import hashlib
+import itertools
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,8 +35,29 @@ def _write_order(folder: Path) -> None:
     Source.train_batches = written  # type: ignore[method-assign]
 
 
+def _slow_down(seconds: float) -> None:
+    eval_batches = Source.eval_batches
+
+    def slow(self, *arguments, **settings):
+        for batch in eval_batches(self, *arguments, **settings):
+            time.sleep(seconds)
+            yield batch
+
+    Source.eval_batches = slow  # type: ignore[method-assign]
+
+
+def _let_the_clock_jump() -> None:
+    """By up to ten days, forth and back, from one look at it to the next."""
+    now, jumps = time.time, itertools.cycle([0, 5, -10, 1, -1, 10])
+    time.time = lambda: now() + 86_400 * next(jumps)
+
+
 if __name__ == "__main__":
     toy.use_toy_model(pytest.MonkeyPatch())
+    if seconds := os.environ.get("TOY_SLOW_EVALUATION"):
+        _slow_down(float(seconds))
+    if os.environ.get("TOY_CLOCK_JUMPS"):
+        _let_the_clock_jump()
     if folder := os.environ.get("TOY_ORDER"):
         _write_order(Path(folder))
     sys.argv[0] = main.__file__

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 from stii_jax.data.builder import VideoBuilder
-from stii_jax.data.errors import DataError, unknown
+from stii_jax.data.errors import REBUILD, DataError, unknown
 
 Batch = dict[str, np.ndarray]
 
@@ -81,17 +81,17 @@ class Source:
             uint8 `B T H W` (0 = background).
 
         Raises:
-            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared.
+            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared; from `next`,
+                a stored video is damaged.
         """
         if not 0 <= seed < 2**32:
             raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         place = self.places(num_frames, seed, split)
-        records = self.builder.as_data_source(split)
+        read = self._reader(split, num_frames)
 
         def clip(position: int) -> Batch:
-            number, start = place(position)
-            return self.builder.decode(records[number], start, num_frames)
+            return read(*place(position))
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process
@@ -146,20 +146,34 @@ class Source:
         num_videos = num_videos or available
         if not 1 <= num_videos <= available:
             raise DataError(f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that")
-        records = self.builder.as_data_source(split)
+        read = self._reader(split, num_frames)
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process
-            clips = [
-                self.builder.decode(records[min(index, num_videos - 1)], 0, num_frames)
-                for index in range(first, first + per_process)
-            ]
+            clips = [read(min(index, num_videos - 1), 0) for index in range(first, first + per_process)]
             valid = np.arange(first, first + per_process) < num_videos
             batch = _stack(clips)
             return {key: value * _expand(valid, value) for key, value in batch.items()} | {"valid": valid}
 
         steps = grain.MapDataset.range(-(-num_videos // batch_size)).map(batch)
         return iter(steps.to_iter_dataset(self._read_options))
+
+    def _reader(self, split: str, num_frames: int) -> Callable[[int, int], Batch]:
+        """Reads clips by the number of their video and of their first frame."""
+        records = self.builder.as_data_source(split)
+        info = self.builder.info.splits[split]
+        ends = np.cumsum(info.shard_lengths)
+
+        def read(index: int, start: int) -> Batch:
+            try:
+                record = records[index]
+            except Exception as error:  # a RuntimeError if the hash is wrong that each record has; or of the system
+                path = info.filepaths[int(np.searchsorted(ends, index, side="right"))]
+                cause = " ".join(str(error).split())
+                raise DataError(f"{path} is damaged: video {index} of {split}: {cause}. {REBUILD}") from error
+            return self.builder.decode(record, start, num_frames)
+
+        return read
 
     @property
     def _read_options(self) -> grain.ReadOptions:

@@ -1,0 +1,240 @@
+"""Runs that are told to stop, killed, started twice, or lose one of their processes: what they lose."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from breaking import TRIALS, fill, small_disk
+from launching import bits_of
+from toy import TIMES
+
+from stii_jax.checkpoint import restore_params
+from stii_jax.writers import read_metrics
+
+pytestmark = pytest.mark.faults
+
+# A checkpoint every few steps, so that many of the kills come while one is written.
+RUN = {
+    "train__num_steps": 400,
+    "train__log_every": 4,
+    "train__checkpoint_every": 8,
+    "train__eval_every": 100,
+    "eval__lengths": (2,),
+    "curriculum__stages": ((3, 4, 40),),
+}
+ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
+STOP_WITHIN = 30
+"""Seconds from SIGTERM to the end of the process."""
+
+
+def start(launcher, workdir, processes=1, environment=None, **changes):
+    return launcher.start(workdir, processes, environment=ONE_DEVICE | (environment or {}), **(RUN | changes))
+
+
+def finish(launcher, workdir, processes=1, environment=None, **changes):
+    return launcher.run(workdir, processes, environment=ONE_DEVICE | (environment or {}), **(RUN | changes))
+
+
+def wait_for_step(process, workdir, step):
+    """Until the run has logged a step."""
+    until = time.monotonic() + 200
+    while not any(line["step"] >= step for line in read_metrics(workdir / "metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < until, "no progress"
+        time.sleep(0.01)
+
+
+def end(process, seconds):
+    """Exit code and output, within so many seconds."""
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+def children(process):
+    """The processes that a script has started, by their number in the run."""
+    found = {}
+    for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split():
+        command = (f"/proc/{pid}/cmdline", "rb")
+        with open(*command) as file:
+            words = file.read().decode().split("\0")
+        if "--process_id" in words:
+            found[int(words[words.index("--process_id") + 1])] = int(pid)
+    return found
+
+
+def kept(workdir):
+    """All that is left of a run but for its clock."""
+    params, meta = restore_params(workdir / "checkpoints")
+    lines = [
+        {k: repr(v) for k, v in line.items() if k not in TIMES} for line in read_metrics(workdir / "metrics.jsonl")
+    ]
+    return bits_of(params), meta["step"], meta["curriculum"], lines
+
+
+@pytest.fixture(scope="module")
+def straight(launcher, tmp_path_factory):
+    """What is left of a run that nothing disturbs, and the seconds of its steps."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    finish(launcher, workdir)
+    return kept(workdir), read_metrics(workdir / "metrics.jsonl")[-1]["time"]
+
+
+def test_sigterm_saves_between_two_lines(launcher, straight, tmp_path):
+    changes = {"train__log_every": 100, "train__checkpoint_every": 100}
+    expected = tmp_path / "straight"
+    finish(launcher, expected, **changes)
+    workdir, moments = tmp_path / "run", random.Random(0)
+    slowest, stopped_at = 0.0, []
+    for _ in range(TRIALS):
+        process = start(launcher, workdir, **changes)
+        before = stopped_at[-1] if stopped_at else 0
+        wait_for_step(process, workdir, min(before // 100 * 100 + 100, 300))
+        time.sleep(moments.uniform(0, 0.2))
+        told = time.monotonic()
+        process.terminate()
+        code, output = end(process, STOP_WITHIN)
+        slowest = max(slowest, time.monotonic() - told)
+        if code == 0:  # it was over
+            break
+        assert code == 143, output[-3000:]
+        assert "stopped by SIGTERM after " in output
+        stopped_at.append(restore_params(workdir / "checkpoints")[1]["step"])
+        assert f"step {stopped_at[-1]}, which is saved" in output or f"last step, {stopped_at[-1]}" in output
+    assert stopped_at and any(step % 100 for step in stopped_at), "no stop was between two lines"
+    finish(launcher, workdir, **changes)
+    assert kept(workdir) == kept(expected)
+    print(f"\nSIGTERM: {len(stopped_at)} times, after steps {stopped_at}, at most {slowest:.1f} s; lost: nothing")
+
+
+def test_sigterm_during_an_evaluation(launcher, straight, tmp_path):
+    workdir = tmp_path / "run"
+    slow = {"TOY_SLOW_EVALUATION": "0.5"}
+    process = start(launcher, workdir, environment=slow)
+    wait_for_step(process, workdir, 96)  # the next line comes with an evaluation, of two batches a second
+    time.sleep(1.0)
+    process.terminate()
+    code, output = end(process, STOP_WITHIN)
+    assert code == 143, output[-3000:]
+    assert "after step 100, which is saved" in output
+    assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == 96
+    finish(launcher, workdir)
+    assert kept(workdir) == straight[0]
+
+
+def test_kill_at_random_moments(launcher, straight, tmp_path):
+    """kill -9, again and again, until the run has come to its end."""
+    expected, seconds = straight
+    workdir, moments, kills, lost = tmp_path / "run", random.Random(1), 0, []
+    for _ in range(TRIALS):
+        process = start(launcher, workdir)
+        before = read_metrics(workdir / "metrics.jsonl") if workdir.exists() else []
+        wait_for_step(process, workdir, min(before[-1]["step"] + 4 if before else 4, 440))
+        time.sleep(moments.uniform(0, 2 * seconds / TRIALS))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        kills += 1
+        lines = read_metrics(workdir / "metrics.jsonl")
+        saved = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
+        lost.append(lines[-1]["step"] - max(saved, default=0))
+    finish(launcher, workdir)
+    assert kills >= min(TRIALS, 3)
+    assert kept(workdir) == expected
+    print(f"\nkill -9: {kills} times; steps to be taken again: at most {max(lost)}; final parameters: the same bits")
+
+
+def test_sigterm_to_one_of_two_processes_is_for_both(launcher, tmp_path):
+    expected, workdir = tmp_path / "straight", tmp_path / "run"
+    finish(launcher, expected, 2)
+    process = start(launcher, workdir, 2)
+    wait_for_step(process, workdir, 40)
+    told = time.monotonic()
+    os.kill(children(process)[1], signal.SIGTERM)
+    code, output = end(process, STOP_WITHIN)
+    seconds = time.monotonic() - told
+    assert code == 143, output[-3000:]
+    assert output.count("ended with exit code 143") == 2
+    finish(launcher, workdir, 2)
+    assert kept(workdir) == kept(expected)
+    print(f"\nSIGTERM to one of two: both stopped in {seconds:.1f} s; lost: nothing")
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_one_of_two_processes_killed(launcher, tmp_path, killed):
+    workdir = tmp_path / "run"
+    process = start(launcher, workdir, 2)
+    wait_for_step(process, workdir, 40)
+    began = time.monotonic()
+    os.kill(children(process)[killed], signal.SIGKILL)
+    code, output = end(process, 100)
+    seconds = time.monotonic() - began
+    assert code == 137, output[-3000:]
+    survivor = 1 - killed
+    assert f"process {killed} of 2 ended with exit code 137" in output
+    assert f"process {survivor} of 2 ended with exit code " in output
+    assert f"error: process {survivor} of 2 cannot go on" in output or "another task died" in output, output[-3000:]
+    finish(launcher, workdir, 2)
+    assert restore_params(workdir / "checkpoints")[1]["step"] == 440
+    print(f"\nprocess {killed} of two killed: the other stopped in {seconds:.1f} s")
+
+
+def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
+    workdir = tmp_path / "run"
+    first = start(launcher, workdir)
+    wait_for_step(first, workdir, 8)
+    for processes in (1, 2):
+        output = launcher.run(workdir, processes, expect=1, environment=ONE_DEVICE, **RUN)
+        assert f"error: another run trains in {workdir} (process {first.pid} on " in output
+    code, output = end(first, 300)
+    assert code == 0, output[-3000:]
+    assert kept(workdir) == straight[0]
+
+
+def test_a_clock_that_jumps(launcher, straight, tmp_path):
+    """The wall clock goes back and forth by days while a run trains, stops and goes on."""
+    workdir = tmp_path / "run"
+    jumps = {"TOY_CLOCK_JUMPS": "1"}
+    process = start(launcher, workdir, environment=jumps)
+    wait_for_step(process, workdir, 48)
+    process.kill()
+    process.communicate()
+    finish(launcher, workdir, environment=jumps)
+    assert kept(workdir) == straight[0]
+    times = [line["time"] for line in read_metrics(workdir / "metrics.jsonl")]
+    assert times == sorted(times) and times[-1] < 1000
+
+
+def test_a_workdir_on_a_disk_that_fills_up(launcher, straight, tmp_path):
+    """Training stops with one line; with space again, the same command comes to the same end."""
+    with small_disk(tmp_path / "disk", megabytes=16) as disk:
+        workdir = disk / "run"
+        process = start(launcher, workdir)
+        wait_for_step(process, workdir, 100)
+        ballast = fill(disk, left=0)
+        code, output = end(process, 100)
+        assert code == 1, output[-3000:]
+        assert re.search(r"error: .*(No space left|free space there)", output) and "Traceback" not in output
+        ballast.unlink()
+        finish(launcher, workdir)
+        assert kept(workdir) == straight[0]
+
+
+def test_the_lock_is_not_of_the_evaluation(launcher, straight, tmp_path):
+    """A run that trains can be looked at."""
+    workdir = tmp_path / "run"
+    process = start(launcher, workdir)
+    wait_for_step(process, workdir, 16)
+    os.kill(process.pid, signal.SIGSTOP)
+    launcher.run(workdir, 1, "--mode", "evaluate", environment=ONE_DEVICE, **RUN)
+    os.kill(process.pid, signal.SIGCONT)
+    assert json.loads((workdir / "results.json").read_text())["step"] >= 8
+    process.kill()
+    process.communicate()
+    shutil.rmtree(workdir)
