@@ -21,6 +21,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from stii_jax.data.builder import VideoBuilder, partial_dir
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
+from stii_jax.data.spool import spooled
 
 _REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."
 
@@ -106,7 +107,7 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
     try:
         # tfds writes to a folder of another name, renaming it at the end. For downloads, of which there are none, it
         # makes a folder, too.
-        with contextlib.redirect_stdout(_OwnLines(sys.stdout)), tempfile.TemporaryDirectory() as downloads:
+        with contextlib.redirect_stdout(_OwnLines(sys.stdout)), tempfile.TemporaryDirectory() as downloads, spooled():
             builder.download_and_prepare(
                 download_dir=downloads,
                 download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)),
