@@ -5,6 +5,7 @@ on at any step, on any number of processes, with the very batches it would have 
 """
 
 import dataclasses
+import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,7 +88,7 @@ class Source:
             raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
-        records = self.builder.as_data_source(split)
+        records = self._records(split)
         last = self.frames_of(split) - num_frames
 
         def clip(position: int) -> Batch:
@@ -134,7 +135,7 @@ class Source:
         num_videos = num_videos or available
         if not 1 <= num_videos <= available:
             raise DataError(f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that")
-        records = self.builder.as_data_source(split)
+        records = self._records(split)
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process
@@ -154,6 +155,11 @@ class Source:
         # A batch is the unit that a thread reads.
         return grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=2 * self.num_threads)
 
+    def _records(self, split: str) -> Any:
+        """The stored videos. Each of their files stays open once it was read from, as long as the iterator lives."""
+        allow_open_files(self.builder.info.splits[split].num_shards)
+        return self.builder.as_data_source(split)
+
     def _check(self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int) -> int:
         """Stops at a request that cannot be met; returns the clips a process gets of a batch."""
         if split not in self.splits:
@@ -171,6 +177,25 @@ class Source:
                 f"batch_size={batch_size} over {process_count} processes: give a positive multiple of {process_count}"
             )
         return batch_size // process_count
+
+
+def allow_open_files(count: int) -> None:
+    """Has the system let this process open `count` files more, as far as it can be asked; 1,024 in all are common.
+
+    Raises:
+        DataError: it does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Training's, an evaluation's, and those of a stage that has just ended; besides, what the process has open anyway.
+    wanted, least = 4 * count + 512, count + 64
+    if hard != resource.RLIM_INFINITY and hard < least:
+        raise DataError(
+            f"the dataset has {count} files to be read at once, and this process may open {hard} in all: "
+            "raise the limit, with `ulimit -Hn` or in limits.conf, or build the dataset in fewer files"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _stack(clips: list[dict[str, Any]]) -> Batch:
