@@ -28,6 +28,8 @@ from stii_jax.data.builder import VideoBuilder
 
 Figures = dict[str, bool | int | float]
 
+_THREADS = 1, 2, 4, 8
+
 
 class Numbered(BouncingBalls, skip_registration=True):  # type: ignore[call-arg]
     """In the place of a dataset's builder: a clip is the number of its record, and is not drawn.
@@ -125,7 +127,7 @@ def measure_reading(source: Source, seconds: float) -> Figures:
     del batches
     _wind_down(before[0])
     figures |= _more(before, "closed")
-    for threads in (1, 2, 4, 8):
+    for threads in _THREADS:
         figures |= _rate(Source(reading, threads), f"read_{threads}_threads", seconds)
         figures |= _rate(Source(source.builder, threads), f"clips_{threads}_threads", seconds)
     _forget(source)
@@ -135,8 +137,8 @@ def measure_reading(source: Source, seconds: float) -> Figures:
 def check_hosts(source: Source, hosts: Sequence[int], batch_size: int = 256) -> Figures:
     """Compares the order of two passes over hosts with that of one host, and with the stored one.
 
-    Where all orders are as likely, the correlations of places are 0, the mean distance between a record's two places is
-    a third of the records, and pairs within a batch of 32 lie in one file as often as `same_file_expected`.
+    Where all orders are as likely, the correlations are 0, the mean distance between a record's two places is a third
+    of the records, and pairs within a batch of 32 lie in one file as often as expected: `same_file` is 1.
     """
     size = source.split_sizes["train"]
     numbers, steps = Source(Numbered(source.builder), 1), -(-2 * size // batch_size)
@@ -144,16 +146,23 @@ def check_hosts(source: Source, hosts: Sequence[int], batch_size: int = 256) -> 
     first, second = one[:size], one[size : 2 * size]
     stored = np.arange(size)
     lengths = np.array(source.builder.info.splits["train"].shard_lengths)
-    files = np.repeat(np.arange(len(lengths)), lengths)[first][: size // 32 * 32].reshape(-1, 32)
+    expected = (lengths * (lengths - 1)).sum() / (size * (size - 1))
     return {
         "every_record_once_a_pass": all(np.array_equal(np.sort(order), stored) for order in (first, second)),
         **{f"{n}_hosts_as_one": np.array_equal(read_order(numbers, batch_size, steps, n), one) for n in hosts},
         "correlation_with_stored": float(np.corrcoef(stored, first)[0, 1]),
         "correlation_of_passes": float(np.corrcoef(np.argsort(first), np.argsort(second))[0, 1]),
+        "correlation_of_neighbours": float(np.corrcoef(first[1:], first[:-1])[0, 1]),
         "mean_distance": float(np.abs(first - stored).mean() / size),
-        "same_file": float(((files[:, :, None] == files[:, None]).sum() - files.size) / (files.size * 31)),
-        "same_file_expected": float((lengths * (lengths - 1)).sum() / (size * (size - 1))),
+        "same_file": _same_file(np.repeat(np.arange(len(lengths)), lengths)[first], 32) / expected,
     }
+
+
+def _same_file(files: np.ndarray, batch_size: int) -> float:
+    """Share of the pairs within a batch that lie in one file, by the files of records in the order of reading."""
+    batches = files[: len(files) // batch_size * batch_size].reshape(-1, batch_size)
+    same = (batches[:, :, None] == batches[:, None]).sum() - batches.size
+    return float(same / (batches.size * (batch_size - 1)))
 
 
 def read_order(numbers: Source, batch_size: int, num_steps: int, num_hosts: int) -> np.ndarray:
@@ -165,7 +174,7 @@ def read_order(numbers: Source, batch_size: int, num_steps: int, num_hosts: int)
     return np.concatenate(parts, axis=1).reshape(-1)
 
 
-def many_records(source: Source, seconds: float, size: int = 10**8) -> Figures:
+def many_records(source: Source, seconds: float, size: int = 10**8, num_batches: int = 1000) -> Figures:
     """The order of a dataset of that `size`, with no files: what it takes a clip, and to go on at step 10**7."""
     numbers = Source(Numbered(source.builder, size=size), 1)
     figures: Figures = {}
@@ -174,6 +183,8 @@ def many_records(source: Source, seconds: float, size: int = 10**8) -> Figures:
         next(numbers.train_batches(4, 32, seed=0, start_step=step))
         figures[f"first_batch_ms_at_step_{step}"] = 1e3 * (time.monotonic() - began)
         figures |= _more(before, f"at_step_{step}")
+    first = read_order(numbers, 32, num_batches, 1)
+    figures["same_file_of_many"] = 1000 * _same_file(first // (size // 1000), 32)  # of 1,000 equal files
     return figures | _rate(numbers, "order_of_many", seconds)
 
 

@@ -23,8 +23,7 @@ def test_every_split_lies_in_as_many_files_as_asked_for(source):
 def test_hosts_share_the_order_of_one(source):
     figures = simulation.check_hosts(source, hosts=(2, 8), batch_size=8)
     assert figures["every_record_once_a_pass"] and figures["2_hosts_as_one"] and figures["8_hosts_as_one"]
-    # Pairs within a file of 16, of those among 96.
-    assert figures["same_file_expected"] == pytest.approx(15 / 95)
+    assert 0.2 < figures["mean_distance"] < 0.45 and 0.5 < figures["same_file"] < 1.5
 
 
 def test_an_order_that_hosts_do_not_share_is_found(source, monkeypatch):
@@ -35,17 +34,19 @@ def test_an_order_that_hosts_do_not_share_is_found(source, monkeypatch):
     figures = simulation.check_hosts(source, hosts=(1, 2), batch_size=8)
     assert figures["every_record_once_a_pass"] and figures["1_hosts_as_one"] and not figures["2_hosts_as_one"]
     assert figures["correlation_with_stored"] == pytest.approx(1) and figures["mean_distance"] == 0
-    # Batches of 32 that are two whole files.
-    assert figures["same_file"] == pytest.approx(15 / 31)
+    assert figures["correlation_of_neighbours"] == pytest.approx(1)
+    # Batches of 32 that are two whole files; of all pairs, 15 in 95 lie in one file.
+    assert figures["same_file"] == pytest.approx((15 / 31) / (15 / 95))
 
 
-def test_every_file_is_opened_once_and_closed_again(source):
+def test_every_file_is_opened_once_and_closed_again(source, monkeypatch):
+    monkeypatch.setattr(simulation, "_THREADS", (1,))
     figures = simulation.measure_reading(source, seconds=0.01)
     assert figures["handles_read"] == 6 and figures["handles_closed"] == 0
 
 
 def test_a_hundred_million_records_take_no_time_to_start(source):
-    figures = simulation.many_records(source, seconds=0.01)
+    figures = simulation.many_records(source, seconds=0.01, num_batches=10)
     assert figures["first_batch_ms_at_step_10000000"] < 2_000
     assert figures["megabytes_at_step_0"] < 50  # of 800 MB, were the order stored
 
