@@ -9,11 +9,13 @@ import argparse
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import resource
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,7 +91,9 @@ def simulate(folder: Path, num_shards: int, num_videos: int, hosts: Sequence[int
         DataError: more files than videos.
     """
     began = time.monotonic()
-    options = build(folder, num_shards, num_videos)
+    # In a process of its own, whose memory is not this one's.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        options = pool.submit(build, folder, num_shards, num_videos).result()
     built, before, began = time.monotonic() - began, _held(), time.monotonic()
     source = open_dataset("bouncing_balls", "color4", options, str(folder))
     figures: Figures = {"shards": num_shards, "videos": num_videos, "build_seconds": built}
