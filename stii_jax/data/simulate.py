@@ -43,14 +43,14 @@ class Numbered(BouncingBalls, skip_registration=True):  # type: ignore[call-arg]
     """
 
     def __init__(self, builder: VideoBuilder, read: bool = False, size: int = 0):
-        self._builder, self._read = builder, read
-        self._size = size or builder.info.splits["train"].num_examples
+        self._builder, self._read, self._size = builder, read, size
 
     @property
     def info(self) -> Any:
         """Of the training split alone."""
-        shards = self._builder.info.splits["train"].num_shards if self._read else 0
-        return SimpleNamespace(splits={"train": SimpleNamespace(num_examples=self._size, num_shards=shards)})
+        size = self._size
+        pretended = SimpleNamespace(num_examples=size, num_shards=1, shard_lengths=[size], filepaths=[""])
+        return SimpleNamespace(splits={"train": pretended if size else self._builder.info.splits["train"]})
 
     @property
     def builder_config(self) -> Any:  # type: ignore[override]
