@@ -1,15 +1,16 @@
 """Checkpoints on disk: written in the background, atomically, and read back bit for bit.
 
-A checkpoint has three items: `params`, which can be read alone; `state`, the rest of what training needs; and
-`meta`, JSON that says what made it. Nothing in it is code.
+A checkpoint has four items: `params`, which can be read alone; `state`, the rest of what training needs; `meta`, JSON
+that says what made it; and `digests`, by which damage to the others is noticed. Nothing in it is code.
 """
 
 import contextlib
+import itertools
+import json
 import logging
 import math
 import os
 import re
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -21,6 +22,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from stii_jax.digests import describe_form, digest_json, digest_leaves, name_leaves
 from stii_jax.types import Params
 
 FORMAT_VERSION = 1
@@ -32,7 +34,7 @@ class CheckpointError(RuntimeError):
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose files are missing, truncated or unreadable."""
+    """A checkpoint whose files are missing, truncated, unreadable or not as they were written."""
 
 
 class Checkpointer:
@@ -86,25 +88,28 @@ class Checkpointer:
           step: names the checkpoint, once.
           params: the model's parameters.
           state: any other pytree, not empty, of arrays, numbers and PRNG keys.
-          meta: JSON; the key `format_version` is ours.
+          meta: JSON; the keys `format_version` and `has_digests` are ours.
           metrics: the checkpoint competes for the best if `best_metric` is in it and finite.
 
         Raises:
           CheckpointError: a parameter is not finite, the step exists, or this or the previous save failed.
         """
-        bad = [name for name, leaf in _leaves(params).items() if not jnp.isfinite(leaf).all()]
+        bad = [name for name, leaf in name_leaves(params).items() if not jnp.isfinite(leaf).all()]
         if bad:
             raise CheckpointError(f"step {step} is not saved: NaN or Inf in {_some(bad)}")
         if step in self._manager.all_steps():
             raise CheckpointError(f"{self.directory} already has step {step}: resume it, or change --workdir")
         value = (metrics or {}).get(self._best_metric, math.nan)
+        ranked = {self._best_metric: float(value)} if math.isfinite(value) else None
+        described = {**meta, "format_version": FORMAT_VERSION, "has_digests": True}
+        digests = {"params": digest_leaves(params), "state": digest_leaves(state), "meta": digest_json(described)}
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
             state=ocp.args.StandardSave(state),
-            meta=ocp.args.JsonSave({**meta, "format_version": FORMAT_VERSION}),
+            meta=ocp.args.JsonSave(described),
+            digests=ocp.args.JsonSave(digests | {"metrics": digest_json(ranked or {})}),
         )
         with self._writing():
-            ranked = {self._best_metric: float(value)} if math.isfinite(value) else None
             self._manager.save(step, args=items, metrics=ranked)
 
     def wait(self) -> None:
@@ -133,8 +138,11 @@ class Checkpointer:
             try:
                 return self._restore(params, state, candidate)
             except DamagedCheckpointError as error:
-                if candidate == steps[-1]:
+                if step is not None:
                     raise
+                if candidate == steps[-1]:
+                    way_out = f"no other is left: move {self.directory} away to begin anew, or change --workdir"
+                    raise DamagedCheckpointError(f"{error}; {way_out}") from error
                 warnings.warn(f"{error}; going back to the one before", stacklevel=2)
                 self._put_aside(candidate)
         raise CheckpointError(f"no checkpoint in {self.directory}")
@@ -153,7 +161,7 @@ class Checkpointer:
             self._manager.close()
 
     def _restore(self, params: Params, state: Any, step: int) -> tuple[Params, Any, dict[str, Any]]:
-        meta, saved = _describe(self._manager, step)
+        meta, saved, digests = _describe(self._manager, step)
         given = {"params": params, "state": state}
         changes = _changes({item: saved[item] for item in given}, given)
         if changes:
@@ -161,14 +169,16 @@ class Checkpointer:
                 f"{self.directory}/{step} is of another model: {_some(changes)}; "
                 "use the config it was made with, or another --workdir"
             )
-        items = _read(self._manager, step, given)
+        items = _read(self._manager, step, given, digests)
         return items["params"], items["state"], meta
 
     def _put_aside(self, step: int) -> None:
         """Makes room for the step to be saved again, and keeps the files for whoever wants to look."""
         if jax.process_index() == 0:
             path = epath.Path(self.directory)
-            (path / str(step)).rename(path / f"damaged_{step}_{int(time.time())}")
+            names = (f"damaged_{step}_{number}" for number in itertools.count(1))  # no clock, which may go back
+            (path / str(step)).rename(next(path / name for name in names if not (path / name).exists()))
+        ocp.multihost.sync_global_processes(f"{self.directory}/{step} is put aside")
         self._manager.reload()
 
     @contextlib.contextmanager
@@ -180,9 +190,11 @@ class Checkpointer:
             if hasattr(self, "_manager"):
                 with contextlib.suppress(OSError):
                     self._manager.reload()  # it has already forgotten what this save was to replace
+            timed_out = isinstance(error, TimeoutError)
+            way_out = "see that it can be reached and the clock is right" if timed_out else "free space there"
             raise CheckpointError(
                 f"cannot write checkpoints to {self.directory} ({_line(error)}): "
-                "free space there or change --workdir; finished checkpoints are as they were"
+                f"{way_out}, or change --workdir; finished checkpoints are as they were"
             ) from error
 
 
@@ -213,11 +225,31 @@ def restore_params(
         chosen = manager.best_step() if step == "best" else manager.latest_step() if step is None else step
         if chosen is None:
             raise CheckpointError(f"no {'best ' if step == 'best' else ''}checkpoint in {path}")
-        meta, saved = _describe(manager, chosen)
+        meta, saved, digests = _describe(manager, chosen)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved["params"])
-        return _read(manager, chosen, {"params": shapes})["params"], meta
+        return _read(manager, chosen, {"params": shapes}, digests)["params"], meta
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error}; training again goes back to the one before") from error
     finally:
         manager.close()
+
+
+class _Manager(ocp.CheckpointManager):
+    def _get_metrics(self, step: int) -> dict[str, float] | None:
+        """What orbax reads scores by: None, with a warning, where damage would keep the run from being opened."""
+        try:
+            metrics = super()._get_metrics(step)
+            digests = self.directory / str(step) / "digests" / "metadata"
+            if digests.exists() and json.loads(digests.read_text())["metrics"] != digest_json(metrics or {}):
+                raise ValueError("not what was saved")
+            return metrics
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            warnings.warn(
+                f"the score of {self.directory}/{step} is damaged ({_line(error)}): it no longer counts for the best "
+                "checkpoint, and goes when there are newer ones; copy the folder to keep it",
+                stacklevel=2,
+            )
+            return None
 
 
 def _open(directory: str, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
@@ -225,30 +257,60 @@ def _open(directory: str, options: ocp.CheckpointManagerOptions) -> ocp.Checkpoi
         "params": ocp.StandardCheckpointHandler(),
         "state": ocp.StandardCheckpointHandler(),
         "meta": ocp.JsonCheckpointHandler(),
+        "digests": ocp.JsonCheckpointHandler(),
     }
-    return ocp.CheckpointManager(directory, item_handlers=handlers, options=options)
+    return _Manager(directory, item_handlers=handlers, options=options)
 
 
-def _describe(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A checkpoint's meta, and the shapes of its other items."""
+def _describe(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """A checkpoint's meta, the shapes of its other items, and the digests of their leaves."""
     if step not in manager.all_steps():
         raise CheckpointError(f"no step {step} in {manager.directory}: it has {sorted(manager.all_steps())}")
     with _reading(manager, step):
-        meta = dict(manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
-        version = meta.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{manager.directory}/{step} has format {version}, this stii_jax reads {FORMAT_VERSION}: "
-                "use the stii_jax that wrote it"
-            )
+        meta, digests = _read_meta(manager, step)
         metadata = manager.item_metadata(step)
-        return meta, {item: metadata[item].tree for item in ("params", "state")}
+        saved = {item: metadata[item].tree for item in ("params", "state")}
+        for item, leaves in digests.items():
+            forms = {name: describe_form(leaf) for name, leaf in name_leaves(saved[item]).items()}
+            if forms != {name: text.split()[0] for name, text in leaves.items()}:
+                raise ValueError(f"{item}: other leaves than were saved")
+        return meta, saved, digests
 
 
-def _read(manager: ocp.CheckpointManager, step: int, targets: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_meta(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Meta, and the digests of params and state: none of a checkpoint from before there were some."""
+
+    def read(item: str) -> dict[str, Any]:
+        return dict(manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item])
+
+    meta, digests = read("meta"), {}
+    # Two signs: damage to one of them is then noticed, too.
+    if meta.get("has_digests") or (manager.directory / str(step) / "digests").exists():
+        digests = read("digests")
+        if digests["meta"] != digest_json(meta):
+            raise ValueError("meta: not what was saved")
+    version = meta.pop("format_version")
+    meta.pop("has_digests", None)
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{manager.directory}/{step} has format {version}, this stii_jax reads {FORMAT_VERSION}: "
+            "use the stii_jax that wrote it"
+        )
+    return meta, {item: digests[item] for item in ("params", "state") if digests}
+
+
+def _read(
+    manager: ocp.CheckpointManager, step: int, targets: Mapping[str, Any], digests: Mapping[str, Any]
+) -> Mapping[str, Any]:
     restores = {item: ocp.args.StandardRestore(jax.tree.map(_target, tree)) for item, tree in targets.items()}
     with _reading(manager, step):
-        return manager.restore(step, args=ocp.args.Composite(**restores))
+        items = manager.restore(step, args=ocp.args.Composite(**restores))
+        for item in targets if digests else ():
+            found = digest_leaves(items[item])
+            changed = [f"{item}/{name}" for name, text in digests[item].items() if found[name] != text]
+            if changed:
+                raise ValueError(f"not what was saved: {_some(changed)}")
+        return items
 
 
 @contextlib.contextmanager
@@ -272,26 +334,13 @@ def _target(leaf: Any) -> Any:
 
 def _changes(saved: Any, given: Any) -> list[str]:
     """Leaves that differ in name, shape or type."""
-    old = {name: _form(leaf) for name, leaf in _leaves(saved).items()}
-    new = {name: _form(leaf) for name, leaf in _leaves(given).items()}
+    old = {name: describe_form(leaf) for name, leaf in name_leaves(saved).items()}
+    new = {name: describe_form(leaf) for name, leaf in name_leaves(given).items()}
     return [
         f"{name} is {old.get(name, 'absent')}, expected {new.get(name, 'absent')}"
         for name in sorted(old | new)
         if old.get(name) != new.get(name)
     ]
-
-
-def _leaves(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _form(leaf: Any) -> str:
-    if not hasattr(leaf, "dtype"):
-        leaf = np.asarray(leaf)
-    elif jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)  # which is how keys are saved
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
 def _rank(metrics: Mapping[str, float]) -> float:

@@ -19,7 +19,7 @@ LAYERS = [
     {"probes", "traversal_pictures"},
     {"main", "benchmark"},
 ]
-TOOLS = {"checkpoint", "config", "curriculum", "optim", "parallel", "provenance", "visualize", "writers"}
+TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}
 TOOLS |= {"probes_figure", "report", "sweep"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 

@@ -1,6 +1,5 @@
 """Checkpoints: exact, atomic, and clear about what is wrong with one."""
 
-import os
 import resource
 import shutil
 import signal
@@ -11,42 +10,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from checkpoints import META, assert_same, make_params, make_state, restore, save
 from jax.sharding import NamedSharding, PartitionSpec
 
 from stii_jax import checkpoint as checkpoints
-from stii_jax.checkpoint import Checkpointer, CheckpointError, DamagedCheckpointError, restore_params
-
-META = {"model": {"num_slots": 5, "schedule": "triangular"}, "stage": 1, "stages": [[6, 16, 100]]}
-
-
-def make_params(width: int = 8, seed: int = 0):
-    rng = np.random.default_rng(seed)
-    return {
-        "encoder": {"kernel": jnp.asarray(rng.normal(size=(3, width)), jnp.float32)},
-        "decoder": {"bias": jnp.asarray(rng.normal(size=width), jnp.bfloat16)},
-    }
-
-
-def make_state(params, step: int = 0):
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.constant_schedule(1e-3)))
-    return {
-        "optimiser": optimiser.init(params),
-        "step": jnp.int32(step),
-        "rng": jax.random.key(step),
-        "best": 0.1 * step,
-        "nothing": None,
-    }
-
-
-def assert_same(restored, expected):
-    assert jax.tree.structure(restored) == jax.tree.structure(expected)
-    for left, right in zip(jax.tree.leaves(restored), jax.tree.leaves(expected)):
-        if hasattr(left, "dtype") and jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
-            left, right = jax.random.key_data(left), jax.random.key_data(right)
-        assert np.asarray(left).dtype == np.asarray(right).dtype
-        assert np.asarray(left).tobytes() == np.asarray(right).tobytes()
+from stii_jax.checkpoint import Checkpointer, CheckpointError, restore_params
 
 
 @pytest.fixture
@@ -67,27 +36,8 @@ def open_checkpointer(tmp_path):
 def saved(tmp_path_factory):
     """A folder with checkpoints 1 and 2, not to be changed."""
     folder = tmp_path_factory.mktemp("saved")
-    checkpointer = Checkpointer(folder)
-    for step in (1, 2):
-        params = make_params(seed=step)
-        checkpointer.save(step, params, make_state(params, step), META | {"stage": step})
-    checkpointer.close()
+    save(folder, 1, 2)
     return folder
-
-
-@pytest.fixture
-def copy(saved, tmp_path):
-    """A copy of `saved` to break."""
-    return Path(shutil.copytree(saved, tmp_path / "copy"))
-
-
-def restore(folder, width: int = 8, step: int | None = None):
-    checkpointer = Checkpointer(folder)
-    try:
-        params = make_params(width)
-        return checkpointer.restore(params, make_state(params), step)
-    finally:
-        checkpointer.close()
 
 
 @pytest.mark.parametrize("step", [None, 1, 2])
@@ -108,7 +58,8 @@ def test_abstract_templates_will_do(saved):
     assert_same(restored, make_params(seed=2))
 
 
-def test_params_alone(copy):
+def test_params_alone(saved, tmp_path):
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
     (copy / "3.orbax-checkpoint-tmp").mkdir()  # a training run's, just now
     before = sorted(copy.rglob("*"))
     params, meta = restore_params(copy)
@@ -210,51 +161,6 @@ def test_missing_checkpoints(saved, tmp_path):
         restore_params(saved, "best")
     with pytest.raises(CheckpointError, match=r"no step 7 in .*: it has \[1, 2\]"):
         restore(saved, step=7)
-
-
-# A read that fails early leaves tensorstore's other reads to a loop that is closed by then.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda step: [path.unlink() for path in step.glob("params/**/d/*")],
-        lambda step: [os.truncate(path, path.stat().st_size // 2) for path in step.glob("**/d/*")],
-        lambda step: os.truncate(step / "params" / "manifest.ocdbt", 10),
-        lambda step: os.truncate(step / "params" / "_METADATA", 10),
-        lambda step: shutil.rmtree(step / "params"),
-        lambda step: os.truncate(step / "meta" / "metadata", 3),
-    ],
-    ids=[
-        "data gone",
-        "data truncated",
-        "manifest truncated",
-        "metadata truncated",
-        "item gone",
-        "meta truncated",
-    ],
-)
-def test_damaged_newest_gives_way_to_the_one_before(copy, damage):
-    damage(copy / "2")
-    with pytest.raises(DamagedCheckpointError, match=r"copy/2 is damaged \(.+\)"):
-        restore_params(copy)
-    with pytest.raises(DamagedCheckpointError, match="copy/2 is damaged"):
-        restore(copy, step=2)
-    with pytest.warns(UserWarning, match=r"copy/2 is damaged .*going back"):
-        params, _, meta = restore(copy)
-    assert_same(params, make_params(seed=1))
-    assert meta["stage"] == 1
-    assert [path.name[:9] for path in copy.iterdir() if path.name != "1"] == ["damaged_2"]
-    checkpointer = Checkpointer(copy)
-    checkpointer.save(2, make_params(seed=2), {"step": 0}, {})  # training comes by again
-    checkpointer.close()
-    assert_same(restore_params(copy)[0], make_params(seed=2))
-
-
-def test_all_damaged(copy):
-    for step in "12":
-        shutil.rmtree(copy / step / "state")
-    with pytest.warns(UserWarning, match="copy/2"), pytest.raises(DamagedCheckpointError, match="copy/1"):
-        restore(copy)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

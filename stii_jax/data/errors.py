@@ -8,6 +8,10 @@ class DataError(ValueError):
     """A dataset cannot be named, built, opened or read as asked; the message says what to change."""
 
 
+REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."
+"""What to do about a dataset whose files are damaged."""
+
+
 def unknown(kind: str, given: object, known: Iterable[str]) -> DataError:
     """The error for a name that is not in a table, with the nearest known name if one is near.
 

@@ -19,11 +19,9 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
 from stii_jax.data.builder import VideoBuilder, partial_dir
-from stii_jax.data.errors import DataError
+from stii_jax.data.errors import REBUILD, DataError
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.spool import spooled
-
-_REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."
 
 
 def resolve_data_dir(data_dir: str) -> Path:
@@ -61,24 +59,28 @@ def build_if_missing(
         OSError: writing failed, e.g. because the disk is full.
     """
     folder = data_dir / builder_class.name / config.name / str(builder_class.VERSION)
-    if overwrite or not folder.exists():
+    partial = partial_dir(folder)
+    if overwrite or not folder.exists() or partial.exists():
         with _lock(folder):
+            # Whoever holds the lock is alone here: these are left from processes that were killed.
+            for stale in folder.parent.glob("incomplete.*"):
+                shutil.rmtree(stale)
             if overwrite:
-                for old in filter(Path.exists, (folder, partial_dir(folder))):
-                    shutil.rmtree(old)
+                _remove(folder)
+                shutil.rmtree(partial, ignore_errors=True)
             if not folder.exists():
-                # Whoever holds the lock is alone here: these are left from processes that were killed.
-                for stale in folder.parent.glob("incomplete.*"):
-                    shutil.rmtree(stale)
                 builder = _make_builder(builder_class, config, data_dir)
                 _check_manual(builder, manual_dir)
                 _build(builder, folder, manual_dir)
-                shutil.rmtree(partial_dir(folder), ignore_errors=True)
-    _check_info(folder)
-    builder = _make_builder(builder_class, config, data_dir)
-    _check_shards(builder, folder)
-    _check_fingerprint(builder, folder)
-    return builder
+            shutil.rmtree(partial, ignore_errors=True)
+    return _open(builder_class, config, data_dir, folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a dataset under a name that is not its own: a kill does not leave half of one."""
+    if folder.exists():
+        doomed = folder.rename(folder.with_name(f"incomplete.{folder.name}"))
+        shutil.rmtree(doomed)
 
 
 def _make_builder(builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path) -> VideoBuilder:
@@ -89,6 +91,23 @@ def _make_builder(builder_class: type[VideoBuilder], config: VideoConfig, data_d
         return builder_class(config=config, data_dir=str(data_dir), file_format="array_record")
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _open(builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path, folder: Path) -> VideoBuilder:
+    """The builder of files that are whole, as far as that can be seen without reading every video."""
+    _check_info(folder)
+    try:
+        builder = _make_builder(builder_class, config, data_dir)
+        _check_shards(builder)
+        _check_fingerprint(builder, folder)
+    except DataError:
+        raise
+    except Exception as error:  # tfds and protobuf raise one of their own for everything that may be wrong with JSON
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(
+            f"{folder} is damaged: its dataset_info.json is not what was written ({cause}). {REBUILD}"
+        ) from error
+    return builder
 
 
 def _check_manual(builder: VideoBuilder, manual_dir: Path) -> None:
@@ -106,8 +125,12 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
     tfds.disable_progress_bar()
     try:
         # tfds writes to a folder of another name, renaming it at the end. For downloads, of which there are none, it
-        # makes a folder, too.
-        with contextlib.redirect_stdout(_OwnLines(sys.stdout)), tempfile.TemporaryDirectory() as downloads, spooled():
+        # makes a folder, too: here, where the next build finds it if this one is killed.
+        with (
+            contextlib.redirect_stdout(_OwnLines(sys.stdout)),
+            tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as downloads,
+            spooled(),
+        ):
             builder.download_and_prepare(
                 download_dir=downloads,
                 download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)),
@@ -115,7 +138,11 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
             )
     except (OSError, RuntimeError) as error:  # the writer of array_record raises the latter
         code = getattr(error, "errno", None) or errno.EIO
-        raise OSError(code, f"could not write the dataset to {folder}: {error}") from error
+        raise OSError(
+            code,
+            f"could not write the dataset to {folder}: {error}. Free space there, or give another folder as data_dir "
+            "or in $STII_DATA_DIR.",
+        ) from error
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"Built {folder}: {size / 1e6:.1f} MB in {time.monotonic() - began:.1f} s", flush=True)
 
@@ -166,23 +193,23 @@ def _check_info(folder: Path) -> None:
     try:
         json.loads(path.read_text())
     except (FileNotFoundError, ValueError) as error:
-        raise DataError(f"{folder} is incomplete: {path.name} is missing or cut short. {_REBUILD}") from error
+        raise DataError(f"{folder} is incomplete: {path.name} is missing or cut short. {REBUILD}") from error
 
 
-def _check_shards(builder: VideoBuilder, folder: Path) -> None:
+def _check_shards(builder: VideoBuilder) -> None:
     """Checks that every file is there with as many videos as were written."""
     for info in builder.info.splits.values():
         for path, length in zip(info.filepaths, info.shard_lengths):
             found = _num_records(Path(path))
             if found != length:
-                raise DataError(f"{path} is incomplete: {found} of {length} videos can be read. {_REBUILD}")
+                raise DataError(f"{path} is incomplete: {found} of {length} videos can be read. {REBUILD}")
 
 
 def _check_fingerprint(builder: VideoBuilder, folder: Path) -> None:
     """Files that are gone cannot have changed: a dataset outlives what it was made from."""
     now = builder.fingerprint()
     if now and now != (builder.info.metadata or {}).get("fingerprint"):
-        raise DataError(f"the files that {folder} was made from have changed since. {_REBUILD}")
+        raise DataError(f"the files that {folder} was made from have changed since. {REBUILD}")
 
 
 def _num_records(path: Path) -> int:

@@ -6,14 +6,14 @@ on at any step, on any number of processes, with the very batches it would have 
 
 import dataclasses
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
 import numpy as np
 
 from stii_jax.data.builder import VideoBuilder
-from stii_jax.data.errors import DataError, unknown
+from stii_jax.data.errors import REBUILD, DataError, unknown
 
 Batch = dict[str, np.ndarray]
 
@@ -82,19 +82,20 @@ class Source:
             uint8 `B T H W` (0 = background).
 
         Raises:
-            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared.
+            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared; from `next`,
+                a stored video is damaged.
         """
         if not 0 <= seed < 2**32:
             raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
-        records = self._records(split)
+        read = self._reader(split, num_frames)
         last = self.frames_of(split) - num_frames
 
         def clip(position: int) -> Batch:
             rng = np.random.default_rng([seed, position])
             start = int(rng.integers(last, endpoint=True))
-            return self.builder.decode(records[order[position]], start, num_frames)
+            return read(order[position], start)
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process
@@ -135,14 +136,11 @@ class Source:
         num_videos = num_videos or available
         if not 1 <= num_videos <= available:
             raise DataError(f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that")
-        records = self._records(split)
+        read = self._reader(split, num_frames)
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process
-            clips = [
-                self.builder.decode(records[min(index, num_videos - 1)], 0, num_frames)
-                for index in range(first, first + per_process)
-            ]
+            clips = [read(min(index, num_videos - 1), 0) for index in range(first, first + per_process)]
             valid = np.arange(first, first + per_process) < num_videos
             batch = _stack(clips)
             return {key: value * _expand(valid, value) for key, value in batch.items()} | {"valid": valid}
@@ -150,15 +148,31 @@ class Source:
         steps = grain.MapDataset.range(-(-num_videos // batch_size)).map(batch)
         return iter(steps.to_iter_dataset(self._read_options))
 
+    def _reader(self, split: str, num_frames: int) -> Callable[[int, int], Batch]:
+        """Reads clips by the number of their video and of their first frame.
+
+        Each file stays open once it was read from, as long as the iterator lives.
+        """
+        info = self.builder.info.splits[split]
+        allow_open_files(info.num_shards)
+        records = self.builder.as_data_source(split)
+        ends = np.cumsum(info.shard_lengths)
+
+        def read(index: int, start: int) -> Batch:
+            try:
+                record = records[index]
+            except Exception as error:  # a RuntimeError if the hash is wrong that each record has; or of the system
+                path = info.filepaths[int(np.searchsorted(ends, index, side="right"))]
+                cause = " ".join(str(error).split())
+                raise DataError(f"{path} is damaged: video {index} of {split}: {cause}. {REBUILD}") from error
+            return self.builder.decode(record, start, num_frames)
+
+        return read
+
     @property
     def _read_options(self) -> grain.ReadOptions:
         # A batch is the unit that a thread reads.
         return grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=2 * self.num_threads)
-
-    def _records(self, split: str) -> Any:
-        """The stored videos. Each of their files stays open once it was read from, as long as the iterator lives."""
-        allow_open_files(self.builder.info.splits[split].num_shards)
-        return self.builder.as_data_source(split)
 
     def _check(self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int) -> int:
         """Stops at a request that cannot be met; returns the clips a process gets of a batch."""

@@ -2,11 +2,12 @@
 
 import itertools
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stii_jax.data import DataError
+from stii_jax.data import DataError, open_dataset
 from stii_jax.data.source import allow_open_files
 
 
@@ -55,6 +56,20 @@ def test_processes_share_the_same_batch(tiny, process_count):
     ]
     for step, whole in enumerate(tiny.eval_batches("test", 5, 8)):
         assert_same(join([part[step] for part in parts]), whole)
+
+
+@pytest.mark.parametrize("read", ["train_batches", "eval_batches"])
+def test_a_damaged_video_names_its_file(tmp_path, read):
+    """What a reader thread raises comes to the loop, as an error of the data."""
+    few = {"num_frames": 12, "num_train": 16, "num_validation": 1, "num_test": 1}
+    source = open_dataset("bouncing_balls", "mini", few, str(tmp_path))
+    shard = next(Path(source.builder.data_path).glob("*-train.*"))
+    data = bytearray(shard.read_bytes())
+    data[2_000] ^= 1  # in one of the videos
+    shard.write_bytes(data)
+    batches = source.train_batches(4, 8, 0) if read == "train_batches" else source.eval_batches("train", 4, 8)
+    with pytest.raises(DataError, match=rf"{shard} is damaged: video \d+ of train: .*hash mismatch.*--overwrite"):
+        take(batches, 2)  # a whole pass
 
 
 def test_a_pass_shows_every_video_once_in_changing_order(tiny):
