@@ -21,6 +21,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from stii_jax.data.builder import VideoBuilder, partial_dir
 from stii_jax.data.errors import REBUILD, DataError
 from stii_jax.data.options import VideoConfig
+from stii_jax.data.spool import spooled
 
 
 def resolve_data_dir(data_dir: str) -> Path:
@@ -128,6 +129,7 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
         with (
             contextlib.redirect_stdout(_OwnLines(sys.stdout)),
             tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as downloads,
+            spooled(),
         ):
             builder.download_and_prepare(
                 download_dir=downloads,
