@@ -26,6 +26,7 @@ RUN = {
     "train__checkpoint_every": 8,
     "train__eval_every": 100,
     "eval__lengths": (2,),
+    "eval__periodic_videos": 8,
     "curriculum__stages": ((3, 4, 40),),
 }
 ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
@@ -114,10 +115,10 @@ def test_sigterm_saves_between_two_lines(launcher, straight, tmp_path):
 
 def test_sigterm_during_an_evaluation(launcher, straight, tmp_path):
     workdir = tmp_path / "run"
-    slow = {"TOY_SLOW_EVALUATION": "0.5"}
+    slow = {"TOY_SLOW_EVALUATION": "4"}
     process = start(launcher, workdir, environment=slow)
-    wait_for_step(process, workdir, 96)  # the next line comes with an evaluation, of two batches a second
-    time.sleep(1.0)
+    wait_for_step(process, workdir, 96)  # the next line comes with an evaluation, of two batches
+    time.sleep(1.5)
     process.terminate()
     code, output = end(process, STOP_WITHIN)
     assert code == 143, output[-3000:]
