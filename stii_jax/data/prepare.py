@@ -200,7 +200,7 @@ def _check_info(folder: Path) -> None:
 
 
 def _check_shards(builder: VideoBuilder) -> None:
-    """Checks that every file is there with as many videos as were written; many at a time, as shared storage is slow."""
+    """Checks that every file is there with as many videos as were written; many at a time, for slow storage."""
     lengths = {
         Path(path): length
         for info in builder.info.splits.values()
