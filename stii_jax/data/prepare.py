@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from array_record.python.array_record_module import ArrayRecordReader
 from stii_jax.data.builder import VideoBuilder, partial_dir
 from stii_jax.data.errors import REBUILD, DataError
 from stii_jax.data.options import VideoConfig
+from stii_jax.data.spool import spooled
+
+_FILES_AT_A_TIME = 32
 
 
 def resolve_data_dir(data_dir: str) -> Path:
@@ -128,6 +132,7 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
         with (
             contextlib.redirect_stdout(_OwnLines(sys.stdout)),
             tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as downloads,
+            spooled(),
         ):
             builder.download_and_prepare(
                 download_dir=downloads,
@@ -195,10 +200,14 @@ def _check_info(folder: Path) -> None:
 
 
 def _check_shards(builder: VideoBuilder) -> None:
-    """Checks that every file is there with as many videos as were written."""
-    for info in builder.info.splits.values():
-        for path, length in zip(info.filepaths, info.shard_lengths):
-            found = _num_records(Path(path))
+    """Checks that every file is there with as many videos as were written; many at a time, for slow storage."""
+    lengths = {
+        Path(path): length
+        for info in builder.info.splits.values()
+        for path, length in zip(info.filepaths, info.shard_lengths)
+    }
+    with ThreadPoolExecutor(_FILES_AT_A_TIME) as pool:
+        for (path, length), found in zip(lengths.items(), pool.map(_num_records, lengths)):
             if found != length:
                 raise DataError(f"{path} is incomplete: {found} of {length} videos can be read. {REBUILD}")
 

@@ -5,6 +5,7 @@ on at any step, on any number of processes, with the very batches it would have 
 """
 
 import dataclasses
+import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -159,9 +160,13 @@ class Source:
         return iter(steps.to_iter_dataset(self._read_options))
 
     def _reader(self, split: str, num_frames: int) -> Callable[[int, int], Batch]:
-        """Reads clips by the number of their video and of their first frame."""
-        records = self.builder.as_data_source(split)
+        """Reads clips by the number of their video and of their first frame.
+
+        Each file stays open once it was read from, as long as the iterator lives.
+        """
         info = self.builder.info.splits[split]
+        allow_open_files(info.num_shards)
+        records = self.builder.as_data_source(split)
         ends = np.cumsum(info.shard_lengths)
 
         def read(index: int, start: int) -> Batch:
@@ -197,6 +202,25 @@ class Source:
                 f"batch_size={batch_size} over {process_count} processes: give a positive multiple of {process_count}"
             )
         return batch_size // process_count
+
+
+def allow_open_files(count: int) -> None:
+    """Has the system let this process open `count` files more, as far as it can be asked; 1,024 in all are common.
+
+    Raises:
+        DataError: it does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Training's, an evaluation's, and those of a stage that has just ended; besides, what the process has open anyway.
+    wanted, least = 4 * count + 512, count + 64
+    if hard != resource.RLIM_INFINITY and hard < least:
+        raise DataError(
+            f"the dataset has {count} files to be read at once, and this process may open {hard} in all: "
+            "raise the limit, with `ulimit -Hn` or in limits.conf, or build the dataset in fewer files"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _stack(clips: list[dict[str, Any]]) -> Batch:

@@ -1,12 +1,14 @@
 """Batches: a function of the seed and the step, whatever the number of processes."""
 
 import itertools
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stii_jax.data import DataError, open_dataset
+from stii_jax.data.source import allow_open_files
 
 
 def take(batches, count):
@@ -128,3 +130,28 @@ def test_requests_that_cannot_be_met(tiny, arguments, message):
 def test_more_videos_than_there_are(tiny, num_videos):
     with pytest.raises(DataError, match=f"num_videos={num_videos}: split 'test' has 10 videos"):
         tiny.eval_batches("test", 4, 8, num_videos)
+
+
+def test_files_that_a_process_may_open(monkeypatch):
+    limits = [1024, 4096]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: limits.__setitem__(slice(None), both))
+    allow_open_files(100)
+    assert limits == [1024, 4096]
+    allow_open_files(200)
+    assert limits == [4 * 200 + 512, 4096]
+    allow_open_files(1024)
+    assert limits == [4096, 4096]
+    with pytest.raises(DataError, match=r"the dataset has 5000 files .* may open 4096 in all: raise the limit"):
+        allow_open_files(5000)
+    limits[:] = resource.RLIM_INFINITY, resource.RLIM_INFINITY
+    allow_open_files(5000)
+    assert limits == [resource.RLIM_INFINITY] * 2
+
+
+def test_reading_asks_for_open_files(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr("stii_jax.data.source.allow_open_files", asked.append)
+    tiny.train_batches(4, 8, 0)
+    tiny.eval_batches("test", 4, 8)
+    assert asked == [1, 1]
