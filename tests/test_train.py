@@ -207,6 +207,12 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
         ({"curriculum__stages": ((6, 4, 5), (9, 4, 5))}, ConfigError, r"curriculum\.stages\[1\]: num_frames is 9, but"),
         ({"train__checkpoint_every": 3}, ConfigError, r"train\.checkpoint_every is 3, expected a multiple of .*\(2\)"),
         ({"train__eval_every": 1}, ConfigError, r"train\.eval_every is 1, expected a multiple of .*log_every \(2\)"),
+        ({"batch_size": 12, "train__accumulation": 2}, ConfigError, r"accumulation is 2, .* of 3, .*=1$"),
+        (
+            {"batch_size": 16, "train__accumulation": 4, "curriculum__stages": ((3, 8, 5),)},
+            ConfigError,
+            r"accumulation is 4, .* of 2, .* gets of curriculum\.stages\[0\]: batch_size=8: .* --config\.\S+=2$",
+        ),
         ({"optim__warmup_steps": 8}, ConfigError, r"optim\.warmup_steps is 8, expected less than the run's 8 steps"),
     ],
 )
