@@ -149,6 +149,32 @@ def test_one_compilation_a_stage(make_trainer, tmp_path):
     assert names.count("jit(_fun)") == 2  # what pmap calls a program
 
 
+def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_path, monkeypatch):
+    """A value that is read waits for the step that makes it, and the device for the host.
+
+    `jax.transfer_guard` sees nothing on CPU, where reading copies nothing; so reads are counted where jax makes them.
+    """
+    trainer = make_trainer(tmp_path, train__log_every=4, train__checkpoint_every=8, train__eval_every=NEVER)
+    step, kind, events = trainer._step, type(jax.numpy.zeros(1)), []
+    read = kind._value.fget
+
+    def counted_step(*arguments):
+        events.append("step")
+        return step(*arguments)
+
+    def counted_read(array):
+        events.append("read")
+        return read(array)
+
+    trainer._step = counted_step
+    monkeypatch.setattr(kind, "_value", property(counted_read))
+    trainer.run()
+    monkeypatch.undo()
+    first, *lines = "".join(event[0] for event in events).replace("ssss", "|").split("|")
+    assert "s" not in first and len(lines) == 2  # four steps in a row, twice
+    assert all(set(line) == {"r"} for line in lines)
+
+
 def test_loss_falls(make_trainer, tmp_path):
     make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER).run()
     losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
