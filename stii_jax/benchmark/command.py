@@ -21,8 +21,8 @@ ERRORS = (ConfigError, DataError, DeviceError, sweep.SweepError, OSError)
 
 _CONFIG_HELP = "as for stii_jax.main; settings by --config.x.y=value. A sweep takes several, and draws them together"
 _SIZE_HELP = (
-    "base of the sweep. small: 4 videos of 10 frames at 32x32, 16 channels, two configs in a quarter of an hour on two "
-    "quiet cores; paper: 32 videos of 10 frames at 64x64, the config's own model, for accelerators"
+    "base of the sweep. small: 2 videos of 10 frames at 32x32, 16 channels, for CPUs; paper: 32 videos of 10 frames at "
+    "64x64, the config's own model, for accelerators"
 )
 
 
