@@ -81,8 +81,13 @@ NOT_OF_THE_RUN = (
     "data.manual_dir",
     "data.num_threads",
     "train.parallel",
+    "train.accumulation",
 )
-"""Settings that may differ from those that a workdir was begun with."""
+"""Settings that may differ from those that a workdir was begun with.
+
+With other devices, `train.parallel` or `train.accumulation` a run goes on with the same videos and noise; sums of
+another order round differently, so it is no longer the same bit for bit.
+"""
 
 _ALONE = ("disentangle", "decompose")
 _FRAMES_PER_SECOND = 6  # of traversals

@@ -1,5 +1,6 @@
 """The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,17 +48,19 @@ def train_step(
     state: TrainState,
     batch: Batch,
     index: jax.Array,
+    accumulation: int = 1,
 ) -> tuple[TrainState, Logs]:
-    """One step on one device's part of the batch; `index` numbers its videos within the whole batch."""
+    """One step on one device's part of the batch; `index` numbers its videos within the whole batch.
+
+    The device takes its part in `accumulation` pieces, one after the other, and so needs the memory of one.
+    """
     keys = example_keys(jax.random.fold_in(state.rng, state.step), index)
-    video = batch["video"].astype(jnp.float32) / 255.0
     batch_size = lax.psum(index.size, AXIS)
 
-    def loss_fn(params):
-        outputs = model.loss(params, video, keys)
-        return outputs.loss / batch_size, outputs
+    def of_piece(piece):
+        return _loss_and_gradients(model, num_objects, batch_size, state.params, *piece)
 
-    (loss, outputs), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    (loss, grads), per_video = _in_pieces(of_piece, (batch, keys), accumulation)
     loss, grads = lax.psum((loss, grads), AXIS)
     grad_norm = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
@@ -69,13 +72,41 @@ def train_step(
         lambda new, old: jnp.where(failed < 0, new, old), (params, opt_state), (state.params, state.optimizer)
     )
     new_state = TrainState(state.step + 1, params, opt_state, state.rng, failed)
+    logs = {name: _mean_over_videos(values) for name, values in per_video.items()}
+    return new_state, {"loss": loss, "grad_norm": grad_norm, **logs}
+
+
+def _loss_and_gradients(model, num_objects, batch_size, params, batch, keys):
+    """Of some of the batch's videos: their share of the loss and its gradients, and what is logged of each."""
+    video = batch["video"].astype(jnp.float32) / 255.0
+
+    def loss_fn(params):
+        outputs = model.loss(params, video, keys)
+        return outputs.loss / batch_size, outputs
+
+    (loss, outputs), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     per_video = {name: term.mean(1) for name, term in outputs.terms.items()}
     per_video |= {
         name: metrics.METRICS[name](outputs.decomposition, batch, num_objects)
         for name in ("mse", *(("ari", "f_ari") if "segmentation" in batch else ()))
     }
-    logs = {name: _mean_over_videos(values) for name, values in per_video.items()}
-    return new_state, {"loss": loss, "grad_norm": grad_norm, **logs}
+    return (loss, grads), per_video
+
+
+def _in_pieces(function, inputs, count):
+    """`function(inputs) -> (sums, per_video)`, computed of `count` pieces of the inputs one after the other."""
+    if count == 1:
+        return function(inputs)
+    pieces = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
+
+    def add(total, piece):
+        sums, per_video = function(piece)
+        return jax.tree.map(jnp.add, total, sums), per_video
+
+    first = jax.tree.map(lambda x: x[0], pieces)
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(function, first)[0])
+    total, per_video = lax.scan(add, nothing, pieces)
+    return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), per_video)
 
 
 def _mean_over_videos(values: jax.Array) -> jax.Array:
@@ -86,12 +117,16 @@ def _mean_over_videos(values: jax.Array) -> jax.Array:
 
 
 def make_train_step(
-    model: VideoModel, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
+    model: VideoModel,
+    optimizer: optax.GradientTransformation,
+    num_objects: int,
+    parallel: str = "pmap",
+    accumulation: int = 1,
 ) -> DataParallel:
     """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
 
     def step(state, batch, index):
-        return train_step(model, optimizer, num_objects, state, batch, index)
+        return train_step(model, optimizer, num_objects, state, batch, index, accumulation)
 
     return data_parallel(step, parallel, shared_outputs=True, donate_first=True)
 
@@ -110,7 +145,8 @@ class Trainer:
         self.writer = MetricWriter(workdir, enabled=is_first())
         self.checkpointer = Checkpointer(workdir / "checkpoints")
         self.evaluator = Evaluator(config, eval_source)
-        self._step = make_train_step(self.model, self.optimizer, source.num_objects, config.train.parallel)
+        how = {key: config.train[key] for key in ("parallel", "accumulation")}
+        self._step = make_train_step(self.model, self.optimizer, source.num_objects, **how)
         self._preemption = Preemption()
 
     def run(self) -> TrainState:
@@ -122,7 +158,8 @@ class Trainer:
         if (warning := untrained_frames(self.model, self.curriculum, self.config)) and is_first():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         state, progress, pending = self.restore()
-        bar = tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", disable=not is_first())
+        shown = {"unit": "step", "dynamic_ncols": True, "disable": not is_first()}
+        bar = tqdm(total=self.curriculum.num_steps, initial=int(state.step), **shown)
         with bar, self._preemption.watched():
             try:
                 while (stage := self.curriculum.stage(progress, int(state.step))) is not None:
@@ -294,6 +331,7 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     for number, stage in enumerate(curriculum.stages):
         where = f"curriculum.stages[{number - 1}]: " if number else ""
         check_batch_size(stage.batch_size, f"{where}batch_size")
+        check_accumulation(train.accumulation, stage.batch_size, where)
         if stage.num_frames > (longest := dataset.frames_of("train")):
             raise ConfigError(
                 f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {longest} "
@@ -314,6 +352,16 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
         raise ConfigError(
             f"config.optim.warmup_steps is {warmup}, expected less than the run's {curriculum.num_steps} steps: "
             "change --config.optim.warmup_steps"
+        )
+
+
+def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> None:
+    """Raises `ConfigError` where a device cannot cut its part of a batch into equal pieces."""
+    if (each := batch_size // jax.device_count()) % accumulation:
+        raise ConfigError(
+            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos that each of "
+            f"{jax.device_count()} devices gets of {where}batch_size={batch_size}: change one of them, e.g. "
+            f"--config.train.accumulation={math.gcd(each, accumulation)}"
         )
 
 

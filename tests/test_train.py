@@ -209,6 +209,32 @@ def test_one_compilation_a_stage(make_trainer, tmp_path):
     assert names.count("jit(_fun)") == 2  # what pmap calls a program
 
 
+def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_path, monkeypatch):
+    """A value that is read waits for the step that makes it, and the device for the host.
+
+    `jax.transfer_guard` sees nothing on CPU, where reading copies nothing; so reads are counted where jax makes them.
+    """
+    trainer = make_trainer(tmp_path, train__log_every=4, train__checkpoint_every=8, train__eval_every=NEVER)
+    step, kind, events = trainer._step, type(jax.numpy.zeros(1)), []
+    read = kind._value.fget
+
+    def counted_step(*arguments):
+        events.append("step")
+        return step(*arguments)
+
+    def counted_read(array):
+        events.append("read")
+        return read(array)
+
+    trainer._step = counted_step
+    monkeypatch.setattr(kind, "_value", property(counted_read))
+    trainer.run()
+    monkeypatch.undo()
+    first, *lines = "".join(event[0] for event in events).replace("ssss", "|").split("|")
+    assert "s" not in first and len(lines) == 2  # four steps in a row, twice
+    assert all(set(line) == {"r"} for line in lines)
+
+
 def test_loss_falls(make_trainer, tmp_path):
     make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER).run()
     losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
@@ -269,6 +295,12 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
         ({"curriculum__stages": ((6, 4, 5), (9, 4, 5))}, ConfigError, r"curriculum\.stages\[1\]: num_frames is 9, but"),
         ({"train__checkpoint_every": 3}, ConfigError, r"train\.checkpoint_every is 3, expected a multiple of .*\(2\)"),
         ({"train__eval_every": 1}, ConfigError, r"train\.eval_every is 1, expected a multiple of .*log_every \(2\)"),
+        ({"batch_size": 12, "train__accumulation": 2}, ConfigError, r"accumulation is 2, .* of 3, .*=1$"),
+        (
+            {"batch_size": 16, "train__accumulation": 4, "curriculum__stages": ((3, 8, 5),)},
+            ConfigError,
+            r"accumulation is 4, .* of 2, .* gets of curriculum\.stages\[0\]: batch_size=8: .* --config\.\S+=2$",
+        ),
         ({"optim__warmup_steps": 8}, ConfigError, r"optim\.warmup_steps is 8, expected less than the run's 8 steps"),
     ],
 )
