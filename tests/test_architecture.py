@@ -14,7 +14,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data"},
-    {"state", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories"},
+    {"state", "step", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories"},
     {"decompose", "probes_samples", "traversal"},
     {"probes", "traversal_pictures"},
     {"main", "benchmark"},

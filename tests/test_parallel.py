@@ -16,7 +16,7 @@ from stii_jax.evaluate import example_keys, make_model
 from stii_jax.optim import make_optimizer
 from stii_jax.parallel import AXIS, DeviceError, check_batch_size, data_parallel, use_all_cores
 from stii_jax.state import TrainState, init_state
-from stii_jax.train import make_train_step, train_step
+from stii_jax.step import make_train_step, train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 

@@ -19,7 +19,8 @@ from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer
 from stii_jax.parallel import check_batch_size, data_parallel
 from stii_jax.state import TrainState, init_state
-from stii_jax.train import check_accumulation, make_train_step
+from stii_jax.step import make_train_step
+from stii_jax.train import check_accumulation
 
 _PRODUCTS_ON_CPU = 2048, 1  # side of the matrices whose product measures the device, and products in a row
 _PRODUCTS = 8192, 8  # on accelerators, where a small product, or a single one, takes as long to start as to multiply
