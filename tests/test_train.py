@@ -2,15 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from toy import TIMES, compilations, make_config, overrides, use_toy_model
+from toy import TIMES, compilations, make_config, use_toy_model
 
 from stii_jax.checkpoint import restore_params
 from stii_jax.config import ConfigError
@@ -350,53 +347,3 @@ def test_all_of_the_real_model_is_trained(data_dir, tmp_path, changes):
     still = jax.tree.map(lambda a, b: bool((a == b).all()), params, start)
     assert [name for name, same in jax.tree_util.tree_leaves_with_path(still) if same] == []
     assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl"))
-
-
-COMMAND = """
-import sys
-from pathlib import Path
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-import pytest
-import toy
-from stii_jax import main
-toy.use_toy_model(pytest.MonkeyPatch())
-main.run("train", "default", Path(sys.argv[1]), sys.argv[2:])
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path, compiled):
-    """The same command again after kill -9, at any moment, twice."""
-    settings = overrides(data_dir, train__num_steps=120, train__eval_every=30, eval__lengths=(2,))
-    here = Path(__file__).parent
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
-        "JAX_COMPILATION_CACHE_DIR": str(compiled),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-
-    def start(workdir):
-        command = [sys.executable, "-c", COMMAND, str(workdir), *settings]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-    def finish(workdir):
-        process = start(workdir)
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == 0, errors[-2000:]
-
-    finish(tmp_path / "straight")
-    for line in (9, 31):  # of the 60
-        process = start(tmp_path / "killed")
-        while len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < line and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    finish(tmp_path / "killed")
-
-    (straight, _), (killed, meta) = (restore_params(tmp_path / name / "checkpoints") for name in ("straight", "killed"))
-    assert meta["step"] == 120
-    assert bits(killed) == bits(straight)
-    assert logged(tmp_path / "killed") == logged(tmp_path / "straight")
