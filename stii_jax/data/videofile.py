@@ -15,6 +15,8 @@ from tqdm import tqdm
 from stii_jax.data.errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif", ".webm", ".m4v")
+MAX_PIXELS = 1 << 27
+"""Of a frame: twice those of 16K video. A file of a few kilobytes may announce frames that fill the memory."""
 
 
 class DamageError(DataError):
@@ -77,6 +79,9 @@ def _decode(path: Path, num_threads: int) -> Iterator[av.VideoFrame]:
             if not videos:
                 raise DataError(f"{path} has no video stream")
             videos[0].thread_type, videos[0].codec_context.thread_count = "AUTO", num_threads
+            videos[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            if (width := videos[0].width) * (height := videos[0].height) > MAX_PIXELS:
+                raise DataError(f"{path} has frames of {width}x{height} pixels, more than {MAX_PIXELS} in all: scale it")
             for packet in container.demux(videos[0]):
                 # Decoders would make up what is missing.
                 if packet.is_corrupt:
