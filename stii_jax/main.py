@@ -4,7 +4,6 @@ Any setting can be changed on the command line: `--config.model.num_slots=7`. Th
 stopped at any moment. See README.md for the files of a workdir.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -40,8 +39,9 @@ from stii_jax.provenance import provenance
 from stii_jax.train import Trainer, TrainingError, check_training
 from stii_jax.traversal import traverse_held_out
 from stii_jax.traversal_pictures import draw_traversal, traversal_animation
+from stii_jax.trust import check_data_dir, check_links, read_provenance
 from stii_jax.types import Params
-from stii_jax.writers import MetricWriter, read_metrics, write_atomic, write_results
+from stii_jax.writers import LogError, MetricWriter, read_metrics, write_atomic, write_results
 
 CONFIG = flags.DEFINE_string("config", None, "A name as listed in configs/ (with :argument), or a .py or .json file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, pictures, results.")
@@ -50,7 +50,7 @@ INPUT = flags.DEFINE_string("input", None, "With --mode decompose: a video file,
 OUTPUT = flags.DEFINE_string("output", None, "With --mode decompose: the folder of the results.")
 PREDICT = flags.DEFINE_integer("predict", None, "With --mode decompose: how many frames to imagine after the last one.")
 
-ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, OSError)
+ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, LogError, OSError)
 """What is the user's to mend: shown as one line, without a traceback."""
 NOT_OF_THE_RUN = (
     "probe",
@@ -85,6 +85,7 @@ def run(
 
     `before_jax` runs before jax looks for devices. `request` is what to decompose, in that mode.
     """
+    check_links(workdir)
     config = open_config(config_name, workdir, overrides)
     before_jax(config)
     if mode == "decompose":
@@ -92,6 +93,8 @@ def run(
         decompose_video(config, workdir, request)
         return
     check(config, mode)
+    if config_name is None:
+        check_data_dir(workdir, config.data.data_dir, overrides)
     if mode == "train":
         train(config, workdir)
     if mode in ("train", "evaluate"):
@@ -134,10 +137,10 @@ def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> Co
         ConfigError: neither is there, or they disagree in what a checkpoint depends on.
     """
     saved_path = workdir / "config.json"
-    saved = load_config(str(saved_path)) if saved_path.exists() else None
+    saved = load_config(saved_path) if saved_path.exists() else None
     if name is None and saved is None:
         raise ConfigError(f"no --config given, and no run in {workdir}: give --config, e.g. --config quickstart")
-    config = load_config(name or str(saved_path), overrides)
+    config = load_config(name or saved_path, overrides)
     if saved is not None and (changed := differences(saved, config, ignore=NOT_OF_THE_RUN)):
         raise ConfigError(
             f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): give those, or another --workdir"
@@ -270,6 +273,8 @@ def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None
 
 def _restore(config: ConfigDict, workdir: Path) -> tuple[Params, int]:
     params, meta = restore_params(workdir / "checkpoints")
+    if type(meta.get("model")) is not dict or type(meta.get("step")) is not int:
+        raise CheckpointError(f"the checkpoints in {workdir} do not say what they are of: use another --workdir")
     if changed := differences({"model": meta["model"]}, {"model": model_settings(config)}):
         raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
     return params, meta["step"]
@@ -282,7 +287,7 @@ def _open_run(config: ConfigDict, workdir: Path) -> tuple[Evaluator, Params, int
 
 def _label(config: ConfigDict, workdir: Path) -> str:
     """What tells an evaluation from that of the run's own config, as the end of a file's name; "" for the same."""
-    own, settings = flatten(load_config(str(workdir / "config.json")).eval), flatten(config.eval)
+    own, settings = flatten(load_config(workdir / "config.json").eval), flatten(config.eval)
     label = ""
     for key, value in sorted(settings.items()):
         name = key.removeprefix("options.")
@@ -312,8 +317,7 @@ def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: i
         "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
     }
     facts |= {"step": step, "seed": config.seed}
-    made_by = workdir / "provenance.json"
-    facts |= json.loads(made_by.read_text()) if made_by.exists() else {}
+    facts |= read_provenance(workdir)
     logged = read_metrics(workdir / "metrics.jsonl")
     facts["train_seconds"] = logged[-1]["time"] if logged else None
     if jax.process_index() == 0:

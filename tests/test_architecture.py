@@ -14,7 +14,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data"},
-    {"state", "train", "evaluate", "recordings", "exports", "trajectories"},
+    {"state", "train", "evaluate", "recordings", "exports", "trajectories", "trust"},
     {"decompose", "probes_samples", "traversal"},
     {"probes", "traversal_pictures"},
     {"main", "benchmark"},
