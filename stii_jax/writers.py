@@ -29,6 +29,10 @@ PathLike = str | os.PathLike[str]
 RESERVED_KEYS = ("step", "time")
 
 
+class LogError(ValueError):
+    """A `metrics.jsonl` with a line that is none of ours."""
+
+
 class MetricWriter:
     """Writes the scalars and pictures of a run; does nothing if not `enabled`, which only process 0 may be.
 
@@ -127,18 +131,18 @@ def read_metrics(path: PathLike) -> list[dict[str, Any]]:
     A last line without its line end was cut short by a kill and is left out.
 
     Raises:
-      ValueError: any other line that is no JSON object with `step` and `time`.
+      LogError: any other line that is no JSON object with `step` and `time`.
     """
     path = Path(path)
     if not path.exists():
         return []
     lines = []
-    for number, text in enumerate(path.read_text().split("\n")[:-1], 1):
+    for number, text in enumerate(path.read_text(errors="replace").split("\n")[:-1], 1):
         try:
             line = json.loads(text)
             line |= {"step": int(line["step"]), "time": float(line["time"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: no JSON object with step and time: {text[:80]!r}") from error
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise LogError(f"{path}:{number}: no JSON object with step and time: {text[:80]!r}") from error
         lines.append({key: math.nan if value is None else value for key, value in line.items()})
     return lines
 
