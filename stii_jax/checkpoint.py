@@ -356,6 +356,11 @@ def _absolute(directory: str | os.PathLike[str]) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
+def _way_out() -> str:
+    alone = "free space there or change --workdir"
+    return alone if jax.process_count() == 1 else f"start all again if another process has stopped, or else {alone}"
+
+
 def _some(lines: list[str]) -> str:
     return "; ".join(lines[:4]) + (f"; and {len(lines) - 4} more" if len(lines) > 4 else "")
 

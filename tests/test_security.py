@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stii_jax import config as configs
-from stii_jax import main, trust
+from stii_jax import main, outcome, trust
 from stii_jax.checkpoint import CheckpointError, DamagedCheckpointError, restore_params
 from stii_jax.config import ConfigError, load_config
 from stii_jax.decompose import Request

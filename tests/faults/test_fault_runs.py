@@ -183,7 +183,8 @@ def test_one_of_two_processes_killed(launcher, tmp_path, killed):
     survivor = 1 - killed
     assert f"process {killed} of 2 ended with exit code 137" in output
     assert f"process {survivor} of 2 ended with exit code " in output
-    assert f"error: process {survivor} of 2 cannot go on" in output or "another task died" in output, output[-3000:]
+    # The first is ours, where the connection breaks in a step or in a save; the other is the runtime's.
+    assert re.search("error: .* another process has stopped|another task died", output), output[-3000:]
     finish(launcher, workdir, 2)
     assert restore_params(workdir / "checkpoints")[1]["step"] == 440
     print(f"\nprocess {killed} of two killed: the other stopped in {seconds:.1f} s")
@@ -234,7 +235,8 @@ def test_the_lock_is_not_of_the_evaluation(launcher, straight, tmp_path):
     """A run that trains can be looked at."""
     workdir = tmp_path / "run"
     process = start(launcher, workdir)
-    wait_for_step(process, workdir, 16)
+    while not saved_steps(workdir):
+        wait_for_step(process, workdir, 8)
     os.kill(process.pid, signal.SIGSTOP)
     launcher.run(workdir, 1, "--mode", "evaluate", environment=ONE_DEVICE, **RUN)
     os.kill(process.pid, signal.SIGCONT)
