@@ -27,6 +27,13 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 3_000
 
 
+@pytest.fixture(autouse=True)
+def collect_what_is_left():
+    """Where python 3.11 collects those reads and writes while it parses, it fails: SystemError in `ast`."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A folder with checkpoints 1 and 2, which have a score and arrays large enough for files of their own."""
@@ -52,7 +59,6 @@ def test_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path, caplog, dama
             damage(path, random.Random(f"{files.index(path)} {trial}"))
             outcomes[_restored_after_damage(folder)] += 1
             path.write_bytes(whole)
-    gc.collect()  # of those reads; in some other place, python 3.11 may stumble over it (SystemError in `ast`)
     print(f"{damage.__name__}: {len(files)} files, {dict(outcomes)}")
     assert outcomes["noticed"] > TRIALS
 
