@@ -194,6 +194,8 @@ class Checkpointer:
                     self._manager.reload()  # it has already forgotten what this save was to replace
             timed_out = isinstance(error, TimeoutError)
             way_out = "see that it can be reached and the clock is right" if timed_out else "free space there"
+            if jax.process_count() > 1:
+                way_out = f"start all again if another process has stopped, or else {way_out}"
             raise CheckpointError(
                 f"cannot write checkpoints to {self.directory} ({_line(error)}): "
                 f"{way_out}, or change --workdir; finished checkpoints are as they were"
@@ -354,11 +356,6 @@ def _rank(metrics: Mapping[str, float]) -> float:
 def _absolute(directory: str | os.PathLike[str]) -> str:
     path = os.fspath(directory)
     return path if "://" in path else os.path.abspath(path)
-
-
-def _way_out() -> str:
-    alone = "free space there or change --workdir"
-    return alone if jax.process_count() == 1 else f"start all again if another process has stopped, or else {alone}"
 
 
 def _some(lines: list[str]) -> str:

@@ -184,7 +184,7 @@ def test_one_of_two_processes_killed(launcher, tmp_path, killed):
     assert f"process {killed} of 2 ended with exit code 137" in output
     assert f"process {survivor} of 2 ended with exit code " in output
     # The first is ours, where the connection breaks in a step or in a save; the other is the runtime's.
-    assert re.search("error: .* another process has stopped|another task died", output), output[-3000:]
+    assert re.search("error: .*another process has stopped|another task died", output), output[-3000:]
     finish(launcher, workdir, 2)
     assert restore_params(workdir / "checkpoints")[1]["step"] == 440
     print(f"\nprocess {killed} of two killed: the other stopped in {seconds:.1f} s")
