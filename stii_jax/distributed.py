@@ -123,11 +123,8 @@ def explain(error: Exception) -> str:
 
 
 def leave(code: int, message: str = "") -> NoReturn:
-    """Ends the process, at once if others wait for it: a usual exit would wait for them."""
-    if message:
-        print(message, file=sys.stderr)
-    if not joined() or code == 0:
-        sys.exit(code)
+    """Ends the process at once: a usual exit would wait for the other processes, or for writes that have failed."""
+    print(message, end="\n" if message else "", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
