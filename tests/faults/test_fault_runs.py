@@ -205,7 +205,7 @@ def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
 def test_a_clock_that_jumps(launcher, straight, tmp_path):
     """The wall clock goes back and forth by days, every second, while a run trains.
 
-    Orbax gives a save up that takes longer than minutes by that clock; then the run stops, and goes on when it is told to.
+    Orbax gives up a save that takes minutes by that clock; then the run stops, and goes on when it is told to.
     """
     workdir, stops = tmp_path / "run", 0
     while True:
