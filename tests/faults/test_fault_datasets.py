@@ -94,7 +94,7 @@ def test_a_build_that_is_killed_is_made_up_for(dataset, tmp_path, monkeypatch):
         time.sleep(random.Random(trial).uniform(0, seconds))
         kill(child)
         outcomes["built before the kill" if list(data_dir.glob("*/*/*.*.*/dataset_info.json")) else "half built"] += 1
-        kept = len(list(data_dir.glob("*/*/partial.*/*/*[!p].npz")))
+        kept = len(list(data_dir.glob("*/*/partial.*/*/*.clips")))
         reads.clear()
         source = open_dataset(name, variant, options, str(data_dir))
         assert_whole(source, expected)
@@ -187,7 +187,7 @@ def test_damage_to_what_was_kept_of_a_build(videos, tmp_path, monkeypatch):
     source = open_dataset("video_folder", "default", options, str(tmp_path))
     monkeypatch.undo()
     expected, folder = contents(source), Path(source.builder.data_path)
-    kept = sorted(source.builder.partial_dir.glob("*/*.npz"))
+    kept = sorted(source.builder.partial_dir.glob("*/*.clips"))
     assert len(kept) == NUM_VIDEOS
     partial = shutil.copytree(source.builder.partial_dir, tmp_path / "partial")
     rng = random.Random(0)
