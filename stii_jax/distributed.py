@@ -113,6 +113,17 @@ def check_shared(path: Path) -> None:
         time.sleep(0.1)
 
 
+def check_same(value: int, what: str) -> None:
+    """Stops a process that has another value than the first one; raises `ProcessError`."""
+    if jax.process_count() > 1:
+        first = int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+        if value != first:
+            raise ProcessError(
+                f"process {jax.process_index()} goes on from {what} {value}, process 0 from {first}: start all again, "
+                "and see that all read the same --workdir"
+            )
+
+
 def explain(error: Exception) -> str:
     """One line for an error of jax in a run of several processes."""
     text = " ".join(str(error).split())

@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from stii_jax import diagnose
-from stii_jax.checkpoint import Checkpointer
+from stii_jax.checkpoint import Checkpointer, CheckpointError
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
-from stii_jax.distributed import is_first, say
+from stii_jax.distributed import check_same, is_first, say
 from stii_jax.evaluate import Evaluator, Interrupted, local_index, make_model, model_settings
 from stii_jax.models.video_model import VideoModel
 from stii_jax.optim import make_optimizer, make_schedule
@@ -85,15 +85,15 @@ class Trainer:
         state = init_state(self.model, self.optimizer, self.config.seed)
         if self.checkpointer.latest_step() is None:
             self.writer.truncate(-1)
+            check_same(-1, "step")
             return state, CurriculumState(), []
         params, rest, meta = self.checkpointer.restore(*split_params(state))
         state = TrainState(params=params, **rest)
-        pending: list[Logs] = [
-            {key: np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())
-        ]
+        progress, pending = _read_meta(meta, self.workdir)
+        check_same(int(state.step), "step")
         self.writer.truncate(int(state.step) - bool(pending))
         say(f"Resuming from the checkpoint of step {state.step}")
-        return state, CurriculumState(**meta["curriculum"]), pending
+        return state, progress, pending
 
     def _run_stage(
         self, state: TrainState, progress: CurriculumState, stage: Stage, pending: list[Logs], bar: tqdm
@@ -223,6 +223,17 @@ class Trainer:
         first = (step - progress.stage_start) * stage.batch_size
         places = np.array([place(first + i) for i in index.tolist()])
         return diagnose.FailedBatch(step, dict(next(self._batches(stage, progress, step))), index, places)
+
+
+def _read_meta(meta: Mapping[str, Any], workdir: Path) -> tuple[CurriculumState, list[Logs]]:
+    """Where the curriculum was, and the logs since the last line."""
+    try:
+        pending = [{str(key): np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())]
+        return CurriculumState(**meta["curriculum"]), pending
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"the newest checkpoint in {workdir} is of no training of ours ({error!r}): change --workdir"
+        ) from error
 
 
 def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:

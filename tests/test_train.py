@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy import TIMES, compilations, make_config, use_toy_model
 
-from stii_jax.checkpoint import restore_params
+from stii_jax.checkpoint import CheckpointError, restore_params
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import CurriculumState, PosteriorCollapse
 from stii_jax.data.options import GeneratedConfig
@@ -148,6 +148,15 @@ def test_sigterm_saves_at_once_and_loses_nothing(make_trainer, straight, tmp_pat
     assert bits(split_params(state)) == bits(split_params(expected))
     assert logged(tmp_path) == logged(expected_workdir)
     assert meta_of(tmp_path) == meta_of(expected_workdir)
+
+
+@pytest.mark.parametrize("meta", [{"curriculum": 3}, {}, {"curriculum": {"stage": 0}, "pending": [5]}])
+def test_a_checkpoint_of_something_else(make_trainer, tmp_path, meta):
+    trainer = make_trainer(tmp_path)
+    state = init_state(trainer.model, trainer.optimizer, seed=0)
+    trainer.checkpointer.save(4, *split_params(state), meta)
+    with pytest.raises(CheckpointError, match="is of no training of ours .*: change --workdir"):
+        trainer.run()
 
 
 def test_sigterm_cuts_an_evaluation_short(make_trainer, straight, tmp_path):

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from breaking import TRIALS, fill, small_disk
+from breaking import TRIALS, fill, flip_bit, small_disk
 from launching import bits_of
 from toy import TIMES
 
@@ -30,6 +30,7 @@ RUN = {
     "curriculum__stages": ((3, 4, 40),),
 }
 ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
+RNG = random.Random(2)
 STOP_WITHIN = 30
 """Seconds from SIGTERM to the end of the process."""
 
@@ -188,6 +189,19 @@ def test_one_of_two_processes_killed(launcher, tmp_path, killed):
     finish(launcher, workdir, 2)
     assert restore_params(workdir / "checkpoints")[1]["step"] == 440
     print(f"\nprocess {killed} of two killed: the other stopped in {seconds:.1f} s")
+
+
+def test_two_processes_go_back_from_a_damaged_checkpoint_together(launcher, tmp_path):
+    expected, workdir = tmp_path / "straight", tmp_path / "run"
+    few = {"train__num_steps": 48, "curriculum__stages": ()}
+    finish(launcher, expected, 2, **few)
+    shutil.copytree(expected, workdir)
+    newest = workdir / "checkpoints" / "48"
+    flip_bit(max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size), RNG)
+    output = finish(launcher, workdir, 2, **few)
+    assert "checkpoints/48 is damaged" in output and output.count("Resuming from the checkpoint of step 40") == 1
+    assert kept(workdir) == kept(expected)
+    assert (workdir / "checkpoints" / "damaged_48_1").is_dir()
 
 
 def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
