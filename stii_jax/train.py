@@ -228,7 +228,9 @@ class Trainer:
 def _read_meta(meta: Mapping[str, Any], workdir: Path) -> tuple[CurriculumState, list[Logs]]:
     """Where the curriculum was, and the logs since the last line."""
     try:
-        pending = [{str(key): np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())]
+        pending: list[Logs] = [
+            {str(key): np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())
+        ]
         return CurriculumState(**meta["curriculum"]), pending
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -42,9 +43,11 @@ def quick_compiles(compiled):
 
 
 @pytest.fixture(scope="module")
-def launcher(compiled, tmp_path_factory) -> Launcher:
+def launcher(compiled, tmp_path_factory) -> Iterator[Launcher]:
     """Starts runs in processes of their own; their dataset is built once a module."""
-    return Launcher(tmp_path_factory.mktemp("launched"), compiled)
+    launcher = Launcher(tmp_path_factory.mktemp("launched"), compiled)
+    yield launcher
+    launcher.stop()
 
 
 @pytest.fixture(scope="session")

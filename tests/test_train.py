@@ -155,7 +155,7 @@ def test_a_checkpoint_of_something_else(make_trainer, tmp_path, meta):
     trainer = make_trainer(tmp_path)
     state = init_state(trainer.model, trainer.optimizer, seed=0)
     trainer.checkpointer.save(4, *split_params(state), meta)
-    with pytest.raises(CheckpointError, match="is of no training of ours .*: change --workdir"):
+    with pytest.raises(CheckpointError, match=r"is of no training of ours .*: change --workdir"):
         trainer.run()
 
 
