@@ -42,7 +42,7 @@ SIZES = {
             *("batch_size=2", "data.num_frames=10", "data.options.image_size=32"),
             *(f"model.{name}={value}" for name, value in _SMALL_MODEL.items()),
         ),
-        _FRAMES | {"batch": (1, 2, 4), "size": (32, 64), "pieces": (1, 2)},
+        _FRAMES | {"batch": (1, 2, 4), "size": (32, 64, 128), "pieces": (1, 2)},
     ),
     # The model as its config has it; for accelerators.
     "paper": Size(
