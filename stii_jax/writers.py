@@ -7,12 +7,13 @@
 Files that are replaced are written beside the old one and then renamed: a kill leaves the old or the new one.
 """
 
+import contextlib
 import io
 import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class MetricWriter:
             raise ValueError(f"scalar {taken[0]!r}: each line of metrics.jsonl has this key, rename it")
         values = {name: np.asarray(value).item() for name, value in scalars.items()}
         line = {"step": int(step), "time": round(time.monotonic() - self._started, 3), **values}
-        with self._metrics.open("a") as file:
+        with _naming(self._metrics), self._metrics.open("a") as file:
             file.write(_dumps(line) + "\n")
         for name, value in values.items():
             self._summaries().add_scalar(name, value, step)
@@ -158,13 +159,24 @@ def write_atomic(path: PathLike, data: bytes) -> None:
     # A name of its own for each process: two that write the same file must not write into each other's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _naming(path):
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of a write, which by themselves do not always name the file, with the way out."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot write {path} ({error.strerror or error}): free space there, or give a folder you may write to"
+        raise OSError(error.errno, message) from error
 
 
 def encode_png(image: Picture) -> bytes:
