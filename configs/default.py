@@ -98,6 +98,8 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.train.eval_every = 2_500
     config.train.checkpoint_every = 1_000
     config.train.parallel = "pmap"  # or "shard_map"
+    # Pieces that a device cuts its part of a batch into, one after the other: the same numbers in less memory.
+    config.train.accumulation = 1
 
     config.curriculum = ConfigDict()
     config.curriculum.stages = ()  # after the first: (num_frames, batch_size, num_steps), ...

@@ -194,6 +194,8 @@ class Checkpointer:
                     self._manager.reload()  # it has already forgotten what this save was to replace
             timed_out = isinstance(error, TimeoutError)
             way_out = "see that it can be reached and the clock is right" if timed_out else "free space there"
+            if jax.process_count() > 1:
+                way_out = f"start all again if another process has stopped, or else {way_out}"
             raise CheckpointError(
                 f"cannot write checkpoints to {self.directory} ({_line(error)}): "
                 f"{way_out}, or change --workdir; finished checkpoints are as they were"

@@ -46,6 +46,9 @@ MAY_BE_ZERO = (
 )
 ABOVE_ZERO = ("probe.reach", "model.sigma", "optim.learning_rate", "optim.clip_norm")
 
+MAX_SLOTS = 255
+"""A pixel's slot is written as a byte."""
+
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string", tuple: "a tuple"}
 
 
@@ -102,21 +105,23 @@ def default_config(preset: str = "paper") -> ConfigDict:
     return _lock(_run(config_folder() / "default.py", preset))
 
 
-def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """A checked, locked config.
 
     Args:
-      spec: what `resolve` takes. Settings that the file does not give have their default.
+      spec: what `resolve` takes, or the path of a file of JSON. Settings that it does not give have their default.
       overrides: `key=value`, such as `model.num_slots=4` (see `split_overrides`); the last of a key counts.
 
     Raises:
       ConfigError: no such config or key, a wrong type or value, or an exception in the config's own code.
     """
-    path, _, argument = resolve(spec).partition(":")
+    # A path is never taken apart: in "x.py:y/config.json" the code of x.py would be run.
+    path, _, argument = (str(spec), "", "") if isinstance(spec, Path) else resolve(spec).partition(":")
     config = default_config()
     settings = flatten(config)
     try:
-        given = from_json(Path(path).read_text()) if path.endswith(".json") else _run(Path(path), argument)
+        is_json = isinstance(spec, Path) or path.endswith(".json")
+        given = from_json(Path(path).read_text()) if is_json else _run(Path(path), argument)
         for key, value in flatten(given).items():
             _assign(settings, key, value)
     # Whatever a config's own code raises is the user's to read, in one line; `from` keeps the traceback.
@@ -125,7 +130,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         lines = [frame.lineno for frame in frames if frame.filename == path]
         where = f", line {lines[-1]}" if lines else ""
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
-        raise ConfigError(f"config {spec!r}{where}: {kind}{' '.join(str(error).split())}") from error
+        raise ConfigError(f"config {str(spec)!r}{where}: {kind}{' '.join(str(error).split())}") from error
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -183,6 +188,8 @@ def validate(config: ConfigDict) -> None:
         elif type(value) is float:
             _require(math.isfinite(value) and value >= 0, key, value, "at least 0")
 
+    for key in ("model.num_slots", "rnem.num_slots", "ddpae.num_slots", "eval.num_slots"):
+        _require(leaves[key] <= MAX_SLOTS, key, leaves[key], f"at most {MAX_SLOTS}")
     fraction = leaves["loss.observed_fraction"]
     _require(0 < fraction <= 1, "loss.observed_fraction", fraction, "more than 0 and at most 1")
     start = leaves["model.posterior_start"]

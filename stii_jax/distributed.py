@@ -113,6 +113,17 @@ def check_shared(path: Path) -> None:
         time.sleep(0.1)
 
 
+def check_same(value: int, what: str) -> None:
+    """Stops a process that has another value than the first one; raises `ProcessError`."""
+    if jax.process_count() > 1:
+        first = int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+        if value != first:
+            raise ProcessError(
+                f"process {jax.process_index()} goes on from {what} {value}, process 0 from {first}: start all again, "
+                "and see that all read the same --workdir"
+            )
+
+
 def explain(error: Exception) -> str:
     """One line for an error of jax in a run of several processes."""
     text = " ".join(str(error).split())
@@ -123,11 +134,8 @@ def explain(error: Exception) -> str:
 
 
 def leave(code: int, message: str = "") -> NoReturn:
-    """Ends the process, at once if others wait for it: a usual exit would wait for them."""
-    if message:
-        print(message, file=sys.stderr)
-    if not joined() or code == 0:
-        sys.exit(code)
+    """Ends the process at once: a usual exit would wait for the other processes, or for writes that have failed."""
+    print(message, end="\n" if message else "", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

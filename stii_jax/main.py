@@ -5,8 +5,6 @@ stopped at any moment. See README.md for the files of a workdir.
 """
 
 import contextlib
-import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +14,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stii_jax import visualize
+from stii_jax import outcome, visualize
 from stii_jax.checkpoint import CheckpointError, restore_params
-from stii_jax.config import ConfigError, differences, flatten, load_config, split_overrides, to_json
+from stii_jax.config import ConfigError, differences, load_config, split_overrides, to_json
 from stii_jax.curriculum import PosteriorCollapse
 from stii_jax.data import DataError, Source, open_dataset, resolve_config
 from stii_jax.data.options import VideoConfig
@@ -36,7 +34,6 @@ from stii_jax.distributed import (
 )
 from stii_jax.evaluate import (
     Evaluator,
-    Picture,
     check_evaluation,
     check_forecast,
     check_predicts,
@@ -53,9 +50,10 @@ from stii_jax.provenance import provenance
 from stii_jax.train import Trainer, TrainingError, check_training
 from stii_jax.traversal import traverse_held_out
 from stii_jax.traversal_pictures import draw_traversal, traversal_animation
+from stii_jax.trust import check_data_dir, check_links
 from stii_jax.types import Params
 from stii_jax.workdir import held
-from stii_jax.writers import MetricWriter, read_metrics, write_atomic, write_results
+from stii_jax.writers import LogError, MetricWriter, write_atomic, write_results
 
 CONFIG = flags.DEFINE_string("config", None, "A name as listed in configs/ (with :argument), or a .py or .json file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, pictures, results.")
@@ -68,7 +66,10 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of a run of several
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of a run of several processes: which one this is, from 0.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Take those from the cluster: Slurm, TPU pod, Kubernetes, MPI.")
 
-ERRORS = (ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse, ProcessError, OSError)
+ERRORS = (
+    *(ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse),
+    *(ProcessError, LogError, OSError),
+)
 """What is the user's to mend: shown as one line, without a traceback."""
 NOT_OF_THE_RUN = (
     "probe",
@@ -81,14 +82,16 @@ NOT_OF_THE_RUN = (
     "data.manual_dir",
     "data.num_threads",
     "train.parallel",
+    "train.accumulation",
 )
-"""Settings that may differ from those that a workdir was begun with."""
+"""Settings that may differ from those that a workdir was begun with.
+
+With other devices, `train.parallel` or `train.accumulation` a run goes on with the same videos and noise; sums of
+another order round differently, so it is no longer the same bit for bit.
+"""
 
 _ALONE = ("disentangle", "decompose")
 _FRAMES_PER_SECOND = 6  # of traversals
-_OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
-"""Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
-
 _overrides: list[str] = []
 
 
@@ -104,6 +107,7 @@ def run(
 
     `before_jax` runs before jax looks for devices. `request` is what to decompose, in that mode.
     """
+    check_links(workdir)
     config = open_config(config_name, workdir, overrides)
     before_jax(config)
     if mode in _ALONE and joined():
@@ -113,6 +117,8 @@ def run(
         decompose_video(config, workdir, request)
         return
     check(config, mode)
+    if config_name is None:
+        check_data_dir(workdir, config.data.data_dir, overrides)
     if mode == "train":
         train(config, workdir)
     if mode in ("train", "evaluate"):
@@ -157,10 +163,10 @@ def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> Co
         ConfigError: neither is there, or they disagree in what a checkpoint depends on.
     """
     saved_path = workdir / "config.json"
-    saved = load_config(str(saved_path)) if saved_path.exists() else None
+    saved = load_config(saved_path) if saved_path.exists() else None
     if name is None and saved is None:
         raise ConfigError(f"no --config given, and no run in {workdir}: give --config, e.g. --config quickstart")
-    config = load_config(name or str(saved_path), overrides)
+    config = load_config(name or saved_path, overrides)
     if saved is not None and (changed := differences(saved, config, ignore=NOT_OF_THE_RUN)):
         raise ConfigError(
             f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): give those, or another --workdir"
@@ -236,10 +242,10 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     """
     evaluator, params, step = _open_run(config, workdir)
     results, pictures = evaluator.final(params)
-    label = _label(config, workdir)
-    _report(config, workdir, f"results{label}.json", results, step)
-    _draw(evaluator, workdir, step, pictures, f"{config.eval.split}{label}")
-    print_scores(results["lengths"])
+    label = outcome.label(config, workdir)
+    outcome.report(config, workdir, f"results{label}.json", results, step)
+    outcome.draw(evaluator, workdir, step, pictures, f"{config.eval.split}{label}")
+    outcome.print_scores(results["lengths"])
     say(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
 
 
@@ -248,11 +254,11 @@ def predict(config: ConfigDict, workdir: Path) -> None:
     evaluator, params, step = _open_run(config, workdir)
     scores, pictures = evaluator.forecast(params)
     observed = config.eval.observed_frames
-    label = _label(config, workdir)
-    _report(config, workdir, f"prediction{label}.json", {"observed_frames": observed, "lengths": scores}, step)
-    _draw(evaluator, workdir, step, pictures, f"prediction{label}", num_observed=observed)
+    label = outcome.label(config, workdir)
+    outcome.report(config, workdir, f"prediction{label}.json", {"observed_frames": observed, "lengths": scores}, step)
+    outcome.draw(evaluator, workdir, step, pictures, f"prediction{label}", num_observed=observed)
     say(f"predicted after {observed} frames:")
-    print_scores(scores)
+    outcome.print_scores(scores)
     say(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
 
 
@@ -268,8 +274,8 @@ def disentangle(config: ConfigDict, workdir: Path) -> None:
             traversals = traverse_held_out(evaluator, params, config.eval.num_pictures, **shown)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    label = _label(config, workdir)
-    _report(config, workdir, f"probes{label}.json", results, step)
+    label = outcome.label(config, workdir)
+    outcome.report(config, workdir, f"probes{label}.json", results, step)
     (workdir / "media").mkdir(exist_ok=True)
     draw_scores(workdir / "media" / f"probes{label}.png", results)
     writer = MetricWriter(workdir, enabled=is_first())
@@ -301,6 +307,8 @@ def decompose_video(config: ConfigDict, workdir: Path, request: Request) -> None
 
 def _restore(config: ConfigDict, workdir: Path) -> tuple[Params, int]:
     params, meta = restore_params(workdir / "checkpoints")
+    if type(meta.get("model")) is not dict or type(meta.get("step")) is not int:
+        raise CheckpointError(f"the checkpoints in {workdir} do not say what they are of: use another --workdir")
     if changed := differences({"model": meta["model"]}, {"model": model_settings(config)}):
         raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
     return params, meta["step"]
@@ -309,55 +317,6 @@ def _restore(config: ConfigDict, workdir: Path) -> tuple[Params, int]:
 def _open_run(config: ConfigDict, workdir: Path) -> tuple[Evaluator, Params, int]:
     params, step = _restore(config, workdir)
     return Evaluator(config, open_source(config, evaluated=True)), params, step
-
-
-def _label(config: ConfigDict, workdir: Path) -> str:
-    """What tells an evaluation from that of the run's own config, as the end of a file's name; "" for the same."""
-    own, settings = flatten(load_config(str(workdir / "config.json")).eval), flatten(config.eval)
-    label = ""
-    for key, value in sorted(settings.items()):
-        name = key.removeprefix("options.")
-        if (key in _OTHER_EVALUATION or name != key) and own.get(key) != value:
-            shown = re.sub(r"[^\w.]+", "-", str(value)).strip("-")
-            label += f"_{shown}" if isinstance(value, str) else f"_{name}={shown}"
-    return label
-
-
-def _draw(
-    evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
-) -> None:
-    writer = MetricWriter(workdir, enabled=is_first())
-    evaluator.draw(writer, step, pictures, name, num_observed)
-    if num_observed is not None:
-        evaluator.draw_trajectories(writer, step, pictures, num_observed)
-    writer.close()
-
-
-def _report(config: ConfigDict, workdir: Path, name: str, results: dict, step: int) -> None:
-    """Writes results with what made them."""
-    if not is_first():
-        return
-    facts = {
-        "dataset": f"{config.data.dataset}/{config.eval.variant or config.data.variant}",
-        "options": config.data.options.to_dict() | config.eval.options.to_dict(),
-        "split": config.eval.split,
-        "system": config.eval.system or config.system,
-        "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
-    }
-    facts |= {"step": step, "seed": config.seed}
-    made_by = workdir / "provenance.json"
-    facts |= json.loads(made_by.read_text()) if made_by.exists() else {}
-    logged = read_metrics(workdir / "metrics.jsonl")
-    facts["train_seconds"] = logged[-1]["time"] if logged else None
-    write_results(workdir / name, facts | results)
-
-
-def print_scores(lengths: Sequence[dict]) -> None:
-    """A line a length."""
-    for scores in lengths:
-        names = [name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")]
-        shown = [f"{name} {scores[name]:.4f} +- {scores[name + '_stderr']:.4f}" for name in names]
-        say(f"{scores['num_frames']} frames, {scores['num_videos']} videos: {', '.join(shown)}")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,30 +8,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from stii_jax import diagnose, metrics
-from stii_jax.checkpoint import Checkpointer
+from stii_jax import diagnose
+from stii_jax.checkpoint import Checkpointer, CheckpointError
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
-from stii_jax.distributed import is_first, say
-from stii_jax.evaluate import Evaluator, Interrupted, example_keys, local_index, make_model, model_settings
+from stii_jax.distributed import check_same, is_first, say
+from stii_jax.evaluate import Evaluator, Interrupted, local_index, make_model, model_settings
 from stii_jax.models.video_model import VideoModel
 from stii_jax.optim import make_optimizer, make_schedule
-from stii_jax.parallel import AXIS, DataParallel, check_batch_size, data_parallel
+from stii_jax.parallel import check_batch_size
 from stii_jax.preemption import Preempted, Preemption
 from stii_jax.state import TrainState, init_state, split_params
-from stii_jax.types import Batch
+from stii_jax.step import Logs, make_train_step
 from stii_jax.writers import MetricWriter
-
-Logs = Mapping[str, jax.Array | np.float32]
 
 _AHEAD = 3
 """Steps that may wait for the devices: enough that these never wait for the host, few enough to stop soon."""
@@ -38,62 +34,6 @@ _AHEAD = 3
 
 class TrainingError(RuntimeError):
     """Training cannot go on; says at which step, why, and what to try."""
-
-
-def train_step(
-    model: VideoModel,
-    optimizer: optax.GradientTransformation,
-    num_objects: int,
-    state: TrainState,
-    batch: Batch,
-    index: jax.Array,
-) -> tuple[TrainState, Logs]:
-    """One step on one device's part of the batch; `index` numbers its videos within the whole batch."""
-    keys = example_keys(jax.random.fold_in(state.rng, state.step), index)
-    video = batch["video"].astype(jnp.float32) / 255.0
-    batch_size = lax.psum(index.size, AXIS)
-
-    def loss_fn(params):
-        outputs = model.loss(params, video, keys)
-        return outputs.loss / batch_size, outputs
-
-    (loss, outputs), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    loss, grads = lax.psum((loss, grads), AXIS)
-    grad_norm = optax.global_norm(grads)
-    updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
-
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    failed = jnp.where((state.failed_step < 0) & ~finite, state.step, state.failed_step)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(failed < 0, new, old), (params, opt_state), (state.params, state.optimizer)
-    )
-    new_state = TrainState(state.step + 1, params, opt_state, state.rng, failed)
-    per_video = {name: term.mean(1) for name, term in outputs.terms.items()}
-    per_video |= {
-        name: metrics.METRICS[name](outputs.decomposition, batch, num_objects)
-        for name in ("mse", *(("ari", "f_ari") if "segmentation" in batch else ()))
-    }
-    logs = {name: _mean_over_videos(values) for name, values in per_video.items()}
-    return new_state, {"loss": loss, "grad_norm": grad_norm, **logs}
-
-
-def _mean_over_videos(values: jax.Array) -> jax.Array:
-    """Mean over the whole batch of the values that are defined: a video without foreground has no F-ARI."""
-    defined = ~jnp.isnan(values)
-    total, count = lax.psum((jnp.where(defined, values, 0.0).sum(), defined.sum()), AXIS)
-    return total / count
-
-
-def make_train_step(
-    model: VideoModel, optimizer: optax.GradientTransformation, num_objects: int, parallel: str = "pmap"
-) -> DataParallel:
-    """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
-
-    def step(state, batch, index):
-        return train_step(model, optimizer, num_objects, state, batch, index)
-
-    return data_parallel(step, parallel, shared_outputs=True, donate_first=True)
 
 
 class Trainer:
@@ -110,7 +50,8 @@ class Trainer:
         self.writer = MetricWriter(workdir, enabled=is_first())
         self.checkpointer = Checkpointer(workdir / "checkpoints")
         self.evaluator = Evaluator(config, eval_source)
-        self._step = make_train_step(self.model, self.optimizer, source.num_objects, config.train.parallel)
+        how = {key: config.train[key] for key in ("parallel", "accumulation")}
+        self._step = make_train_step(self.model, self.optimizer, source.num_objects, **how)
         self._preemption = Preemption()
 
     def run(self) -> TrainState:
@@ -122,7 +63,8 @@ class Trainer:
         if (warning := untrained_frames(self.model, self.curriculum, self.config)) and is_first():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         state, progress, pending = self.restore()
-        bar = tqdm(total=self.curriculum.num_steps, initial=int(state.step), unit="step", disable=not is_first())
+        shown = {"unit": "step", "dynamic_ncols": True, "disable": not is_first()}
+        bar = tqdm(total=self.curriculum.num_steps, initial=int(state.step), **shown)
         with bar, self._preemption.watched():
             try:
                 while (stage := self.curriculum.stage(progress, int(state.step))) is not None:
@@ -143,15 +85,15 @@ class Trainer:
         state = init_state(self.model, self.optimizer, self.config.seed)
         if self.checkpointer.latest_step() is None:
             self.writer.truncate(-1)
+            check_same(-1, "step")
             return state, CurriculumState(), []
         params, rest, meta = self.checkpointer.restore(*split_params(state))
         state = TrainState(params=params, **rest)
-        pending: list[Logs] = [
-            {key: np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())
-        ]
+        progress, pending = _read_meta(meta, self.workdir)
+        check_same(int(state.step), "step")
         self.writer.truncate(int(state.step) - bool(pending))
         say(f"Resuming from the checkpoint of step {state.step}")
-        return state, CurriculumState(**meta["curriculum"]), pending
+        return state, progress, pending
 
     def _run_stage(
         self, state: TrainState, progress: CurriculumState, stage: Stage, pending: list[Logs], bar: tqdm
@@ -283,6 +225,19 @@ class Trainer:
         return diagnose.FailedBatch(step, dict(next(self._batches(stage, progress, step))), index, places)
 
 
+def _read_meta(meta: Mapping[str, Any], workdir: Path) -> tuple[CurriculumState, list[Logs]]:
+    """Where the curriculum was, and the logs since the last line."""
+    try:
+        pending: list[Logs] = [
+            {str(key): np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())
+        ]
+        return CurriculumState(**meta["curriculum"]), pending
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"the newest checkpoint in {workdir} is of no training of ours ({error!r}): change --workdir"
+        ) from error
+
+
 def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     """Stops a config that cannot be trained on a dataset; reads and compiles nothing.
 
@@ -294,6 +249,7 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     for number, stage in enumerate(curriculum.stages):
         where = f"curriculum.stages[{number - 1}]: " if number else ""
         check_batch_size(stage.batch_size, f"{where}batch_size")
+        check_accumulation(train.accumulation, stage.batch_size, where)
         if stage.num_frames > (longest := dataset.frames_of("train")):
             raise ConfigError(
                 f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {longest} "
@@ -314,6 +270,16 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
         raise ConfigError(
             f"config.optim.warmup_steps is {warmup}, expected less than the run's {curriculum.num_steps} steps: "
             "change --config.optim.warmup_steps"
+        )
+
+
+def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> None:
+    """Raises `ConfigError` where a device cannot cut its part of a batch into equal pieces."""
+    if (each := batch_size // jax.device_count()) % accumulation:
+        raise ConfigError(
+            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos that each of "
+            f"{jax.device_count()} devices gets of {where}batch_size={batch_size}: change one of them, e.g. "
+            f"--config.train.accumulation={math.gcd(each, accumulation)}"
         )
 
 

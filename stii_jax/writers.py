@@ -7,12 +7,13 @@
 Files that are replaced are written beside the old one and then renamed: a kill leaves the old or the new one.
 """
 
+import contextlib
 import io
 import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 PathLike = str | os.PathLike[str]
 
 RESERVED_KEYS = ("step", "time")
+
+
+class LogError(ValueError):
+    """A `metrics.jsonl` with a line that is none of ours."""
 
 
 class MetricWriter:
@@ -60,7 +65,7 @@ class MetricWriter:
             raise ValueError(f"scalar {taken[0]!r}: each line of metrics.jsonl has this key, rename it")
         values = {name: np.asarray(value).item() for name, value in scalars.items()}
         line = {"step": int(step), "time": round(time.monotonic() - self._started, 3), **values}
-        with self._metrics.open("a") as file:
+        with _naming(self._metrics), self._metrics.open("a") as file:
             file.write(_dumps(line) + "\n")
         for name, value in values.items():
             self._summaries().add_scalar(name, value, step)
@@ -127,18 +132,18 @@ def read_metrics(path: PathLike) -> list[dict[str, Any]]:
     A last line without its line end was cut short by a kill and is left out.
 
     Raises:
-      ValueError: any other line that is no JSON object with `step` and `time`.
+      LogError: any other line that is no JSON object with `step` and `time`.
     """
     path = Path(path)
     if not path.exists():
         return []
     lines = []
-    for number, text in enumerate(path.read_text().split("\n")[:-1], 1):
+    for number, text in enumerate(path.read_text(errors="replace").split("\n")[:-1], 1):
         try:
             line = json.loads(text)
             line |= {"step": int(line["step"]), "time": float(line["time"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: no JSON object with step and time: {text[:80]!r}") from error
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise LogError(f"{path}:{number}: no JSON object with step and time: {text[:80]!r}") from error
         lines.append({key: math.nan if value is None else value for key, value in line.items()})
     return lines
 
@@ -154,13 +159,24 @@ def write_atomic(path: PathLike, data: bytes) -> None:
     # A name of its own for each process: two that write the same file must not write into each other's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _naming(path):
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of a write, which by themselves do not always name the file, with the way out."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot write {path} ({error.strerror or error}): free space there, or give a folder you may write to"
+        raise OSError(error.errno, message) from error
 
 
 def encode_png(image: Picture) -> bytes:

@@ -1,6 +1,8 @@
 """Set up for every test: checked shapes, several devices, the sample files."""
 
 import os
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -41,9 +43,11 @@ def quick_compiles(compiled):
 
 
 @pytest.fixture(scope="module")
-def launcher(compiled, tmp_path_factory) -> Launcher:
+def launcher(compiled, tmp_path_factory) -> Iterator[Launcher]:
     """Starts runs in processes of their own; their dataset is built once a module."""
-    return Launcher(tmp_path_factory.mktemp("launched"), compiled)
+    launcher = Launcher(tmp_path_factory.mktemp("launched"), compiled)
+    yield launcher
+    launcher.stop()
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +57,33 @@ def samples() -> Path:
     if not folder.is_dir():
         pytest.skip("no sample files: set STII_SAMPLES to their folder")
     return folder
+
+
+@pytest.fixture
+def marker(tmp_path):
+    """A file that is not there, unless a payload has been run."""
+    path = tmp_path / "marker"
+    yield path
+    assert not path.exists(), "code was run"
+
+
+@pytest.fixture
+def payload(marker) -> bytes:
+    """A pickle that runs code: whoever loads it makes the marker."""
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    data = pickle.dumps(Payload())
+    pickle.loads(data)
+    marker.rmdir()
+    return data
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The name of a module that makes the marker when it is imported."""
+    (tmp_path / "evil_module.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'marker')!r})\nclass Evil: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "evil_module"

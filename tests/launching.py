@@ -1,6 +1,8 @@
 """Runs started by the scripts of `launch/`, with the toy model in the place of the real one."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,7 @@ class Launcher:
 
     def __init__(self, folder: Path, compiled: Path):
         self.folder, self.compiled = folder, compiled
+        self._started: list[subprocess.Popen] = []
         self.python = folder / "python"
         self.python.write_text(_PYTHON)
         self.python.chmod(0o755)
@@ -48,13 +51,23 @@ class Launcher:
         settings = [f"--config.{override}" for override in overrides(self.folder / "data", **changes)]
         several = ["--processes", str(processes)] if processes > 1 else []
         script = [str(LAUNCH / "local.sh"), *several, "--config", "default", "--workdir", str(workdir)]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*script, *settings, *arguments],
             env=self.environment(**(environment or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
+        self._started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """Kills what a failed test has left, with its children."""
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def run(self, workdir: Path, processes: int = 1, *arguments: str, expect: int = 0, **settings) -> str:
         """The same to its end, with this exit code; returns what was printed."""

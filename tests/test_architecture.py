@@ -14,8 +14,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data"},
-    {"state", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories"},
-    {"decompose", "probes_samples", "traversal"},
+    {"state", "step", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories", "trust"},
+    {"decompose", "outcome", "probes_samples", "traversal"},
     {"probes", "traversal_pictures"},
     {"main", "benchmark"},
 ]

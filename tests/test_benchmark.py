@@ -6,6 +6,7 @@ import pytest
 from toy import ToyModel, make_config, overrides
 
 from stii_jax import benchmark
+from stii_jax.benchmark import step
 from stii_jax.evaluate import make_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -33,7 +34,7 @@ def test_attached_inputs_take_the_decoders_gradients_twice(tmp_path):
 
 
 def test_json_is_one_object_with_what_was_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "make_model", lambda config, size: ToyModel(size))
+    monkeypatch.setattr(step, "make_model", lambda config, size: ToyModel(size))
     changed = overrides(tmp_path, batch_size=8, data__num_frames=3)
     benchmark.main(["--config", "default", "--json", "--steps", "2", *(f"--config.{change}" for change in changed)])
     result = json.loads(capsys.readouterr().out)
@@ -43,6 +44,22 @@ def test_json_is_one_object_with_what_was_measured(tmp_path, monkeypatch, capsys
     assert result["seconds_per_cell"] == pytest.approx(result["step_seconds"] / 32)
     assert result["step_seconds"] > 0 and result["peak_memory_bytes"] > 0 and result["matrix_share"] > 0
     assert result["pipeline_clips_per_second"] > 0
+
+
+def test_without_steps_the_memory_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(step, "make_model", lambda config, size: ToyModel(size))
+    changed = [f"--config.{change}" for change in overrides(tmp_path, batch_size=8, train__accumulation=2)]
+    benchmark.main(["--config", "default", "--json", "--steps", "0", "--no_pipeline", *changed])
+    result = json.loads(capsys.readouterr().out)
+    assert result["temporary_bytes_per_device"] > 0 and result["argument_bytes_per_device"] > 0
+    assert result["compile_seconds"] > 0 and result["all_step_seconds"] == []
+    assert {result[key] for key in ("step_seconds", "seconds_per_cell", "matrix_share", "loss")} == {None}
+
+
+def test_a_batch_that_cannot_be_cut_is_one_line(tmp_path):
+    changed = [f"--config.{change}" for change in overrides(tmp_path, batch_size=8, train__accumulation=4)]
+    with pytest.raises(SystemExit, match=r"error: config\.train\.accumulation is 4, expected a divisor of 2, "):
+        benchmark.main(["--config", "default", *changed])
 
 
 def test_a_batch_that_the_devices_cannot_share_is_one_line(tmp_path):

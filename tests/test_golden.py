@@ -20,7 +20,7 @@ from stii_jax.main import open_source
 from stii_jax.optim import make_optimizer
 from stii_jax.parallel import data_parallel
 from stii_jax.state import init_state
-from stii_jax.train import train_step
+from stii_jax.step import train_step
 
 STEPS = 20
 TOLERANCE = 5e-4

@@ -15,8 +15,8 @@ from toy import ToyModel, compilations, make_config
 from stii_jax.evaluate import example_keys, make_model
 from stii_jax.optim import make_optimizer
 from stii_jax.parallel import AXIS, DeviceError, check_batch_size, data_parallel, use_all_cores
-from stii_jax.state import TrainState
-from stii_jax.train import train_step
+from stii_jax.state import TrainState, init_state
+from stii_jax.step import make_train_step, train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -31,12 +31,12 @@ def batch():
     return {"video": rng.integers(0, 256, (8, 2, 8, 8, 3), dtype=np.uint8), "segmentation": segmentation}
 
 
-def sgd_steps(model, batch, kind, count, params=None, learning_rate=1e-3):
+def sgd_steps(model, batch, kind, count, params=None, learning_rate=1e-3, accumulation=1):
     """State and logs after steps of SGD, which would show a gradient that is n times too large; Adam hides it."""
     settings = {"name": "sgd", "learning_rate": learning_rate, "warmup_steps": 0, "decay": "constant", "clip_norm": 1e6}
     optimizer = make_optimizer(**settings, num_steps=10)
     step = data_parallel(
-        lambda state, batch, index: train_step(model, optimizer, 2, state, batch, index),
+        lambda state, batch, index: train_step(model, optimizer, 2, state, batch, index, accumulation),
         kind,
         shared_outputs=True,
         donate_first=True,
@@ -70,6 +70,11 @@ def test_training_is_the_same_on_any_devices(batch, start, reference, kind, coun
     assert_close(sgd_steps(ToyModel(8), batch, kind, count, start), reference)
 
 
+@pytest.mark.parametrize(("kind", "count", "pieces"), [("pmap", 1, 4), ("shard_map", 2, 2)])
+def test_a_batch_in_pieces_is_the_same_batch(batch, start, reference, kind, count, pieces):
+    assert_close(sgd_steps(ToyModel(8), batch, kind, count, start, accumulation=pieces), reference)
+
+
 def test_steps_move_the_parameters_and_log_every_video(start, reference):
     params, step, logs = reference
     moved = {name: np.abs(params[name] - start[name]).max() for name in start}
@@ -80,13 +85,16 @@ def test_steps_move_the_parameters_and_log_every_video(start, reference):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("detach", [True, False])
-def test_the_real_model_trains_the_same_on_any_devices(tmp_path, batch, detach):
+def test_the_real_model_trains_the_same_on_any_devices_and_in_pieces(tmp_path, batch, detach):
     config = make_config(tmp_path, model__num_refinements=1, model__detach_refiner_inputs=detach)
     model = make_model(config, 8)
     start = jax.jit(model.init)(jax.random.key(0))
     # Gradients of the ELBO are large: with longer steps the network blows up, and rounding errors with it.
-    ways = [("pmap", 1), ("pmap", 4), ("shard_map", 4)]
-    (params, _, logs), *others = [sgd_steps(model, batch, *way, start, learning_rate=1e-7) for way in ways]
+    ways = [("pmap", 1, 1), ("pmap", 4, 1), ("shard_map", 4, 1), ("pmap", 1, 4)]
+    (params, _, logs), *others = [
+        sgd_steps(model, batch, kind, count, start, learning_rate=1e-7, accumulation=pieces)
+        for kind, count, pieces in ways
+    ]
     for other_params, _, other_logs in others:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), other_logs, logs)
         for (path, origin), one, other in zip(
@@ -94,6 +102,24 @@ def test_the_real_model_trains_the_same_on_any_devices(tmp_path, batch, detach):
         ):
             moved = np.abs(one - origin).max()
             assert np.abs(other - one).max() <= 1e-3 * moved, jax.tree_util.keystr(path)
+
+
+def test_pieces_need_less_memory_and_the_state_is_donated():
+    model, settings = ToyModel(16), {"learning_rate": 1e-3, "warmup_steps": 0, "decay": "constant", "clip_norm": 5.0}
+    optimizer = make_optimizer(name="adam", **settings, num_steps=10)
+    state = init_state(model, optimizer, 0)
+    batch = {"video": np.zeros((32, 4, 16, 16, 3), np.uint8), "segmentation": np.zeros((32, 4, 16, 16), np.uint8)}
+    index = np.arange(32)
+    steps = [make_train_step(model, optimizer, 2, "pmap", pieces) for pieces in (1, 8)]
+    whole, pieces = (step.compiled(state, batch, index).memory_analysis() for step in steps)
+    assert pieces.temp_size_in_bytes < 0.3 * whole.temp_size_in_bytes
+    # All of the state but its five or so scalars, which XLA may leave out.
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.optimizer)))
+    assert whole.alias_size_in_bytes >= 0.99 * size and pieces.alias_size_in_bytes >= 0.99 * size
+    state, _ = steps[1](state, batch, index)
+    before = jax.tree.leaves(state.params)
+    steps[1](state, batch, index)
+    assert all(leaf.is_deleted() for leaf in before)
 
 
 def test_noise_belongs_to_the_video():

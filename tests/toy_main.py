@@ -5,7 +5,6 @@
 """
 
 import hashlib
-import itertools
 import os
 import sys
 import time
@@ -47,9 +46,9 @@ def _slow_down(seconds: float) -> None:
 
 
 def _let_the_clock_jump() -> None:
-    """By up to ten days, forth and back, from one look at it to the next."""
-    now, jumps = time.time, itertools.cycle([0, 5, -10, 1, -1, 10])
-    time.time = lambda: now() + 86_400 * next(jumps)
+    """By up to ten days, forth and back, every second."""
+    now, days = time.time, (0, 5, -5, 1, 10, -10)
+    time.time = lambda: now() + 86_400 * days[int(time.monotonic()) % len(days)]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "forecast": ("loss.observed_fraction=0.75",),
     "inputs-attached": ("model.detach_refiner_inputs=false",),
     "cell-stable": ("model.cell=stable",),
+    "bfloat16": ("model.compute_dtype=bfloat16",),
     "weights-budget": ("loss.refinement_weights=budget",),
     "kl-3": ("loss.kl=3",),
     "kl-30": ("loss.kl=30",),

@@ -7,6 +7,7 @@ was killed goes on where it stopped.
 import abc
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -87,8 +88,8 @@ class FilesBuilder(PackedBuilder):
     ) -> tuple[list[dict[str, Any]], dict[str, int]] | DataError:
         """An entry's clips as they are stored, from the last build if that got so far."""
         key = hashlib.sha256(f"{entry}\n{fingerprint}".encode()).hexdigest()[:24]
-        path = self.partial_dir / split / f"{key}.npz"
-        with contextlib.suppress(Exception):  # not read yet; or damaged, of which numpy and zipfile raise nearly all
+        path = self.partial_dir / split / f"{key}.clips"
+        with contextlib.suppress(OSError, ValueError):  # not read yet, or damaged since
             return _load(path)
         try:
             reading = self.read(split, entry)
@@ -119,17 +120,22 @@ def _save(path: Path, encoded: list[dict[str, Any]], notes: Mapping[str, int]) -
         for key, value in example.items():
             parts = value.items() if isinstance(value, Mapping) else [("", value)]
             arrays |= {f"{number}/{key}/{part}": array for part, array in parts}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes any array for allow_pickle
+    data = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes any array for allow_pickle
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(hashlib.sha256(data).digest() + data)
     temporary.replace(path)
 
 
 def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    with np.load(path, allow_pickle=False) as file:
-        if file.zip.testzip():  # numpy itself does not see that a header makes an array too short
-            raise ValueError(f"{path} is damaged")
+    kept = path.read_bytes()
+    digest, data = kept[:32], kept[32:]
+    # A zip file's own sums do not do: damage to its directory may hide some of the arrays, and more.
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError(f"{path} is damaged")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
         encoded: list[dict[str, Any]] = [{} for _ in range(int(file["num_clips"]))]
         for name in file.files:
             if name.count("/") == 2:

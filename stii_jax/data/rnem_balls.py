@@ -132,6 +132,8 @@ def _find(file: h5py.File, path: Path, group: str, config: RnemBallsConfig) -> _
             raise DataError(f"{where} has no data set {name!r}; it has: {has}")
         if tensor.ndim != 5 or tensor.shape[2] != tensor.shape[3] or tensor.shape[4] != 1:
             raise DataError(f"{where} has {name!r} of shape {tensor.shape}: it should be frames, videos, H, H, 1")
+        if tensor.dtype.kind not in "biuf":
+            raise DataError(f"{where} has {name!r} of type {tensor.dtype}: it should be numbers")
         tensors.append(tensor)
     features, groups = tensors
     if features.shape != groups.shape:

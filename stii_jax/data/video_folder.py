@@ -294,7 +294,7 @@ def _archive(path: Path) -> Integer[Array, "T H W"]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as an npz file of arrays: {error}") from error
     if len(arrays) > 1 and "segmentation" not in arrays:
         raise DataError(f"{path} holds arrays {', '.join(arrays)}: give one, or one of the name segmentation")

@@ -15,6 +15,10 @@ from tqdm import tqdm
 from stii_jax.data.errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif", ".webm", ".m4v")
+MAX_PIXELS = 1 << 27
+"""Of a frame: those of 16K video. A file of a few kilobytes may announce frames that fill the memory."""
+_LISTS = ("hls", "concat", "dash", "imf")
+"""What ffmpeg calls files that name others, of any folder, to be played in their place."""
 
 
 class DamageError(DataError):
@@ -71,12 +75,17 @@ def _decode(path: Path, num_threads: int) -> Iterator[av.VideoFrame]:
     count = 0
     try:
         with _open(path) as container:
+            if container.format.name in _LISTS:
+                raise DataError(f"{path} is no video but a list of other files: give those")
             # A cover picture of a song is no video.
             pictures = av.stream.Disposition.attached_pic
             videos = [stream for stream in container.streams.video if not stream.disposition & pictures]
             if not videos:
                 raise DataError(f"{path} has no video stream")
             videos[0].thread_type, videos[0].codec_context.thread_count = "AUTO", num_threads
+            videos[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            if (width := videos[0].width) * (height := videos[0].height) > MAX_PIXELS:
+                raise DataError(f"{path} has frames of {width}x{height} pixels, over {MAX_PIXELS} in all: scale it")
             for packet in container.demux(videos[0]):
                 # Decoders would make up what is missing.
                 if packet.is_corrupt:

@@ -1,4 +1,4 @@
-"""Convolutions whose gradients are fast inside `lax.scan`, and the few layers that the model shares."""
+"""The few layers that the model shares."""
 
 import flax.linen as nn
 import jax
@@ -6,66 +6,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+from stii_jax.models.convolution import conv3x3
+
 _ROUNDING = 1e-5  # relative; more than the mean of an image's pixels is off by in float32
 _ELU_GAIN = 1.55  # 1 / E[elu(x)^2] for a standard normal x
-_BLOCK_FLOATS = 256 * 9 * 64  # of the kernel gradient's patches: what stays in a core's L2 cache
-
-
-def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
-
-
-def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Gradient by a 3x3 kernel as a scan of small matrix products over blocks of rows."""
-    n, height, width, channels = x.shape
-    rows = _largest_divisor(height, _BLOCK_FLOATS // (9 * channels * width))
-    blocks = jnp.uint32(height // rows)
-    zero = jnp.uint32(0)  # unsigned: signed indices cost a choice each, in case they are negative
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-    def add_block(total, index):
-        image, top = lax.div(index, blocks), lax.rem(index, blocks) * jnp.uint32(rows)
-        window = lax.dynamic_slice(padded, (image, top, zero, zero), (1, rows + 2, width + 2, channels))[0]
-        shifts = [window[i : i + rows, j : j + width] for i in range(3) for j in range(3)]
-        patches = jnp.concatenate(shifts, axis=-1).reshape(rows * width, 9 * channels)
-        cotangent = lax.dynamic_slice(g, (image, top, zero, zero), (1, rows, width, g.shape[-1]))
-        return total + cotangent.reshape(rows * width, -1).T @ patches, None
-
-    total = jnp.zeros((g.shape[-1], 9 * channels), g.dtype)
-    total, _ = lax.scan(add_block, total, jnp.arange(n * height // rows, dtype=jnp.uint32))
-    return total.T.reshape(3, 3, channels, -1)
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    return next(d for d in range(max(1, min(number, limit)), 0, -1) if number % d == 0)
-
-
-@jax.custom_vjp
-def _conv3x3_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _convolve(x, kernel)
-
-
-def _conv3x3_cpu_forward(x, kernel):
-    return _convolve(x, kernel), (x, kernel)
-
-
-def _conv3x3_cpu_backward(residuals, g):
-    x, kernel = residuals
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _convolve(g, flipped), _kernel_gradient(x, g)
-
-
-_conv3x3_cpu.defvjp(_conv3x3_cpu_forward, _conv3x3_cpu_backward)
-
-
-def conv3x3(x: Float[Array, "N H W I"], kernel: Float[Array, "3 3 I O"]) -> Float[Array, "N H W O"]:
-    """3x3 convolution, stride 1, zero padding.
-
-    On CPU both gradients are written out, because inside a loop XLA:CPU runs the convolutions that autodiff makes
-    through a naive kernel (jax issue 12868), 20 to 50 times slower; elsewhere they are the library's.
-    """
-    return _conv3x3_cpu(x, kernel) if jax.default_backend() == "cpu" else _convolve(x, kernel)
 
 
 @jax.custom_vjp

@@ -288,6 +288,9 @@ class STII(VideoModel):
         longest = len(weights) - 1
         ragged = not isinstance(refinements, int)
         temporal, start = self._memory(state)
+        # A choice that is the same in every frame is made ahead of all frames, and jax keeps for it zeros in the place
+        # of each cell's activations. So it is made to look as if it depended on the frame.
+        last_refinement = refinements + 0 * state.frame
 
         def cell(carry, inputs):
             posterior, refinement, loss, last = carry
@@ -299,7 +302,7 @@ class STII(VideoModel):
             if active is not None:
                 decode = jax.tree.map(lambda new, old: jnp.where(active, new, old), decode, last)
             posterior, refinement = self._refine(
-                params, frame, out.decoded, out.gradients, posterior, temporal, refinement, r < refinements
+                params, frame, out.decoded, out.gradients, posterior, temporal, refinement, r < last_refinement
             )
             return (posterior, refinement, loss, decode), out.elbo
 

@@ -67,9 +67,10 @@ def workdir_of(run: Run) -> Path:
 
 
 def picture_of(run: Run) -> Path | None:
-    """The strip of the first test video, if the workdir is still there."""
-    path = workdir_of(run) / "media" / PICTURE
-    return path if path.is_file() else None
+    """The strip of the first test video, if the workdir is still there; no file from elsewhere by way of a link."""
+    workdir = workdir_of(run)
+    path = workdir / "media" / PICTURE
+    return path if path.is_file() and path.resolve().is_relative_to(workdir.resolve()) else None
 
 
 def _walk(top: Path) -> Iterator[Path]:

@@ -116,6 +116,11 @@ def check_entry(path: Path, run: Mapping[str, Any]) -> None:
     """Raises `ReportError` where an entry lacks a key, or has a score that is no number. null is undefined."""
     for key in RUN_KEYS:
         need(path, run, key)
+    # Both become parts of paths.
+    if type(run["seed"]) is not int:
+        raise ReportError(f"{path}: `seed` is {run['seed']!r}, expected a whole number")
+    if type(run["name"]) is not str:
+        raise ReportError(f"{path}: `name` is {run['name']!r}, expected text")
     if not is_number(run["wall_seconds"]):
         raise ReportError(f"{path}: `wall_seconds` is {run['wall_seconds']!r}, expected a number")
     _check_scores(path, run["scores"], "scores", SCORE_KEYS)

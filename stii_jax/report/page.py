@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stii_jax.report.collect import Collection, picture_of
 from stii_jax.report.figures import curves_figure, length_figure, prediction_figure
+from stii_jax.report.markdown import without_html
 from stii_jax.report.published import Published
 from stii_jax.report.seeds import Experiment, experiments
 from stii_jax.report.settings import settings_table, size_note
@@ -51,7 +52,7 @@ def write_report(collection: Collection, published: Published | None, output: Pa
     parts = [_introduction(found, collection.unfinished, published), *map(_section, tables)]
     parts += [*_figures(found, folder), *_pictures(found, folder)]
     page = folder / "results.md"
-    write_atomic(page, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    write_atomic(page, (without_html("\n\n".join(part for part in parts if part)) + "\n").encode())
     return page
 
 

@@ -227,12 +227,17 @@ def base_name(dataset: str) -> str:
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Lines of a CSV file; floats keep every digit."""
+    """Lines of a CSV file; floats keep every digit. Text that a spreadsheet would compute begins with an apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(map(_inert, row) for row in rows)
     return buffer.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    is_formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if is_formula else cell
 
 
 def _csv(series: Sequence[Series], published: Published | None) -> str:

@@ -1,5 +1,7 @@
 """Checkpoints whose files are damaged, whose writer is killed, whose disk is full: one save is lost at most."""
 
+import gc
+import logging
 import os
 import random
 import shutil
@@ -18,9 +20,18 @@ from checkpoints import META, assert_same, make_params, make_state, restore
 from stii_jax.checkpoint import Checkpointer, CheckpointError, DamagedCheckpointError, restore_params
 from stii_jax.writers import MetricWriter, read_metrics
 
-pytestmark = pytest.mark.faults
+# A read or write that fails early leaves tensorstore's others to a loop that is closed by then.
+LEFT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.faults, LEFT]
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 3_000
+
+
+@pytest.fixture(autouse=True)
+def collect_what_is_left():
+    """Where python 3.11 collects those reads and writes while it parses, it fails: SystemError in `ast`."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +46,9 @@ def saved(tmp_path_factory):
     return folder
 
 
-# A read that fails early leaves tensorstore's other reads to a loop that is closed by then.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [flip_bit, cut_short])
-def test_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path, damage):
+def test_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path, caplog, damage):
+    caplog.set_level(logging.CRITICAL, "asyncio")  # it logs every read that tensorstore leaves
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     files = [path for path in sorted((folder / "2").rglob("*")) if path.is_file() and path.stat().st_size]
     outcomes: Counter[str] = Counter()
@@ -113,30 +123,40 @@ def test_kills_at_random_moments_of_saves_lose_nothing(tmp_path):
 
 
 def test_a_full_disk_leaves_what_was_saved(tmp_path):
+    """From no space at all to a little more than is needed: the save fails as a whole, or is whole."""
     params = make_params(300_000, seed=1)
+    refused = 0
     with small_disk(tmp_path / "disk", megabytes=64) as disk:
-        checkpointer = Checkpointer(disk / "run", keep_latest=1)
-        checkpointer.save(1, params, make_state(params, 1), META)
-        checkpointer.wait()
-        size = sum(path.stat().st_size for path in (disk / "run").rglob("*") if path.is_file())
         for trial in range(TRIALS):
-            ballast = fill(disk, left=random.Random(trial).randrange(int(0.9 * size)))
-            with pytest.raises(CheckpointError, match=rf"cannot write checkpoints to {disk}/run .*free space there"):
+            run = disk / str(trial)
+            checkpointer = Checkpointer(run)
+            checkpointer.save(1, params, make_state(params, 1), META)
+            checkpointer.wait()
+            size = sum(path.stat().st_blocks * 512 for path in run.rglob("*") if path.is_file())
+            ballast = fill(disk, left=random.Random(trial).randrange(int(1.1 * size)))
+            newest = 1
+            try:
                 checkpointer.save(2, params, make_state(params, 2), META)
                 checkpointer.wait()
-            assert checkpointer.latest_step() == 1
-            assert_same(restore_params(disk / "run")[0], params)
+                newest = 2
+            except CheckpointError as error:
+                assert f"cannot write checkpoints to {run} " in str(error) and "free space there" in str(error)
+                refused += 1
+            assert checkpointer.latest_step() == newest
+            assert_same(restore_params(run)[0], params)
             ballast.unlink()
-        checkpointer.close()
-        restored, state, _ = restore(disk / "run", 300_000)  # the run is started again
-        assert_same(restored, params)
-        assert_same(state, make_state(params, 1))
-        checkpointer = Checkpointer(disk / "run", keep_latest=1)
-        assert [path.name for path in (disk / "run").iterdir()] == ["1"], "something unfinished is left"
-        checkpointer.save(2, params, make_state(params, 2), META)
-        checkpointer.close()
-        assert_same(restore_params(disk / "run", 2)[0], params)
-    print(f"full disks: {TRIALS}, with up to nine tenths of the space that a checkpoint of {size / 1e6:.1f} MB takes")
+            checkpointer.close()
+            restored, state, _ = restore(run, 300_000)  # the run is started again
+            assert_same(restored, params)
+            assert_same(state, make_state(params, newest))
+            checkpointer = Checkpointer(run)
+            assert sorted(path.name for path in run.iterdir()) == ["1", "2"][:newest], "something unfinished is left"
+            checkpointer.save(3, params, make_state(params, 3), META)
+            checkpointer.close()
+            assert_same(restore_params(run, 3)[0], params)
+            shutil.rmtree(run)
+    print(f"full disks: {TRIALS}, {refused} saves refused; a checkpoint has {size / 1e6:.1f} MB")
+    assert refused
 
 
 @pytest.fixture

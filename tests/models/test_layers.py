@@ -1,67 +1,16 @@
-"""Convolutions against the library's own, with both gradients; layer norm at its edges."""
+"""Layers against what they stand for, with both gradients; layer norm at its edges."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from convolutions import assert_close, normal, plain, pull_back
 from tiny import jit
 
 from stii_jax.models import layers
-from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, SharedConv3x3, conv3x3, coordinates
+from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, SharedConv3x3, coordinates
 
 layer_norm = jit(layers.layer_norm, static_argnames="num_axes")
-
-
-def plain(x, kernel):
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def normal(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def pull_back(function):
-    """(x, kernel, cotangent) to the output and both gradients, compiled."""
-
-    def run(x, kernel, cotangent):
-        y, pull = jax.vjp(function, x, kernel)
-        return y, *pull(cotangent)
-
-    return jit(run)
-
-
-def assert_close(actual, desired, tolerance=1e-5):
-    """Up to `tolerance` times the largest entry, leaf by leaf."""
-
-    def check(a, b):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max() + 1e-30)
-
-    jax.tree.map(check, actual, desired)
-
-
-@pytest.mark.parametrize(
-    ("n", "height", "width", "inputs", "outputs"),
-    [(2, 8, 8, 3, 4), (3, 12, 4, 4, 2), (1, 5, 7, 2, 3), (1, 7, 12, 1, 1), (2, 1, 6, 2, 2), (1, 2, 300, 1, 2)],
-)
-def test_conv3x3_and_both_gradients_are_the_librarys(n, height, width, inputs, outputs):
-    x, kernel = normal(0, n, height, width, inputs), normal(1, 3, 3, inputs, outputs)
-    cotangent = normal(2, n, height, width, outputs)
-    assert_close(pull_back(conv3x3)(x, kernel, cotangent), pull_back(plain)(x, kernel, cotangent))
-
-
-def test_conv3x3_inside_a_scan():
-    x, kernel, cotangent = normal(0, 2, 6, 5, 3), 0.3 * normal(1, 3, 3, 3, 3), normal(2, 2, 6, 5, 3)
-
-    def scanned(x, kernel):
-        return lax.scan(lambda x, _: (jnp.tanh(conv3x3(x, kernel)), None), x, length=3)[0]
-
-    def looped(x, kernel):
-        for _ in range(3):
-            x = jnp.tanh(plain(x, kernel))
-        return x
-
-    assert_close(pull_back(scanned)(x, kernel, cotangent), pull_back(looped)(x, kernel, cotangent))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 4), (3, 7), (2, 2)])

@@ -115,6 +115,17 @@ def test_rematerialisation_changes_no_gradient(params, video, keys, detach):
     assert_gradients(gradients, jax.tree.map(np.asarray, expected))
 
 
+def test_nothing_is_kept_for_all_cells_ahead_of_the_frames(video, keys):
+    """What jax finds to be the same in all frames it moves ahead of them; a cell's activations do not belong there."""
+    model = tiny.build()
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    gradient = jax.make_jaxpr(jax.grad(lambda *inputs: model.loss(*inputs).loss))(params, video[:, :1], keys)
+    scans = [equation for equation in gradient.eqns if equation.primitive.name == "scan"]
+    ahead = [equation for equation in scans if equation.params["length"] == tiny.R + 1]  # the scan over cells
+    assert len(ahead) < len(scans)  # that over frames
+    assert sum(output.aval.size for equation in ahead for output in equation.outvars) < tiny.H * tiny.W
+
+
 @pytest.mark.slow
 def test_provides_gradient(video, keys):
     settings, model = tiny.settings_of("provide"), tiny.build("provide")

@@ -1,17 +1,11 @@
-"""What a training step costs: `python -m stii_jax.benchmark --config NAME [--json] [--config.batch_size=4 ...]`.
+"""One training step, measured: its time, its memory, and what the hardware could do."""
 
-It times the very step of training on random frames, and apart from it the data pipeline. One cell is one refinement
-(t, r) of one video; the decode that ends every frame is in the time but is not counted as a cell.
-"""
-
-import argparse
 import contextlib
-import json
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +13,14 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from stii_jax.config import ConfigError, load_config, split_overrides
-from stii_jax.data import DataError, open_dataset, resolve_config
+from stii_jax.data import open_dataset, resolve_config
 from stii_jax.evaluate import local_index, make_model
 from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer
-from stii_jax.parallel import DeviceError, check_batch_size, data_parallel, use_all_cores
-from stii_jax.state import init_state
-from stii_jax.train import make_train_step
+from stii_jax.parallel import check_batch_size, data_parallel
+from stii_jax.state import TrainState, init_state
+from stii_jax.step import make_train_step
+from stii_jax.train import check_accumulation
 
 _PRODUCTS_ON_CPU = 2048, 1  # side of the matrices whose product measures the device, and products in a row
 _PRODUCTS = 8192, 8  # on accelerators, where a small product, or a single one, takes as long to start as to multiply
@@ -35,40 +29,37 @@ _PIPELINE_VIDEOS = 2_000  # enough to read from; a full dataset is not built for
 
 
 def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict[str, object]:
-    """Measures the first stage's step; returns what `--json` prints.
+    """Measures the first stage's step; returns what `--json` prints. Without steps it compiles, and times nothing.
 
     `analytic_flops`, of STII and IODINE, counts the multiply-adds (two each) of convolutions and dense layers that the
     step needs, without what it computes twice to save memory. `compiled_flops_loops_once` is XLA's count, in which a
     loop's body, such as the scan over frames, counts once. `matrix_share` is `analytic_flops` a second over the
-    measured rate of a matrix product in the same type.
+    measured rate of a matrix product in the same type. Beside `temporary_bytes_per_device` a step needs
+    `argument_bytes_per_device`: the state, which is overwritten, and the batch.
     """
     check_batch_size(config.batch_size, "batch_size")
+    check_accumulation(config.train.accumulation, config.batch_size)
     dataset = resolve_config(config.data.dataset, config.data.variant, config.data.options.to_dict())
     model = make_model(config, dataset.image_size)
     optimizer = make_optimizer(**config.optim, num_steps=config.train.num_steps)
     state = init_state(model, optimizer, config.seed)
-    step = make_train_step(model, optimizer, dataset.max_objects, config.train.parallel)
+    step = make_train_step(
+        model, optimizer, dataset.max_objects, config.train.parallel, accumulation=config.train.accumulation
+    )
     batch = _random_batch(config, dataset.image_size, dataset.max_objects)
     index = local_index(config.batch_size)
 
     started = time.monotonic()
     program = step.compiled(state, batch, index)
+    compiled = time.monotonic() - started
     compiled_flops, memory = (program.cost_analysis() or {}).get("flops"), program.memory_analysis()
-    state, logs = step(state, batch, index)
-    jax.block_until_ready((state, logs))
-    first = time.monotonic() - started
-    seconds = []
-    for _ in range(steps):
-        started = time.monotonic()
-        state, logs = step(state, batch, index)
-        jax.block_until_ready((state, logs))
-        seconds.append(time.monotonic() - started)
+    seconds, loss = _time_steps(lambda state: step(state, batch, index), state, steps)
     peak_memory = _peak_memory()
 
-    step_seconds = statistics.median(seconds)
+    step_seconds = statistics.median(seconds[1:]) if steps else None
     cells = config.batch_size * sum(model.schedule(config.data.num_frames))
     flops = analytic_flops(model, config) if isinstance(model, STII) else None
-    matrix_rate = _matrix_rate(config)
+    matrix_rate = _matrix_rate(config) if steps else None
     return {
         "config": config.to_dict(),
         "device": jax.devices()[0].device_kind,
@@ -78,21 +69,34 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         "num_frames": config.data.num_frames,
         "num_slots": model.num_slots,
         "num_refinements": config.model.num_refinements,
-        "compile_seconds": first - step_seconds,
+        # What the first step takes longer than others is part of getting ready.
+        "compile_seconds": compiled + (seconds[0] - step_seconds if step_seconds else 0),
         "step_seconds": step_seconds,
-        "all_step_seconds": seconds,
+        "all_step_seconds": seconds[1:],
         "cells_per_step": cells,
-        "cells_per_second": cells / step_seconds,
-        "seconds_per_cell": step_seconds / cells,
+        "cells_per_second": step_seconds and cells / step_seconds,
+        "seconds_per_cell": step_seconds and step_seconds / cells,
         "analytic_flops": flops,
         "compiled_flops_loops_once": compiled_flops,
         "matrix_flops_per_second": matrix_rate,
-        "matrix_share": flops and flops / step_seconds / matrix_rate,
+        "matrix_share": flops and step_seconds and matrix_rate and flops / step_seconds / matrix_rate,
         "peak_memory_bytes": peak_memory,
         "temporary_bytes_per_device": memory.temp_size_in_bytes if memory else None,
+        "argument_bytes_per_device": memory.argument_size_in_bytes if memory else None,
         "pipeline_clips_per_second": _pipeline_rate(config) if pipeline else None,
-        "loss": float(logs["loss"]),
+        "loss": loss,
     }
+
+
+def _time_steps(step: Callable, state: TrainState, count: int) -> tuple[list[float], float | None]:
+    """Seconds of a first step and of `count` more, and the last loss; of none at all where `count` is 0."""
+    seconds, logs = [], None
+    for _ in range(count + 1 if count else 0):
+        started = time.monotonic()
+        state, logs = step(state)
+        jax.block_until_ready((state, logs))
+        seconds.append(time.monotonic() - started)
+    return seconds, float(logs["loss"]) if logs else None
 
 
 def analytic_flops(model: STII, config: ConfigDict) -> float:
@@ -164,30 +168,3 @@ def _pipeline_rate(config: ConfigDict) -> float:
     while (elapsed := time.monotonic() - started) < _PIPELINE_SECONDS:
         count += len(next(batches)["video"])
     return count / elapsed
-
-
-def main(arguments: Sequence[str], before_jax: Callable[[Sequence[int]], None] = lambda _: None) -> None:
-    """The command line. `before_jax` is given the batch sizes before jax looks for devices."""
-    parser = argparse.ArgumentParser(prog="python -m stii_jax.benchmark", description=__doc__)
-    parser.add_argument("--config", required=True, help="as for stii_jax.main; settings by --config.x.y=value")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--steps", type=int, default=5, help="steps to time, after the first")
-    parser.add_argument("--no_pipeline", action="store_true", help="leave the data pipeline out")
-    try:
-        overrides, rest = split_overrides(arguments)
-        options = parser.parse_args(rest)
-        config = load_config(options.config, overrides)
-        before_jax([config.batch_size])
-        result = benchmark(config, options.steps, not options.no_pipeline)
-    except (ConfigError, DataError, DeviceError, OSError) as error:
-        sys.exit(f"error: {error}")
-    if options.json:
-        print(json.dumps(result))
-        return
-    for key, value in result.items():
-        if key not in ("config", "all_step_seconds"):
-            print(f"{key:28} {value:.6g}" if isinstance(value, float) else f"{key:28} {value}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:], use_all_cores)

@@ -1,0 +1,101 @@
+"""The command line of the benchmark; see the package."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stii_jax.benchmark import pictures, sweep
+from stii_jax.benchmark.points import FACTORS, SIZES, plan
+from stii_jax.benchmark.step import benchmark
+from stii_jax.config import ConfigError, load_config, split_overrides
+from stii_jax.data import DataError
+from stii_jax.parallel import DeviceError
+from stii_jax.writers import write_atomic
+
+ERRORS = (ConfigError, DataError, DeviceError, sweep.SweepError, OSError)
+"""Shown as one line, without a traceback."""
+
+_CONFIG_HELP = "as for stii_jax.main; settings by --config.x.y=value. A sweep takes several, and draws them together"
+_SIZE_HELP = (
+    "base of the sweep. small: 2 videos of 10 frames at 32x32, 16 channels, for CPUs; paper: 32 videos of 10 frames at "
+    "64x64, the config's own model, for accelerators"
+)
+
+
+def main(arguments: Sequence[str], before_jax: Callable[[Sequence[int]], None] = lambda _: None) -> None:
+    """The command line. `before_jax` is given the batch sizes before jax looks for devices."""
+    try:
+        overrides, rest = split_overrides(arguments)
+        options = _parse(rest)
+        if options.sweep:
+            _sweep(options, overrides)
+        else:
+            _one(options, overrides, before_jax)
+    except ERRORS as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on" if "--sweep" in arguments else "stopped")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stii_jax.benchmark", description="What a training step costs.")
+    parser.add_argument("--config", required=True, nargs="+", help=_CONFIG_HELP)
+    parser.add_argument("--steps", type=int, default=5, help="steps to time, after the first; 0: only compile")
+    one = parser.add_argument_group("one step")
+    one.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    one.add_argument("--no_pipeline", action="store_true", help="leave the data pipeline out")
+    many = parser.add_argument_group("a sweep: the base, and one factor at a time, each in a process of its own")
+    many.add_argument("--sweep", action="store_true", help="measure how the cost grows")
+    many.add_argument("--output", type=Path, help="the JSON file; .md and .png beside it. What it has is not repeated")
+    many.add_argument("--size", choices=SIZES, default="small", help=_SIZE_HELP)
+    many.add_argument("--factors", nargs="+", choices=FACTORS, default=list(FACTORS), help="leave out the others")
+    many.add_argument("--list", action="store_true", help="only show the points")
+    options = parser.parse_args(arguments)
+    if options.steps < 0:
+        parser.error(f"--steps is {options.steps}, expected 0 or more")
+    if options.sweep and not options.list and (options.output is None or options.output.suffix != ".json"):
+        parser.error(f"--output is {options.output}, expected a .json file for the sweep")
+    if not options.sweep and len(options.config) > 1:
+        parser.error(f"--config has {len(options.config)} names, expected one without --sweep")
+    return options
+
+
+def _one(options: argparse.Namespace, overrides: Sequence[str], before_jax: Callable[[Sequence[int]], None]) -> None:
+    config = load_config(options.config[0], overrides)
+    before_jax([config.batch_size])
+    result = benchmark(config, options.steps, not options.no_pipeline)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        if key not in ("config", "all_step_seconds"):
+            print(f"{key:28} {value:.6g}" if isinstance(value, float) else f"{key:28} {value}")
+
+
+def _sweep(options: argparse.Namespace, overrides: Sequence[str]) -> None:
+    machine = sweep.find_machine()
+    points = plan(options.config, options.size, options.factors, overrides, machine)
+    if options.list:
+        print("\n".join(sweep.name_of(point._asdict()) for point in points))
+        return
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        measured = sweep.carry_out(points, options.output, options.steps, machine)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    table = pictures.table(measured)
+    write_atomic(options.output.with_suffix(".md"), f"{table}\n".encode())
+    write_atomic(options.output.with_suffix(".png"), pictures.figure(measured))
+    print(f"\n{table}")
+    if failed := [sweep.name_of(point) for point in measured if "error" in point]:
+        raise sweep.SweepError(f"{len(failed)} failed: {'; '.join(failed)}. The same command tries them again")
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt

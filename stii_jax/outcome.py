@@ -1,0 +1,64 @@
+"""What the evaluation of a run leaves in its workdir: scores with what made them, and pictures."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import flatten, load_config
+from stii_jax.distributed import is_first, say
+from stii_jax.evaluate import Evaluator, Picture, model_settings
+from stii_jax.trust import read_provenance
+from stii_jax.writers import MetricWriter, read_metrics, write_results
+
+_OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
+"""Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
+
+
+def label(config: ConfigDict, workdir: Path) -> str:
+    """What tells an evaluation from that of the run's own config, as the end of a file's name; "" for the same."""
+    own, settings = flatten(load_config(workdir / "config.json").eval), flatten(config.eval)
+    label = ""
+    for key, value in sorted(settings.items()):
+        name = key.removeprefix("options.")
+        if (key in _OTHER_EVALUATION or name != key) and own.get(key) != value:
+            shown = re.sub(r"[^\w.]+", "-", str(value)).strip("-")
+            label += f"_{shown}" if isinstance(value, str) else f"_{name}={shown}"
+    return label
+
+
+def draw(
+    evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
+) -> None:
+    writer = MetricWriter(workdir, enabled=is_first())
+    evaluator.draw(writer, step, pictures, name, num_observed)
+    if num_observed is not None:
+        evaluator.draw_trajectories(writer, step, pictures, num_observed)
+    writer.close()
+
+
+def report(config: ConfigDict, workdir: Path, name: str, results: dict, step: int) -> None:
+    """Writes results with what made them."""
+    if not is_first():
+        return
+    facts = {
+        "dataset": f"{config.data.dataset}/{config.eval.variant or config.data.variant}",
+        "options": config.data.options.to_dict() | config.eval.options.to_dict(),
+        "split": config.eval.split,
+        "system": config.eval.system or config.system,
+        "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
+    }
+    facts |= {"step": step, "seed": config.seed}
+    facts |= read_provenance(workdir)
+    logged = read_metrics(workdir / "metrics.jsonl")
+    facts["train_seconds"] = logged[-1]["time"] if logged else None
+    write_results(workdir / name, facts | results)
+
+
+def print_scores(lengths: Sequence[dict]) -> None:
+    """A line a length."""
+    for scores in lengths:
+        names = [name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")]
+        shown = [f"{name} {scores[name]:.4f} +- {scores[name + '_stderr']:.4f}" for name in names]
+        say(f"{scores['num_frames']} frames, {scores['num_videos']} videos: {', '.join(shown)}")
