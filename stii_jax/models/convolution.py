@@ -7,6 +7,8 @@ of a matrix product, so that only fewer multiplications make them faster: Winogr
 halves them. docs/performance.md has the measurements.
 """
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -73,7 +75,7 @@ def _saves_products(x: jax.Array, kernel: jax.Array) -> bool:
 
 def _combine(weights: np.ndarray, parts: Sequence[jax.Array]) -> jax.Array:
     """Weighted sum, in which a zero costs nothing."""
-    return sum(float(w) * part for w, part in zip(weights, parts) if w)
+    return functools.reduce(operator.add, [float(w) * part for w, part in zip(weights, parts) if w])
 
 
 def _row_tiles(padded: jax.Array) -> list[jax.Array]:
