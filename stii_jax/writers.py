@@ -175,8 +175,8 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"cannot write {path} ({error.strerror or error}): free space there, or give a folder you may write to"
-        raise OSError(error.errno, message) from error
+        way_out = "free space there, or give a folder you may write to"
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror or error}): {way_out}") from error
 
 
 def encode_png(image: Picture) -> bytes:
