@@ -14,7 +14,7 @@ from stii_jax.writers import read_metrics
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 NEVER = 1000
-HUNDRED = {"train__num_steps": 100, "train__log_every": 5, "train__checkpoint_every": 20, "train__eval_every": NEVER}
+HUNDRED = {"train__num_steps": 100, "train__log_every": 5, "train__checkpoint_every": 50, "train__eval_every": NEVER}
 # Nothing counts as an improvement but a stage's first line, so that a stage ends `patience` steps after it.
 STALLED = {"curriculum__patience": 6, "curriculum__min_improvement": 1e9, "curriculum__stages": ((3, 4, 40),)}
 STALLED |= {"train__num_steps": 40, "train__eval_every": NEVER}
@@ -62,6 +62,7 @@ def check_a_hundred_steps(data_dir, tmp_path, **changes):
     assert other[1] != first[1]
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_twice_and_across_a_stop(toy, data_dir, tmp_path):
     check_a_hundred_steps(data_dir, tmp_path)
 
