@@ -67,8 +67,9 @@ class MetricWriter:
         line = {"step": int(step), "time": round(time.monotonic() - self._started, 3), **values}
         with _naming(self._metrics), self._metrics.open("a") as file:
             file.write(_dumps(line) + "\n")
-        for name, value in values.items():
-            self._summaries().add_scalar(name, value, step)
+        with _naming(self._workdir / "tensorboard"):
+            for name, value in values.items():
+                self._summaries().add_scalar(name, value, step)
 
     def write_images(self, step: int, images: Mapping[str, Picture]) -> None:
         """Each as `media/NAME.png`, in place of the one before, and in TensorBoard."""
@@ -97,7 +98,8 @@ class MetricWriter:
     def close(self) -> None:
         """Finish the TensorBoard file. A later write starts another one."""
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with _naming(self._workdir / "tensorboard"):
+                self._tensorboard.close()
             self._tensorboard = None
 
     def _continue_clock(self) -> None:
@@ -122,8 +124,9 @@ class MetricWriter:
         height, width, channels = shape
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
         # Only tensors have a public method; this is what it calls once they are encoded.
-        file_writer = self._summaries()._get_file_writer()
-        file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        with _naming(self._workdir / "tensorboard"):
+            file_writer = self._summaries()._get_file_writer()
+            file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Any]]:
