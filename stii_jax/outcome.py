@@ -1,24 +1,24 @@
 """What the evaluation of a run leaves in its workdir: scores with what made them, and pictures."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import flatten, load_config
+from stii_jax.config import flatten
 from stii_jax.distributed import is_first, say
 from stii_jax.evaluate import Evaluator, Picture, model_settings
-from stii_jax.trust import read_provenance
-from stii_jax.writers import MetricWriter, read_metrics, write_results
+from stii_jax.writers import MetricWriter, write_results
 
 _OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
 """Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
 
 
-def label(config: ConfigDict, workdir: Path) -> str:
-    """What tells an evaluation from that of the run's own config, as the end of a file's name; "" for the same."""
-    own, settings = flatten(load_config(workdir / "config.json").eval), flatten(config.eval)
+def label(trained: ConfigDict, config: ConfigDict) -> str:
+    """What tells an evaluation from that of the config `trained`, as the end of a file's name; "" for the same."""
+    own, settings = flatten(trained.eval), flatten(config.eval)
     label = ""
     for key, value in sorted(settings.items()):
         name = key.removeprefix("options.")
@@ -38,8 +38,8 @@ def draw(
     writer.close()
 
 
-def report(config: ConfigDict, workdir: Path, name: str, results: dict, step: int) -> None:
-    """Writes results with what made them."""
+def report(config: ConfigDict, workdir: Path, name: str, results: dict, made_by: Mapping[str, Any]) -> None:
+    """Writes results with what made them: settings, and the facts of the trained model."""
     if not is_first():
         return
     facts = {
@@ -49,11 +49,7 @@ def report(config: ConfigDict, workdir: Path, name: str, results: dict, step: in
         "system": config.eval.system or config.system,
         "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
     }
-    facts |= {"step": step, "seed": config.seed}
-    facts |= read_provenance(workdir)
-    logged = read_metrics(workdir / "metrics.jsonl")
-    facts["train_seconds"] = logged[-1]["time"] if logged else None
-    write_results(workdir / name, facts | results)
+    write_results(workdir / name, {**facts, **made_by, **results})
 
 
 def print_scores(lengths: Sequence[dict]) -> None:

@@ -53,13 +53,12 @@ def check_data_dir(workdir: Path, data_dir: str, overrides: Sequence[str]) -> No
     )
 
 
-def read_provenance(workdir: Path) -> dict[str, Any]:
-    """What `provenance.json` says, if it is there.
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a workdir's file, `provenance.json` for one; nothing where there is no such file.
 
     Raises:
-        ConfigError: it is no JSON object.
+        ConfigError: it holds none.
     """
-    path = workdir / "provenance.json"
     if not path.exists():
         return {}
     try:

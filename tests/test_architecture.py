@@ -15,8 +15,9 @@ LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data"},
     {"state", "step", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories", "trust"},
-    {"decompose", "outcome", "probes_samples", "traversal"},
-    {"probes", "traversal_pictures"},
+    {"pretrained", "decompose", "outcome", "probes_samples", "traversal"},
+    {"runs", "probes", "traversal_pictures"},
+    {"modes", "doctor"},
     {"main", "benchmark"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}

@@ -15,7 +15,7 @@ from sample_recordings import write_raw, write_video
 from toy import ToyModel, make_config, overrides, use_toy_model
 
 from stii_jax import decompose as module
-from stii_jax import exports, main
+from stii_jax import exports, modes
 from stii_jax.checkpoint import Checkpointer, CheckpointError
 from stii_jax.config import ConfigError, to_json
 from stii_jax.data import DataError
@@ -25,6 +25,7 @@ from stii_jax.evaluate import Evaluator, make_model
 from stii_jax.exports import NAMES, regions
 from stii_jax.main import ERRORS, make_request, run
 from stii_jax.recordings import Recording
+from stii_jax.runs import open_source
 from stii_jax.types import Decomposition
 from stii_jax.visualize import BACKGROUND, CELL, GAP, LINE, OUTSIDE, PREDICTED, moment, slot_colors
 
@@ -55,9 +56,6 @@ def workdir(params, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
-    monkeypatch.setattr(
-        main, "make_model", lambda config, size, slots, system: ToyModel(size, slots or config.model.num_slots)
-    )
 
 
 def noise(num_frames, height=16, width=24, seed=0):
@@ -137,7 +135,7 @@ def test_files_agree(workdir, video, tmp_path, capsys):
 def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
     """The evaluator's first video, in batches, chunks and on several devices, and its forecast."""
     config = make_config(tmp_path)
-    evaluator = Evaluator(config, main.open_source(config))
+    evaluator = Evaluator(config, open_source(config))
     seen = np.stack([View(size=SIZE, square=True).frame(frame) for frame in noise(7)])
     batch = np.stack([seen, *noise(3 * 7, SIZE, SIZE).reshape(3, 7, SIZE, SIZE, 3)])
     parts = evaluator.predict(params, batch, np.arange(4), 3)
@@ -155,7 +153,7 @@ def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
 @pytest.mark.slow
 def test_the_real_model_as_in_the_evaluation(tmp_path):
     config = make_config(tmp_path)
-    evaluator = Evaluator(config, main.open_source(config))
+    evaluator = Evaluator(config, open_source(config))
     evaluator.model = make_model(config, SIZE)  # imported before the toy takes its place
     params = evaluator.model.init(jax.random.key(0))
     batch = noise(4 * 7, SIZE, SIZE).reshape(4, 7, SIZE, SIZE, 3)
@@ -310,7 +308,7 @@ def test_a_model_that_leaves_the_finite_numbers(workdir, params, tmp_path, monke
             out, new = super().stream(params, state, frame, keys)
             return out._replace(means=jnp.where(state.frame < self.start, out.means, jnp.nan)), new
 
-    monkeypatch.setattr(main, "make_model", lambda *_: Diverging(SIZE))
+    monkeypatch.setattr(modes, "make_model", lambda *_: Diverging(SIZE))
     video = write_raw(tmp_path / "video.mkv", noise(7))
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results", num_predicted=2)
     assert (summary["num_frames"], summary["num_predicted"], len(arrays["segmentation"])) == (3, 0, 3)

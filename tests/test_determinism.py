@@ -6,7 +6,7 @@ import pytest
 from test_train import bits, logged, stop_after
 from toy import make_config, use_toy_model
 
-from stii_jax.main import open_source
+from stii_jax.runs import open_source
 from stii_jax.state import split_params
 from stii_jax.train import Trainer
 from stii_jax.writers import read_metrics

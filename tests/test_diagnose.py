@@ -12,9 +12,9 @@ from stii_jax import diagnose
 from stii_jax.data import DataError, Source
 from stii_jax.diagnose import first_not_finite
 from stii_jax.evaluate import example_keys, make_model
-from stii_jax.main import open_source
 from stii_jax.models.trace import trace
 from stii_jax.models.video_model import Losses, VideoModel
+from stii_jax.runs import open_source
 from stii_jax.train import Trainer, TrainingError
 from stii_jax.types import Decomposition
 

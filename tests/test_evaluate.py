@@ -9,9 +9,9 @@ from toy import ToyModel, make_config, use_toy_model
 from stii_jax.config import ConfigError
 from stii_jax.data.options import GeneratedConfig
 from stii_jax.evaluate import Evaluator, check_evaluation, check_forecast, example_keys, local_index, make_model
-from stii_jax.main import open_source
 from stii_jax.models.iodine import Iodine, SequentialIodine
 from stii_jax.parallel import DeviceError
+from stii_jax.runs import open_source
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 

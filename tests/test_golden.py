@@ -16,9 +16,9 @@ import pytest
 from toy import make_config
 
 from stii_jax.evaluate import make_model
-from stii_jax.main import open_source
 from stii_jax.optim import make_optimizer
 from stii_jax.parallel import data_parallel
+from stii_jax.runs import open_source
 from stii_jax.state import init_state
 from stii_jax.step import train_step
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from toy import overrides, use_toy_model
 
-from stii_jax import main
+from stii_jax import main, modes, runs
 from stii_jax.checkpoint import CheckpointError
 from stii_jax.config import ConfigError
 from stii_jax.data import DataError
@@ -165,8 +165,8 @@ def nothing_built(monkeypatch):
     def must_not(*_, **__):
         raise AssertionError("too late: the error should have come first")
 
-    monkeypatch.setattr(main, "open_dataset", must_not)
-    monkeypatch.setattr(main, "Trainer", must_not)
+    monkeypatch.setattr(runs, "open_dataset", must_not)
+    monkeypatch.setattr(modes, "Trainer", must_not)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_workdir_of_another_run(finished, data_dir):
 
 def test_settings_of_the_machine_may_change(finished, data_dir):
     changes = {"train__parallel": "shard_map", "data__num_threads": 2, "eval__num_pictures": 0, "train__log_every": 1}
-    main.open_config("default", finished, overrides(data_dir, **changes))
+    runs.open_config("default", finished, overrides(data_dir, **changes))
 
 
 def test_checkpoints_of_another_model(finished, data_dir, tmp_path):

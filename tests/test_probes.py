@@ -9,11 +9,11 @@ import pytest
 from toy import ToyModel, make_config, use_toy_model
 
 from stii_jax.evaluate import Evaluator
-from stii_jax.main import open_source
 from stii_jax.models.rnem import RNEM
 from stii_jax.probes import NUM_FOLDS, PROBES, cross_validate, disentanglement, fit_linear, probe, r_squared
 from stii_jax.probes_figure import draw_scores
 from stii_jax.probes_samples import COMPONENTS, FACTORS, Samples, _codes, collect, match_slots, object_factors
+from stii_jax.runs import open_source
 from stii_jax.types import Decomposition
 
 NUM_VIDEOS, PER_VIDEO = 40, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stii_jax import config as configs
-from stii_jax import main, outcome, trust
+from stii_jax import outcome, runs, trust
 from stii_jax.checkpoint import CheckpointError, DamagedCheckpointError, restore_params
 from stii_jax.config import ConfigError, load_config
 from stii_jax.decompose import Request
@@ -161,7 +161,7 @@ def test_poisoned_logs_and_provenance(workdir, payload):
     for text in ("[" * 100_000, "{", "3"):
         (workdir / "provenance.json").write_text(text)
         with pytest.raises(ConfigError, match=r"provenance.json is damaged"):
-            trust.read_provenance(workdir)
+            trust.read_object(workdir / "provenance.json")
 
 
 @pytest.mark.parametrize("change", [{"model": 3}, {"step": "../x"}, {"model": None}])
@@ -178,8 +178,9 @@ def test_a_workdir_whose_name_is_a_config(tmp_path, marker):
     """`x.py:run/config.json` is no file x.py with an argument."""
     (tmp_path / "x.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n")
     workdir = Path(shutil.copytree(CHECKPOINT, tmp_path / "x.py:run"))
-    assert main.open_config(None, workdir, []).model.num_slots == 2
-    assert outcome.label(load_config(workdir / "config.json"), workdir) == ""
+    assert runs.open_config(None, workdir, []).model.num_slots == 2
+    config = load_config(workdir / "config.json")
+    assert outcome.label(config, config) == ""
 
 
 def test_a_json_config_runs_nothing_but_the_defaults(workdir, monkeypatch):
@@ -234,10 +235,11 @@ def test_a_saved_data_folder(tmp_path, workdir, monkeypatch):
 
 def test_names_of_results_stay_in_the_workdir(workdir):
     settings = ["eval.options.folder=../../x", "eval.split=../y", "eval.options.z=('/a', '..')", "eval.system=iodine"]
-    assert "/" not in outcome.label(load_config(str(workdir / "config.json"), settings[:3]), workdir)
+    trained = load_config(workdir / "config.json")
+    assert "/" not in outcome.label(trained, load_config(str(workdir / "config.json"), settings[:3]))
     for setting in ("eval.split=../y", "eval.variant=../y", "data.variant=../y", "data.dataset=../y"):
         with pytest.raises(ERRORS):
-            main.check(load_config(str(workdir / "config.json"), [setting]), "evaluate")
+            runs.check(load_config(str(workdir / "config.json"), [setting]), "evaluate")
 
 
 @pytest.mark.parametrize("key", ["model.num_slots", "rnem.num_slots", "ddpae.num_slots", "eval.num_slots"])

@@ -9,10 +9,10 @@ from jax.tree_util import tree_map
 from toy import make_config
 
 from stii_jax.evaluate import EVALUATION_SEED, Evaluator, example_keys
-from stii_jax.main import open_source
 from stii_jax.models.iodine import Iodine
 from stii_jax.models.prior import gaussian_kl
 from stii_jax.models.rnem import RNEM
+from stii_jax.runs import open_source
 from stii_jax.traversal import (
     OFFSETS,
     Moment,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from stii_jax import evaluate, metrics, train
+from stii_jax import evaluate, metrics, modes, train
 from stii_jax.config import load_config
 from stii_jax.models import trace
 from stii_jax.models.recurrent import zero_state
@@ -101,8 +101,8 @@ def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
     def toy_model(config, image_size, num_slots=0, system=""):
         return ToyModel(image_size, num_slots or config.model.num_slots)
 
-    patch.setattr(train, "make_model", toy_model)
-    patch.setattr(evaluate, "make_model", toy_model)
+    for user in (train, evaluate, modes):
+        patch.setattr(user, "make_model", toy_model)
     if few_metrics:
         patch.setattr(metrics, "METRICS", {name: metrics.METRICS[name] for name in ("ari", "f_ari", "mse")})
 

@@ -11,7 +11,7 @@ import pytest
 from toy import make_config, overrides
 
 from stii_jax.checkpoint import Checkpointer
-from stii_jax.main import open_source
+from stii_jax.runs import open_source
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ process, port = int(os.environ["PROCESS"]), os.environ["PORT"]
 jax.distributed.initialize(f"localhost:{port}", 2, process)
 import pytest
 import test_diagnose, toy
-from stii_jax.main import open_source
+from stii_jax.runs import open_source
 from stii_jax.train import Trainer, TrainingError
 patch = pytest.MonkeyPatch()
 toy.use_toy_model(patch)

@@ -1,0 +1,137 @@
+"""What is done with a run or a trained model: the modes of the command line.
+
+The workdir takes up results; what is `trained` comes from its checkpoints, or from a model's file.
+"""
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stii_jax import outcome, pretrained, visualize
+from stii_jax.config import ConfigError, to_json
+from stii_jax.decompose import Request, decompose
+from stii_jax.distributed import check_shared, first_does, is_first, say
+from stii_jax.evaluate import Evaluator, make_model
+from stii_jax.models.stii import STII
+from stii_jax.pretrained import Trained
+from stii_jax.probes import probe
+from stii_jax.probes_figure import draw_scores
+from stii_jax.probes_samples import collect
+from stii_jax.provenance import provenance
+from stii_jax.runs import describe, open_source
+from stii_jax.train import Trainer
+from stii_jax.traversal import traverse_held_out
+from stii_jax.traversal_pictures import draw_traversal, traversal_animation
+from stii_jax.trust import read_object
+from stii_jax.workdir import held
+from stii_jax.writers import MetricWriter, write_atomic, write_results
+
+_FRAMES_PER_SECOND = 6  # of traversals
+_SCORES = ("dataset", "options", "split", "observed_frames", "lengths")
+"""What the file of a model has of its scores."""
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Trains to the end, from the newest checkpoint if there is one."""
+    saved = workdir / "config.json"
+    with contextlib.ExitStack() as lock:
+
+        def begin():
+            lock.enter_context(held(workdir))
+            if not saved.exists():
+                write_atomic(saved, to_json(config).encode())
+            write_results(workdir / "provenance.json", provenance())
+
+        first_does(begin)
+        check_shared(saved)
+        source = open_source(config)
+        Trainer(config, source, open_source(config, evaluated=True), workdir).run()
+        if is_first():
+            (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
+            visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
+
+
+def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
+    """Scores a model on held-out videos, writes `results.json` and pictures, prints the scores.
+
+    With other videos, slots or system than those that it was trained with, it is `results_LABEL.json`.
+    """
+    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    results, pictures = evaluator.final(trained.params)
+    label = outcome.label(trained.config, config)
+    outcome.report(config, workdir, f"results{label}.json", results, trained.facts)
+    outcome.draw(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
+    outcome.print_scores(results["lengths"])
+    say(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
+    """Imagines frames after observed ones, scores them against the true future in `prediction.json`, draws them."""
+    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    scores, pictures = evaluator.forecast(trained.params)
+    observed = config.eval.observed_frames
+    label = outcome.label(trained.config, config)
+    results = {"observed_frames": observed, "lengths": scores}
+    outcome.report(config, workdir, f"prediction{label}.json", results, trained.facts)
+    outcome.draw(evaluator, workdir, trained.step, pictures, f"prediction{label}", num_observed=observed)
+    say(f"predicted after {observed} frames:")
+    outcome.print_scores(scores)
+    say(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
+    """Scores what slots' codes tell of their objects in `probes.json`, draws that and traversals of latents."""
+    settings = config.probe
+    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    try:
+        results = probe(collect(evaluator, trained.params, settings.num_videos, settings.num_frames))
+        traversals = []
+        if isinstance(evaluator.model, STII):  # others decode no latents
+            shown = {"num_frames": settings.num_frames, "num_dims": settings.num_dims, "reach": settings.reach}
+            traversals = traverse_held_out(evaluator, trained.params, config.eval.num_pictures, **shown)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    label = outcome.label(trained.config, config)
+    outcome.report(config, workdir, f"probes{label}.json", results, trained.facts)
+    (workdir / "media").mkdir(exist_ok=True)
+    draw_scores(workdir / "media" / f"probes{label}.png", results)
+    writer = MetricWriter(workdir, enabled=is_first())
+    for number, traversal in enumerate(traversals):
+        name = f"traversal{label}_{number}"
+        writer.write_images(trained.step, {name: draw_traversal(traversal)})
+        writer.write_gif(trained.step, name, traversal_animation(traversal), _FRAMES_PER_SECOND)
+    writer.close()
+    for representation, of_probes in results["probes"].items():
+        for name, scores in of_probes.items():
+            print(f"{representation}, {name}: {', '.join(f'{key} {r2:.3f}' for key, r2 in scores['r2'].items())}")
+    print(f"R2 on held-out videos: {workdir / f'probes{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, str], request: Request) -> None:
+    """Writes what a model makes of a video; needs no dataset. See `stii_jax.decompose`.
+
+    `origin` says in `decomposition.json` where the model is from.
+    """
+    dataset = describe(config)
+    model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
+    facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", **origin, "step": trained.step}
+    results = decompose(model, trained.params, dataset, request, facts)
+    if results["damage"]:
+        print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
+    ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
+    print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
+
+
+def export(workdir: Path, trained: Trained, output: Path) -> None:
+    """Writes the file of a run's model, with the scores that the workdir has of it. See `stii_jax.pretrained`."""
+    facts = dict(trained.facts)
+    for name in ("results", "prediction"):
+        found = read_object(workdir / f"{name}.json")
+        if found.get("step") == trained.step:
+            facts[name] = {key: found[key] for key in _SCORES if key in found}
+    pretrained.save(output, trained._replace(facts=facts))
+    scored = "with" if "results" in facts else "without"
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, step {trained.step}, {scored} scores")
