@@ -15,8 +15,11 @@ from stii_jax.metrics import METRICS
 
 pytestmark = [pytest.mark.docs, pytest.mark.usefixtures("quick_compiles")]
 
-COMMANDS = {command: name_of(page) for page in reversed(PAGES) for command in commands(page)}
+COMMANDS: dict[Command, str] = {}
 """Each once, with the first page that has it."""
+for page in PAGES:
+    for found in commands(page):
+        COMMANDS.setdefault(found, name_of(page))
 WITH_ARGUMENTS = [command for command in COMMANDS if command.arguments]
 NOT_HERE = {
     "python -m stii_jax.main --coordinator_address HOST0:55527 --num_processes N --process_id I --config balls:color "

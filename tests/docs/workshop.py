@@ -167,7 +167,7 @@ class Workshop:
         self._benchmarked.add(key)
         return new
 
-    def _run_in_process(self, _, command, log: Path) -> int:
+    def _run_in_process(self, command, log: Path) -> int:
         """In the place of `Processes.run` of a sweep."""
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(shlex.join(command))
