@@ -128,7 +128,7 @@ def save(path: Path, trained: Trained) -> None:
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}
     header = {
         "stii_jax": VERSION,
-        "config": to_json(_without_paths(trained.config)),
+        "config": to_json(without_paths(trained.config)),
         "facts": json.dumps(trained.facts),
         "digests": json.dumps(digest_leaves(halves)),
     }
@@ -171,7 +171,7 @@ def _arrange(path: Path, arrays: Mapping[str, np.ndarray], config: ConfigDict) -
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
-def _without_paths(config: ConfigDict) -> ConfigDict:
+def without_paths(config: ConfigDict) -> ConfigDict:
     shared = config.copy_and_resolve_references()
     shared.data.data_dir = shared.data.manual_dir = ""
     described = resolve_config(shared.data.dataset, shared.data.variant, shared.data.options.to_dict())
