@@ -16,14 +16,11 @@ from stii_jax.report.published import read_published
 from stii_jax.report.readme import replace_between_markers, results_table
 from stii_jax.writers import write_atomic, write_results
 
-
 NUM_VIDEOS = 3
 """On a page of HTML, unless --videos says otherwise."""
 
 
-def main(
-    arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDict], None] = lambda _: None
-) -> int:
+def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> int:
     """The command line; returns the exit code. `before_jax` is run before a model is, and jax looks for devices."""
     parser = argparse.ArgumentParser(prog="python -m stii_jax.report", description="Tables and figures of results.")
     parser.add_argument("--results", help="folder of the results files and of published.json (results)")

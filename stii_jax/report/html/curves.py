@@ -155,9 +155,10 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _short(value: float | None) -> str:
-    """Three digits or so."""
+    """Three digits or so, as HTML."""
     if value is None:
-        return "–"
+        return "&ndash;"
     if abs(value) >= 10_000:
-        return f"{value / 1000:.4g}k".replace("-", "−")
-    return f"{value:.3g}".replace("-", "−") if abs(value) < 100 else f"{value:.0f}".replace("-", "−")
+        return _short(value / 1000) + "k"
+    text = f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return text.replace("-", "&minus;")

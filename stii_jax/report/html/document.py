@@ -58,16 +58,17 @@ def _lead(clip: Clip, dataset: str) -> str:
 
 def _summary(subject: Subject, dataset: str) -> dict[str, Any]:
     config, facts = subject.trained.config, subject.trained.facts
-    options = ", ".join(f"{key}={value}" for key, value in sorted(without_paths(config).data.options.items()))
+    options = ", ".join(f"{key}: {value}" for key, value in sorted(without_paths(config).data.options.items()))
     commit = str(facts.get("commit") or "not known")[:9]
     return {
         "system": config.system,
-        "dataset": f"{dataset} ({options})" if options else dataset,
+        "dataset": dataset,
         "step": subject.trained.step,
         "seed": facts.get("seed"),
         "training time": _duration(facts.get("train_seconds")),
         "hardware": facts.get("hardware"),
         "commit": f"{commit}, with changes" if facts.get("dirty") else commit,
+        "options of the dataset": options or None,
     }
 
 
@@ -85,8 +86,8 @@ def _duration(seconds: Any) -> str | None:
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    known = {name: value for name, value in facts.items() if value is not None}
-    return "\n".join(f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in known.items())
+    known = ((escape(name), escape(str(value))) for name, value in facts.items() if value is not None)
+    return "\n".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in known)
 
 
 def _still(number: int, clip: Clip) -> str:

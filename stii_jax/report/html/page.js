@@ -3,7 +3,7 @@
 // The player, the sorting of the table and the reading of the curves. All that is shown is in the page's data.
 
 const GREY = 215; // of what no slot explains, as in stii_jax.visualize
-const TINT = 0.6; // of a slot's colour over the frame
+const TINT = 0.65; // of a slot's colour over the frame, which is grey there: two colours mixed tell nothing
 const page = JSON.parse(document.getElementById("data").textContent);
 
 const byId = (id) => document.getElementById(id);
@@ -71,9 +71,10 @@ function segmentation(clip, frame) {
     for (let k = 1; k < clip.slots; k++) {
       if (clip.masks[first + k][at] > clip.masks[first + best][at]) best = k;
     }
+    const light = 0.299 * seen[at] + 0.587 * seen[at + 1] + 0.114 * seen[at + 2];
     for (let channel = 0; channel < 3; channel++) {
       const color = clip.on[best] ? clip.colors[best][channel] : GREY;
-      pixels[at + channel] = TINT * color + (1 - TINT) * seen[at + channel];
+      pixels[at + channel] = TINT * color + (1 - TINT) * light;
     }
   });
 }
@@ -93,7 +94,7 @@ function appearance(clip, frame, slot) {
 const SCENE = [
   ["frame", "video", "Frame of the video", false, (clip, frame) => clip.video[frame]],
   ["reconstruction", "reconstruction", "What the slots that are on draw together", true, reconstruction],
-  ["segmentation", "segmentation", "Frame, tinted in the colour of each pixel's slot", true, segmentation],
+  ["segmentation", "segmentation", "Frame in the colours of each pixel's slot", true, segmentation],
   ["truth", "true segmentation", "True objects, in the colours of their slots", false,
     (clip, frame) => clip.truth[frame]],
 ];
@@ -120,7 +121,7 @@ function startPlayer(clips) {
   function addScene() {
     for (const [name, title, label, made, paint] of SCENE) {
       if (name === "truth" && !clip.truth) continue;
-      const caption = element("figcaption", {}, title, " ", element("span", { class: "word" }, made ? "predicted" : ""));
+      const caption = element("figcaption", {}, title, " ", element("span", { class: "word" }, made ? "predicted" : "not seen"));
       addPanel(byId("scene"), name, label, made, paint, caption);
     }
   }
@@ -129,10 +130,11 @@ function startPlayer(clips) {
     for (let k = 0; k < clip.slots; k++) {
       const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
       swatch.style.backgroundColor = `rgb(${clip.colors[k].join()})`;
-      const name = k === clip.background ? `slot ${k}, background` : `slot ${k}`;
-      const button = element("button", { type: "button", "data-slot": k }, swatch, element("span", {}, name));
+      const role = k === clip.background ? element("small", {}, " background") : "";
+      const text = element("span", {}, `slot ${k}`, role);
+      const button = element("button", { type: "button", "data-slot": k }, swatch, text);
       button.addEventListener("click", () => toggle(k));
-      addPanel(byId("slots"), `slot-${k}`, `What ${name} draws`, true, (c, t) => appearance(c, t, k), button);
+      addPanel(byId("slots"), `slot-${k}`, `What slot ${k} draws`, true, (c, t) => appearance(c, t, k), button);
     }
   }
 
@@ -161,7 +163,7 @@ function startPlayer(clips) {
     scrub.max = clip.frames - 1;
     byId("videos").querySelectorAll("button").forEach((button, i) => button.setAttribute("aria-pressed", i === number));
     const ahead = clip.frames - clip.observed;
-    future.style.width = `${(100 * ahead) / clip.frames}%`;
+    future.style.width = ahead ? `${(100 * (ahead - 0.5)) / (clip.frames - 1)}%` : "0";
     byId("description").textContent = `Video ${number}: ${clip.observed} frames observed` +
       (ahead ? `, then ${ahead} predicted without seeing the video` : "") +
       `; ${clip.slots} slots, of which slot ${clip.background} has most pixels.`;

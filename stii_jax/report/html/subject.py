@@ -1,6 +1,6 @@
 """What a page is of: a run in a workdir, or the file of a trained model. All of it may be a stranger's."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
     """Of what."""
     step: Any
     """Of the parameters that had these scores."""
-    lengths: list[Score]
+    lengths: Sequence[Score]
     """Finite numbers alone; each has `num_frames`."""
 
 
@@ -52,13 +52,13 @@ def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: 
     if (folder / "config.json").exists():
         return _open_workdir(folder, before_jax)
     if run not in pretrained.names() and (folder.is_dir() or not folder.exists()):
-        known = ", ".join([*pretrained.names(), "a .safetensors file"])
-        raise ReportError(f"{run}: neither a run (no config.json there) nor a model: give --html a workdir, or {known}")
+        known = " or ".join([*pretrained.names(), "a .safetensors file"])
+        raise ReportError(f"{run}: neither a run (no config.json there) nor a model: give --html a workdir, {known}")
     before_jax(config := pretrained.read_config(run))
     trained = pretrained.load(run)
     path = pretrained.find(run)
-    known = [(name, trained.facts[name]) for name in _FILES if name in trained.facts]
-    evaluations = [_evaluation(path, name, content)._replace(step=trained.step) for name, content in known]
+    scored = [(name, trained.facts[name]) for name in _FILES if name in trained.facts]
+    evaluations = [_evaluation(path, name, content)._replace(step=trained.step) for name, content in scored]
     return Subject(path.stem, config, trained, evaluations, [])
 
 
