@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from stii_jax.config import load_config
 from stii_jax.pretrained import Trained
 from stii_jax.report.html.clips import Clip, make_clip
-from stii_jax.report.html.document import document
+from stii_jax.report.html.document import render
 from stii_jax.report.html.subject import Evaluation, Subject
 from stii_jax.types import Decomposition
 
@@ -55,4 +55,4 @@ def a_subject(text: str = "a run", **config: object) -> Subject:
 def a_page(text: str = "a run") -> tuple[str, list[Clip]]:
     """The page of such a run, and its videos: the second has no true labels, and is as long as it was observed."""
     clips = [random_clip(0), random_clip(1, num_observed=7)]
-    return document(a_subject(text), clips), clips
+    return render(a_subject(text), clips), clips

@@ -16,7 +16,7 @@ from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
 from stii_jax.pretrained import ModelFileError
 from stii_jax.report.files import ReportError
 from stii_jax.report.html.clips import held_out_clips
-from stii_jax.report.html.document import document
+from stii_jax.report.html.document import render
 from stii_jax.report.html.subject import open_subject
 from stii_jax.writers import LogError, write_atomic
 
@@ -41,7 +41,7 @@ def write_page(run: str, output: Path, num_videos: int, before_jax: Callable[[Co
         raise ReportError(f"--videos is {num_videos}, expected at least 1")
     try:
         subject = open_subject(run, before_jax)
-        page = document(subject, held_out_clips(subject.config, subject.trained.params, num_videos)).encode()
+        page = render(subject, held_out_clips(subject.config, subject.trained.params, num_videos)).encode()
     except ERRORS as error:
         raise ReportError(str(error)) from error
     write_atomic(output, page)

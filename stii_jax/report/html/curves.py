@@ -87,13 +87,13 @@ def _points(chart: Chart) -> list[Points]:
     return list(chart.curves.values())
 
 
-def _x(chart: Chart, step: float) -> float:
-    return LEFT + (WIDTH - RIGHT - LEFT) * min(step / chart.last, 1)
+def _x(chart: Chart, step: int | float) -> float:
+    return LEFT + (WIDTH - RIGHT - LEFT) * min(step / chart.last, 1.0)
 
 
 def _y(chart: Chart, value: float) -> float:
     part = (value - chart.low) / (chart.high - chart.low)
-    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * min(part, 1)
+    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * min(part, 1.0)
 
 
 def _axes(chart: Chart) -> str:
@@ -102,7 +102,7 @@ def _axes(chart: Chart) -> str:
         y = _y(chart, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-    for value in _ticks(0, chart.last):
+    for value in _ticks(0.0, chart.last):
         parts.append(
             f'<text x="{_x(chart, value):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{_short(value)}</text>'
         )
@@ -154,7 +154,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _short(value: float | None) -> str:
+def _short(value: int | float | None) -> str:
     """Three digits or so, as HTML."""
     if value is None:
         return "&ndash;"

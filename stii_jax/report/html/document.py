@@ -20,7 +20,7 @@ from stii_jax.report.html.subject import Subject
 FOLDER = Path(__file__).parent
 
 
-def document(subject: Subject, clips: Sequence[Clip]) -> str:
+def render(subject: Subject, clips: Sequence[Clip]) -> str:
     """The HTML of a page."""
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     config, facts = subject.trained.config, subject.trained.facts

@@ -33,7 +33,7 @@ def _score(scores: Score, metric: str) -> str:
     return _cell(scores.get(metric), digits, "" if error is None else f" <small>&plusmn; {error:.{digits}f}</small>")
 
 
-def _cell(value: float | None, digits: int, more: str = "") -> str:
+def _cell(value: int | float | None, digits: int, more: str = "") -> str:
     """A number and what follows it; the script sorts by the value in the attribute."""
     if value is None:
         return '<td class="number">&ndash;</td>'
