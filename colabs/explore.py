@@ -181,6 +181,11 @@ def move_and_draw(_=None):
 for slider in (slot, dimension, moved_by):
     slider.observe(move_and_draw, "value")
 move_and_draw()
+
+# %% [markdown]
+# Move "moved by" away from 0: only the object of this slot should change, and what it hides or uncovers.
+
+# %%
 widgets.VBox([slot, dimension, moved_by, screen])
 
 # %% [markdown]

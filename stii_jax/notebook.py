@@ -1,8 +1,8 @@
 """Pictures and training in a notebook. Needs IPython, which every notebook has.
 
-    show(strip(video, decomposition))
-    play(animation(video, decomposition))
-    watch([sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", "run"], "run")
+show(strip(video, decomposition))
+play(animation(video, decomposition))
+watch([sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", "run"], "run")
 """
 
 import base64
@@ -16,7 +16,7 @@ from pathlib import Path
 from IPython.display import HTML, Image, display
 
 from stii_jax import visualize
-from stii_jax.writers import Picture, PathLike, encode_gif, encode_png, read_metrics
+from stii_jax.writers import PathLike, Picture, encode_gif, encode_png, read_metrics
 
 LOG = "log.txt"
 """In the workdir: what a process that is watched prints."""
