@@ -5,8 +5,8 @@ Other configs start from this one and change what they need:
     python -m stii_jax.main --config default --workdir runs/default --config.model.num_refinements=4
 
 `default` follows the paper but for `detach_refiner_inputs` and `posterior_start`, where something else proved better
-(docs/method.md has the evidence). `default:provide` follows the program that produced the paper's published numbers
-where the two disagree (docs/method.md lists the differences).
+(docs/fidelity.md has the evidence). `default:provide` follows the program that produced the paper's published numbers
+where the two disagree (docs/fidelity.md lists the differences).
 """
 
 from ml_collections import ConfigDict

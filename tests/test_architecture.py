@@ -18,10 +18,10 @@ LAYERS = [
     {"pretrained", "decompose", "outcome", "probes_samples", "slots", "traversal"},
     {"runs", "probes", "traversal_pictures"},
     {"modes", "doctor"},
-    {"main", "benchmark"},
+    {"main", "benchmark", "report", "sweep"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}
-TOOLS |= {"distributed", "preemption", "workdir", "notebook", "probes_figure", "report", "sweep"}
+TOOLS |= {"distributed", "preemption", "workdir", "notebook", "probes_figure"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 
 

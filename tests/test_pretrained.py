@@ -17,6 +17,7 @@ from stii_jax.decompose import Request
 from stii_jax.digests import digest_leaves, name_leaves
 from stii_jax.main import ERRORS, run
 from stii_jax.pretrained import ModelFileError, Trained
+from stii_jax.pretrained.cards import card
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -227,3 +228,8 @@ def test_flags_that_would_do_nothing(finished, exported, tmp_path):
         run("evaluate", None, tmp_path, [], model="quik")
     assert ModelFileError in ERRORS and DataError in ERRORS
     assert not (tmp_path / "found").exists()
+
+
+def test_a_card_without_scores_or_text(model):
+    text = card(str(model))
+    assert "| steps, seed | 7, 0 |" in text and "| hardware | two cores |" in text and "frames |" not in text

@@ -4,6 +4,8 @@ Both are one model: STII without a past. IODINE refines every frame on its own. 
 next frame at each refinement, so that its refinement state has to carry the objects from frame to frame.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -76,7 +78,7 @@ class SequentialIodine(Iodine):
         **settings: those of `STII`.
     """
 
-    def __init__(self, *, clamp: float = 0.0, **settings):
+    def __init__(self, *, clamp: float = 0.0, **settings: Any):
         super().__init__(**settings)
         self.clamp = clamp
 

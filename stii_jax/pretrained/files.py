@@ -129,7 +129,7 @@ def save(path: Path, trained: Trained) -> None:
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}
     header = {
         "version": VERSION,
-        "config": _without_paths(trained.config).to_dict(),
+        "config": without_paths(trained.config).to_dict(),
         "facts": trained.facts,
         "digests": digest_leaves(halves),
     }
@@ -174,7 +174,7 @@ def _arrange(path: Path, arrays: Mapping[str, np.ndarray], config: ConfigDict) -
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
-def _without_paths(config: ConfigDict) -> ConfigDict:
+def without_paths(config: ConfigDict) -> ConfigDict:
     shared = config.copy_and_resolve_references()
     shared.data.data_dir = shared.data.manual_dir = ""
     described = resolve_config(shared.data.dataset, shared.data.variant, shared.data.options.to_dict())

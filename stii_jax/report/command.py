@@ -3,8 +3,10 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from stii_jax.report.collect import collect
 from stii_jax.report.entries import read_runs, result_entry
@@ -14,11 +16,14 @@ from stii_jax.report.published import read_published
 from stii_jax.report.readme import replace_between_markers, results_table
 from stii_jax.writers import write_atomic, write_results
 
+NUM_VIDEOS = 3
+"""On a page of HTML, unless --videos says otherwise."""
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+
+def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> int:
+    """The command line; returns the exit code. `before_jax` is run before a model is, and jax looks for devices."""
     parser = argparse.ArgumentParser(prog="python -m stii_jax.report", description="Tables and figures of results.")
-    parser.add_argument("--results", default="results", help="folder of the results files and of published.json")
+    parser.add_argument("--results", help="folder of the results files and of published.json (results)")
     parser.add_argument("--readme", help="file whose text between the markers is replaced by the table")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if --readme is stale")
     parser.add_argument("--add", metavar="WORKDIR", help="first take up this finished run")
@@ -26,21 +31,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="", help="with --add: published model to compare with, if another")
     parser.add_argument("--command", default="", help="with --add: command that reproduces the run")
     parser.add_argument("--runs", metavar="DIR", help="report on the workdirs and entries in this folder")
-    parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report")
+    parser.add_argument("--html", metavar="RUN", help="a page for this workdir or trained model (name or .safetensors)")
+    parser.add_argument("--videos", type=int, metavar="N", help=f"with --html: videos to show ({NUM_VIDEOS})")
+    parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report; with --html: the page")
     options = parser.parse_args(arguments)
     if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
         parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
     if options.check and not options.readme:
         parser.error("--check needs --readme")
-    if bool(options.runs) != bool(options.output):
+    if options.html:
+        _check_html(parser, options)
+    elif options.videos is not None:
+        parser.error("--videos needs --html")
+    elif bool(options.runs) != bool(options.output):
         parser.error("--runs DIR and --output OUT go together")
     if options.runs and (options.readme or options.add):
         parser.error("--runs reports on that folder alone: leave out --readme and --add")
     try:
+        if options.html:
+            return _html(options, before_jax)
+        options.results = options.results or "results"
         return _report(options) if options.runs else _run(options)
     except (ReportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _check_html(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    names = ("results", "readme", "check", "add", "name", "model", "command", "runs")
+    if given := [f"--{name}" for name in names if getattr(options, name)]:
+        parser.error(f"--html makes the page of one run alone: leave out {', '.join(given)}")
+    if not options.output:
+        parser.error("--html needs --output, the .html file to write")
+
+
+def _html(options: argparse.Namespace, before_jax: Callable[[ConfigDict], None]) -> int:
+    from stii_jax.report.html import write_page  # a model and what runs it: seconds that no other command waits for
+
+    count = NUM_VIDEOS if options.videos is None else options.videos
+    size = write_page(options.html, Path(options.output), count, before_jax)
+    print(f"{options.output}: {size / 1e6:.1f} MB")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

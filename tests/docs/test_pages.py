@@ -1,0 +1,180 @@
+"""What pages name exists: links, files, flags, settings with their defaults, messages; and the site has every page."""
+
+import ast
+import functools
+import re
+
+import pytest
+from absl import flags
+from pages import DOCS, PAGES, ROOT, Command, codes, commands, headings, links, name_of
+
+from stii_jax import main  # noqa: F401  # defines its flags
+from stii_jax.config import config_names, default_config, flatten
+from stii_jax.data import DATASETS
+
+OURS = [page for page in PAGES if page.parent.name != "results" and "results" not in page.parts]
+NEW = {"stii_jax/data/squares.py", "stii_jax/models/palette.py", "data.options.side"}
+"""What the reader is told to write."""
+SECTIONS = {key.rpartition(".")[0] for key in flatten(default_config())} | {"data.options", "eval.options"}
+OPTIONS = {
+    field
+    for builder in DATASETS.values()
+    for config in builder.BUILDER_CONFIGS
+    for field in config.__dataclass_fields__
+}
+OF_LAUNCH = {"--processes"}
+PLACEHOLDERS = re.compile(r"[A-Z]{2,}|^json$|^py$|^x\.y$|^key$")
+
+
+def leaves():
+    return flatten(default_config())
+
+
+def test_every_page_is_in_the_site():
+    nav = re.findall(
+        r"([\w/.-]+\.md)$", (ROOT / ".mkdocs.yml").read_text().partition("\nnav:")[2].partition("\nhooks:")[0], re.M
+    )
+    assert {page.name for page in DOCS} <= set(nav)
+    assert not [path for path in nav if not any((ROOT / top / path).is_file() for top in ("docs", "."))]
+    assert len(nav) == len(set(nav))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name_of(page)}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in headings(target), f"{name_of(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", OURS, ids=name_of)
+def test_named_files_exist(page):
+    tops = r"(?:stii_jax|configs|tests|docs|results|launch|models|data)/"
+    for code in codes(page):
+        if code.is_block:
+            continue
+        for path in re.findall(rf"^{tops}[\w./-]*\w$|^{tops}$", code.text):
+            exists = any((ROOT / top / path).exists() for top in ("", "stii_jax", "docs"))
+            assert exists or path in NEW or PLACEHOLDERS.search(path), f"{name_of(page)}: {path}"
+
+
+@functools.cache
+def flags_of(module: str) -> set[str]:
+    """The flags of a command, by what its source defines."""
+    if module == "stii_jax.main":
+        return {f"--{flag.name}" for flag in flags.FLAGS.flags_by_module_dict()["stii_jax.main"]} | {"--help"}
+    top = ROOT / module.replace(".", "/")
+    sources = sorted(top.glob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
+    return {"--help", *(flag for path in sources for flag in re.findall(r'add_argument\("(--\w+)"', path.read_text()))}
+
+
+MODULES = ("main", "sweep", "report", "benchmark", "data.build", "data.simulate")
+
+
+def own_flags(text):
+    return {flag for flag in re.findall(r"(?<!\S)(--\w[\w.-]*)", text) if not flag.startswith("--config.")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_flags_exist(page):
+    for command in commands(page):
+        unknown = own_flags(" ".join(command.arguments)) - flags_of(command.module)
+        assert not unknown, f"{name_of(page)}: {command.text}"
+    every = set().union(*(flags_of(f"stii_jax.{module}") for module in MODULES))
+    for code in codes(page):
+        if code.text.startswith("--"):
+            assert not own_flags(code.text) - every, f"{name_of(page)}: {code.text}"
+        elif "launch/" in code.text and not code.is_block:
+            ours = own_flags(code.text.rpartition("launch/")[2])
+            assert not ours - flags_of("stii_jax.main") - OF_LAUNCH, f"{name_of(page)}: {code.text}"
+
+
+def known(key: str) -> bool:
+    """Whether this is a setting or a section."""
+    section, _, name = key.rpartition(".")
+    known_option = section in ("data.options", "eval.options") and name in OPTIONS
+    return key in leaves() or key in SECTIONS or known_option or bool(PLACEHOLDERS.search(name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_exist(page):
+    """Those on a command line, and those that a text names."""
+    exceptions = NEW | {"model.num_slot"}  # which is quoted as an error
+    given = set(re.findall(r"--config\.([\w.]*\w)", page.read_text()))
+    sections = "|".join(name for name in SECTIONS if name and "." not in name)
+    for code in codes(page):
+        if not code.is_block:
+            given |= {
+                match[1] for match in re.finditer(rf"^(?:config\.)?((?:{sections})\.[\w.]*\w)(?:=.*)?$", code.text)
+            }
+    given = {key for key in given if not key.endswith((".py", ".md", ".json"))}
+    assert not [key for key in given - exceptions if not known(key)], name_of(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_configs_exist(page):
+    for code in (code for code in codes(page) if re.match(r"--config |\S*python|\S*launch/", code.text)):
+        for name in re.findall(r"--config ([\w/.]+)", code.text):
+            assert name.split(":")[0] in config_names() or name.endswith((".py", ".json")), f"{name_of(page)}: {name}"
+
+
+def test_every_setting_is_in_the_table():
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \| .+ \|$", (ROOT / "docs" / "configs.md").read_text(), re.MULTILINE)
+    table = {key: value for key, value in rows if "." in key or key in leaves()}
+    assert len(table) == len([key for key, _ in rows if key in table]), "a setting has two rows"
+    options = {key for key in table if table[key] == "-"}
+    assert options == {"data.options", "eval.options"}
+    documented = {key: ast.literal_eval(value.strip("`")) for key, value in table.items() if key not in options}
+    assert documented == leaves()
+    assert all(type(documented[key]) is type(value) for key, value in leaves().items())
+
+
+def messages() -> re.Pattern:
+    """Any text in the source that is long enough to be told from others; what is filled in may be anything."""
+    found = []
+    for path in (ROOT / "stii_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            if all(text is None or isinstance(text, str) for text in texts) and sum(map(len, filter(None, texts))) > 12:
+                found.append("".join(".*" if text is None else re.escape(text) for text in texts))
+    return re.compile("|".join(sorted(set(found))), re.DOTALL)
+
+
+def quoted() -> list[str]:
+    """What docs/troubleshooting.md says that the program says; libraries' lines are left to them."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    blocks = [
+        line
+        for code in codes(ROOT / "docs" / "troubleshooting.md")
+        if code.language == "text"
+        for line in code.text.splitlines()
+    ]
+    return [line for line in rows + blocks if not line.startswith("An NVIDIA GPU may be present")]
+
+
+def test_quoted_messages_are_those_of_the_program():
+    """One text follows another where an error is passed on with a way out: each part is looked at."""
+    known_messages = messages()
+    assert len(quoted()) > 40
+    parts = [part for line in quoted() for part in re.sub(r"^(error|warning): ", "", line).split("; no other")]
+    assert not [
+        part for part in parts if not known_messages.match(part) and not known_messages.match(f"no other{part}")
+    ]
+
+
+def test_a_wrong_message_is_noticed():
+    assert not messages().match("runs/mine holds a run with other things: give those")
+
+
+def test_a_command_is_understood():
+    command = Command("stii_jax.main", ("--mode", "predict", "--workdir=runs/x", "--predict"))
+    assert (command.value("--mode"), command.value("--workdir"), command.value("--predict")) == (
+        "predict",
+        "runs/x",
+        None,
+    )
+    assert command.value("--model") is None

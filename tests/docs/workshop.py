@@ -1,0 +1,297 @@
+"""Executes the documentation's commands at toy size, as a user would one after the other in one folder.
+
+Each command is shrunk by what is appended to it, of which the last counts; it is executed in this process, so that
+programs are compiled once. What a command needs, a run or a model's file, is made before by the command of the
+documentation that says so. Of each system the first run has the real model; further ones have the toy model, as the
+real one takes long to trace, and only make the real one.
+"""
+
+import importlib
+import json
+import runpy
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from pages import ROOT, Command
+from PIL import Image
+from samples import SAMPLES
+from toy import MODEL, RUN, use_toy_model
+
+from stii_jax import main as stii_main
+from stii_jax import metrics
+from stii_jax.benchmark import sweep as benchmark_sweep
+from stii_jax.benchmark.points import Machine
+from stii_jax.config import load_config, split_overrides
+from stii_jax.data.options import GeneratedConfig
+from stii_jax.evaluate import make_model
+from stii_jax.report.entries import SCORE_KEYS
+from stii_jax.runs import describe
+from stii_jax.sweep import runner
+
+FEW = {"num_frames": 6, "num_train": 16, "num_validation": 8, "num_test": 12}
+SMALL = MODEL | RUN | {"curriculum.stages": (), "train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
+SMALL |= {"eval.lengths": (2,), "eval.num_slots": 0, "optim.warmup_steps": 1, "ddpae.object_size": 4}
+SMALL |= {"train.accumulation": 1, "data.options.image_size": 8, "train.parallel": "pmap"}
+EVALUATION = {key: value for key, value in RUN.items() if key.startswith("eval.")}
+EVALUATION |= {"eval.lengths": (2,), "eval.num_videos": 4, "eval.observed_frames": 1, "eval.predict_frames": 1}
+SMALL |= EVALUATION
+PROBES = {"probe.num_videos": 12, "probe.num_frames": 2, "eval.num_videos": 12, "eval.batch_size": 4}
+
+PLACES = {"SEED": "0", "WORKDIR": "runs/quickstart", "RUN": "runs/quickstart", "NAME": "mine", "DIR": "runs/dir"}
+"""Words that stand for what the reader puts there."""
+
+
+class Workshop:
+    """A folder in which the commands are executed, and what each has come to."""
+
+    def __init__(self, folder: Path, known: Iterable[Command], patch: pytest.MonkeyPatch):
+        self.folder, self._known, self._patch = folder, list(known), patch
+        self._outcomes: dict[Command, BaseException | None] = {}
+        self._samples: dict[str, tuple] = {}
+        self._systems: set[str] = set()
+        self._toys: set[str | None] = set()
+        self._benchmarked: set[tuple[str, ...]] = set()
+        few = {name: metric for name, metric in metrics.METRICS.items() if name in SCORE_KEYS}
+        patch.setattr(metrics, "METRICS", few)  # matching takes long to compile
+        patch.chdir(folder)
+        patch.setenv("STII_DATA_DIR", str(folder / "data"))
+        patch.setenv("JAX_NUM_CPU_DEVICES", "4")
+        patch.setattr(stii_main, "leave", _leave)
+        patch.setattr("stii_jax.probes_samples.MIN_IOU", 0.0)  # a model of two steps finds no objects
+        patch.setattr(runner.Processes, "run", self._run_in_process)
+        patch.setattr(benchmark_sweep, "measure", _measured)
+        patch.setattr(benchmark_sweep, "find_machine", lambda: Machine("cpu", 2, "a CPU, 2 cores", "abc"))
+        (folder / "README.md").write_text((ROOT / "README.md").read_text())
+        (folder / "results").mkdir()
+        for path in (ROOT / "results").glob("*.json"):
+            (folder / "results" / path.name).write_bytes(path.read_bytes())
+        self._make_videos()
+
+    def run(self, command: Command) -> None:
+        """Executes a command, after those that it needs, unless that has been done."""
+        if command not in self._outcomes:
+            for needed in self.needs(command):
+                self.run(needed)
+            try:
+                RUNNERS.get(command.module, _run_module)(self, self.placed(command))
+                self._outcomes[command] = None
+            except BaseException as error:
+                self._outcomes[command] = error
+        if (error := self._outcomes[command]) is not None:
+            raise AssertionError(f"{command.text}: {type(error).__name__}: {error}") from error
+
+    def needs(self, command: Command) -> list[Command]:
+        """The commands of the documentation that make what this one reads."""
+        read = [command.value(flag) for flag in ("--runs", "--html", "--add", "--model", "--input")]
+        if command.value("--config") is None:
+            read.append(command.value("--workdir"))
+        read = [PLACES.get(path, path) for path in read if path is not None]
+        makers = [
+            next((other for other in self._known if other != command and path in _made_by(other)), None)
+            for path in read
+        ]
+        return [maker for maker in makers if maker is not None]
+
+    def placed(self, command: Command) -> Command:
+        """The command with the reader's words filled in, and paths of an imagined machine made those of this folder."""
+        return command._replace(arguments=tuple(map(self._place, command.arguments)))
+
+    def _place(self, argument: str) -> str:
+        head, equals, value = argument.rpartition("=")
+        value = PLACES.get(value, value)
+        if value.startswith(("/my/", "/shared/")):
+            value = str(self.folder / value[1:])
+        return f"{head}{equals}{value}"
+
+    def sample(self, dataset: str) -> tuple:
+        """A small instance of a dataset in its real format, made once."""
+        if dataset not in self._samples:
+            self._samples[dataset] = SAMPLES[dataset](self.folder / "raw" / dataset)
+        return self._samples[dataset]
+
+    def shrunk(self, arguments: Iterable[str]) -> list[str]:
+        """Arguments of `stii_jax.main` with the overrides that make the command quick."""
+        arguments = list(arguments)
+        command = Command("stii_jax.main", tuple(arguments))
+        mode, name = command.value("--mode") or "train", command.value("--config")
+        settings: dict = {}
+        if mode == "train":
+            settings = SMALL | self._small_data(load_config(name, split_overrides(arguments)[0]))
+        elif mode == "disentangle":
+            settings = EVALUATION | PROBES
+        elif mode in ("evaluate", "predict"):
+            settings = dict(EVALUATION)
+        if command.value("--config.eval.system") == "seq_iodine" and mode == "evaluate":
+            settings["eval.chunk_frames"] = 2
+        return arguments + [f"--config.{key}={value}" for key, value in settings.items()]
+
+    def _small_data(self, config) -> dict:
+        """Overrides for a dataset of a few videos."""
+        dataset = config.data.dataset
+        if isinstance(describe(config), GeneratedConfig):
+            return {f"data.options.{key}": value for key, value in FEW.items()}
+        _, options, manual_dir = self.sample(dataset)
+        settings = {f"data.options.{key}": value for key, value in options.items() if key != "image_size"}
+        return settings | ({"data.manual_dir": manual_dir} if manual_dir else {})
+
+    def call_main(self, arguments: Iterable[str]) -> None:
+        """`python -m stii_jax.main` in this process, made quick."""
+        command = Command("stii_jax.main", tuple(arguments))
+        workdir, name = command.value("--workdir"), command.value("--config")
+        if name is not None:
+            config = load_config(name, split_overrides(command.arguments)[0])  # as it is written
+            make_model(config, describe(config).image_size)
+            if config.system in self._systems:
+                self._toys.add(workdir)
+            self._systems.add(config.system)
+        with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
+            if workdir in self._toys:
+                use_toy_model(patch, few_metrics=False)
+            try:
+                stii_main._main(stii_main._parse(["main", *self.shrunk(command.arguments)])[:1])
+            except SystemExit as stop:
+                if stop.code not in (None, 0):
+                    raise AssertionError(stop.code) from stop
+
+    def benchmark_once(self, arguments: list[str]) -> bool:
+        """Whether no command before was the same once it is shrunk."""
+        overrides, others = split_overrides(arguments)
+        last = dict(override.split("=", 1) for override in overrides)
+        key = (*others, *(f"{name}={value}" for name, value in sorted(last.items())))
+        new = key not in self._benchmarked
+        self._benchmarked.add(key)
+        return new
+
+    def _run_in_process(self, _, command, log: Path) -> int:
+        """In the place of `Processes.run` of a sweep."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(shlex.join(command))
+        self.call_main(command[command.index("stii_jax.main") + 1 :])
+        return 0
+
+    def _make_videos(self) -> None:
+        _, options, _ = self.sample("video_folder")
+        video = next(Path(options["folder"]).glob("*.mp4"))
+        (self.folder / "video.mp4").write_bytes(video.read_bytes())
+        frames = [Image.fromarray(np.full((32, 32, 3), level, np.uint8)) for level in (10, 90, 200)]
+        frames[0].save(self.folder / "video.gif", save_all=True, append_images=frames[1:])
+        (self.folder / "my").mkdir()
+        (self.folder / "my" / "videos").symlink_to(options["folder"])
+        (self.folder / "found" / "masks").parent.mkdir()
+
+
+def _made_by(command: Command) -> set[str]:
+    """Paths that a command leaves."""
+    made = {command.value("--output")}
+    if command.value("--config") is not None or command.value("--model") is not None:
+        made.add(command.value("--workdir"))
+    return {path for path in made if path is not None}
+
+
+def _run_main(workshop: Workshop, command: Command) -> None:
+    mode = command.value("--mode") or "train"
+    workshop.call_main(command.arguments)
+    workdir, output = command.value("--workdir"), command.value("--output")
+    left = {
+        "train": lambda: Path(workdir, "results.json"),
+        "evaluate": lambda: next(Path(workdir).glob("results*.json")),
+        "predict": lambda: next(Path(workdir).glob("prediction*.json")),
+        "disentangle": lambda: next(Path(workdir).glob("probes*.json")),
+        "decompose": lambda: Path(output, "decomposition.json"),
+        "export": lambda: Path(output),
+    }
+    assert mode not in left or left[mode]().is_file()
+
+
+def _run_sweep(workshop: Workshop, command: Command) -> None:
+    """One seed of two variants."""
+    from stii_jax.sweep import main
+    from stii_jax.sweep.plan import load_sweep
+
+    arguments = list(command.arguments)
+    if command.value("--only") is None:
+        arguments += ["--only", *list(load_sweep(command.value("--sweep"))[1].variants)[:2]]
+    assert main([*arguments, "--list"]) == 0  # as it is written, too
+    assert main([*arguments, "--seeds", "1", "--workers", "1"]) == 0
+
+
+def _run_benchmark(workshop: Workshop, command: Command) -> None:
+    from stii_jax.benchmark import main
+
+    arguments = list(command.arguments)
+    steps = command.value("--steps")
+    if "--sweep" not in arguments:
+        overrides = split_overrides(arguments)[0]
+        load_config(command.value("--config"), overrides)
+        arguments += [f"--config.{key}={value}" for key, value in SMALL.items()]
+        arguments += ["--config.batch_size=4", "--steps", "0" if steps == "0" else "1"]
+        arguments += [f"--config.data.options.{key}={value}" for key, value in FEW.items()]
+    if workshop.benchmark_once(arguments):
+        main(arguments)
+
+
+def _run_build(workshop: Workshop, command: Command) -> None:
+    from stii_jax.data.build import main
+
+    arguments = list(command.arguments)
+    if "--options" not in arguments:
+        arguments += ["--options", json.dumps(FEW)]
+    main(arguments)
+
+
+def _run_simulate(workshop: Workshop, command: Command) -> None:
+    from stii_jax.data.simulate import main
+
+    main([*command.arguments, "--shards", "3", "--videos", "64", "--hosts", "4", "--seconds", "0.05"])
+
+
+def _run_report(workshop: Workshop, command: Command) -> None:
+    from stii_jax.report import main
+
+    assert main(list(command.arguments)) == 0
+    if output := command.value("--output"):
+        assert Path(output).exists()
+
+
+def _run_module(workshop: Workshop, command: Command) -> None:
+    """Any other module of the package, as it is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [command.module, *command.arguments])
+        runpy.run_module(command.module, run_name="__main__")
+
+
+def _measured(point, steps, machine) -> dict:
+    """What a point of a benchmark's sweep might have cost; tests/test_benchmark_sweep.py measures one."""
+    frames, batch = point.values["frames"], point.values["batch"]
+    costs = {"step_seconds": 0.1 * frames, "seconds_per_cell": 0.01, "compile_seconds": 1.0, "batch_size": batch}
+    memory = {"temporary_bytes_per_device": 1e6 * frames, "peak_memory_bytes": 5e8}
+    return {"cells_per_step": frames * batch, **costs, **memory}
+
+
+def _leave(code: int, message: str = "") -> None:
+    raise SystemExit(message or code)
+
+
+def mentioned(command: Command) -> None:
+    """A command without arguments, which a text names: the module is there, and tells how it is used."""
+    importlib.import_module(command.module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [command.module, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+        assert stop.value.code in (None, 0)
+
+
+RUNNERS: dict[str, Callable[[Workshop, Command], None]] = {
+    "stii_jax.main": _run_main,
+    "stii_jax.sweep": _run_sweep,
+    "stii_jax.benchmark": _run_benchmark,
+    "stii_jax.data.build": _run_build,
+    "stii_jax.data.simulate": _run_simulate,
+    "stii_jax.report": _run_report,
+}
