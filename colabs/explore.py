@@ -181,12 +181,17 @@ def move_and_draw(_=None):
 for slider in (slot, dimension, moved_by):
     slider.observe(move_and_draw, "value")
 move_and_draw()
+
+# %% [markdown]
+# Move "moved by" away from 0: only the object of this slot should change, and what it hides or uncovers.
+
+# %%
 widgets.VBox([slot, dimension, moved_by, screen])
 
 # %% [markdown]
 # The same without sliders: a row for each of the eight dimensions that tell most, moved from -2 to +2. In the middle
-# column nothing is moved. Look for rows in which the ball changes its colour, size or place, and for those in which
-# nothing happens.
+# column nothing is moved. Look for what a row changes: place, size or colour. In the model that comes with the package
+# the first rows move the ball, the last ones do little, and none is of the colour alone.
 
 # %%
 from stii_jax.traversal import traverse
@@ -197,7 +202,7 @@ show(draw_traversal(traverse(model, params, moment, statistics, index=VIDEO)))
 # ## Predict
 #
 # After half of the frames the model sees no more, and imagines ten: those with an orange edge. Above them is what
-# really came. Balls should keep colour and size; they slow down, and some miss their way.
+# really came. Balls should keep their colour and roughly their size; they slow down, and some miss their way.
 
 # %%
 config.eval.observed_frames, config.eval.predict_frames = NUM_FRAMES // 2, 10

@@ -121,9 +121,9 @@ Image(filename=RUN / "media" / "test_0.png")
 # !{sys.executable} -m stii_jax.main --workdir {RUN} --mode predict
 
 # %% [markdown]
-# Frames with an orange edge are imagined; "frame" above them is what really came. Balls keep their size and colour, but
-# slow down, and some miss their way: our runs had an F-ARI of about .73 to .75 over the first three imagined frames, of
-# .57 to .61 over ten.
+# Frames with an orange edge are imagined; "frame" above them is what really came. Balls keep their colour and roughly
+# their size, but slow down, and some miss their way: three runs of ours had an F-ARI of .73 to .75 over the first three
+# imagined frames, of .57 to .61 over ten.
 
 # %%
 Image(filename=RUN / "media" / "prediction_0.png")

@@ -1,8 +1,8 @@
 """Pictures and training in a notebook. Needs IPython, which every notebook has.
 
-    show(strip(video, decomposition))
-    play(animation(video, decomposition))
-    watch([sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", "run"], "run")
+show(strip(video, decomposition))
+play(animation(video, decomposition))
+watch([sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", "run"], "run")
 """
 
 import base64
@@ -16,7 +16,7 @@ from pathlib import Path
 from IPython.display import HTML, Image, display
 
 from stii_jax import visualize
-from stii_jax.writers import Picture, PathLike, encode_gif, encode_png, read_metrics
+from stii_jax.writers import PathLike, Picture, encode_gif, encode_png, read_metrics
 
 LOG = "log.txt"
 """In the workdir: what a process that is watched prints."""
@@ -30,7 +30,8 @@ def show(*pictures: Picture) -> None:
 
 def play(pictures: Sequence[Picture], fps: int | float = 6) -> None:
     """Displays an animation that goes on without end."""
-    display(Image(data=encode_gif(pictures, fps), format="gif"))
+    # Not everything that shows notebooks knows a GIF among a cell's outputs.
+    display(HTML(_image("animation", "gif", encode_gif(pictures, fps), "max-width: 100%")))
 
 
 def watch(command: Sequence[str], workdir: PathLike, seconds: float = 5.0) -> None:
@@ -81,9 +82,12 @@ def _page(folder: Path) -> str:
         visualize.curve(media / "curve.png", folder / "metrics.jsonl")
     for name in ("curve.png", "validation_0.gif"):
         if (path := media / name).exists():
-            data = base64.b64encode(path.read_bytes()).decode()
-            parts.append(f'<img alt="{name}" src="data:image/{path.suffix[1:]};base64,{data}" style="max-width: 48%">')
+            parts.append(_image(name, path.suffix[1:], path.read_bytes(), "max-width: 48%"))
     return "\n".join(parts)
+
+
+def _image(name: str, kind: str, data: bytes, style: str) -> str:
+    return f'<img alt="{name}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}" style="{style}">'
 
 
 def _last_line(log: Path) -> str:

@@ -1,7 +1,9 @@
 """What a notebook shows of a process that trains, that it ends with the cell, and the pictures that are displayed."""
 
+import base64
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -97,5 +99,6 @@ def test_pictures_are_displayed_as_they_are(screen):
     *stills, animation = screen.shown
     for still, picture in zip(stills, pictures, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(still.data))), picture)
-    opened = Image.open(io.BytesIO(animation.data))
-    assert animation.format == "gif" and opened.n_frames == 2 and opened.info["duration"] == 200
+    (encoded,) = re.findall(r'<img alt="animation" src="data:image/gif;base64,(.*?)"', animation.data)
+    opened = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    assert opened.n_frames == 2 and opened.info["duration"] == 200
