@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import jax
 import numpy as np
 import pytest
-from pages import HOSTILE, SCORES, a_log, a_page, a_subject, random_clip, random_decomposition
+from html_page import HOSTILE, SCORES, a_log, a_page, a_subject, random_clip, random_decomposition
 from PIL import Image
 from toy import make_config, use_toy_model
 

@@ -1,4 +1,4 @@
-"""The tables of `results/README.md` (scores over seeds beside the published ones, where each run came from) and README."""
+"""The tables of the two READMEs: scores over seeds, in `results/` beside the published ones and with their sources."""
 
 import os
 import statistics

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from pages import HOSTILE, a_page
+from html_page import HOSTILE, a_page
 
 pytestmark = pytest.mark.browser
 

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from pages import random_decomposition
+from html_page import random_decomposition
 
 pytestmark = pytest.mark.browser
 
