@@ -36,21 +36,11 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
     parser.add_argument("--videos", type=int, metavar="N", help=f"with --html: videos to show ({NUM_VIDEOS})")
     parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report; with --html: the page")
     options = parser.parse_args(arguments)
-    if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
-        parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
-    if options.check and not options.readme:
-        parser.error("--check needs --readme")
-    if options.html:
-        _check_html(parser, options)
-    elif options.videos is not None:
-        parser.error("--videos needs --html")
-    elif bool(options.runs) != bool(options.output):
-        parser.error("--runs DIR and --output OUT go together")
-    if options.runs and (options.readme or options.add or options.brief):
-        parser.error("--runs reports on that folder alone: leave out --readme, --add and --brief")
     try:
-        if options.html:
+        if options.html is not None:
+            _check_html(parser, options)
             return _html(options, before_jax)
+        _check(parser, options)
         options.results = options.results or "results"
         return _report(options) if options.runs else _run(options)
     except (ReportError, OSError) as error:
@@ -58,7 +48,22 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
         return 2
 
 
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Stops flags that do not go together."""
+    if options.videos is not None:
+        parser.error("--videos needs --html")
+    if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
+        parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
+    if options.check and not options.readme:
+        parser.error("--check needs --readme")
+    if bool(options.runs) != bool(options.output):
+        parser.error("--runs DIR and --output OUT go together")
+    if options.runs and (options.readme or options.add or options.brief):
+        parser.error("--runs reports on that folder alone: leave out --readme, --add and --brief")
+
+
 def _check_html(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Stops flags that would do nothing for a page of one run."""
     names = ("results", "readme", "brief", "check", "add", "name", "model", "command", "runs")
     if given := [f"--{name}" for name in names if getattr(options, name)]:
         parser.error(f"--html makes the page of one run alone: leave out {', '.join(given)}")
