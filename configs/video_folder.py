@@ -4,6 +4,10 @@
 
 docs/datasets.md tells which files are read, how they are split and cut, and how to give labels. Start from few slots
 (the objects, and one for the background) and short clips. Hardware and time depend on the videos; a GPU is advised.
+
+    python -m stii_jax.main --config video_folder:small --workdir runs/mine --config.data.options.folder=/my/videos
+
+is its size for two CPU cores: 32x32, four slots, the network of configs/quickstart.py.
 """
 
 from ml_collections import ConfigDict
@@ -11,8 +15,10 @@ from ml_collections import ConfigDict
 from stii_jax.config import default_config
 
 
-def get_config() -> ConfigDict:
-    """The config for a folder of videos."""
+def get_config(argument: str = "default") -> ConfigDict:
+    """The config for `argument`: "default" or "small"."""
+    if argument not in ("default", "small"):
+        raise ValueError(f"unknown size {argument!r}: default or small")
     config = default_config()
     config.data.dataset = "video_folder"
     config.data.variant = "default"
@@ -26,4 +32,20 @@ def get_config() -> ConfigDict:
     config.eval.num_videos = 100
     config.eval.observed_frames = 10
     config.eval.predict_frames = 6
+    return _two_cores(config) if argument == "small" else config
+
+
+def _two_cores(config: ConfigDict) -> ConfigDict:
+    """As configs/tabletop.py's `mini`: sigma is small, so that objects of little contrast are worth a slot."""
+    config.batch_size = 6
+    config.data.options.image_size = 32
+    config.data.num_frames = 1
+    config.data.num_threads = 1
+    config.model.update(
+        num_slots=4, num_refinements=3, latent_dim=16, decoder_channels=16, refiner_channels=16, sigma=0.15
+    )
+    config.optim.update(learning_rate=1.5e-3, warmup_steps=100, decay="cosine")
+    config.train.update(num_steps=1_900, log_every=20, eval_every=500, checkpoint_every=100)
+    config.curriculum.update(stages=((4, 4, 1_300), (16, 2, 1_300)), patience=0)
+    config.eval.update(periodic_videos=20, batch_size=20)
     return config

@@ -105,23 +105,28 @@ def default_config(preset: str = "paper") -> ConfigDict:
     return _lock(_run(config_folder() / "default.py", preset))
 
 
-def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
     """A checked, locked config.
 
     Args:
-      spec: what `resolve` takes, or the path of a file of JSON. Settings that it does not give have their default.
+      spec: what `resolve` takes, the path of a file of JSON, or settings. What it does not give has its default.
       overrides: `key=value`, such as `model.num_slots=4` (see `split_overrides`); the last of a key counts.
 
     Raises:
       ConfigError: no such config or key, a wrong type or value, or an exception in the config's own code.
     """
     # A path is never taken apart: in "x.py:y/config.json" the code of x.py would be run.
-    path, _, argument = (str(spec), "", "") if isinstance(spec, Path) else resolve(spec).partition(":")
+    path, _, argument = resolve(spec).partition(":") if isinstance(spec, str) else (str(spec), "", "")
+    name = "given" if isinstance(spec, ConfigDict) else repr(str(spec))
     config = default_config()
     settings = flatten(config)
     try:
-        is_json = isinstance(spec, Path) or path.endswith(".json")
-        given = from_json(Path(path).read_text()) if is_json else _run(Path(path), argument)
+        if isinstance(spec, ConfigDict):
+            given = spec
+        elif isinstance(spec, Path) or path.endswith(".json"):
+            given = from_json(Path(path).read_text())
+        else:
+            given = _run(Path(path), argument)
         for key, value in flatten(given).items():
             _assign(settings, key, value)
     # Whatever a config's own code raises is the user's to read, in one line; `from` keeps the traceback.
@@ -130,7 +135,7 @@ def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         lines = [frame.lineno for frame in frames if frame.filename == path]
         where = f", line {lines[-1]}" if lines else ""
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
-        raise ConfigError(f"config {str(spec)!r}{where}: {kind}{' '.join(str(error).split())}") from error
+        raise ConfigError(f"config {name}{where}: {kind}{' '.join(str(error).split())}") from error
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

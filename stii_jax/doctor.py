@@ -140,10 +140,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory() -> float:
+def _memory() -> int:
     """Bytes of the whole machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _size(count: float) -> str:
+def _size(count: float | int) -> str:
     return f"{count / 1e9:.1f} GB"

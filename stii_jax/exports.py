@@ -74,10 +74,10 @@ class Export(contextlib.AbstractContextManager):
 
 
 class VideoFile(Export):
-    """H.264 in `overlay.mp4`, for any player."""
+    """H.264 in `overlay.mp4`, or a file of another name, for any player."""
 
-    def __init__(self, folder: Path, fps: float):
-        self._container = av.open(f"file:{folder / OVERLAY}", "w", format="mp4", options={"movflags": "faststart"})
+    def __init__(self, folder: Path, fps: float, name: str = OVERLAY):
+        self._container = av.open(f"file:{folder / name}", "w", format="mp4", options={"movflags": "faststart"})
         rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
         self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "veryfast"})
         self._stream.pix_fmt = "yuv420p"

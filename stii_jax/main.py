@@ -206,19 +206,19 @@ def usage() -> str:
         lines = [f"{title}:", ""]
         for flag in group:
             # absl puts an enum's choices before its help.
-            text = "" if flag is MODE else flags.FLAGS[flag.name].help or ""
-            lines += [f"  --{flag.name}", *_wrapped(text, "      ")]
-        if MODE in group:
-            default = MODE.default
-            lines += [f"      {name:13}{text}{' (the default)' * (name == default)}" for name, text in MODES.items()]
+            lines += [f"  --{flag.name}", *(_modes() if flag is MODE else _wrapped(flags.FLAGS[flag.name].help or ""))]
         parts.append("\n".join(lines))
     named = {"Configs": config_names(), "Trained models": pretrained.names()}
     parts.append("\n".join(f"{title}: {', '.join(names)}" for title, names in named.items()))
     return "\n\n".join(parts)
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent)
+def _modes() -> list[str]:
+    return [f"      {name:13}{text}{' (the default)' * (name == MODE.default)}" for name, text in MODES.items()]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

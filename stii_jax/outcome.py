@@ -49,6 +49,7 @@ def report(config: ConfigDict, workdir: Path, name: str, results: dict, made_by:
         "system": config.eval.system or config.system,
         "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
     }
+    workdir.mkdir(parents=True, exist_ok=True)
     write_results(workdir / name, {**facts, **made_by, **results})
 
 

@@ -178,12 +178,12 @@ def traverse(
         return parts.sum(1), parts[:, slot] + (1 - decoded.masks[:, slot, ..., None]) * OUTSIDE / 255
 
     rows = [decode(params, of_row, moment.h[index]) for of_row in latents]
-    frames, alone = (_to_rgb(np.stack(images)) for images in zip(*rows))
+    frames, alone = (to_rgb(np.stack(images)) for images in zip(*rows))
     return Traversal(
         latents=latents,
         frames=frames,
         alone=alone,
-        seen=_to_rgb(np.asarray(moment.frame[index])),
+        seen=to_rgb(np.asarray(moment.frame[index])),
         time=moment.time,
         slot=slot,
         dimensions=tuple(dimensions.tolist()),
@@ -209,6 +209,21 @@ def traverse_held_out(
     Raises:
         ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
     """
+    moment = observe_held_out(evaluator, params, num_frames)
+    statistics, model = measure(moment), check_traversable(evaluator.model)
+    offsets = tuple(np.linspace(-reach, reach, len(OFFSETS)).tolist())
+    return [
+        traverse(model, params, moment, statistics, index=i, num_dims=num_dims, offsets=offsets)
+        for i in range(min(num_pictures, len(moment.frame)))
+    ]
+
+
+def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> Moment:
+    """The last of the first `num_frames` frames of the first held-out videos, one batch of them.
+
+    Raises:
+        ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
+    """
     model = check_traversable(evaluator.model)
     split, size = evaluator.settings.split, evaluator.settings.batch_size
     if not 1 <= num_frames <= (longest := evaluator.source.frames_of(split)):
@@ -217,13 +232,7 @@ def traverse_held_out(
     valid = batch["valid"]
     video = jnp.asarray(batch["video"][valid], jnp.float32) / 255
     keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.asarray(index[valid]))
-    moment = observe_moment(model, params, video, keys, num_frames - 1)
-    statistics = measure(moment)
-    offsets = tuple(np.linspace(-reach, reach, len(OFFSETS)).tolist())
-    return [
-        traverse(model, params, moment, statistics, index=i, num_dims=num_dims, offsets=offsets)
-        for i in range(min(num_pictures, len(video)))
-    ]
+    return observe_moment(model, params, video, keys, num_frames - 1)
 
 
 def _areas(moment: Moment) -> np.ndarray:
@@ -233,5 +242,6 @@ def _areas(moment: Moment) -> np.ndarray:
     return np.stack([(slots == k).sum((1, 2)) for k in range(masks.shape[1])], axis=1)
 
 
-def _to_rgb(values: np.ndarray) -> np.ndarray:
+def to_rgb(values: np.ndarray) -> np.ndarray:
+    """Colours of 0 to 1 as bytes, in three channels."""
     return rgb((np.clip(values, 0, 1) * 255).round().astype(np.uint8))

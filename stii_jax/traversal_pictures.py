@@ -26,7 +26,7 @@ def draw_traversal(traversal: Traversal, *, num_columns: int = 7, alone: bool = 
     names = _names(traversal)
     left = 3 * GAP + max(int(FONT.getlength(name)) for name in names)
     caption = "moved by, in standard deviations over objects (KL in nats)"
-    context = _panels([_context(traversal)], traversal.color)
+    context = Image.fromarray(draw_panels([_context(traversal)], traversal.color))
     table = _table((traversal.alone if alone else traversal.frames)[:, columns])
     width = left + max(context.width, table.width, int(FONT.getlength(caption)) + GAP)
     head = context.height + 2 * LINE
@@ -51,7 +51,7 @@ def traversal_animation(traversal: Traversal) -> list[Picture]:
     for value in (*range(middle, last), *range(last, 0, -1), *range(middle)):
         moved = list(zip(_names(traversal), traversal.frames[:, value]))
         lines = [dict(moved[start : start + PER_LINE]) for start in range(0, len(moved), PER_LINE)]
-        panels = _panels([_context(traversal), *lines], traversal.color)
+        panels = Image.fromarray(draw_panels([_context(traversal), *lines], traversal.color))
         caption = f"moved by {_signed(traversal.offsets[value])} standard deviations"
         width = max(panels.width, int(FONT.getlength(caption.replace("+", "-"))) + 5 * GAP)
         page = Image.new("RGB", (width, panels.height + LINE), PAGE)
@@ -78,8 +78,8 @@ def _context(traversal: Traversal) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
     }
 
 
-def _panels(lines: Sequence[Mapping[str, UInt8[np.ndarray, "H W 3"]]], color: Color) -> Image.Image:
-    """Pictures with their titles above, line by line; the title of a slot after a square in its colour."""
+def draw_panels(lines: Sequence[Mapping[str, UInt8[np.ndarray, "H W 3"]]], color: Color = INK) -> Picture:
+    """Pictures with their titles above, line by line; a title that begins with "slot" after a square in `color`."""
     titles = [title for line in lines for title in line]
     height, width, _ = _enlarge(next(iter(lines[0].values()))).shape
     across, down = max(width, *(int(FONT.getlength(title)) + LINE for title in titles)) + GAP, LINE + height + GAP
@@ -93,7 +93,7 @@ def _panels(lines: Sequence[Mapping[str, UInt8[np.ndarray, "H W 3"]]], color: Co
                 draw.rectangle((x, y + LINE // 2 - 5, x + 10, y + LINE // 2 + 5), fill=color)
                 x += LINE
             draw.text((x, y + LINE // 2), title, INK, FONT, "lm")
-    return page
+    return np.asarray(page)
 
 
 def _table(images: UInt8[np.ndarray, "N V H W 3"]) -> Image.Image:

@@ -256,7 +256,7 @@ def _panels(
         Panel("segmentation", colors[slots]),
     ]
     if segmentation is not None:
-        truth = colors[_match_labels(segmentation, slots, masks.shape[1])[segmentation]]
+        truth = colors[match_labels(segmentation, slots, masks.shape[1])[segmentation]]
         scene.append(Panel("truth", truth, from_model=False))
     grey = rgb(_to_uint8(masks))
     appearances = _appearances(masks, means, colors)
@@ -272,7 +272,7 @@ def _appearances(
     return [Panel(f"slot {k}", alone[:, k], color) for k, color in enumerate(of_slots)]
 
 
-def _match_labels(
+def match_labels(
     segmentation: UInt8[np.ndarray, "T H W"], slots: Integer[np.ndarray, "T H W"], num_slots: int
 ) -> Integer[np.ndarray, " L"]:
     """The slot of every true label by greedy IoU over the clip; labels left over: `num_slots` and up."""

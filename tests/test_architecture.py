@@ -15,13 +15,13 @@ LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data"},
     {"state", "step", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories", "trust"},
-    {"pretrained", "decompose", "outcome", "probes_samples", "traversal"},
+    {"pretrained", "decompose", "outcome", "probes_samples", "slots", "traversal"},
     {"runs", "probes", "traversal_pictures"},
     {"modes", "doctor"},
-    {"main", "benchmark"},
+    {"main", "benchmark", "report", "sweep"},
 ]
 TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}
-TOOLS |= {"distributed", "preemption", "workdir", "probes_figure", "report", "sweep"}
+TOOLS |= {"distributed", "preemption", "workdir", "notebook", "probes_figure"}
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 
 
@@ -88,7 +88,7 @@ def test_data_knows_nothing_of_models():
     assert used <= {"data", "types"}
 
 
-@pytest.mark.parametrize("folder", ["stii_jax", "configs", "tests", "launch"])
+@pytest.mark.parametrize("folder", ["stii_jax", "configs", "tests", "launch", "colabs"])
 def test_no_file_is_too_long(folder):
     lengths = {name(path): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
     assert not {path: length for path, length in lengths.items() if length > 400}

@@ -112,6 +112,19 @@ def test_commands():
     assert own.entry == Path("out/own-seed3.json")
 
 
+def test_settings_for_every_run_come_last(sweep, tmp_path):
+    _, few, own = plan("toy", SWEEP, Path("out"), 1, (), ["model.num_refinements=4"])
+    assert few.commands(["main"])[0][-2:] == [f"--config.model.num_refinements={number}" for number in (2, 4)]
+    assert own.overrides == ("model.num_slots=4", "model.num_refinements=4")
+    with pytest.raises(SweepError, match="sets seed, which --seeds does"):
+        plan("toy", SWEEP, Path("out"), 1, (), ["seed=1"])
+    assert sweep("--seeds", 1, "--only", "few", "--config.eval.num_videos=7") == 0
+    entry = read_entry(tmp_path / "out" / "few-seed0.json")
+    assert entry["sweep"]["overrides"] == ["model.num_refinements=2", "eval.num_videos=7"]
+    with pytest.raises(SystemExit):
+        sweep("--seeds", 1, "--config.eval.num_videos")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

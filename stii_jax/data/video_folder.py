@@ -66,7 +66,7 @@ class VideoFolderConfig(VideoConfig):
     gray: bool = False
     """Whether to drop the colours."""
     validation_fraction: float = 0.1
-    """Share of the videos that is kept for validation, where no folder `train` says which."""
+    """Share of the videos that is kept for validation, where no folder `train` says which; of one video, its end."""
     max_clips_per_video: int = 0
     """Most clips of a video, from its beginning; 0 is all."""
     max_objects: int = 16  # type: ignore[assignment]  # a property elsewhere
@@ -115,7 +115,7 @@ class VideoFolderConfig(VideoConfig):
 class VideoFolder(FilesBuilder):
     """Clips of the videos in a folder of yours."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
     builder_config: VideoFolderConfig
 
@@ -141,12 +141,16 @@ class VideoFolder(FilesBuilder):
         for is_readable, recording in zip(bar, config.recordings):
             (good if is_readable else bad).append(recording)
         split = split_recordings(good, config.validation_fraction)
+        if split["train"] == split["validation"] and not self._is_readable(good[0], num_clips=2):
+            split["validation"] = []
         return {**split, "train": split["train"] + bad}  # where they are named and counted
 
-    def _is_readable(self, recording: Recording) -> bool:
-        """Whether there are the frames of one clip."""
+    def _is_readable(self, recording: Recording, num_clips: int = 1) -> bool:
+        """Whether there are the frames of so many clips, and so many clips may be taken."""
         config = self.builder_config
-        needed = (config.num_frames - 1) * config.frame_stride + 1
+        needed = (num_clips * config.num_frames - 1) * config.frame_stride + 1
+        if 0 < config.max_clips_per_video < num_clips:
+            return False
         try:
             return sum(1 for _ in itertools.islice(_read(recording), needed)) == needed
         except DataError:
@@ -179,7 +183,19 @@ class VideoFolder(FilesBuilder):
         # A batch has the labels of all its clips, or of none.
         labelled = all(other.masks for other in recordings.values())
         notes = {_LEFT_OUT: int(bool(recording.masks) and not labelled)}
-        return Reading(self._clips(recording, labelled), notes)
+        clips = self._clips(recording, labelled)
+        if all(recording in self.recordings_of[shared] for shared in ("train", "validation")):
+            clips = self._share(clips, recording, split)
+        return Reading(clips, notes)
+
+    def _share(self, clips: Iterator[Clip], recording: Recording, split: str) -> Iterator[Clip]:
+        """Of the clips of the only recording, the first ones for training, or else the last ones."""
+        config = self.builder_config
+        seen = -(-sum(1 for _ in _read(recording)) // config.frame_stride)
+        total = min(seen // config.num_frames, config.max_clips_per_video or seen)
+        kept = min(max(round(total * config.validation_fraction), 1), total - 1)
+        first = total - kept
+        yield from itertools.islice(clips, 0 if split == "train" else first, first if split == "train" else None)
 
     def _clips(self, recording: Recording, labelled: bool) -> Iterator[Clip]:
         config = self.builder_config
@@ -226,11 +242,13 @@ def split_recordings(recordings: Sequence[Recording], validation_fraction: float
     """The recordings of each split: by folder if there is one of the name `train`, else by their names' hashes.
 
     A name's hash stays the same whatever the other recordings are. There is one recording at least for training, and
-    one for validation if there are two and a share is asked for.
+    one for validation if a share is asked for: where there is one in all, it is the same, whose clips are shared out.
     """
     by_folder = {split: [recording for recording in recordings if recording.folder == split] for split in SPLITS}
     if by_folder["train"]:
         return by_folder
+    if len(recordings) == 1 and validation_fraction > 0:
+        return {"train": list(recordings), "validation": list(recordings), "test": []}
     hashes = {recording.name: _hash(recording.name) for recording in recordings}
     wanted = sum(value < validation_fraction for value in hashes.values())
     if validation_fraction > 0:

@@ -6,6 +6,6 @@ trained = pretrained.load("quickstart")         # or the path of a file that `--
 model = make_model(trained.config, image_size)  # `stii_jax.evaluate`; pure functions of `trained.params`
 """
 
-from stii_jax.pretrained.files import ModelFileError, Trained, find, load, names, read_config, save
+from stii_jax.pretrained.files import ModelFileError, Trained, find, load, names, read_config, save, without_paths
 
-__all__ = ["ModelFileError", "Trained", "find", "load", "names", "read_config", "save"]
+__all__ = ["ModelFileError", "Trained", "find", "load", "names", "read_config", "save", "without_paths"]

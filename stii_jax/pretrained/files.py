@@ -1,7 +1,8 @@
 """The file of a trained model: parameters as float16 in the safetensors format, and JSON that says what they are.
 
-Nothing in it is code, and a damaged file is noticed: every array has a digest. The header's metadata has the keys
-`stii_jax` (version of this form), `config`, `facts` (see `Trained`) and `digests`.
+Nothing in it is code, and a damaged file is noticed: every array has a digest. The metadata has one key, `stii_jax`
+(several would come in any order): a JSON object of `version` (of this form), `config`, `facts` (see `Trained`) and
+`digests`.
 """
 
 import difflib
@@ -17,16 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from stii_jax import evaluate
-from stii_jax.config import ConfigError, from_json, load_config, to_json
+from stii_jax.config import ConfigError, from_json, load_config
 from stii_jax.data import resolve_config
 from stii_jax.digests import describe_form, digest_leaves, name_leaves
 from stii_jax.types import Params
 from stii_jax.writers import write_atomic
 
-VERSION = "1"
+VERSION = 1
 SUFFIX = ".safetensors"
 FOLDER = Path(__file__).parent
-_KEYS = {"stii_jax", "config", "facts", "digests"}
+_KEYS = {"version", "config", "facts", "digests"}
 
 
 class ModelFileError(ValueError):
@@ -81,7 +82,7 @@ def read_config(name: str) -> ConfigDict:
     """
     path = find(name)
     try:
-        config = load_config(from_json(_header(path)["config"]))
+        config = load_config(from_json(json.dumps(_header(path)["config"])))
     except ConfigError as error:
         raise ModelFileError(f"{path} is of no use: {error}") from error
     config.data.data_dir = config.data.manual_dir = ""
@@ -99,12 +100,12 @@ def load(name: str) -> Trained:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
-        damaged = json.loads(header["digests"]) != digest_leaves(arrays)
-        facts = json.loads(header["facts"])
+        damaged = header["digests"] != digest_leaves(arrays)
     except (SafetensorError, ValueError, OSError) as error:
         raise _damaged(path, error) from error
     if damaged:
         raise _damaged(path, "not what was written")
+    facts = header["facts"]
     if not isinstance(facts, dict) or type(facts.get("step")) is not int:
         raise ModelFileError(f"{path} does not say what it is of: export it anew with --mode export")
     return Trained(config, _arrange(path, arrays, config), facts)
@@ -127,23 +128,25 @@ def save(path: Path, trained: Trained) -> None:
         raise ModelFileError(f"parameters that float16 cannot hold (above {limit:.0f}, or not finite): {large[0]}")
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}
     header = {
-        "stii_jax": VERSION,
-        "config": to_json(_without_paths(trained.config)),
-        "facts": json.dumps(trained.facts),
-        "digests": json.dumps(digest_leaves(halves)),
+        "version": VERSION,
+        "config": without_paths(trained.config).to_dict(),
+        "facts": trained.facts,
+        "digests": digest_leaves(halves),
     }
-    write_atomic(path, to_bytes(halves, header))
+    write_atomic(path, to_bytes(halves, {"stii_jax": json.dumps(header)}))
 
 
-def _header(path: Path) -> Mapping[str, str]:
+def _header(path: Path) -> Mapping[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata.get("stii_jax", "null"))
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise _damaged(path, error) from error
-    if not header.keys() >= _KEYS or header["stii_jax"] != VERSION:
+    if not isinstance(header, dict) or not header.keys() >= _KEYS or header["version"] != VERSION:
         raise ModelFileError(
-            f"{path} is no file of stii_jax's version {VERSION}: only what --mode export wrote can be used"
+            f"{path} is no model of stii_jax, or of another version than {VERSION}: only what --mode export wrote can "
+            "be used"
         )
     return header
 
@@ -171,7 +174,7 @@ def _arrange(path: Path, arrays: Mapping[str, np.ndarray], config: ConfigDict) -
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
-def _without_paths(config: ConfigDict) -> ConfigDict:
+def without_paths(config: ConfigDict) -> ConfigDict:
     shared = config.copy_and_resolve_references()
     shared.data.data_dir = shared.data.manual_dir = ""
     described = resolve_config(shared.data.dataset, shared.data.variant, shared.data.options.to_dict())

@@ -2,7 +2,16 @@
 
 import sys
 
+from ml_collections import ConfigDict
+
 from stii_jax.report.command import main
 
+
+def _use_cores(config: ConfigDict) -> None:
+    from stii_jax.report.html import use_cores
+
+    use_cores(config)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(before_jax=_use_cores))

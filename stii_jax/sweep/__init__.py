@@ -2,6 +2,7 @@
 
     python -m stii_jax.sweep --sweep ablations --output runs/ablations --seeds 5
     python -m stii_jax.sweep --sweep my/sweep.py --output runs/mine --only full no_prior --workers 2
+    python -m stii_jax.sweep --sweep ablations --output runs/quick --seeds 1 --config.eval.num_videos=20
     python -m stii_jax.sweep --sweep ablations --output runs/ablations --list
 
 A sweep is a Python file with `get_sweep() -> Sweep`, by name in `configs/sweeps/` or by path. Loading it **runs it**,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from stii_jax.config import ConfigError, split_overrides
 from stii_jax.report.entries import Run as Entry
 from stii_jax.report.entries import read_entry, sort_runs
 from stii_jax.report.files import ReportError
@@ -27,12 +28,17 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = MAIN) 
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="leave out the other variants")
     parser.add_argument("--list", action="store_true", help="only show the runs and their commands")
     parser.add_argument("--delete_checkpoints", action="store_true", help="delete those of every finished run")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--config.KEY", metavar="VALUE", help="a setting of every run, on top of its variant's")
+    try:
+        overrides, others = split_overrides(sys.argv[1:] if arguments is None else arguments)
+    except ConfigError as error:
+        parser.error(str(error))
+    options = parser.parse_args(others)
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}, expected at least 1")
     try:
         name, sweep = load_sweep(options.sweep)
-        runs = plan(name, sweep, Path(options.output), options.seeds, options.only)
+        runs = plan(name, sweep, Path(options.output), options.seeds, options.only, overrides)
         waiting = [run for run in runs if not is_done(run)]
         if options.list:
             _show(runs, waiting)

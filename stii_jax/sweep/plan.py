@@ -121,7 +121,14 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
     return path.stem, sweep
 
 
-def plan(name: str, sweep: Sweep, output: Path, num_seeds: int, only: Sequence[str] = ()) -> list[Run]:
+def plan(
+    name: str,
+    sweep: Sweep,
+    output: Path,
+    num_seeds: int,
+    only: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> list[Run]:
     """All runs in their order: every variant of seed 0, then of seed 1, and so on.
 
     Args:
@@ -130,6 +137,7 @@ def plan(name: str, sweep: Sweep, output: Path, num_seeds: int, only: Sequence[s
       output: folder of its results.
       num_seeds: seeds are 0 to `num_seeds - 1`.
       only: variants to run; all where there are none.
+      overrides: of every run, on top of its variant's.
 
     Raises:
       SweepError: there is no such variant, or one has a name or settings that cannot be used.
@@ -142,7 +150,7 @@ def plan(name: str, sweep: Sweep, output: Path, num_seeds: int, only: Sequence[s
     for order, (variant, given) in enumerate(sweep.variants.items()):
         settings = given if isinstance(given, Variant) else Variant(given)
         config, after = settings.config or sweep.config, sweep.after if settings.after is None else settings.after
-        run = Run(name, variant, order, 0, config, tuple(settings.overrides), tuple(after), output)
+        run = Run(name, variant, order, 0, config, (*settings.overrides, *overrides), tuple(after), output)
         _check(run)
         runs.append(run)
     chosen = [run for run in runs if not only or run.variant in only]

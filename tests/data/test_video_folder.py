@@ -132,9 +132,34 @@ def test_no_split_is_empty(fraction):
     for count in range(2, 6):
         splits = split_recordings(named(*map(str, range(count))), fraction)
         assert splits["train"] and splits["validation"]
-    assert split_recordings(named("a"), fraction)["train"] == named("a")
+    assert split_recordings(named("a"), fraction) == {"train": named("a"), "validation": named("a"), "test": []}
+    assert split_recordings(named("a"), 0.0) == {"train": named("a"), "validation": [], "test": []}
     assert not split_recordings(named("a", "b"), 0.0)["validation"]
     assert not any(split_recordings([], fraction).values())
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "options", "sizes"),
+    [
+        (4 * 10, {"validation_fraction": 0.25}, (8, 2)),
+        (4 * 10 + 3, {"validation_fraction": 0.01}, (9, 1)),
+        (4 * 10, {"validation_fraction": 0.99}, (1, 9)),
+        (4 * 10, {"validation_fraction": 0.5, "max_clips_per_video": 4}, (2, 2)),
+        (8 * 4 - 1, {"validation_fraction": 0.25, "frame_stride": 2}, (3, 1)),
+        (8, {"validation_fraction": 0.1}, (1, 1)),
+        (7, {"validation_fraction": 0.1}, (1,)),
+        (8, {"validation_fraction": 0.1, "max_clips_per_video": 1}, (1,)),
+        (8, {"validation_fraction": 0.0}, (2,)),
+    ],
+)
+def test_of_one_video_the_end_is_for_validation(folder, num_frames, options, sizes):
+    frames = noise(num_frames, 32, 32)
+    write_raw(folder / "a.avi", frames)
+    source = build(folder, **options)
+    assert tuple(source.split_sizes.values()) == sizes
+    clips = np.concatenate([whole(source, split)["video"] for split in source.splits])
+    seen = frames[:: options.get("frame_stride", 1)][: 4 * sum(sizes)]
+    np.testing.assert_array_equal(clips.reshape(seen.shape), seen)
 
 
 def test_splits_by_folder(folder, capsys):

@@ -1,0 +1,217 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#     provenance: []
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Explore a trained model
+#
+# Takes a trained model apart: what each slot holds, what happens to the frame when one is taken out or comes from
+# another video, what single latents do, and what the model expects to see next. It comes with the package; nothing is
+# trained here. A few minutes on two CPU cores, most of it compiling.
+
+# %% [markdown]
+# First the package. On Colab, say where it is to be had from: `SOURCE` is the address of the repository that this
+# notebook is from, as `git+https://...`, or the path of a wheel that you have uploaded. In a checkout, leave it empty.
+# If something fails to import afterwards, restart the session once and run all cells again.
+
+# %%
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = ""  # @param {type:"string"}
+try:
+    import stii_jax.runs  # noqa: F401
+except ImportError:
+    above = [folder for folder in (Path.cwd() / "here").parents if (folder / "stii_jax/runs.py").exists()]
+    if not (SOURCE or above):
+        raise SystemExit("SOURCE is empty: give git+https://... of the repository, or the path of a wheel") from None
+    extras = "[notebooks,cuda]" if shutil.which("nvidia-smi") else "[notebooks]"
+    package = f"stii_jax{extras} @ {SOURCE}" if "://" in SOURCE else f"{SOURCE or above[0]}{extras}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *["-e"][: not SOURCE], package], check=True)
+    sys.path[:0] = map(str, above)
+
+# %% [markdown]
+# Settings. `MODEL` is one that comes with the package, or a `.safetensors` file that `--mode export` wrote of a run of
+# yours; `VIDEO` says which of the held-out videos is looked at.
+
+# %%
+import os
+
+import jax
+
+from stii_jax import pretrained
+from stii_jax.parallel import use_all_cores
+
+MODEL = "quickstart"  # @param {type:"string"}
+VIDEO = 0  # @param {type:"slider", min:0, max:3}
+NUM_VIDEOS, NUM_FRAMES = 20, 40
+if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs
+    NUM_VIDEOS, NUM_FRAMES = 4, 20
+use_all_cores([NUM_VIDEOS])
+print(f"{jax.device_count()} x {jax.devices()[0].device_kind}")
+
+# %% [markdown]
+# ## The model
+#
+# A file holds the parameters, all settings, and what was measured when it was made: here, on 100 held-out videos.
+
+# %%
+trained = pretrained.load(MODEL)
+config, params, facts = trained
+minutes = (facts["train_seconds"] or 0) / 60
+print(f"{config.system}, {config.model.num_slots} slots, {trained.step} steps in {minutes:.0f} minutes")
+for scores in facts.get("results", {}).get("lengths", []):  # a model that was never scored has none
+    print(f"{scores['num_frames']} frames: ARI {scores['ari']:.3f}, F-ARI {scores['f_ari']:.3f}")
+
+# %% [markdown]
+# ## Decompose
+#
+# Held-out videos of the kind that it was trained on, and the scores of the few that are looked at here.
+
+# %%
+from stii_jax import outcome, runs
+from stii_jax.evaluate import Evaluator
+
+config.eval.batch_size, config.eval.num_pictures = NUM_VIDEOS, 4
+config.eval.num_videos = NUM_VIDEOS
+evaluator = Evaluator(config, runs.open_source(config, evaluated=True))
+scores, pictures = evaluator.evaluate(params, config.eval.split, (NUM_FRAMES,), NUM_VIDEOS)
+outcome.print_scores(scores)
+
+# %% [markdown]
+# One of them. Each slot, below, should draw one ball or the background, and "segmentation" should agree with "truth" to
+# the end.
+
+# %%
+from stii_jax.notebook import play, show
+from stii_jax.visualize import animation, strip
+
+show(strip(*pictures[VIDEO]))
+
+# %% [markdown]
+# The same in motion: watch whether a slot keeps its ball when two of them touch.
+
+# %%
+play(animation(*pictures[VIDEO]))
+
+# %% [markdown]
+# Where the slots' regions went, over the last frame. White dots are the true way: the coloured lines should lie on
+# them.
+
+# %%
+from stii_jax.trajectories import draw_trajectories
+
+show(draw_trajectories(*pictures[VIDEO]))
+
+# %% [markdown]
+# ## Drop a slot
+#
+# A frame is decoded slot by slot, so that a slot can be left out. Without a ball's slot there should be background in
+# its place; without the background's, the balls' slots must fill the frame with what they never had to draw.
+
+# %%
+from stii_jax.slots import join, pick, redraw, slots_of
+from stii_jax.traversal import largest_object, observe_held_out, to_rgb
+from stii_jax.traversal_pictures import draw_panels, draw_traversal
+
+model = evaluator.model
+moment = observe_held_out(evaluator, params, num_frames=10)
+slots, numbers = slots_of(moment, VIDEO), range(model.num_slots)
+seen = [to_rgb(frame) for frame in jax.device_get(moment.frame)]
+shown = {"seen": seen[VIDEO], "all slots": redraw(model, params, slots)}
+for k in numbers:
+    shown[f"without {k}"] = redraw(model, params, pick(slots, [n for n in numbers if n != k]))
+show(draw_panels([shown]))
+
+# %% [markdown]
+# ## Swap objects between videos
+#
+# The largest ball of another video takes the place of this one's, and then comes in addition: a third ball, which
+# the model never saw in training. It should keep the place and colour that it has in its own video.
+
+# %%
+OTHER = 1  # @param {type:"slider", min:0, max:3}
+own, new = largest_object(moment, VIDEO), largest_object(moment, OTHER)
+guest = pick(slots_of(moment, OTHER), [new])
+swapped = join(pick(slots, [n for n in numbers if n != own]), guest)
+shown = {"this video": seen[VIDEO], "the other": seen[OTHER], "swapped": redraw(model, params, swapped)}
+shown["added"] = redraw(model, params, join(slots, guest))
+show(draw_panels([shown]))
+
+# %% [markdown]
+# ## Move a latent
+#
+# Drag the sliders: one dimension of one slot's latents is moved, in standard deviations over objects, and the frame is
+# decoded anew. The first to be shown is the dimension that tells most (highest KL divergence from the prior). All else
+# stays, also the temporal state, which knows much of the object: do not expect a dimension to be a single property.
+
+# %%
+import ipywidgets as widgets
+
+from stii_jax.slots import move
+from stii_jax.traversal import measure
+from stii_jax.writers import encode_png
+
+statistics = measure(moment)
+last = len(statistics.kl) - 1
+slot = widgets.IntSlider(value=own, min=0, max=model.num_slots - 1, description="slot")
+dimension = widgets.IntSlider(value=int(statistics.kl.argmax()), min=0, max=last, description="dimension")
+moved_by = widgets.FloatSlider(value=0, min=-3, max=3, step=0.25, description="moved by")
+screen = widgets.Image(format="png")
+
+# %%
+still = redraw(model, params, slots)
+
+
+def move_and_draw(_=None):
+    step = moved_by.value * float(statistics.scale[dimension.value])
+    frame = redraw(model, params, move(slots, slot.value, dimension.value, step))
+    screen.value = encode_png(draw_panels([{"unmoved": still, "moved": frame}]))
+
+
+for slider in (slot, dimension, moved_by):
+    slider.observe(move_and_draw, "value")
+move_and_draw()
+
+# %% [markdown]
+# Move "moved by" away from 0: only the object of this slot should change, and what it hides or uncovers.
+
+# %%
+widgets.VBox([slot, dimension, moved_by, screen])
+
+# %% [markdown]
+# The same without sliders: a row for each of the eight dimensions that tell most, moved from -2 to +2. In the middle
+# column nothing is moved. Look for what a row changes: place, size or colour. In the model that comes with the package
+# the first rows move the ball, the last ones do little, and none is of the colour alone.
+
+# %%
+from stii_jax.traversal import traverse
+
+show(draw_traversal(traverse(model, params, moment, statistics, index=VIDEO)))
+
+# %% [markdown]
+# ## Predict
+#
+# After half of the frames the model sees no more, and imagines ten: those with an orange edge. Above them is what
+# really came. Balls should keep their colour and roughly their size; they slow down, and some miss their way.
+
+# %%
+config.eval.observed_frames, config.eval.predict_frames = NUM_FRAMES // 2, 10
+scores, futures = evaluator.forecast(params)
+outcome.print_scores(scores)
+show(strip(*futures[VIDEO], num_columns=12, num_observed=NUM_FRAMES // 2))
+
+# %% [markdown]
+# The imagined way of each ball, thin and with hollow markers, beside the true one, dotted.
+
+# %%
+show(draw_trajectories(*futures[VIDEO], num_observed=NUM_FRAMES // 2))

@@ -1,0 +1,191 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#     provenance: []
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A video of your own
+#
+# Trains a small model on one video, from its frames alone, and lays what it found over a part that it has not seen:
+# upload a file on Colab, give the path of one, or give nothing, and a video of bouncing balls is made here. Training
+# takes about as long as the quickstart, some 10 to 20 minutes on two CPU cores; a GPU is used where there is one.
+#
+# What it can learn at this size are a few things that move before a plain background and differ from it in colour. It
+# needs to see them often: minutes of video, not seconds. Expect less of a street than of marbles on a table, and read
+# `docs/quickstart.md` for what made learning easy.
+
+# %% [markdown]
+# First the package. On Colab, say where it is to be had from: `SOURCE` is the address of the repository that this
+# notebook is from, as `git+https://...`, or the path of a wheel that you have uploaded. In a checkout, leave it empty.
+# If something fails to import afterwards, restart the session once and run all cells again.
+
+# %%
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = ""  # @param {type:"string"}
+try:
+    import stii_jax.runs  # noqa: F401
+except ImportError:
+    above = [folder for folder in (Path.cwd() / "here").parents if (folder / "stii_jax/runs.py").exists()]
+    if not (SOURCE or above):
+        raise SystemExit("SOURCE is empty: give git+https://... of the repository, or the path of a wheel") from None
+    extras = "[notebooks,cuda]" if shutil.which("nvidia-smi") else "[notebooks]"
+    package = f"stii_jax{extras} @ {SOURCE}" if "://" in SOURCE else f"{SOURCE or above[0]}{extras}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *["-e"][: not SOURCE], package], check=True)
+    sys.path[:0] = map(str, above)
+
+# %% [markdown]
+# Settings. `SLOTS` is the number of objects, and one for the background. `EVERY` takes every so many frames: things
+# should move by a part of their size from one frame to the next, not by more.
+
+# %%
+import os
+
+UPLOAD = False  # @param {type:"boolean"}
+VIDEO = ""  # @param {type:"string"}
+SLOTS = 3  # @param {type:"integer"}
+EVERY = 1  # @param {type:"integer"}
+CLIP, SCENES = 48, 300  # frames of a clip; clips of the video that is made where there is none
+WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "train.eval_every": 500}
+if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
+    CLIP, SCENES = 12, 20
+    SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
+    SETTINGS |= {"data.options.num_frames": 12, "data.num_frames": 1, "train.checkpoint_every": 6}
+    SETTINGS |= {"model.num_refinements": 2, "eval.lengths": (6,), "eval.chunk_frames": 6}
+
+# %% [markdown]
+# ## The video
+#
+# With `UPLOAD`, on Colab, a button asks for the file.
+
+# %%
+if UPLOAD:
+    from google.colab import files
+
+    VIDEO = next(iter(files.upload()))
+print(VIDEO or "no video given: one is made")
+
+# %% [markdown]
+# Without a file, this makes one: scenes of two balls, one after the other, with new colours in each. As an `.mp4` it is
+# then treated as any other video.
+
+# %%
+from stii_jax.config import load_config
+from stii_jax.data import open_dataset
+from stii_jax.exports import VideoFile
+
+if not VIDEO:
+    VIDEO = "made.mp4"
+    options = load_config("quickstart").data.options.to_dict() | {"num_train": SCENES}
+    simulated = open_dataset("bouncing_balls", "mini", options)
+    with VideoFile(Path(), fps=10, name=VIDEO) as file:
+        for scene in next(simulated.eval_batches("train", CLIP, SCENES, SCENES))["video"]:
+            for frame in scene:
+                file.write(frame.repeat(4, axis=0).repeat(4, axis=1))
+
+# %% [markdown]
+# It is cut into clips, which are folders of images: the middle square of every frame, at the 32x32 pixels that the
+# model sees. Each tenth clip is kept for validation.
+
+# %%
+from PIL import Image
+
+from stii_jax.data.view import View
+from stii_jax.recordings import Recording
+
+CLIPS = WORK / "clips"
+shutil.rmtree(CLIPS, ignore_errors=True)
+for number, frame in enumerate(Recording(Path(VIDEO), View(size=32, square=True), EVERY)):
+    clip = number // CLIP
+    folder = CLIPS / ("validation" if clip % 10 == 9 else "train") / f"{clip:05}"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(frame).save(folder / f"{number:06}.png")
+print(f"{number + 1} frames, {clip + 1} clips")
+
+# %% [markdown]
+# What the model will see, a row a clip: check that the things you care for are in the square, can be told apart at this
+# size, and move from one picture to the next.
+
+# %%
+import numpy as np
+
+from stii_jax.notebook import show, watch
+from stii_jax.traversal_pictures import draw_panels
+
+rows = []
+for folder in sorted((CLIPS / "train").iterdir())[:3]:
+    images = sorted(folder.iterdir())[::4][:8]
+    rows.append({f"t={4 * n}": np.asarray(Image.open(path)) for n, path in enumerate(images)})
+show(draw_panels(rows))
+
+# %% [markdown]
+# ## Training
+#
+# There is no truth to score against, so look at the animation of a held-out clip: "segmentation" should come to follow
+# the objects, a slot each, and "reconstruction" to look like "frame". The loss falls in steps when the clips grow
+# longer, as it is a sum over frames. Stop the cell when you like: run again, it goes on.
+
+# %%
+RUN = WORK / "run"
+command = [sys.executable, "-m", "stii_jax.main", "--config", "video_folder:small", "--workdir", str(RUN)]
+SETTINGS |= {"data.options.folder": CLIPS.resolve()}
+watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())], RUN)
+
+# %% [markdown]
+# ## Overlay
+#
+# The trained model takes a held-out clip apart, and imagines what comes in the five frames after it. For your whole
+# video, give `--input` its path: it is cut to the same square.
+
+# %%
+HELD_OUT = sorted((CLIPS / "validation").iterdir())[0]
+FOUND = WORK / "found"
+# !{sys.executable} -m stii_jax.main --workdir {RUN} --mode decompose --input {HELD_OUT} --output {FOUND} --predict 5
+
+# %% [markdown]
+# "overlay" has the colours of the slots over the frame, grey being the background: an object should keep its colour to
+# the end. Frames with an orange edge are imagined.
+
+# %%
+from IPython.display import Video, display
+
+display(Video(FOUND / "overlay.mp4", embed=True))
+
+# %% [markdown]
+# The same as stills.
+
+# %%
+import av
+
+with av.open(str(FOUND / "overlay.mp4")) as movie:
+    frames = [frame.to_ndarray(format="rgb24") for frame in movie.decode(video=0)]
+show(*frames[5 :: max(1, len(frames) // 3)])
+
+# %% [markdown]
+# ## Trajectories
+#
+# Where each object went, in pixels of the clip, from the dot on. Lines should be as smooth as the motion was; jumps are
+# slots that changed their object. `trajectories.csv` has these numbers, `masks.npz` the slot of every pixel.
+
+# %%
+import csv
+
+from matplotlib import pyplot
+
+rows = list(csv.DictReader((FOUND / "trajectories.csv").open()))
+rows = [row for row in rows if row["background"] == row["predicted"] == "0"]
+for slot in sorted({row["object"] for row in rows}):
+    x, y = np.array([(row["centroid_x"], row["centroid_y"]) for row in rows if row["object"] == slot], float).T
+    pyplot.plot(x, y, label=f"slot {slot}", marker="o", markevery=[0])
+pyplot.gca().set(xlim=(0, 32), ylim=(32, 0), aspect="equal")
+pyplot.legend()
+pyplot.show()

@@ -1,0 +1,129 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#     provenance: []
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The paper's comparison, small
+#
+# Trains STII, IODINE, SEQ-IODINE, R-NEM and DDPAE on two bouncing balls at 24x24 pixels, and makes the paper's tables
+# of that: scores against clip length, more objects than in training, prediction. It compares systems with each other at
+# a size that two CPU cores manage; it does not reproduce the published numbers, which are of larger models on harder
+# videos.
+#
+# **Time:** all systems with five seeds took 46 minutes on two cores of an Intel Xeon, so one seed some 9 minutes; a GPU
+# is used where there is one.
+
+# %% [markdown]
+# First the package. On Colab, say where it is to be had from: `SOURCE` is the address of the repository that this
+# notebook is from, as `git+https://...`, or the path of a wheel that you have uploaded. In a checkout, leave it empty.
+# If something fails to import afterwards, restart the session once and run all cells again.
+
+# %%
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = ""  # @param {type:"string"}
+try:
+    import stii_jax.runs  # noqa: F401
+except ImportError:
+    above = [folder for folder in (Path.cwd() / "here").parents if (folder / "stii_jax/runs.py").exists()]
+    if not (SOURCE or above):
+        raise SystemExit("SOURCE is empty: give git+https://... of the repository, or the path of a wheel") from None
+    extras = "[notebooks,cuda]" if shutil.which("nvidia-smi") else "[notebooks]"
+    package = f"stii_jax{extras} @ {SOURCE}" if "://" in SOURCE else f"{SOURCE or above[0]}{extras}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *["-e"][: not SOURCE], package], check=True)
+    sys.path[:0] = map(str, above)
+
+# %% [markdown]
+# Settings. `SYSTEMS` are any of `stii`, `iodine` (with SEQ-IODINE, which is the same parameters run in another way),
+# `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, the others see them in
+# colour. Five seeds give error bars that can be trusted; one gives a first look.
+
+# %%
+import os
+
+SYSTEMS = "stii iodine rnem ddpae stii-white"  # @param {type:"string"}
+SEEDS = 1  # @param {type:"slider", min:1, max:5}
+WORKERS = 1 if shutil.which("nvidia-smi") else 2
+RUNS, SETTINGS = Path("runs/paper"), {}
+if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
+    SYSTEMS = "ddpae"
+    SETTINGS = {"train.num_steps": 4, "train.log_every": 2, "train.checkpoint_every": 4, "eval.num_videos": 4}
+    SETTINGS |= {"data.options.num_train": 32, "data.options.num_validation": 4, "data.options.num_test": 4}
+    SETTINGS |= {"eval.batch_size": 4, "eval.periodic_videos": 4}
+CHANGES = " ".join(f"--config.{key}={value}" for key, value in SETTINGS.items())
+SIZE = f"--seeds {SEEDS} --workers {WORKERS} --only {SYSTEMS}"
+
+# %% [markdown]
+# ## Run
+#
+# Every run is scored on 100 held-out videos. Stop the cell when you like: run again, it goes on with the runs that are
+# not done.
+
+# %%
+# !{sys.executable} -m stii_jax.sweep --sweep baselines --output {RUNS} {SIZE} {CHANGES}
+
+# %% [markdown]
+# ## Table 1, small
+#
+# F-ARI says how well balls are told apart, ARI counts the background, too; both in each frame. With `video` they are
+# taken over the clip, where a slot has to keep its ball. In our runs STII and IODINE were about equal in a frame, and
+# only STII was over a clip.
+
+# %%
+from IPython.display import Image, Markdown, display
+
+from stii_jax.report import read_runs
+from stii_jax.report.figures import length_figure, prediction_figure
+from stii_jax.report.seeds import experiments
+from stii_jax.report.tables import evaluation_table, length_table, prediction_table
+
+found = experiments(read_runs(RUNS))
+display(Markdown(length_table(found, None).markdown))
+
+# %% [markdown]
+# The same as curves; look at whether a line falls as clips get longer, and at how far a system's line in the `video`
+# panels is below the one in the frame's.
+
+# %%
+display(Image(length_figure(found)))
+
+# %% [markdown]
+# Further evaluations of the same parameters: IODINE run as SEQ-IODINE, three balls where training had two
+# (`num_balls`), and balls that leave the frame (`margin`).
+
+# %%
+if table := evaluation_table(found, None):
+    display(Markdown(table.markdown))
+
+# %% [markdown]
+# Prediction: scores of the frames imagined after 20 seen ones. All systems should get worse from left to right.
+
+# %%
+if table := prediction_table(found):
+    display(Markdown(table.markdown), Image(prediction_figure(found)))
+
+# %% [markdown]
+# ## What we measured
+#
+# In a checkout there are our own runs of the same sweep, with five seeds: your lines above should lie near them.
+# `results/quick/README.md` says what we make of them, where STII fails included.
+
+# %%
+from stii_jax.config import config_folder
+
+measured = config_folder().parent / "results" / "quick" / "baselines"
+if measured.exists():
+    ours = experiments(read_runs(measured))
+    display(Markdown(length_table(ours, None).markdown), Image(length_figure(ours)))
+else:
+    print("not in a checkout: our results are in results/quick of the repository")

@@ -1,0 +1,68 @@
+"""The card of a trained model: what it is for and not for, what made it, and its scores."""
+
+from typing import Any
+
+from stii_jax.pretrained.files import SUFFIX, Trained, find, load
+
+_SHOWN = ("ari", "f_ari", "video_ari", "video_f_ari", "fg_miou", "identity_switches", "mse")
+
+
+def card(name: str) -> str:
+    """A model's card as Markdown: the text beside its file, if there is one, then the facts that are in the file.
+
+    Raises:
+        ModelFileError: there is no such model, or the file is damaged or of something else.
+    """
+    trained, path = load(name), find(name)
+    text = path.with_suffix(".md")
+    parts = [
+        f"## {path.stem}",
+        text.read_text().strip() if text.is_file() else "",
+        _facts(trained, path.stat().st_size),
+    ]
+    for key, title in (("results", "Held-out videos"), ("prediction", "Imagined frames")):
+        if key in trained.facts:
+            parts.append(_scores(title, trained.facts[key]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _facts(trained: Trained, size: int) -> str:
+    config, facts = trained.config, trained.facts
+    options = ", ".join(f"{key}={value}" for key, value in sorted(config.data.options.items()))
+    model = ", ".join(f"{key} {config[_section(config.system)][key]}" for key in _sizes(config.system))
+    commit = f"{facts['commit'][:9]}{' with changes' * bool(facts.get('dirty'))}" if facts.get("commit") else "unknown"
+    seconds = facts.get("train_seconds")
+    rows = {
+        "data": f"{config.data.dataset}/{config.data.variant}" + (f" ({options})" if options else ""),
+        "system": f"{config.system}; {model}" if model else config.system,
+        "steps, seed": f"{facts['step']}, {facts.get('seed', 'unknown')}",
+        "hardware": facts.get("hardware", "unknown"),
+        "training": "unknown" if seconds is None else f"{seconds / 60:.0f} minutes",
+        "commit": commit,
+        "versions": ", ".join(f"{key} {value}" for key, value in facts.get("versions", {}).items()),
+        "file": f"{size / 1e6:.1f} MB, float16, {SUFFIX[1:]}",
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _section(system: str) -> str:
+    return system if system in ("rnem", "ddpae") else "model"
+
+
+def _sizes(system: str) -> tuple[str, ...]:
+    if _section(system) != "model":
+        return ("num_slots",)
+    return ("num_slots", "num_refinements", "latent_dim", "hidden_dim", "decoder_channels", "refiner_channels")
+
+
+def _scores(title: str, found: dict[str, Any]) -> str:
+    lengths = found["lengths"]
+    shown = [name for name in _SHOWN if all(name in scores for scores in lengths)]
+    head = (
+        f"{title}, {lengths[0]['num_videos']} of split `{found['split']}`; the mean over videos ± its standard error:"
+    )
+    rows = [f"| {' | '.join(('frames', *shown))} |", f"|{' --- |' * (len(shown) + 1)}"]
+    for scores in lengths:
+        values = [f"{scores[name]:.4f} ± {scores[name + '_stderr']:.4f}" for name in shown]
+        rows.append(f"| {' | '.join((str(scores['num_frames']), *values))} |")
+    return "\n".join([head, "", *rows])

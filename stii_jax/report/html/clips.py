@@ -1,0 +1,129 @@
+"""Held-out videos as the page's player needs them: what was seen, and what every slot makes of it, in 8 bits."""
+
+import base64
+import io
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from stii_jax import visualize
+from stii_jax.evaluate import SYSTEMS, Evaluator, join
+from stii_jax.runs import open_source
+from stii_jax.types import Decomposition, Params
+
+
+class Clip(NamedTuple):
+    """One video, decomposed; sizes as in `Decomposition`, without B."""
+
+    video: UInt8[np.ndarray, "T H W 3"]
+    means: UInt8[np.ndarray, "T K H W 3"]
+    """Black where the slot has no weight."""
+    masks: UInt8[np.ndarray, "T K H W"]
+    """In 255ths; the largest one is that of the decomposition."""
+    truth: UInt8[np.ndarray, "T H W 3"] | None
+    """True objects in the colours of the slots that match them best."""
+    colors: UInt8[np.ndarray, "K 3"]
+    background: int
+    """The slot with most pixels."""
+    num_observed: int
+    """Later frames are predicted."""
+    strip: UInt8[np.ndarray, "Y X 3"]
+    """The still picture of `visualize.strip`, for browsers without scripts."""
+
+
+def held_out_clips(config: ConfigDict, params: Params, num_videos: int) -> list[Clip]:
+    """The first videos of `eval.split`: `eval.observed_frames` frames observed and `eval.predict_frames` predicted.
+
+    Fewer where the videos are shorter; none predicted by a system that cannot.
+
+    Raises:
+        ConfigError, DataError, DeviceError: the dataset cannot be had, or does not fit.
+    """
+    source = open_source(config, evaluated=True)
+    evaluator, settings = Evaluator(config, source), config.eval
+    longest = source.frames_of(settings.split)
+    predicts = SYSTEMS[settings.system or config.system].predicts and longest > 1
+    ahead = min(settings.predict_frames, max(1, longest - settings.observed_frames)) if predicts else 0
+    observed = min(settings.observed_frames, longest - ahead)
+    clips: list[Clip] = []
+    for batch, index in evaluator._batches(settings.split, observed + ahead, num_videos):
+        past = batch["video"][:, :observed]
+        if ahead:
+            whole = join([*evaluator.predict(params, past, index, ahead)])
+        else:
+            whole = evaluator.observe(params, past, index)[0]
+        for i in range(int(batch["valid"].sum())):
+            labels = batch["segmentation"][i] if "segmentation" in batch else None
+            one = jax.device_get(visualize.one_video(whole, i))
+            clips.append(make_clip(batch["video"][i], one, labels, observed))
+    return clips
+
+
+def make_clip(
+    video: UInt8[np.ndarray, "T H W C"],
+    decomposition: Decomposition,
+    labels: UInt8[np.ndarray, "T H W"] | None,
+    num_observed: int,
+) -> Clip:
+    """The clip of one video (B = 1)."""
+    slots, background = visualize.find_slots(video, decomposition)
+    masks, num_slots = _in_255ths(np.asarray(decomposition.masks[0])), decomposition.masks.shape[2]
+    means = np.rint(np.clip(np.asarray(decomposition.means[0]), 0, 1) * 255).astype(np.uint8)
+    truth = None
+    colors = visualize.slot_colors(num_slots + 256, background)
+    if labels is not None:
+        truth = colors[visualize.match_labels(labels, slots, num_slots)[labels]]
+    num_predicted = len(video) - num_observed
+    strip = visualize.strip(video, decomposition, labels, num_observed=num_observed if num_predicted else None)
+    # What has no weight is never seen, and black packs well.
+    means = visualize.rgb(means) * (masks > 0)[..., None]
+    return Clip(visualize.rgb(video), means, masks, truth, colors[:num_slots], background, num_observed, strip)
+
+
+def clip_data(clip: Clip) -> dict[str, Any]:
+    """What `page.js` reads of a clip. Sheets have pictures in rows, from left to right: by frame, and in it by slot."""
+    num_frames, num_slots, height, width = clip.masks.shape
+    sheets = {
+        "video": _sheet(clip.video),
+        "means": _sheet(clip.means.reshape(-1, height, width, 3)),
+        "masks": _sheet(clip.masks.reshape(-1, height, width)),
+    }
+    if clip.truth is not None:
+        sheets["truth"] = _sheet(clip.truth)
+    return {
+        **{"frames": num_frames, "slots": num_slots, "height": height, "width": width},
+        **{"observed": clip.num_observed, "background": clip.background, "colors": clip.colors.tolist()},
+        "sheets": sheets,
+    }
+
+
+def data_uri(image: UInt8[np.ndarray, "..."]) -> str:
+    """A PNG, grey or in colours, as an address that holds it."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _in_255ths(masks: np.ndarray) -> UInt8[np.ndarray, "T K H W"]:
+    """Masks in 255ths. Where two become equal, the larger one stays larger: segmentations are those of the model."""
+    rounded = np.rint(masks * 255).astype(np.uint8)
+    winner = masks.argmax(axis=1, keepdims=True)
+    lost = rounded.argmax(axis=1, keepdims=True) != winner
+    np.put_along_axis(rounded, winner, rounded.max(axis=1, keepdims=True) + lost, axis=1)
+    return rounded
+
+
+def _sheet(images: UInt8[np.ndarray, "N H W *C"]) -> str:
+    """All pictures in one, about as wide as high: browsers have limits to either side."""
+    count, height, width, *channels = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    filled = np.zeros((rows * columns, height, width, *channels), np.uint8)
+    filled[:count] = images
+    grid = filled.reshape(rows, columns, height, width, *channels).swapaxes(1, 2)
+    return data_uri(np.ascontiguousarray(grid.reshape(rows * height, columns * width, *channels)))

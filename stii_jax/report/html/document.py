@@ -1,0 +1,123 @@
+"""The page itself: `page.html` with a subject, its videos and the rest filled in. Every text is escaped here."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from stii_jax.config import to_json
+from stii_jax.pretrained import without_paths
+from stii_jax.report.files import is_number
+from stii_jax.report.html.clips import Clip, clip_data, data_uri
+from stii_jax.report.html.curves import Chart, chart_data, chart_html, charts, stages
+from stii_jax.report.html.scores import scores_table
+from stii_jax.report.html.subject import Subject
+
+FOLDER = Path(__file__).parent
+
+
+def render(subject: Subject, clips: Sequence[Clip]) -> str:
+    """The HTML of a page."""
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    config, facts = subject.trained.config, subject.trained.facts
+    dataset = f"{config.data.dataset}/{config.data.variant}".rstrip("/")
+    drawn = charts(subject.log)
+    table = scores_table(subject.evaluations, subject.trained.step)
+    parts = {
+        "title": escape(subject.name),
+        "policy": f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+        "style": style,
+        "script": script,
+        "data": _json({"clips": [clip_data(clip) for clip in clips], "charts": [chart_data(chart) for chart in drawn]}),
+        "lead": escape(_lead(clips[0], dataset)),
+        "summary": _facts(_summary(subject, dataset)),
+        "stills": "\n".join(_still(number, clip) for number, clip in enumerate(clips)),
+        "scores": _scores(table),
+        "curves": _curves(drawn, stages(subject.log)),
+        "facts": _facts(_details(facts)),
+        "settings": escape(to_json(without_paths(config))),
+    }
+    return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(parts)
+
+
+def _lead(clip: Clip, dataset: str) -> str:
+    num_frames, num_slots = clip.masks.shape[:2]
+    text = (
+        f"Held-out videos of {dataset}, taken apart by a model that was trained on raw frames, without labels: each of "
+        f"its {num_slots} slots draws one part of the scene and says which pixels are its own."
+    )
+    if clip.num_observed == num_frames:
+        return text
+    return f"{text} After frame {clip.num_observed} it no longer sees the video, and goes on by itself."
+
+
+def _summary(subject: Subject, dataset: str) -> dict[str, Any]:
+    config, facts = subject.trained.config, subject.trained.facts
+    options = ", ".join(f"{key}: {value}" for key, value in sorted(without_paths(config).data.options.items()))
+    commit = str(facts.get("commit") or "not known")[:9]
+    return {
+        "system": config.system,
+        "dataset": dataset,
+        "step": subject.trained.step,
+        "seed": facts.get("seed"),
+        "training time": _duration(facts.get("train_seconds")),
+        "hardware": facts.get("hardware"),
+        "commit": f"{commit}, with changes" if facts.get("dirty") else commit,
+        "options of the dataset": options or None,
+    }
+
+
+def _details(facts: dict[str, Any]) -> dict[str, Any]:
+    versions = facts.get("versions")
+    listed = versions if isinstance(versions, dict) else {}
+    return {"python": facts.get("python"), "devices": facts.get("device_count")} | listed
+
+
+def _duration(seconds: Any) -> str | None:
+    if not is_number(seconds):
+        return None
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    known = ((escape(name), escape(str(value))) for name, value in facts.items() if value is not None)
+    return "\n".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in known)
+
+
+def _still(number: int, clip: Clip) -> str:
+    said = f"Video {number}: columns are frames, rows are the frame, what the model makes of it, and every slot"
+    return f'<img src="{data_uri(clip.strip)}" alt="{said}">'
+
+
+def _scores(table: str) -> str:
+    if not table:
+        return "<p>Nothing was evaluated yet: --mode evaluate does.</p>"
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="Scores">\n'
+        f'<table id="scores"><caption class="unseen">Scores of held-out videos</caption>{table}</table></div>'
+    )
+
+
+def _curves(drawn: Sequence[Chart], begun: Sequence[tuple[int, int]]) -> str:
+    if not drawn:
+        return ""
+    figures = "\n".join(chart_html(chart, begun) for chart in drawn)
+    note = "<p>T is the number of frames of a training clip.</p>" if len(begun) > 1 else ""
+    head = '<section aria-labelledby="training"><h2 id="training">Training</h2>'
+    return f'{head}\n<div class="charts">{figures}</div>\n{note}</section>'
+
+
+def _json(content: Any) -> str:
+    """JSON that ends no script, whatever is in it."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _digest(text: str) -> str:
+    """What a content security policy calls an inline script or style by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

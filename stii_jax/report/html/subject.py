@@ -1,0 +1,95 @@
+"""What a page is of: a run in a workdir, or the file of a trained model. All of it may be a stranger's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from stii_jax import pretrained
+from stii_jax.config import ConfigError
+from stii_jax.pretrained import Trained
+from stii_jax.report.entries import Score
+from stii_jax.report.files import ReportError, is_number, read_json
+from stii_jax.runs import open_config, restore
+from stii_jax.trust import check_data_dir, check_links
+from stii_jax.writers import read_metrics
+
+_FILES = ("results", "prediction")
+
+
+class Evaluation(NamedTuple):
+    """What one file of scores says."""
+
+    label: str
+    """Of what."""
+    step: Any
+    """Of the parameters that had these scores."""
+    lengths: Sequence[Score]
+    """Finite numbers alone; each has `num_frames`."""
+
+
+class Subject(NamedTuple):
+    """A run, or a trained model, with what is known of it."""
+
+    name: str
+    config: ConfigDict
+    """With the folders of datasets on this machine."""
+    trained: Trained
+    evaluations: list[Evaluation]
+    log: list[dict[str, Any]]
+    """Lines of `metrics.jsonl`; none of a model's file."""
+
+
+def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> Subject:
+    """A workdir, or else a model by its name or file.
+
+    Raises:
+        ReportError: it is neither, or a file of scores is broken.
+        CheckpointError, ConfigError, LogError, ModelFileError: it is damaged.
+    """
+    folder = Path(run)
+    if (folder / "config.json").exists():
+        return _open_workdir(folder, before_jax)
+    if run not in pretrained.names() and (folder.is_dir() or not folder.exists()):
+        known = " or ".join([*pretrained.names(), "a .safetensors file"])
+        raise ReportError(f"{run}: neither a run (no config.json there) nor a model: give --html a workdir, {known}")
+    before_jax(config := pretrained.read_config(run))
+    trained = pretrained.load(run)
+    path = pretrained.find(run)
+    scored = [(name, trained.facts[name]) for name in _FILES if name in trained.facts]
+    evaluations = [_evaluation(path, name, content)._replace(step=trained.step) for name, content in scored]
+    return Subject(path.stem, config, trained, evaluations, [])
+
+
+def _open_workdir(folder: Path, before_jax: Callable[[ConfigDict], None]) -> Subject:
+    check_links(folder)
+    config = open_config(None, folder, [])
+    try:
+        check_data_dir(folder, config.data.data_dir, [])
+    except ConfigError:
+        config.data.data_dir = ""  # a folder of another machine: the usual one does
+    before_jax(config)
+    paths = [path for name in _FILES for path in sorted(folder.glob(f"{name}*.json"))]
+    evaluations = [_evaluation(path, path.stem, read_json(path)) for path in paths]
+    log = read_metrics(folder / "metrics.jsonl")
+    return Subject(folder.resolve().name, config, restore(config, folder), evaluations, log)
+
+
+def _evaluation(path: Path, name: str, content: Any) -> Evaluation:
+    """The scores in a file; `name` is `results`, `prediction`, or one of them with a label: `results_LABEL`."""
+    if not isinstance(content, Mapping):
+        raise ReportError(f"{path}: `{name}` holds no scores: evaluate the run again")
+    lengths = content.get("lengths") or [content]
+    scores = [
+        {key: value for key, value in length.items() if is_number(value)}
+        for length in (lengths if isinstance(lengths, list) else ())
+        if isinstance(length, Mapping) and is_number(length.get("num_frames"))
+    ]
+    if not scores:
+        raise ReportError(f"{path}: `{name}` has no scores with `num_frames`: evaluate the run again")
+    kind, _, other = name.partition("_")
+    what = f"{content.get('split', 'held-out')} videos"
+    if kind == "prediction":
+        what = f"predicted after {content.get('observed_frames', 'some')} frames"
+    return Evaluation(f"{what}, {other}" if other else what, content.get("step"), scores)
