@@ -36,7 +36,7 @@ SMALLER = {"10**6": "10**3", "500_000": "500", '"num_train": 64})': '"num_train"
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory, quick_compiles):
     with pytest.MonkeyPatch.context() as patch:
-        workshop = Workshop(tmp_path_factory.mktemp("workshop"), WITH_ARGUMENTS, patch)
+        workshop = Workshop(tmp_path_factory.mktemp("workshop"), COMMANDS, patch)
         (config,) = [text for page in PAGES for text in programs(page) if "def get_config" in text]
         (workshop.folder / "my" / "config.py").write_text(config)
         yield workshop
