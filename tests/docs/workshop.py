@@ -70,7 +70,7 @@ class Workshop:
         patch.setattr(benchmark_sweep, "find_machine", lambda: Machine("cpu", 2, "a CPU, 2 cores", "abc"))
         (folder / "README.md").write_text((ROOT / "README.md").read_text())
         (folder / "results").mkdir()
-        for path in (ROOT / "results").glob("*.json"):
+        for path in (*(ROOT / "results").glob("*.json"), ROOT / "results" / "README.md"):
             (folder / "results" / path.name).write_bytes(path.read_bytes())
         self._make_videos()
 
