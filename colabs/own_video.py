@@ -59,7 +59,7 @@ WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "train.eval_
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
     CLIP, SCENES = 12, 20
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
-    SETTINGS |= {"data.options.num_frames": 12, "data.num_frames": 1, "train.checkpoint_every": 6}
+    SETTINGS |= {"data.options.num_frames": 12, "optim.warmup_steps": 2, "train.checkpoint_every": 6}
     SETTINGS |= {"model.num_refinements": 2, "eval.lengths": (6,), "eval.chunk_frames": 6}
 
 # %% [markdown]

@@ -54,7 +54,7 @@ if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: not
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
     SETTINGS |= {"data.options.num_train": 32, "data.options.num_validation": 4, "data.options.num_test": 4}
     SETTINGS |= {"model.num_refinements": 2, "eval.batch_size": 4, "eval.chunk_frames": 5, "eval.lengths": (5, 10)}
-    SETTINGS |= {"eval.observed_frames": 5, "eval.predict_frames": 5, "train.checkpoint_every": 6}
+    SETTINGS |= {"eval.observed_frames": 5, "eval.predict_frames": 5, "optim.warmup_steps": 2}
 OVERRIDES = [f"{key}={value}" for key, value in SETTINGS.items()]
 print(f"{jax.device_count()} x {jax.devices()[0].device_kind}")
 
