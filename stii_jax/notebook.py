@@ -1,8 +1,10 @@
 """Pictures and training in a notebook. Needs IPython, which every notebook has.
 
-show(strip(video, decomposition))
-play(animation(video, decomposition))
-watch([sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", "run"], "run")
+    show(strip(video, decomposition))
+    play(animation(video, decomposition))
+    watch([sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", "run"], "run")
+
+`watch` shows the curve and the newest pictures of a run while it trains.
 """
 
 import base64

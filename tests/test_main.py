@@ -17,6 +17,7 @@ from stii_jax.config import ConfigError
 from stii_jax.data import DataError
 from stii_jax.main import ERRORS, run
 from stii_jax.parallel import DeviceError
+from stii_jax.report import main as report
 from stii_jax.report import result_entry
 from stii_jax.writers import read_metrics
 
@@ -87,6 +88,18 @@ def test_a_finished_run_is_taken_up_by_the_report(finished):
     assert entry["hardware"].endswith("cores")
     assert entry["model"] == "STII"
     assert [score["num_frames"] for score in entry["scores"]] == [2, 5]
+
+
+def test_a_finished_run_becomes_a_page(finished, data_dir, tmp_path):
+    """Once and again with the same bytes; nothing in the workdir is changed."""
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    pages = [tmp_path / "one.html", tmp_path / "two.html"]
+    for page in pages:
+        assert report(["--html", str(finished), "--output", str(page), "--videos", "1"]) == 0
+    text = pages[0].read_text()
+    assert text == pages[1].read_text() and before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert "<title>run " in text and text.count('class="chart"') == 2 and "test videos" in text
+    assert str(finished) not in text and str(data_dir) not in text, "no paths of this machine"
 
 
 def test_evaluate_needs_the_workdir_alone(finished, capsys):

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import jax
 import numpy as np
 import pytest
-from pages import HOSTILE, SCORES, a_log, a_page, a_subject, random_clip, random_decomposition
+from html_page import HOSTILE, SCORES, a_log, a_page, a_subject, random_clip, random_decomposition
 from PIL import Image
 from toy import make_config, use_toy_model
 
@@ -202,14 +202,14 @@ def model(tmp_path_factory):
 @pytest.mark.usefixtures("quick_compiles")
 def test_from_the_command_line(model, tmp_path, capsys):
     output = tmp_path / "page.html"
-    assert main(["--html", str(model), "--output", str(output), "--videos", "2"]) == 0
+    assert main(["--html", str(model), "--output", str(output), "--videos", "99"]) == 0
     assert capsys.readouterr().out.endswith(f"{output}: {output.stat().st_size / 1e6:.1f} MB\n")
     page = output.read_text()
     data = data_of(page)
-    assert [(clip["frames"], clip["observed"], clip["slots"]) for clip in data["clips"]] == [(5, 3, 2)] * 2
+    assert [(clip["frames"], clip["observed"], clip["slots"]) for clip in data["clips"]] == [(5, 3, 2)] * 8, (
+        "no more than there are"
+    )
     assert data["charts"] == [] and "<title>toy " in page and "0.9000" in page
-    assert main(["--html", str(model), "--output", str(output), "--videos", "99"]) == 0
-    assert len(data_of(output.read_text())["clips"]) == 8, "no more than there are"
 
 
 @pytest.mark.parametrize(
@@ -235,16 +235,18 @@ def test_one_line_for_what_cannot_be_shown(tmp_path, monkeypatch, capsys, run, v
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "arguments, message",
     [
-        ["--html", "x"],
-        ["--videos", "2"],
-        *(["--html", "x", "--output", "y.html", f"--{n}=z"] for n in ("runs", "name", "results")),
+        (["--html", "x"], "--html needs --output"),
+        (["--videos", "2"], "--videos needs --html"),
+        (["--html", "x", "--output", "y.html", "--check", "--runs=z"], "leave out --check, --runs"),
+        (["--html", "x", "--output", "y.html", "--results=z", "--name=n"], "leave out --results, --name"),
     ],
 )
-def test_arguments_that_would_do_nothing(arguments):
+def test_arguments_that_would_do_nothing(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [[1], {"lengths": 5}, {"lengths": [{"num_frames": "x"}]}, {"a": "b"}])

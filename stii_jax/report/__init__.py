@@ -1,8 +1,9 @@
 """Results: the README's table, a page with tables and figures for a folder of runs, and a page to look at for one run.
 
-    python -m stii_jax.report                                    # print the README's table
-    python -m stii_jax.report --readme README.md                 # put it into the README
-    python -m stii_jax.report --readme README.md --check         # exit 1 if that would change the README
+    python -m stii_jax.report                                    # print the table of all runs
+    python -m stii_jax.report --readme results/README.md         # put it into that page
+    python -m stii_jax.report --readme README.md --brief         # put a short one into the README
+    python -m stii_jax.report --readme README.md --brief --check # exit 1 if that would change the README
     python -m stii_jax.report --add runs/color4 --name color4    # take up a finished run
     python -m stii_jax.report --runs runs --output report        # report/results.md, CSV files, figures
     python -m stii_jax.report --html runs/color4 --output color4.html     # curves, scores, a player: one file, offline

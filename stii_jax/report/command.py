@@ -13,7 +13,7 @@ from stii_jax.report.entries import read_runs, result_entry
 from stii_jax.report.files import ReportError
 from stii_jax.report.page import write_report
 from stii_jax.report.published import read_published
-from stii_jax.report.readme import replace_between_markers, results_table
+from stii_jax.report.readme import brief_table, replace_between_markers, results_table
 from stii_jax.writers import write_atomic, write_results
 
 NUM_VIDEOS = 3
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
     parser = argparse.ArgumentParser(prog="python -m stii_jax.report", description="Tables and figures of results.")
     parser.add_argument("--results", help="folder of the results files and of published.json (results)")
     parser.add_argument("--readme", help="file whose text between the markers is replaced by the table")
+    parser.add_argument("--brief", action="store_true", help="with the table: the longest clips of each run alone")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if --readme is stale")
     parser.add_argument("--add", metavar="WORKDIR", help="first take up this finished run")
     parser.add_argument("--name", help="with --add: name of the experiment, which its seeds share")
@@ -35,21 +36,11 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
     parser.add_argument("--videos", type=int, metavar="N", help=f"with --html: videos to show ({NUM_VIDEOS})")
     parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report; with --html: the page")
     options = parser.parse_args(arguments)
-    if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
-        parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
-    if options.check and not options.readme:
-        parser.error("--check needs --readme")
-    if options.html:
-        _check_html(parser, options)
-    elif options.videos is not None:
-        parser.error("--videos needs --html")
-    elif bool(options.runs) != bool(options.output):
-        parser.error("--runs DIR and --output OUT go together")
-    if options.runs and (options.readme or options.add):
-        parser.error("--runs reports on that folder alone: leave out --readme and --add")
     try:
-        if options.html:
+        if options.html is not None:
+            _check_html(parser, options)
             return _html(options, before_jax)
+        _check(parser, options)
         options.results = options.results or "results"
         return _report(options) if options.runs else _run(options)
     except (ReportError, OSError) as error:
@@ -57,8 +48,23 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
         return 2
 
 
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Stops flags that do not go together."""
+    if options.videos is not None:
+        parser.error("--videos needs --html")
+    if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
+        parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
+    if options.check and not options.readme:
+        parser.error("--check needs --readme")
+    if bool(options.runs) != bool(options.output):
+        parser.error("--runs DIR and --output OUT go together")
+    if options.runs and (options.readme or options.add or options.brief):
+        parser.error("--runs reports on that folder alone: leave out --readme, --add and --brief")
+
+
 def _check_html(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    names = ("results", "readme", "check", "add", "name", "model", "command", "runs")
+    """Stops flags that would do nothing for a page of one run."""
+    names = ("results", "readme", "brief", "check", "add", "name", "model", "command", "runs")
     if given := [f"--{name}" for name in names if getattr(options, name)]:
         parser.error(f"--html makes the page of one run alone: leave out {', '.join(given)}")
     if not options.output:
@@ -90,14 +96,16 @@ def _run(options: argparse.Namespace) -> int:
         write_results(results / f"{entry['name']}-seed{entry['seed']}.json", entry)
     readme = Path(options.readme) if options.readme else None
     folder = readme.parent if readme else Path()
-    table = results_table(read_runs(results), read_published(results), folder)
+    runs = read_runs(results)
+    table = brief_table(runs) if options.brief else results_table(runs, read_published(results), folder)
     if readme is None:
         print(table)
         return 0
     old = readme.read_text()
     new = replace_between_markers(old, table, readme)
     if options.check and new != old:
-        print(f"{readme} is stale: run python -m stii_jax.report --readme {readme}", file=sys.stderr)
+        brief = " --brief" * options.brief
+        print(f"{readme} is stale: run python -m stii_jax.report --readme {readme}{brief}", file=sys.stderr)
         return 1
     if new != old:
         write_atomic(readme, new.encode())

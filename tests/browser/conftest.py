@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import a_page
+from html_page import a_page
 
 from stii_jax.report.html.clips import Clip
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from pages import HOSTILE, a_page
+from html_page import HOSTILE, a_page
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +33,7 @@ def test_scores_are_sorted_by_click_and_key(page):
     assert page.locator("th[aria-sort]").count() == 1
     for _ in range(2):  # an unknown score is last in both directions
         page.get_by_role("button", name="MSE").click()
-        assert column(page, mse)[-1] == "–" and heads.nth(mse).get_attribute("aria-sort")
+        assert column(page, mse)[-1] == "\N{EN DASH}" and heads.nth(mse).get_attribute("aria-sort")
 
 
 def test_curves_are_read_off_with_the_pointer(page):
@@ -59,7 +59,10 @@ def test_hostile_texts_are_shown_and_not_run(show, tmp_path):
 
 def test_the_policy_stops_what_is_not_the_pages_own(browser, written, tmp_path):
     """Even if a text had become markup."""
-    bad = """<script>document.title = 'run'</script><img src="http://127.0.0.1:9/x"><b onclick="document.title = 'run'">b</b>"""
+    bad = (
+        "<script>document.title = 'run'</script><img src=http://127.0.0.1:9/x>"
+        "<b onclick=\"document.title = 'run'\">b</b>"
+    )
     path = tmp_path / "changed.html"
     path.write_text(written[0].read_text(encoding="utf-8").replace("<main>", f"<main>{bad}"), encoding="utf-8")
     context = browser.new_context(reduced_motion="reduce")
@@ -70,7 +73,7 @@ def test_the_policy_stops_what_is_not_the_pages_own(browser, written, tmp_path):
     page.locator("main > b").click()
     title, outcome = page.title(), " ".join(refused)
     context.close()
-    assert title == "a run – stii_jax"
+    assert title.startswith("a run")
     assert all(rule in outcome for rule in ("img-src", "script-src")) and len(refused) >= 3
 
 
@@ -97,7 +100,7 @@ def test_what_is_touched_is_large_enough(show, written):
 def test_everything_has_a_name(page):
     """Controls, pictures, regions and tables; ids are unique, and headings skip no level."""
     nameless = page.evaluate(
-        """() => [...document.querySelectorAll('button, input, select, canvas, svg, [role=region], [role=group], section')]
+        """() => [...document.querySelectorAll('button, input, select, canvas, svg, [role], section')]
             .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim()
                 || document.getElementById(e.getAttribute('aria-labelledby'))?.textContent || e.labels?.length))
             .map(e => e.outerHTML.slice(0, 80))"""
@@ -117,9 +120,10 @@ def test_everything_can_be_reached_and_seen_to_be_reached(page):
         page.keyboard.press("Tab")
         name, outline = page.evaluate(
             """() => { const e = document.activeElement, s = getComputedStyle(e);
-                return [e.id || e.textContent.trim().slice(0, 20) || e.tagName, s.outlineStyle + ' ' + s.outlineWidth]; }"""
+                const name = e.id || e.ariaLabel || e.textContent.trim();
+                return [e === document.body ? '' : name, s.outlineStyle + ' ' + s.outlineWidth]; }"""
         )
-        if name in ("BODY", *reached[:1]):
+        if not name:
             break
         assert outline == "solid 3px", name
         reached.append(name)

@@ -114,7 +114,7 @@ function startPlayer(clips) {
     });
     const figure = element("figure", { class: made ? "panel made" : "panel" }, canvas, below);
     parent.append(figure);
-    panels.push({ context: canvas.getContext("2d"), paint });
+    panels.push({ context: canvas.getContext("2d", { willReadFrequently: true }), paint }); // in plain memory
     return figure;
   }
 

@@ -17,7 +17,9 @@ def scores_table(evaluations: Sequence[Evaluation], step: int) -> str:
         return ""
     metrics = [metric for metric in METRICS if any(metric in scores for _, scores in rows)]
     numeric = ["frames", *(METRICS[metric] for metric in metrics), "videos"]
-    head = '<th scope="col">what</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in numeric)
+    # No line ends at a hyphen of "F-ARI".
+    names = (name.replace("-", "&#8209;") for name in numeric)
+    head = '<th scope="col">what</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in names)
     body = []
     for one, scores in rows:
         label = one.label if one.step == step else f"{one.label}, step {one.step}"
