@@ -79,10 +79,10 @@ show(draw_panels([{f"t={t}": video[t] for t in range(0, 40, 5)} for video in vid
 # ## Training
 #
 # The same command as in a terminal. In the curves, look at F-ARI: how well the pixels of the balls are told apart
-# (1 is perfect, 0 is chance). The loss jumps where clips become longer, as it is a sum over frames. In the animation of a
-# held-out video, look at "segmentation": at first its regions have little to do with the balls, in the end each of
-# three slots holds one ball or the background, and keeps it. Stop the cell when you like: run again, it goes on from the
-# last checkpoint.
+# (1 is perfect, 0 is chance). The loss jumps where clips become longer, as it is a sum over frames. In the animation of
+# a held-out video, look at "segmentation": at first its regions have little to do with the balls, in the end each of
+# three slots holds one ball or the background, and keeps it. Stop the cell when you like: run again, it goes on from
+# the last checkpoint.
 
 # %%
 from stii_jax.notebook import watch
