@@ -59,7 +59,7 @@ WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "train.eval_
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
     CLIP, SCENES = 12, 20
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
-    SETTINGS |= {"data.options.num_frames": 12, "data.num_frames": 1, "train.checkpoint_every": 6}
+    SETTINGS |= {"data.options.num_frames": 12, "optim.warmup_steps": 2, "train.checkpoint_every": 6}
     SETTINGS |= {"model.num_refinements": 2, "eval.lengths": (6,), "eval.chunk_frames": 6}
 
 # %% [markdown]
@@ -118,7 +118,7 @@ print(f"{number + 1} frames, {clip + 1} clips")
 # %%
 import numpy as np
 
-from stii_jax.notebook import show, watch
+from stii_jax.notebook import run, show, watch
 from stii_jax.traversal_pictures import draw_panels
 
 rows = []
@@ -149,7 +149,8 @@ watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())
 # %%
 HELD_OUT = sorted((CLIPS / "validation").iterdir())[0]
 FOUND = WORK / "found"
-# !{sys.executable} -m stii_jax.main --workdir {RUN} --mode decompose --input {HELD_OUT} --output {FOUND} --predict 5
+main = [sys.executable, "-m", "stii_jax.main", "--workdir", RUN]
+run(*main, "--mode", "decompose", "--input", HELD_OUT, "--output", FOUND, "--predict", 5)
 
 # %% [markdown]
 # "overlay" has the colours of the slots over the frame, grey being the background: an object should keep its colour to

@@ -59,9 +59,10 @@ if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: not
     SYSTEMS = "ddpae"
     SETTINGS = {"train.num_steps": 4, "train.log_every": 2, "train.checkpoint_every": 4, "eval.num_videos": 4}
     SETTINGS |= {"data.options.num_train": 32, "data.options.num_validation": 4, "data.options.num_test": 4}
-    SETTINGS |= {"eval.batch_size": 4, "eval.periodic_videos": 4}
-CHANGES = " ".join(f"--config.{key}={value}" for key, value in SETTINGS.items())
-SIZE = f"--seeds {SEEDS} --workers {WORKERS} --only {SYSTEMS}"
+    SETTINGS |= {"eval.batch_size": 4, "eval.periodic_videos": 4, "optim.warmup_steps": 2}
+    SETTINGS |= {"data.num_frames": 4, "eval.chunk_frames": 5, "eval.lengths": (5, 10)}
+    SETTINGS |= {"eval.observed_frames": 5, "eval.predict_frames": 5}
+CHANGES = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
 
 # %% [markdown]
 # ## Run
@@ -70,7 +71,10 @@ SIZE = f"--seeds {SEEDS} --workers {WORKERS} --only {SYSTEMS}"
 # not done.
 
 # %%
-# !{sys.executable} -m stii_jax.sweep --sweep baselines --output {RUNS} {SIZE} {CHANGES}
+from stii_jax.notebook import run
+
+sweep = [sys.executable, "-m", "stii_jax.sweep", "--sweep", "baselines", "--output", RUNS]
+run(*sweep, "--seeds", SEEDS, "--workers", WORKERS, "--only", *SYSTEMS.split(), *CHANGES)
 
 # %% [markdown]
 # ## Table 1, small

@@ -11,9 +11,11 @@ import base64
 import contextlib
 import html
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from IPython.display import HTML, Image, display
 
@@ -36,6 +38,23 @@ def play(pictures: Sequence[Picture], fps: int | float = 6) -> None:
     display(HTML(_image("animation", "gif", encode_gif(pictures, fps), "max-width: 100%")))
 
 
+def run(*command: object) -> None:
+    """Runs a command and prints what it prints. It is safe beside jax, where a notebook's `!` forks its threads.
+
+    When the cell is stopped, the command is told to end.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
+    with _running([str(part) for part in command], subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while chunk := process.stdout.read1():  # type: ignore[attr-defined]  # as it comes, progress bars included
+            print(chunk.decode(errors="replace"), end="", flush=True)
+        process.wait()
+    if process.returncode:
+        raise RuntimeError(f"{shlex.join(map(str, command))} ended with {process.returncode}: see above")
+
+
 def watch(command: Sequence[str], workdir: PathLike, seconds: float = 5.0) -> None:
     """Runs a command that trains in `workdir`, and shows the learning curve and the newest segmentation until it ends.
 
@@ -52,7 +71,7 @@ def watch(command: Sequence[str], workdir: PathLike, seconds: float = 5.0) -> No
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     screen = display(HTML("starting"), display_id=True)
-    with _running(command, folder / LOG) as process:
+    with (folder / LOG).open("w") as log, _running(command, log) as process:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(seconds)
@@ -62,11 +81,10 @@ def watch(command: Sequence[str], workdir: PathLike, seconds: float = 5.0) -> No
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
+def _running(command: Sequence[str], output: int | IO[str]) -> Iterator[subprocess.Popen]:
     """The process, which does not outlive the context."""
-    with log.open("w") as file:
-        # In a session of its own, a notebook's interrupt reaches it as SIGTERM alone, at which it saves.
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+    # In a session of its own, a notebook's interrupt reaches it as SIGTERM alone, at which it saves.
+    process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process
     finally:

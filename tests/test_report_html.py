@@ -206,7 +206,9 @@ def test_from_the_command_line(model, tmp_path, capsys):
     assert capsys.readouterr().out.endswith(f"{output}: {output.stat().st_size / 1e6:.1f} MB\n")
     page = output.read_text()
     data = data_of(page)
-    assert [(clip["frames"], clip["observed"], clip["slots"]) for clip in data["clips"]] == [(5, 3, 2)] * 8, "no more than there are"
+    assert [(clip["frames"], clip["observed"], clip["slots"]) for clip in data["clips"]] == [(5, 3, 2)] * 8, (
+        "no more than there are"
+    )
     assert data["charts"] == [] and "<title>toy " in page and "0.9000" in page
 
 
