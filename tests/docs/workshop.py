@@ -6,7 +6,6 @@ documentation that says so. Of each system the first run has the real model; fur
 real one takes long to trace, and only make the real one.
 """
 
-import importlib
 import json
 import runpy
 import shlex
@@ -23,12 +22,13 @@ from samples import SAMPLES
 from toy import MODEL, RUN, use_toy_model
 
 from stii_jax import main as stii_main
-from stii_jax import metrics
+from stii_jax import metrics, modes
 from stii_jax.benchmark import sweep as benchmark_sweep
 from stii_jax.benchmark.points import Machine
 from stii_jax.config import load_config, split_overrides
 from stii_jax.data.options import GeneratedConfig
 from stii_jax.evaluate import make_model
+from stii_jax.pretrained import Trained
 from stii_jax.report.entries import SCORE_KEYS
 from stii_jax.runs import describe
 from stii_jax.sweep import runner
@@ -166,6 +166,7 @@ class Workshop:
             if {workdir, command.value("--model")} & self._toys:
                 self._toys |= {command.value("--output")} - {None}
                 use_toy_model(patch, few_metrics=False)
+                patch.setattr(modes, "STII", Trained)  # so that nobody looks for latents in the toy model
             try:
                 stii_main._main(stii_main._parse(["main", *self.shrunk(command.arguments)])[:1])
             except SystemExit as stop:
@@ -276,7 +277,7 @@ def _run_report(workshop: Workshop, command: Command) -> None:
         assert Path(output).exists()
 
 
-def _run_module(workshop: Workshop, command: Command) -> None:
+def _run_module(_: Workshop | None, command: Command) -> None:
     """Any other module of the package, as it is written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [command.module, *command.arguments])
@@ -296,8 +297,10 @@ def _leave(code: int, message: str = "") -> None:
 
 
 def mentioned(command: Command) -> None:
-    """A command without arguments, which a text names: the module is there, and tells how it is used."""
-    importlib.import_module(command.module)
+    """A command without arguments, which a text names: one that needs some tells how it is used, another is executed."""
+    if command.module not in RUNNERS:
+        _run_module(None, command)
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [command.module, "--help"])
         with pytest.raises(SystemExit) as stop:
