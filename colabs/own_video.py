@@ -45,7 +45,8 @@ except ImportError:
 
 # %% [markdown]
 # Settings. `SLOTS` is the number of objects, and one for the background. `EVERY` takes every so many frames: things
-# should move by a part of their size from one frame to the next, not by more.
+# should move by a part of their size from one frame to the next, not by more. `SIGMA` is the noise that a pixel is
+# expected to have: 0.3 as in the quickstart for strong colours, 0.15 where objects differ little from the background.
 
 # %%
 import os
@@ -54,8 +55,9 @@ UPLOAD = False  # @param {type:"boolean"}
 VIDEO = ""  # @param {type:"string"}
 SLOTS = 3  # @param {type:"integer"}
 EVERY = 1  # @param {type:"integer"}
+SIGMA = 0.3  # @param {type:"number"}
 CLIP, SCENES = 48, 300  # frames of a clip; clips of the video that is made where there is none
-WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "train.eval_every": 500}
+WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "model.sigma": SIGMA, "train.eval_every": 500}
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
     CLIP, SCENES = 12, 20
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
@@ -131,8 +133,8 @@ show(draw_panels(rows))
 # ## Training
 #
 # There is no truth to score against, so look at the animation of a held-out clip: "segmentation" should come to follow
-# the objects, a slot each, and "reconstruction" to look like "frame". The loss falls in steps when the clips grow
-# longer, as it is a sum over frames. Stop the cell when you like: run again, it goes on.
+# the objects, a slot each, and "reconstruction" to look like "frame". The loss jumps where clips become longer, as
+# it is a sum over frames. Stop the cell when you like: run again, it goes on.
 
 # %%
 RUN = WORK / "run"
@@ -162,14 +164,14 @@ from IPython.display import Video, display
 display(Video(FOUND / "overlay.mp4", embed=True))
 
 # %% [markdown]
-# The same as stills.
+# The same as stills; the last one is imagined.
 
 # %%
 import av
 
 with av.open(str(FOUND / "overlay.mp4")) as movie:
     frames = [frame.to_ndarray(format="rgb24") for frame in movie.decode(video=0)]
-show(*frames[5 :: max(1, len(frames) // 3)])
+show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 
 # %% [markdown]
 # ## Trajectories
