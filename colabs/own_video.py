@@ -104,14 +104,16 @@ from PIL import Image
 from stii_jax.data.view import View
 from stii_jax.recordings import Recording
 
-CLIPS = WORK / "clips"
-shutil.rmtree(CLIPS, ignore_errors=True)
-for number, frame in enumerate(Recording(Path(VIDEO), View(size=32, square=True), EVERY)):
-    clip = number // CLIP
-    folder = CLIPS / ("validation" if clip % 10 == 9 else "train") / f"{clip:05}"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(frame).save(folder / f"{number:06}.png")
-print(f"{number + 1} frames, {clip + 1} clips")
+CLIPS, unfinished = WORK / f"{Path(VIDEO).stem}-{EVERY}-{CLIP}", WORK / "unfinished"
+if not CLIPS.exists():  # once cut, they stay as they are: what is trained on is built of them
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for number, frame in enumerate(Recording(Path(VIDEO), View(size=32, square=True), EVERY)):
+        clip = number // CLIP
+        folder = unfinished / ("validation" if clip % 10 == 9 else "train") / f"{clip:05}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(folder / f"{number:06}.png")
+    unfinished.rename(CLIPS)
+print(f"{len(list(CLIPS.glob('*/*')))} clips, {len(list(CLIPS.glob('*/*/*')))} frames")
 
 # %% [markdown]
 # What the model will see, a row a clip: check that the things you care for are in the square, can be told apart at this
@@ -137,7 +139,7 @@ show(draw_panels(rows))
 # it is a sum over frames. Stop the cell when you like: run again, it goes on.
 
 # %%
-RUN = WORK / "run"
+RUN = WORK / f"run-{CLIPS.name}"
 command = [sys.executable, "-m", "stii_jax.main", "--config", "video_folder:small", "--workdir", str(RUN)]
 SETTINGS |= {"data.options.folder": CLIPS.resolve()}
 watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())], RUN)
