@@ -45,8 +45,8 @@ except ImportError:
 
 # %% [markdown]
 # Settings. `SYSTEMS` are any of `stii`, `iodine` (with SEQ-IODINE, which is the same parameters run in another way),
-# `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, and `stii-white` sees the same;
-# the others see them in colour. One seed gives a first look, without error bars.
+# `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, and `stii-white` sees the
+# same; the others see them in colour. One seed gives a first look, without error bars.
 
 # %%
 import os
@@ -80,8 +80,8 @@ run(*sweep, "--seeds", SEEDS, "--workers", WORKERS, "--only", *SYSTEMS.split(), 
 # ## Table 1, small
 #
 # F-ARI says how well balls are told apart, ARI counts the background, too; both in each frame. With `video` they are
-# taken over the clip, where a slot has to keep its ball. In our runs STII and IODINE had about the same F-ARI in a frame;
-# over a clip IODINE had next to none, as nothing ties its slots to balls.
+# taken over the clip, where a slot has to keep its ball. In our runs STII and IODINE had about the same F-ARI in a
+# frame; over a clip IODINE had next to none, as nothing ties its slots to balls.
 
 # %%
 from IPython.display import Image, Markdown, display
@@ -110,7 +110,7 @@ if table := evaluation_table(found, None):
     display(Markdown(table.markdown))
 
 # %% [markdown]
-# Prediction: scores of the frames imagined after 20 seen ones. F-ARI should fall the further a system has to look ahead.
+# Prediction: scores of the frames imagined after 20 seen ones. F-ARI should fall the further a system looks ahead.
 
 # %%
 if table := prediction_table(found):
