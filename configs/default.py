@@ -26,6 +26,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.data.data_dir = ""  # "" is $STII_DATA_DIR, or ~/.cache/stii_jax
     config.data.manual_dir = ""  # files you have fetched; "" is manual/DATASET in the folder of all datasets
     config.data.num_frames = 4  # frames of a training clip
+    config.data.recolor = False  # each training clip in other colours: channels swapped and inverted at random
     config.data.num_threads = 4  # reader threads
 
     config.model = ConfigDict()

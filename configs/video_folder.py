@@ -36,13 +36,19 @@ def get_config(argument: str = "default") -> ConfigDict:
 
 
 def _two_cores(config: ConfigDict) -> ConfigDict:
-    """As configs/tabletop.py's `mini`: sigma is small, so that objects of little contrast are worth a slot."""
+    """The network and stages of configs/quickstart.py, which docs/quickstart.md explains.
+
+    With a background and objects that look the same in every clip a slot takes several of them; so each clip gets
+    colours of its own (docs/datasets.md has what that did). sigma is smaller, so that objects of little contrast are
+    worth a slot.
+    """
     config.batch_size = 6
     config.data.options.image_size = 32
+    config.data.recolor = True
     config.data.num_frames = 1
     config.data.num_threads = 1
     config.model.update(
-        num_slots=4, num_refinements=3, latent_dim=16, decoder_channels=16, refiner_channels=16, sigma=0.15
+        num_slots=4, num_refinements=3, latent_dim=16, decoder_channels=16, refiner_channels=16, sigma=0.2
     )
     config.optim.update(learning_rate=1.5e-3, warmup_steps=100, decay="cosine")
     config.train.update(num_steps=1_900, log_every=20, eval_every=500, checkpoint_every=100)

@@ -166,7 +166,8 @@ def check_flags(
     if workdir is None and not (model is not None and mode == "decompose"):
         use = "the folder that the results go to" if model is not None else "the folder of the run"
         hint = "" if mode != "decompose" else f", or --model, a trained one ({', '.join(pretrained.names())})"
-        raise ConfigError(f"give --workdir, {use}, e.g. --workdir runs/quickstart{hint}")
+        new = "--config quickstart " * (config_name is None and mode == "train")
+        raise ConfigError(f"give --workdir, {use}, e.g. {new}--workdir runs/quickstart{hint}; --help tells the rest")
 
 
 def make_request(mode: str, source: str | None, output: str | None, num_predicted: int | None) -> Request | None:

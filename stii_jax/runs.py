@@ -45,7 +45,9 @@ def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> Co
     saved_path = workdir / "config.json"
     saved = load_config(saved_path) if saved_path.exists() else None
     if name is None and saved is None:
-        raise ConfigError(f"no --config given, and no run in {workdir}: give --config, e.g. --config quickstart")
+        raise ConfigError(
+            f"no run in {workdir}, and no --config given to train one: e.g. --config quickstart --workdir {workdir}"
+        )
     config = load_config(name or saved_path, overrides)
     if saved is not None and (changed := differences(saved, config, ignore=NOT_OF_THE_RUN)):
         raise ConfigError(

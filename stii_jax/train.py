@@ -157,6 +157,7 @@ class Trainer:
             stage.batch_size,
             self.config.seed + progress.stage,
             start_step=step - progress.stage_start,
+            recolored=self.config.data.recolor,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

@@ -352,7 +352,7 @@ def test_outputs_that_cannot_be(workdir, video, tmp_path):
 
 def test_no_run(video, tmp_path):
     request = Request(video, tmp_path / "results")
-    fails("no --config given, and no run in", tmp_path, request, ConfigError)
+    fails("and no --config given to train one", tmp_path, request, ConfigError)
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         run("decompose", "default", tmp_path, overrides(tmp_path), request=request)
 

@@ -222,7 +222,7 @@ def test_unknown_config(tmp_path):
 
 def test_no_run_to_go_on_with(tmp_path):
     for mode in ("train", "evaluate", "predict"):
-        fails(ConfigError, f"no --config given, and no run in {tmp_path}", mode, None, tmp_path, [])
+        fails(ConfigError, f"no run in {tmp_path}, and no --config given", mode, None, tmp_path, [])
 
 
 def test_nothing_to_evaluate(data_dir, tmp_path):

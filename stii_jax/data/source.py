@@ -14,6 +14,7 @@ import numpy as np
 
 from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import REBUILD, DataError, unknown
+from stii_jax.data.recolor import recolor
 
 Batch = dict[str, np.ndarray]
 
@@ -63,6 +64,7 @@ class Source:
         *,
         start_step: int = 0,
         split: str = "train",
+        recolored: bool = False,
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
@@ -74,6 +76,7 @@ class Source:
             seed: of the order of the videos and of the clips' first frames; 0 to 2**32 - 1.
             start_step: the first batch is the one that this step would see.
             split: "train", "validation" or "test".
+            recolored: whether each clip has colours of its own, by the seed and its number; see `recolor`.
             process_index: which process this is.
             process_count: how many processes share a batch.
 
@@ -92,7 +95,10 @@ class Source:
         read = self._reader(split, num_frames)
 
         def clip(position: int) -> Batch:
-            return read(*place(position))
+            clip = read(*place(position))
+            if recolored:
+                clip["video"] = recolor(clip["video"], np.random.default_rng([seed, position, 1]))
+            return clip
 
         def batch(step: int) -> Batch:
             first = step * batch_size + process_index * per_process

@@ -126,4 +126,5 @@ def _diagnosis(path: Path, error: Exception) -> str:
         start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
         return f"{path} is a web page, not a video: fetch it again"
-    return f"{path} cannot be read as a video ({error}): it is cut short, or no video"
+    cause = getattr(error, "strerror", None) or error  # FFmpeg's numbers tell nobody anything
+    return f"{path} cannot be read as a video ({cause}): it is cut short, or no video"

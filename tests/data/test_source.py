@@ -42,6 +42,27 @@ def test_resuming_goes_on_with_the_same_batches(tiny, start_step):
         assert_same(one, two)
 
 
+def test_recoloured_clips_are_the_same_clips_in_one_of_48_ways(tiny):
+    plain, recoloured = (take(tiny.train_batches(4, 8, 3, recolored=on), 12) for on in (False, True))
+    ways = [(order, flips) for order in itertools.permutations(range(3)) for flips in np.ndindex(2, 2, 2)]
+    seen = set()
+    for one, other in zip(plain, recoloured):
+        assert_same({**one, "video": 0}, {**other, "video": 0})
+        for before, after in zip(one["video"], other["video"]):
+            flipped = {way: np.where(way[1], 255 - before[..., way[0]], before[..., way[0]]) for way in ways}
+            fits = [way for way, video in flipped.items() if np.array_equal(video, after)]
+            assert fits
+            seen.add(fits[0])
+    assert len(seen) > 30
+
+
+def test_recolouring_depends_on_seed_and_step_alone(tiny):
+    whole = take(tiny.train_batches(4, 8, 0, recolored=True), 4)
+    assert_same(whole[3], next(tiny.train_batches(4, 8, 0, start_step=3, recolored=True)))
+    parts = [next(tiny.train_batches(4, 8, 0, recolored=True, process_index=i, process_count=2)) for i in range(2)]
+    assert_same(join(parts), whole[0])
+
+
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_processes_share_the_same_batch(tiny, process_count):
     parts = [

@@ -15,8 +15,11 @@ from stii_jax.metrics import METRICS
 
 pytestmark = [pytest.mark.docs, pytest.mark.usefixtures("quick_compiles")]
 
-COMMANDS = {command: name_of(page) for page in reversed(PAGES) for command in commands(page)}
+COMMANDS: dict[Command, str] = {}
 """Each once, with the first page that has it."""
+for page in PAGES:
+    for found in commands(page):
+        COMMANDS.setdefault(found, name_of(page))
 WITH_ARGUMENTS = [command for command in COMMANDS if command.arguments]
 NOT_HERE = {
     "python -m stii_jax.main --coordinator_address HOST0:55527 --num_processes N --process_id I --config balls:color "
@@ -33,7 +36,7 @@ SMALLER = {"10**6": "10**3", "500_000": "500", '"num_train": 64})': '"num_train"
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory, quick_compiles):
     with pytest.MonkeyPatch.context() as patch:
-        workshop = Workshop(tmp_path_factory.mktemp("workshop"), WITH_ARGUMENTS, patch)
+        workshop = Workshop(tmp_path_factory.mktemp("workshop"), COMMANDS, patch)
         (config,) = [text for page in PAGES for text in programs(page) if "def get_config" in text]
         (workshop.folder / "my" / "config.py").write_text(config)
         yield workshop

@@ -11,7 +11,7 @@ import json
 import runpy
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +49,14 @@ PLACES = {"SEED": "0", "WORKDIR": "runs/quickstart", "RUN": "runs/quickstart", "
 class Workshop:
     """A folder in which the commands are executed, and what each has come to."""
 
-    def __init__(self, folder: Path, known: Iterable[Command], patch: pytest.MonkeyPatch):
-        self.folder, self._known, self._patch = folder, list(known), patch
+    def __init__(self, folder: Path, known: Mapping[Command, str], patch: pytest.MonkeyPatch):
+        self.folder, self._known, self._patch = folder, known, patch
         self._outcomes: dict[Command, BaseException | None] = {}
         self._samples: dict[str, tuple] = {}
         self._systems: set[str] = set()
         self._toys: set[str | None] = set()
+        """Workdirs and files of the toy model."""
+        self._runs: dict[str, str] = {}
         self._benchmarked: set[tuple[str, ...]] = set()
         few = {name: metric for name, metric in metrics.METRICS.items() if name in SCORE_KEYS}
         patch.setattr(metrics, "METRICS", few)  # matching takes long to compile
@@ -78,6 +80,7 @@ class Workshop:
             for needed in self.needs(command):
                 self.run(needed)
             try:
+                self._make_room(command)
                 RUNNERS.get(command.module, _run_module)(self, self.placed(command))
                 self._outcomes[command] = None
             except BaseException as error:
@@ -91,11 +94,19 @@ class Workshop:
         if command.value("--config") is None:
             read.append(command.value("--workdir"))
         read = [PLACES.get(path, path) for path in read if path is not None]
-        makers = [
-            next((other for other in self._known if other != command and path in _made_by(other)), None)
-            for path in read
-        ]
+        own_first = sorted(self._known, key=lambda other: self._known[other] != self._known.get(command))
+        makers = [next((one for one in own_first if one != command and path in _made_by(one)), None) for path in read]
         return [maker for maker in makers if maker is not None]
+
+    def _make_room(self, command: Command) -> None:
+        """Puts aside the run of another page, whose reader is another one, in the workdir of a new run."""
+        workdir, page = command.value("--workdir"), self._known.get(command, "")
+        if command.value("--config") is None or workdir is None:
+            return
+        if self._runs.get(workdir, page) != page and Path(workdir).exists():
+            Path(workdir).rename(f"{workdir}-of-{self._runs[workdir].replace('/', '-')}")
+            self._toys.discard(workdir)
+        self._runs[workdir] = page
 
     def placed(self, command: Command) -> Command:
         """The command with the reader's words filled in, and paths of an imagined machine made those of this folder."""
@@ -120,6 +131,8 @@ class Workshop:
         command = Command("stii_jax.main", tuple(arguments))
         mode, name = command.value("--mode") or "train", command.value("--config")
         settings: dict = {}
+        if "--help" in arguments:
+            return arguments
         if mode == "train":
             settings = SMALL | self._small_data(load_config(name, split_overrides(arguments)[0]))
         elif mode == "disentangle":
@@ -150,7 +163,8 @@ class Workshop:
                 self._toys.add(workdir)
             self._systems.add(config.system)
         with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
-            if workdir in self._toys:
+            if {workdir, command.value("--model")} & self._toys:
+                self._toys |= {command.value("--output")} - {None}
                 use_toy_model(patch, few_metrics=False)
             try:
                 stii_main._main(stii_main._parse(["main", *self.shrunk(command.arguments)])[:1])
@@ -167,7 +181,7 @@ class Workshop:
         self._benchmarked.add(key)
         return new
 
-    def _run_in_process(self, _, command, log: Path) -> int:
+    def _run_in_process(self, command, log: Path) -> int:
         """In the place of `Processes.run` of a sweep."""
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(shlex.join(command))
@@ -180,9 +194,11 @@ class Workshop:
         (self.folder / "video.mp4").write_bytes(video.read_bytes())
         frames = [Image.fromarray(np.full((32, 32, 3), level, np.uint8)) for level in (10, 90, 200)]
         frames[0].save(self.folder / "video.gif", save_all=True, append_images=frames[1:])
+        (self.folder / "docs").mkdir()
+        for path in (ROOT / "docs").glob("*.gif"):
+            (self.folder / "docs" / path.name).write_bytes(path.read_bytes())
         (self.folder / "my").mkdir()
         (self.folder / "my" / "videos").symlink_to(options["folder"])
-        (self.folder / "found" / "masks").parent.mkdir()
 
 
 def _made_by(command: Command) -> set[str]:
@@ -196,6 +212,8 @@ def _made_by(command: Command) -> set[str]:
 def _run_main(workshop: Workshop, command: Command) -> None:
     mode = command.value("--mode") or "train"
     workshop.call_main(command.arguments)
+    if "--help" in command.arguments:
+        return
     workdir, output = command.value("--workdir"), command.value("--output")
     left = {
         "train": lambda: Path(workdir, "results.json"),
