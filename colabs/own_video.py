@@ -45,7 +45,8 @@ except ImportError:
 
 # %% [markdown]
 # Settings. `SLOTS` is the number of objects, and one for the background. `EVERY` takes every so many frames: things
-# should move by a part of their size from one frame to the next, not by more.
+# should move by a part of their size from one frame to the next, not by more. `SIGMA` is the noise that a pixel is
+# expected to have: 0.3 as in the quickstart for strong colours, 0.15 where objects differ little from the background.
 
 # %%
 import os
@@ -54,8 +55,9 @@ UPLOAD = False  # @param {type:"boolean"}
 VIDEO = ""  # @param {type:"string"}
 SLOTS = 3  # @param {type:"integer"}
 EVERY = 1  # @param {type:"integer"}
+SIGMA = 0.3  # @param {type:"number"}
 CLIP, SCENES = 48, 300  # frames of a clip; clips of the video that is made where there is none
-WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "train.eval_every": 500}
+WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "model.sigma": SIGMA, "train.eval_every": 500}
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
     CLIP, SCENES = 12, 20
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
@@ -102,14 +104,16 @@ from PIL import Image
 from stii_jax.data.view import View
 from stii_jax.recordings import Recording
 
-CLIPS = WORK / "clips"
-shutil.rmtree(CLIPS, ignore_errors=True)
-for number, frame in enumerate(Recording(Path(VIDEO), View(size=32, square=True), EVERY)):
-    clip = number // CLIP
-    folder = CLIPS / ("validation" if clip % 10 == 9 else "train") / f"{clip:05}"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(frame).save(folder / f"{number:06}.png")
-print(f"{number + 1} frames, {clip + 1} clips")
+CLIPS, unfinished = WORK / f"{Path(VIDEO).stem}-{EVERY}-{CLIP}", WORK / "unfinished"
+if not CLIPS.exists():  # once cut, they stay as they are: what is trained on is built of them
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for number, frame in enumerate(Recording(Path(VIDEO), View(size=32, square=True), EVERY)):
+        clip = number // CLIP
+        folder = unfinished / ("validation" if clip % 10 == 9 else "train") / f"{clip:05}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(folder / f"{number:06}.png")
+    unfinished.rename(CLIPS)
+print(f"{len(list(CLIPS.glob('*/*')))} clips, {len(list(CLIPS.glob('*/*/*')))} frames")
 
 # %% [markdown]
 # What the model will see, a row a clip: check that the things you care for are in the square, can be told apart at this
@@ -131,11 +135,11 @@ show(draw_panels(rows))
 # ## Training
 #
 # There is no truth to score against, so look at the animation of a held-out clip: "segmentation" should come to follow
-# the objects, a slot each, and "reconstruction" to look like "frame". The loss falls in steps when the clips grow
-# longer, as it is a sum over frames. Stop the cell when you like: run again, it goes on.
+# the objects, a slot each, and "reconstruction" to look like "frame". The loss jumps where clips become longer, as
+# it is a sum over frames. Stop the cell when you like: run again, it goes on.
 
 # %%
-RUN = WORK / "run"
+RUN = WORK / f"run-{CLIPS.name}"
 command = [sys.executable, "-m", "stii_jax.main", "--config", "video_folder:small", "--workdir", str(RUN)]
 SETTINGS |= {"data.options.folder": CLIPS.resolve()}
 watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())], RUN)
@@ -162,14 +166,14 @@ from IPython.display import Video, display
 display(Video(FOUND / "overlay.mp4", embed=True))
 
 # %% [markdown]
-# The same as stills.
+# The same as stills; the last one is imagined.
 
 # %%
 import av
 
 with av.open(str(FOUND / "overlay.mp4")) as movie:
     frames = [frame.to_ndarray(format="rgb24") for frame in movie.decode(video=0)]
-show(*frames[5 :: max(1, len(frames) // 3)])
+show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 
 # %% [markdown]
 # ## Trajectories

@@ -45,8 +45,8 @@ except ImportError:
 
 # %% [markdown]
 # Settings. `SYSTEMS` are any of `stii`, `iodine` (with SEQ-IODINE, which is the same parameters run in another way),
-# `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, the others see them in
-# colour. Five seeds give error bars that can be trusted; one gives a first look.
+# `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, and `stii-white` sees the
+# same; the others see them in colour. One seed gives a first look, without error bars.
 
 # %%
 import os
@@ -80,8 +80,8 @@ run(*sweep, "--seeds", SEEDS, "--workers", WORKERS, "--only", *SYSTEMS.split(), 
 # ## Table 1, small
 #
 # F-ARI says how well balls are told apart, ARI counts the background, too; both in each frame. With `video` they are
-# taken over the clip, where a slot has to keep its ball. In our runs STII and IODINE were about equal in a frame, and
-# only STII was over a clip.
+# taken over the clip, where a slot has to keep its ball. In our runs STII and IODINE had about the same F-ARI in a
+# frame; over a clip IODINE had next to none, as nothing ties its slots to balls.
 
 # %%
 from IPython.display import Image, Markdown, display
@@ -95,8 +95,8 @@ found = experiments(read_runs(RUNS))
 display(Markdown(length_table(found, None).markdown))
 
 # %% [markdown]
-# The same as curves; look at whether a line falls as clips get longer, and at how far a system's line in the `video`
-# panels is below the one in the frame's.
+# The same as curves; look at whether a line falls as clips get longer, and at how far a system's "video F-ARI" is below
+# its "F-ARI".
 
 # %%
 display(Image(length_figure(found)))
@@ -110,7 +110,7 @@ if table := evaluation_table(found, None):
     display(Markdown(table.markdown))
 
 # %% [markdown]
-# Prediction: scores of the frames imagined after 20 seen ones. All systems should get worse from left to right.
+# Prediction: scores of the frames imagined after 20 seen ones. F-ARI should fall the further a system looks ahead.
 
 # %%
 if table := prediction_table(found):

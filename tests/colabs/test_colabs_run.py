@@ -105,7 +105,7 @@ def test_explore(execute):
 
 def test_own_video(execute):
     shown = execute("own_video")
-    assert "one is made" in "".join(shown["text"]) and "240 frames, 20 clips" in "".join(shown["text"])
+    assert "one is made" in "".join(shown["text"]) and "20 clips, 240 frames" in "".join(shown["text"])
     watched, video = shown["text/html"]
     assert 'alt="curve.png"' in watched and 'alt="validation_0.gif"' in watched
     assert "data:video/mp4;base64," in video
