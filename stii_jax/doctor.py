@@ -70,7 +70,8 @@ def _machine() -> Iterator[Finding]:
         kinds += f", {_size(memory)} each"
     yield Finding("devices of jax", kinds)
     if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
-        yield Finding("GPU", "there is one, but jax does not use it", "pip install -e '.[cuda]' (older drivers: '.[cuda12]')")
+        remedy = "pip install -e '.[cuda]' (with older drivers '.[cuda12]')"
+        yield Finding("GPU", "there is one, but jax does not use it", remedy)
     yield Finding("CPU", f"{provenance()['cpu']}, {_cores()} cores, {_size(_memory())} of memory")
     yield _computes()
     yield from _folder("datasets", resolve_data_dir(""), "$STII_DATA_DIR")
