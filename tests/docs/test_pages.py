@@ -131,6 +131,7 @@ def test_every_setting_is_in_the_table():
     assert all(type(documented[key]) is type(value) for key, value in leaves().items())
 
 
+@functools.cache
 def messages() -> re.Pattern:
     """Any text in the source that is long enough to be told from others; what is filled in may be anything."""
     found = []

@@ -297,7 +297,7 @@ def _leave(code: int, message: str = "") -> None:
 
 
 def mentioned(command: Command) -> None:
-    """A command without arguments, which a text names: one that needs some tells how it is used, others run."""
+    """A command without arguments, which a text names: one that needs some tells its use, another is executed."""
     if command.module not in RUNNERS:
         _run_module(None, command)
         return
