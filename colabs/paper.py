@@ -38,7 +38,7 @@ except ImportError:
     above = [folder for folder in (Path.cwd() / "here").parents if (folder / "stii_jax/runs.py").exists()]
     if not (SOURCE or above):
         raise SystemExit("SOURCE is empty: give git+https://... of the repository, or the path of a wheel") from None
-    extras = "[notebooks,cuda]" if shutil.which("nvidia-smi") else "[notebooks]"
+    extras = "[notebooks,cuda12]" if shutil.which("nvidia-smi") else "[notebooks]"
     package = f"stii_jax{extras} @ {SOURCE}" if "://" in SOURCE else f"{SOURCE or above[0]}{extras}"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *["-e"][: not SOURCE], package], check=True)
     sys.path[:0] = map(str, above)
