@@ -268,7 +268,9 @@ def test_nothing_runs_on_when_a_sweep_is_stopped(sweep, tmp_path, number):
     path, out = write_sweep(tmp_path, SWEEP), tmp_path / "out"
     (out / "hang").touch()
     program = (sys.executable, str(tmp_path / "fake.py"))
-    code = f"import sys; from stii_jax.sweep import main; sys.exit(main(sys.argv[1:], {program!r}))"
+    # A shell that starts the tests in the background has them ignore SIGINT.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; import sys; from stii_jax.sweep import main; sys.exit(main(sys.argv[1:], {program!r}))"
     arguments = ["--sweep", path, "--output", out, "--seeds", "1", "--workers", "2"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

@@ -100,7 +100,7 @@ def test_a_checkout_is_installed_as_it_is(pip):
 
 def test_a_repository_or_a_wheel_is_installed_where_there_is_no_checkout(pip):
     assert pip("git+https://host/name")[0] == ["stii_jax[notebooks] @ git+https://host/name"]
-    assert pip("git+https://host/name", gpu=True)[0] == ["stii_jax[notebooks,cuda] @ git+https://host/name"]
+    assert pip("git+https://host/name", gpu=True)[0] == ["stii_jax[notebooks,cuda12] @ git+https://host/name"]
     assert pip("/content/stii_jax.whl")[0] == ["/content/stii_jax.whl[notebooks]"]
 
 
