@@ -186,10 +186,10 @@ def poison(patch, clip, frame):
     """A source's batches are spoilt on their way: clip number `clip` of the order has a NaN in `frame`."""
     clean = Source.train_batches
 
-    def spoilt(self, num_frames, batch_size, seed, *, start_step=0, process_index=0, process_count=1):
-        processes = {"process_index": process_index, "process_count": process_count}
+    def spoilt(self, num_frames, batch_size, *seed, start_step=0, process_index=0, process_count=1, **rest):
+        rest |= {"start_step": start_step, "process_index": process_index, "process_count": process_count}
         own = batch_size // process_count
-        for step, batch in enumerate(clean(self, num_frames, batch_size, seed, start_step=start_step, **processes)):
+        for step, batch in enumerate(clean(self, num_frames, batch_size, *seed, **rest)):
             video = batch["video"].astype(np.float32)
             place = clip - (start_step + step) * batch_size - process_index * own
             if place in range(own) and frame < num_frames:
