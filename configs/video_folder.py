@@ -22,6 +22,8 @@ def get_config(argument: str = "default") -> ConfigDict:
     config = default_config()
     config.data.dataset = "video_folder"
     config.data.variant = "default"
+    # With a background and objects that look the same in every clip a slot takes several of them: docs/datasets.md.
+    config.data.recolor = True
     config.model.num_slots = 6
     config.optim.warmup_steps = 1_000
     config.train.num_steps = 50_000
@@ -36,15 +38,10 @@ def get_config(argument: str = "default") -> ConfigDict:
 
 
 def _two_cores(config: ConfigDict) -> ConfigDict:
-    """The network and stages of configs/quickstart.py, which docs/quickstart.md explains.
-
-    With a background and objects that look the same in every clip a slot takes several of them; so each clip gets
-    colours of its own (docs/datasets.md has what that did). sigma is smaller, so that objects of little contrast are
-    worth a slot.
-    """
+    """The network and stages of configs/quickstart.py, which docs/quickstart.md explains; sigma is smaller, so that
+    objects of little contrast are worth a slot."""
     config.batch_size = 6
     config.data.options.image_size = 32
-    config.data.recolor = True
     config.data.num_frames = 1
     config.data.num_threads = 1
     config.model.update(
