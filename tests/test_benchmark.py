@@ -33,6 +33,7 @@ def test_attached_inputs_take_the_decoders_gradients_twice(tmp_path):
     assert benchmark.analytic_flops(model, config) > detached
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_what_was_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(step, "make_model", lambda config, size: ToyModel(size))
     changed = overrides(tmp_path, batch_size=8, data__num_frames=3)

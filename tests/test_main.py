@@ -113,6 +113,7 @@ def test_evaluate_needs_the_workdir_alone(finished, capsys):
     assert str(finished / "results.json") in out
 
 
+@pytest.mark.slow
 def test_evaluations_of_other_videos_lie_beside_the_runs_own(finished):
     own = (finished / "results.json").read_text()
     others = {

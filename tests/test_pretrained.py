@@ -172,6 +172,7 @@ def test_what_cannot_be_saved(tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_models_scores_are_those_of_its_run(finished, exported, data_dir, tmp_path):
     given = [f"data.data_dir={data_dir}"]
     run("evaluate", None, tmp_path / "scores", given, model=str(exported))

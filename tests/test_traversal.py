@@ -167,6 +167,7 @@ def test_iodine_has_traversals_too(video, keys, statistics):
     np.testing.assert_allclose(traversal.frames[0, 1], as_pixels(expected), atol=1)
 
 
+@pytest.mark.slow
 def test_traversals_of_held_out_videos(tmp_path):
     """Five videos of a dataset in a batch of eight; the noise is that of their evaluation."""
     config = make_config(tmp_path, data__options__num_test=5, eval__batch_size=8)

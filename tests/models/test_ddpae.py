@@ -258,6 +258,7 @@ def test_components_look_at_those_before_them(model, params, video):
     assert np.abs(poses[:, :, 0] - poses[:, :, 1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_every_parameter_has_a_gradient(model, video):
     params = model.init(jax.random.key(0))
     gradients = tiny.jit(jax.grad(lambda params: model.loss(params, video, keys_of()).loss))(params)

@@ -61,6 +61,7 @@ def test_frames_know_nothing_of_each_other(params, video):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Iodine, SequentialIodine])
 def test_chunks_and_single_frames_are_the_whole(kind, params, video):
     model = build(kind)

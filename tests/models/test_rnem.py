@@ -337,6 +337,7 @@ def test_masks_carry_no_gradient(model, params):
     np.testing.assert_array_equal(tiny.jit(by_masks)(rnem.e_step(frame, means)), 0)
 
 
+@pytest.mark.slow
 def test_learns_a_moving_dot(model, loss_and_gradient):
     """Soon the next frames are foretold better than by the best image that does not change, one slot's."""
     white = 9 / (H * W)

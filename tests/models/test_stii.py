@@ -86,6 +86,7 @@ def assert_gradients(gradients, expected, tolerance=1e-5):
         assert error <= tolerance * np.abs(leaf).max(), f"{jax.tree_util.keystr(path)}: {error}"
 
 
+@pytest.mark.slow
 def test_clip_and_every_gradient_with_the_backward_pass_shared(plain, trained, params, video, keys):
     (loss, rest), expected = plain(params, video, keys)
     (_, (out, state)), gradients = trained(params, video, keys)
@@ -241,6 +242,7 @@ def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys
     assert changed.loss != out.loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_loss_on_imagined_frames_trains_every_parameter(params, video, keys, detach):
     """One frame is seen, two are imagined; and a clip of one frame has nothing to imagine."""
