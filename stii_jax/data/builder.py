@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 
+from stii_jax.data import tfds
 from stii_jax.data.options import VideoConfig
 
 
@@ -16,14 +16,14 @@ def partial_dir(folder: Path) -> Path:
     return folder.with_name(f"partial.{folder.name}")
 
 
-class _LocalInfo(tfds.core.DatasetInfo):
+class _LocalInfo(tfds.DatasetInfo):
     """Does not look for the dataset in tfds's bucket, which takes the network, and leaves a temporary folder."""
 
     def initialize_from_bucket(self) -> None:
         """Nothing of ours is there."""
 
 
-class VideoBuilder(tfds.core.GeneratorBasedBuilder):
+class VideoBuilder(tfds.GeneratorBasedBuilder):
     """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS` and the abstract methods.
 
     One that is read from files which the user has to fetch says so in `MANUAL_DOWNLOAD_INSTRUCTIONS`, and finds them
@@ -69,11 +69,11 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder):
         # While tfds builds, its folder has another name, and each time another.
         return partial_dir(Path(self.data_path).with_name(str(self.version)))
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self) -> tfds.DatasetInfo:
         return _LocalInfo(
             builder=self,
-            features=tfds.features.FeaturesDict(self.features()),
-            metadata=tfds.core.MetadataDict(),
+            features=tfds.FeaturesDict(self.features()),
+            metadata=tfds.MetadataDict(),
             # Stored in the order of generation; the readers shuffle.
             disable_shuffling=True,
         )

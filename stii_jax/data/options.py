@@ -8,14 +8,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import tensorflow_datasets as tfds
-
+from stii_jax.data import tfds
 from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.view import View
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class VideoConfig(tfds.core.BuilderConfig):
+class VideoConfig(tfds.BuilderConfig):
     """One variant of a video dataset. Its fields, beyond tfds's own, are the options users may override."""
 
     image_size: int = 64
@@ -68,7 +67,7 @@ class VideoConfig(tfds.core.BuilderConfig):
         Raises:
             DataError: an unknown field, a value of the wrong type, or values that make no dataset.
         """
-        own = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+        own = {field.name for field in dataclasses.fields(tfds.BuilderConfig)}
         known = {field.name: field.type for field in dataclasses.fields(self) if field.name not in own}
         changed = {}
         for key, value in options.items():

@@ -15,14 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
 from absl import logging
-from array_record.python.array_record_module import ArrayRecordReader
 
+from stii_jax.data import tfds
 from stii_jax.data.builder import VideoBuilder, partial_dir
 from stii_jax.data.errors import REBUILD, DataError
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.spool import spooled
+from stii_jax.data.spool import Spool
 
 _FILES_AT_A_TIME = 32
 
@@ -132,11 +131,11 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
         with (
             contextlib.redirect_stdout(_OwnLines(sys.stdout)),
             tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as downloads,
-            spooled(),
+            tfds.shuffled_by(Spool),
         ):
             builder.download_and_prepare(
                 download_dir=downloads,
-                download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)),
+                download_config=tfds.DownloadConfig(manual_dir=str(manual_dir)),
                 file_format="array_record",
             )
     except (OSError, RuntimeError) as error:  # the writer of array_record raises the latter
@@ -224,7 +223,7 @@ def _num_records(path: Path) -> int:
     if not path.exists():
         return 0
     try:
-        reader = ArrayRecordReader(str(path))
+        reader = tfds.ArrayRecordReader(str(path))
         found = reader.num_records() if reader.ok() else 0
         reader.close()
     except (RuntimeError, ValueError, IndexError):

@@ -8,10 +8,10 @@ from typing import ClassVar, NamedTuple
 
 import h5py
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import Shaped, UInt8
 from tqdm import tqdm
 
+from stii_jax.data import tfds
 from stii_jax.data.bouncing_balls import render
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
@@ -63,7 +63,7 @@ class RnemBalls(StoredBuilder):
     van Steenkiste, Chang, Greff, Schmidhuber (2018): Relational Neural Expectation Maximization.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[RnemBallsConfig]] = [
         RnemBallsConfig(name="binary4", num_colors=0),
         RnemBallsConfig(name="color4", num_colors=4),

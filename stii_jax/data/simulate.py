@@ -21,10 +21,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from absl import logging
 
-from stii_jax.data import DataError, Source, open_dataset, resolve_config
+from stii_jax.data import DataError, Source, open_dataset, resolve_config, tfds
 from stii_jax.data.bouncing_balls import BouncingBalls
 from stii_jax.data.builder import VideoBuilder
 
@@ -111,7 +110,7 @@ def build(folder: Path, num_shards: int, num_videos: int) -> dict[str, int]:
     config = resolve_config("bouncing_balls", "color4", options)
     logging.set_verbosity(logging.ERROR)  # tfds warns of any config with options
     builder = BouncingBalls(config=config, data_dir=str(folder), file_format="array_record")
-    cut = tfds.download.DownloadConfig(num_shards=num_shards)
+    cut = tfds.DownloadConfig(num_shards=num_shards)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # tfds's messages
         builder.download_and_prepare(download_dir=str(folder), download_config=cut, file_format="array_record")
     return options

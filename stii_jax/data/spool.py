@@ -4,13 +4,10 @@ Its own `Shuffler` holds 1 GB in memory. Of a larger split it makes files, for w
 that is to stay in order, one file, that it reads back into memory as a whole.
 """
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
-
-from tensorflow_datasets.core import shuffle
 
 
 class Spool:
@@ -43,14 +40,3 @@ class Spool:
             self._file.seek(0)
             for key in range(self.num_examples):
                 yield key, self._file.read(int.from_bytes(self._file.read(8), "little"))
-
-
-@contextlib.contextmanager
-def spooled() -> Iterator[None]:
-    """Has tfds build by `Spool`."""
-    own = shuffle.Shuffler
-    shuffle.Shuffler = Spool  # type: ignore[assignment, misc]
-    try:
-        yield
-    finally:
-        shuffle.Shuffler = own

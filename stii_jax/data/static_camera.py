@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.stored import Clip, StoredBuilder
@@ -87,7 +87,7 @@ class StaticCameraConfig(RecordingConfig):
 class StaticCamera(StoredBuilder):
     """Sequences of a recording of yours."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[RecordingConfig]] = [StaticCameraConfig(name="default")]
     builder_config: RecordingConfig
 

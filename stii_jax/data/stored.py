@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
+from stii_jax.data import tfds
 from stii_jax.data.builder import VideoBuilder
 
 CHUNK = 8
@@ -41,8 +41,8 @@ class PackedBuilder(VideoBuilder):
     def features(self) -> dict[str, Any]:
         """Compressed chunks of frames and of label images; see `pack`."""
         packed = {
-            "data": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES),
-            "ends": tfds.features.Tensor(shape=(None,), dtype=np.int64, encoding=tfds.features.Encoding.BYTES),
+            "data": tfds.Tensor(shape=(None,), dtype=np.uint8, encoding=tfds.Encoding.BYTES),
+            "ends": tfds.Tensor(shape=(None,), dtype=np.int64, encoding=tfds.Encoding.BYTES),
         }
         return {"video": packed, "segmentation": packed, **self.extra_features()}
 

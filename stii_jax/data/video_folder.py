@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import Integer, UInt8
 from tqdm import tqdm
 
+from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
 from stii_jax.data.files import FilesBuilder, Reading, map_in_order
 from stii_jax.data.imagefile import IMAGE_SUFFIXES, natural_order, read_image, read_label_image, visible_files
@@ -115,7 +115,7 @@ class VideoFolderConfig(VideoConfig):
 class VideoFolder(FilesBuilder):
     """Clips of the videos in a folder of yours."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.Version("1.1.0")
     BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
     builder_config: VideoFolderConfig
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
+from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
 from stii_jax.data.files import FilesBuilder, Reading
 from stii_jax.data.options import VideoConfig
@@ -27,7 +27,7 @@ class _Config(VideoConfig):
 class ManyFiles(FilesBuilder):
     """Made of files that are but names: "good3" gives three clips, "bad" none, "late" a clip and then an error."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]] = [_Config(name="default", image_size=4, num_frames=2)]
     reads: ClassVar[list[str]] = []
     stamp: ClassVar[str] = "a"
@@ -40,7 +40,7 @@ class ManyFiles(FilesBuilder):
         return self.builder_config.files
 
     def extra_features(self):
-        return {"number": tfds.features.Scalar(np.int64)}
+        return {"number": tfds.Scalar(np.int64)}
 
     def read(self, split, entry):
         if entry == self.break_at:

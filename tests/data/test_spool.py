@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from tensorflow_datasets.core import shuffle
 
-from stii_jax.data import open_dataset
-from stii_jax.data.spool import Spool, spooled
+from stii_jax.data import open_dataset, tfds
+from stii_jax.data.spool import Spool
 
 RECORDS = [b"", b"one", b"\n" * 100_000, b"last"]
 
@@ -27,7 +26,7 @@ def test_a_spool_keeps_no_other_order(tmp_path):
 
 
 def test_a_split_that_is_too_large_for_the_memory_of_tfds(tmp_path, monkeypatch, tiny):
-    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1_000)  # of 1 GB: beyond it, tfds asks for tensorflow
+    monkeypatch.setattr(tfds.shuffle, "MAX_MEM_BUFFER_SIZE", 1_000)  # of 1 GB: beyond it, tfds asks for tensorflow
     options = {"num_frames": 12, "num_train": 40, "num_validation": 8, "num_test": 10}
     built = open_dataset("bouncing_balls", "mini", options, str(tmp_path))
     assert built.split_sizes == tiny.split_sizes
@@ -39,8 +38,8 @@ def test_a_split_that_is_too_large_for_the_memory_of_tfds(tmp_path, monkeypatch,
 
 
 def test_tfds_has_its_own_back_afterwards():
-    own = shuffle.Shuffler
-    with pytest.raises(KeyError), spooled():
-        assert shuffle.Shuffler is Spool
+    own = tfds.shuffle.Shuffler
+    with pytest.raises(KeyError), tfds.shuffled_by(Spool):
+        assert tfds.shuffle.Shuffler is Spool
         raise KeyError
-    assert shuffle.Shuffler is own
+    assert tfds.shuffle.Shuffler is own

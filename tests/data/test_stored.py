@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stii_jax.data import tfds
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.stored import CHUNK, Clip, StoredBuilder, pack, unpack
 
@@ -42,11 +42,11 @@ class _StoredConfig(VideoConfig):
 class Noise(StoredBuilder):
     """Random clips of a dataset for this test: those for testing without labels, and with a number of their own."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]] = [_StoredConfig(name="default", image_size=6, num_frames=10)]
 
     def extra_features(self):
-        return {"number": tfds.features.Scalar(np.int64)}
+        return {"number": tfds.Scalar(np.int64)}
 
     def clips(self, split: str) -> Iterator[Clip]:
         for seed in range(3):

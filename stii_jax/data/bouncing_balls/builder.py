@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from stii_jax.data import tfds
 from stii_jax.data.bouncing_balls import physics, render
 from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import DataError, unknown
@@ -76,7 +76,7 @@ class BouncingBallsConfig(GeneratedConfig):
 class BouncingBalls(VideoBuilder):
     """Balls of two sizes that bounce off each other and off the walls of a box, without occlusion."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.Version("1.1.0")
     BUILDER_CONFIGS: ClassVar[list[BouncingBallsConfig]] = [
         BouncingBallsConfig(name="binary4", num_balls=(4, 4), num_colors=0),
         BouncingBallsConfig(name="binary678", num_balls=(6, 8), num_colors=0),
@@ -95,18 +95,18 @@ class BouncingBalls(VideoBuilder):
     ]
     builder_config: BouncingBallsConfig
 
-    def features(self) -> tfds.features.FeaturesDict:
+    def features(self) -> tfds.FeaturesDict:
         """Trajectories in box units, sizes (0 for an absent ball) and colours."""
         config = self.builder_config
         track = (config.num_frames, config.max_objects, 2)
-        raw = tfds.features.Encoding.BYTES
-        return tfds.features.FeaturesDict(
+        raw = tfds.Encoding.BYTES
+        return tfds.FeaturesDict(
             {
-                "positions": tfds.features.Tensor(shape=track, dtype=np.float32, encoding=raw),
-                "velocities": tfds.features.Tensor(shape=track, dtype=np.float32, encoding=raw),
-                "radii": tfds.features.Tensor(shape=(config.max_objects,), dtype=np.float32, encoding=raw),
-                "background": tfds.features.Tensor(shape=(3,), dtype=np.uint8, encoding=raw),
-                "colors": tfds.features.Tensor(shape=(config.max_objects, 3), dtype=np.uint8, encoding=raw),
+                "positions": tfds.Tensor(shape=track, dtype=np.float32, encoding=raw),
+                "velocities": tfds.Tensor(shape=track, dtype=np.float32, encoding=raw),
+                "radii": tfds.Tensor(shape=(config.max_objects,), dtype=np.float32, encoding=raw),
+                "background": tfds.Tensor(shape=(3,), dtype=np.uint8, encoding=raw),
+                "colors": tfds.Tensor(shape=(config.max_objects, 3), dtype=np.uint8, encoding=raw),
             }
         )
 

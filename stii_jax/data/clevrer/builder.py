@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
+from stii_jax.data import tfds
 from stii_jax.data.clevrer import link, mask_video
 from stii_jax.data.clevrer.annotations import Scene, read_scene
 from stii_jax.data.clevrer.locate import PARTS, Found, Locator, source
@@ -119,7 +119,7 @@ class ClevrerConfig(VideoConfig):
 class Clevrer(FilesBuilder):
     """CLEVRER: whole videos to train on, and sequences to test on in which all objects are in view."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Fetch video_train.zip, video_validation.zip, annotation_train.zip, annotation_validation.zip and
     derender_proposals.zip (the object masks) from http://clevrer.csail.mit.edu/. They need not be unpacked; if they

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import GeneratedConfig
 from stii_jax.data.stored import Clip, StoredBuilder
@@ -84,7 +84,7 @@ class Tabletop(StoredBuilder):
     In "train", objects enter and leave; in the other splits all objects are inside the picture all the time.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[TabletopConfig]] = [
         TabletopConfig(name="default"),
         TabletopConfig(name="large", image_size=128),
@@ -107,8 +107,8 @@ class Tabletop(StoredBuilder):
         """What is known of the objects, padded to `max_objects`: an absent one has zeros, and looks of -1."""
         frames, most = self.builder_config.num_frames, self.builder_config.max_objects
 
-        def tensor(dtype: type, *shape: int) -> tfds.features.Tensor:
-            return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+        def tensor(dtype: type, *shape: int) -> tfds.Tensor:
+            return tfds.Tensor(shape=shape, dtype=dtype, encoding=tfds.Encoding.BYTES)
 
         return {
             "num_objects": tensor(np.int32),
