@@ -1,5 +1,7 @@
 """The smallest model that has everything: 8x8 pixels, three slots, two refinements, three frames."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -19,11 +21,11 @@ SIZES = {
 }
 WEIGHTS = {"log_likelihood": 100.0, "kl": 10.0, "mask_entropy": 0.1}
 
-# XLA:CPU takes six times longer to compile these programs with its optimisations than without.
+# XLA:CPU takes two to six times longer to compile these programs with its optimisations than without.
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_use_fusion_emitters": False,  # not in jaxlib 0.12
 }
 
 
@@ -40,7 +42,25 @@ def build(preset="paper", **changes):
 
 
 def jit(function, **options):
-    return jax.jit(function, compiler_options=QUICK, **options)
+    """`jax.jit` with the options of `QUICK` that the installed jaxlib has."""
+    return jax.jit(function, compiler_options=known_options(), **options)
+
+
+@functools.cache
+def known_options():
+    """The options of `QUICK` that the installed jaxlib has: they come and go with its releases, and only save time."""
+    return {name: value for name, value in QUICK.items() if is_known(name, value)}
+
+
+def is_known(name, value):
+    """True if this jaxlib compiles a program with such an option."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return False
+    return True
 
 
 def params_of(model):
