@@ -22,9 +22,15 @@
 # `docs/quickstart.md` tells what made learning easy.
 
 # %% [markdown]
-# First the package. On Colab, say where it is to be had from: `SOURCE` is the address of the repository that this
-# notebook is from, as `git+https://...`, or the path of a wheel that you have uploaded. In a checkout, leave it empty.
-# If something fails to import afterwards, restart the session once and run all cells again.
+# First, the package. If it is already installed, the next two cells do nothing. In a checkout, they install the
+# checkout. Elsewhere, for example on Colab, pip installs `SOURCE`. The default is the package's name, which works once
+# it is published. Until then:
+#
+# - set `SOURCE` to the address of your fork, `git+https://...`, or
+# - put a wheel (`python -m build --wheel`) or a zip of the repository (`git archive -o stii_jax.zip HEAD`) into the
+#   folder that this notebook runs in. If pip finds neither, Colab asks you to upload one.
+#
+# If an import fails afterwards, restart the session once and run all cells again.
 
 # %%
 import shutil
@@ -32,17 +38,34 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = ""  # @param {type:"string"}
-try:
-    import stii_jax.runs  # noqa: F401
-except ImportError:
-    above = [folder for folder in (Path.cwd() / "here").parents if (folder / "stii_jax/runs.py").exists()]
-    if not (SOURCE or above):
-        raise SystemExit("SOURCE is empty: give git+https://... of the repository, or the path of a wheel") from None
+SOURCE = "stii_jax"  # @param {type:"string"}
+
+
+def install(source):
     extras = "[notebooks,cuda12]" if shutil.which("nvidia-smi") else "[notebooks]"
-    package = f"stii_jax{extras} @ {SOURCE}" if "://" in SOURCE else f"{SOURCE or above[0]}{extras}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *["-e"][: not SOURCE], package], check=True)
-    sys.path[:0] = map(str, above)
+    package = [f"stii_jax{extras} @ {source}" if "://" in str(source) else f"{source}{extras}"]
+    if isinstance(source, Path) and source.is_dir():
+        package.insert(0, "-e")
+    return subprocess.run([sys.executable, "-m", "pip", "install", "-q", *package]).returncode == 0
+
+
+# %%
+try:
+    from stii_jax import __version__  # noqa: F401
+except ImportError:
+    here, on_colab = Path.cwd(), "google.colab" in sys.modules
+    checkouts = [folder for folder in (here, *here.parents) if (folder / "stii_jax/__init__.py").exists()]
+    sent = sorted([*here.glob("stii?jax*.whl"), *here.glob("stii?jax*.zip")], key=lambda file: file.stat().st_mtime)
+    found = [*checkouts, *sent[::-1], SOURCE] if SOURCE == "stii_jax" else [SOURCE]
+    if not (installed := install(found[0])) and on_colab:
+        from google.colab import files
+
+        installed = any(install(here / name) for name in files.upload())
+    if not installed:
+        raise SystemExit(
+            f"pip cannot install {found[0]}: its message is above. Try another way of those listed"
+        ) from None
+    sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
 # Settings. `SLOTS` is the number of objects, and one for the background. `EVERY` takes every so many frames: things

@@ -1,9 +1,11 @@
 """The notebooks of colabs/: made from the files beside them, short cells, words before pictures, an installation."""
 
 import itertools
+import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jupytext
@@ -71,39 +73,68 @@ def test_one_cell_reads_the_smoke_mode(name):
 
 @pytest.fixture
 def pip(monkeypatch, tmp_path):
-    """Runs the first cell where the package cannot be imported; returns what it gives pip."""
-    calls = []
+    """Run the first two cells without the package; return pip's arguments of each call, and the first import path."""
 
-    def run(source="", folder=tmp_path, gpu=False):
-        calls.clear()
+    def run(source="stii_jax", folder=tmp_path, gpu=False, fails=(), uploads=None):
+        calls = []
+
+        def install(command):
+            assert command[:5] == [sys.executable, "-m", "pip", "install", "-q"]
+            calls.append([part.replace(str(tmp_path), "HERE") for part in command[5:]])
+            return subprocess.CompletedProcess(command, int(any(name in command[-1] for name in fails)))
+
         monkeypatch.chdir(folder)
-        (cell,) = {code_of(name)[0] for name in NAMES}
-        code = cell.replace('SOURCE = ""', f"SOURCE = {source!r}")
+        (cells,) = {"\n".join(code_of(name)[:2]) for name in NAMES}
+        code = cells.replace('SOURCE = "stii_jax"  #', f"SOURCE = {source!r}  #")
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "stii_jax", None)
+            if uploads is not None:
+                colab = types.SimpleNamespace(files=types.SimpleNamespace(upload=lambda: uploads))
+                patch.setitem(sys.modules, "google.colab", colab)
             patch.setattr(sys, "path", list(sys.path))
-            patch.setattr(subprocess, "run", lambda command, check: calls.append(command) or check)
+            patch.setattr(subprocess, "run", install)
             patch.setattr("shutil.which", lambda name: "/bin/nvidia-smi" if gpu else None)
             exec(code, {})
-            found = sys.path[0]
-        (command,) = calls
-        assert command[:5] == [sys.executable, "-m", "pip", "install", "-q"]
-        return command[5:], found
+            return calls, sys.path[0]
 
     return run
 
 
+def test_nothing_is_installed_where_the_package_is(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_: pytest.fail("pip was called"))
+    exec("\n".join(code_of("explore")[:2]), {})
+
+
 def test_a_checkout_is_installed_as_it_is(pip):
-    arguments, first = pip(folder=FOLDER)
-    assert arguments == ["-e", f"{ROOT}[notebooks]"] and first == str(ROOT)
+    assert pip(folder=FOLDER) == ([["-e", f"{ROOT}[notebooks]"]], str(ROOT))
 
 
-def test_a_repository_or_a_wheel_is_installed_where_there_is_no_checkout(pip):
-    assert pip("git+https://host/name")[0] == ["stii_jax[notebooks] @ git+https://host/name"]
-    assert pip("git+https://host/name", gpu=True)[0] == ["stii_jax[notebooks,cuda12] @ git+https://host/name"]
-    assert pip("/content/stii_jax.whl")[0] == ["/content/stii_jax.whl[notebooks]"]
+def test_the_published_package_is_the_default(pip):
+    assert pip()[0] == [["stii_jax[notebooks]"]]
+    assert pip(gpu=True)[0] == [["stii_jax[notebooks,cuda12]"]]
 
 
-def test_without_either_it_says_what_to_give(pip):
-    with pytest.raises(SystemExit, match=r"^SOURCE is empty: give git\+https://\.\.\. of the repository, or the path"):
-        pip()
+def test_the_address_of_a_fork_comes_before_all_else(pip, tmp_path):
+    (tmp_path / "stii_jax.zip").touch()
+    assert pip("git+https://host/name")[0] == [["stii_jax[notebooks] @ git+https://host/name"]]
+    assert pip("git+https://host/name", folder=FOLDER)[0] == [["stii_jax[notebooks] @ git+https://host/name"]]
+
+
+def test_the_newest_wheel_or_zip_in_the_folder_is_installed(pip, tmp_path):
+    for age, name in enumerate(("stii-jax-main.zip", "stii_jax-0.1.0-py3-none-any.whl", "stii_jax.zip", "notes.zip")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    assert pip()[0] == [["HERE/stii-jax-main.zip[notebooks]"]]
+    (tmp_path / "stii-jax-main.zip").unlink()
+    assert pip()[0] == [["HERE/stii_jax-0.1.0-py3-none-any.whl[notebooks]"]]
+
+
+def test_colab_asks_for_a_file_where_pip_finds_nothing(pip):
+    calls, _ = pip(fails=["stii_jax[notebooks]"], uploads={"stii_jax-0.1.0-py3-none-any.whl": b""})
+    assert calls == [["stii_jax[notebooks]"], ["HERE/stii_jax-0.1.0-py3-none-any.whl[notebooks]"]]
+
+
+@pytest.mark.parametrize("uploads", [None, {}, {"notes.txt": b""}], ids=["no Colab", "cancelled", "another file"])
+def test_a_failure_names_what_pip_was_given(pip, uploads):
+    with pytest.raises(SystemExit, match=r"^pip cannot install stii_jax: its message is above\. "):
+        pip(fails=["stii_jax[notebooks]", "notes"], uploads=uploads)
