@@ -193,10 +193,9 @@ display(Video(FOUND / "overlay.mp4", embed=True))
 # The same as stills; the last one is imagined.
 
 # %%
-import av
+from stii_jax.data.videofile import read_frames
 
-with av.open(str(FOUND / "overlay.mp4")) as movie:
-    frames = [frame.to_ndarray(format="rgb24") for frame in movie.decode(video=0)]
+frames = list(read_frames(FOUND / "overlay.mp4"))
 show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 
 # %% [markdown]

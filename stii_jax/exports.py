@@ -11,15 +11,14 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from stii_jax.data.errors import DataError
+from stii_jax.data.pyav import Encoder
 from stii_jax.writers import Picture, join_gif, quantize
 
 Box = tuple[int, int, int, int]
@@ -77,25 +76,15 @@ class VideoFile(Export):
     """H.264 in `overlay.mp4`, or a file of another name, for any player."""
 
     def __init__(self, folder: Path, fps: float, name: str = OVERLAY):
-        self._container = av.open(f"file:{folder / name}", "w", format="mp4", options={"movflags": "faststart"})
-        rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
-        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "veryfast"})
-        self._stream.pix_fmt = "yuv420p"
+        self._encoder = Encoder(folder / name, fps)
 
-    def write(self, picture: Picture) -> None:
-        """One frame; all of the same size."""
-        height, width, _ = picture.shape
-        # Colours are stored for 2x2 pixels, so that sides are even.
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if not self._stream.codec_context.is_open:
-            self._stream.height, self._stream.width = even.shape[:2]
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+    def write(self, picture: Picture, seconds: float | None = None) -> None:
+        """Write one frame, shown at `seconds`; None: one frame of the rate after the one before. All have one size."""
+        self._encoder.write(picture, seconds)
 
     def close(self, whole: bool) -> None:
         """See `Export`."""
-        if whole:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
+        self._encoder.close(whole)
 
 
 class Animation(Export):

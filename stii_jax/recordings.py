@@ -4,14 +4,13 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-import av.error
 import numpy as np
 from jaxtyping import UInt8
 
-from stii_jax.data.errors import DataError
+from stii_jax.data import pyav
+from stii_jax.data.errors import DamageError, DataError
 from stii_jax.data.imagefile import IMAGE_SUFFIXES, read_image, visible_files
-from stii_jax.data.videofile import DamageError, frame_rate, read_frames
+from stii_jax.data.videofile import frame_rate, read_frames
 from stii_jax.data.view import View
 
 Array = np.ndarray
@@ -41,7 +40,7 @@ class Recording:
         except DataError as error:
             raise DataError(f"{path} does not fit the view of the run's dataset: {error}") from error
         self.fps = (_IMAGES_PER_SECOND if path.is_dir() else frame_rate(path)) / stride
-        count = len(visible_files(path, IMAGE_SUFFIXES)) if path.is_dir() else _announced(path)
+        count = len(visible_files(path, IMAGE_SUFFIXES)) if path.is_dir() else pyav.read_header(path).num_frames
         self.expected = -(-count // stride) or None
         """How many frames there will be, if the file is right about it."""
         self.damage: str | None = None
@@ -67,14 +66,3 @@ def _read_images(folder: Path) -> Iterator[UInt8[Array, "H W 3"]]:
             yield read_image(path)
         except DataError as error:
             raise DamageError(folder, number, str(error)) from error
-
-
-def _announced(path: Path) -> int:
-    """Frames that there are by the header, or by the times in it; 0 where it does not tell."""
-    try:
-        with av.open(f"file:{path}", metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
-            seconds = (container.duration or 0) / av.time_base
-            return stream.frames or round(seconds * (stream.average_rate or 0))
-    except (av.error.FFmpegError, OSError, ValueError, IndexError):
-        return 0

@@ -26,6 +26,7 @@ TOOLS |= {"distributed", "preemption", "workdir", "notebook", "probes_figure"}
 # release moves or renames is then mended in one place.
 UNSTABLE = {
     "array_record": "data/tfds.py",
+    "av": "data/pyav.py",
     "grain": "data/source.py",
     "orbax": "checkpoint.py",
     "tensorflow_datasets": "data/tfds.py",

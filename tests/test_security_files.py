@@ -19,9 +19,10 @@ from PIL import Image
 from sample_recordings import write_raw, write_rnem, write_video
 from toy import make_config
 
-from stii_jax.data import DataError, open_dataset, prepare, videofile
+from stii_jax.data import DataError, open_dataset, prepare, pyav
+from stii_jax.data.errors import DamageError
 from stii_jax.data.imagefile import read_image
-from stii_jax.data.videofile import DamageError, read_frames
+from stii_jax.data.videofile import read_frames
 from stii_jax.report.command import main as report
 from stii_jax.report.tables import to_csv
 
@@ -115,7 +116,7 @@ def test_a_video_opens_no_connection_and_no_file_of_another_folder(tmp_path, suf
 def test_frames_that_fill_the_memory(tmp_path, monkeypatch):
     video = write_video(tmp_path / "video.mkv", np.zeros((2, 64, 64, 3), np.uint8))
     assert len(list(read_frames(video))) == 2
-    monkeypatch.setattr(videofile, "MAX_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(pyav, "MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(DataError, match="has frames of 64x64 pixels, over 4095 in all"):
         next(read_frames(video))
 
@@ -136,7 +137,7 @@ def test_frames_that_are_larger_than_announced(tmp_path, monkeypatch, most):
             packet.stream, packet.pts, packet.dts = stream, number, number
             packet.time_base = Fraction(1)
             container.mux(packet)
-    monkeypatch.setattr(videofile, "MAX_PIXELS", most)
+    monkeypatch.setattr(pyav, "MAX_PIXELS", most)
     frames = read_frames(path)
     assert next(frames).shape == (16, 16, 3)
     if most >= 64 * 64:

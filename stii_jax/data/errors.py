@@ -1,11 +1,20 @@
-"""The one error of the data part, and the wording of its commonest case."""
+"""The errors of the data part, and the wording of the commonest case."""
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class DataError(ValueError):
     """A dataset cannot be named, built, opened or read as asked; the message says what to change."""
+
+
+class DamageError(DataError):
+    """A file is good up to a point: it was cut short, or some of its bytes are wrong."""
+
+    def __init__(self, path: Path, num_frames: int, reason: str):
+        super().__init__(f"{path} is damaged after {num_frames} frames: {reason}")
+        self.num_frames = num_frames
 
 
 REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."

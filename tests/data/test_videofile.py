@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sample_recordings import write_raw, write_video
 
-from stii_jax.data.errors import DataError
-from stii_jax.data.videofile import DamageError, count_frames, frame_rate, read_frames
+from stii_jax.data.errors import DamageError, DataError
+from stii_jax.data.videofile import count_frames, frame_rate, read_frames
 
 
 def numbered(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:

@@ -1,0 +1,196 @@
+"""The only module that imports PyAV: video files are decoded and encoded here, by FFmpeg in software.
+
+Hardware decoders refuse some of the profiles that datasets come in.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import av.error
+import av.stream
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from jaxtyping import UInt8
+
+from stii_jax.data.errors import DamageError, DataError
+
+MAX_PIXELS = 1 << 27
+"""Maximum number of pixels per frame, that of 16K video. A file of a few kilobytes may announce more."""
+VERSION = av.__version__
+_LISTS = ("hls", "concat", "dash", "imf")
+"""FFmpeg's names of formats that list other files, in any folder, to be played one after the other."""
+_ERRORS = (av.error.FFmpegError, OSError, ValueError)
+_TICKS = 90_000
+"""Minimum number of time steps per second in the files written here."""
+
+
+class Header(NamedTuple):
+    """The facts that a file states about itself; they are often wrong."""
+
+    num_frames: int = 0
+    """0 if the file does not say."""
+    rate: float = 0.0
+    """Average frames per second; 0 if the file does not say."""
+
+
+class DecodedFrame:
+    """A decoded frame, whose pixels are converted when asked for."""
+
+    def __init__(self, frame: av.VideoFrame, reformatter: VideoReformatter):
+        self._frame, self._reformatter = frame, reformatter
+        self.seconds: float | None = frame.time
+        """Presentation time; None if the file does not say."""
+
+    def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The frame in 8-bit RGB, upright. Phones store how they were held instead of turning the pixels."""
+        pixels = self._reformatter.reformat(self._frame, format="rgb24").to_ndarray()
+        degrees = self._frame.rotation
+        return np.ascontiguousarray(np.rot90(pixels, round(degrees / 90))) if degrees % 360 else pixels
+
+
+def decode(path: Path, num_threads: int = 1) -> Iterator[DecodedFrame]:
+    """Decode the frames of a video file, one by one and in order of presentation.
+
+    Args:
+        path: the video file.
+        num_threads: number of threads of the decoder.
+
+    Raises:
+        DataError: there is no such file, it is no video, or it has no frame.
+        DamageError: after the frames before the damage.
+    """
+    # One for all frames: `frame.to_ndarray(format=...)` sets one up per frame, which takes longer than its use.
+    reformatter = VideoReformatter()
+    count = 0
+    try:
+        with _open(path) as container:
+            if container.format.name in _LISTS:
+                raise DataError(f"{path} is no video but a list of other files: give those")
+            # A cover picture of a song is no video.
+            pictures = av.stream.Disposition.attached_pic
+            videos = [stream for stream in container.streams.video if not stream.disposition & pictures]
+            if not videos:
+                raise DataError(f"{path} has no video stream")
+            videos[0].thread_type, videos[0].codec_context.thread_count = "AUTO", num_threads
+            videos[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            if (width := videos[0].width) * (height := videos[0].height) > MAX_PIXELS:
+                raise DataError(f"{path} has frames of {width}x{height} pixels, over {MAX_PIXELS} in all: scale it")
+            for packet in container.demux(videos[0]):
+                # Decoders would make up what is missing.
+                if packet.is_corrupt:
+                    raise DamageError(path, count, "it is cut short")
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        raise DamageError(path, count, "the next cannot be decoded")
+                    yield DecodedFrame(frame, reformatter)
+                    count += 1
+    except _ERRORS as error:
+        if isinstance(error, DataError):
+            raise
+        if count:
+            raise DamageError(path, count, str(error)) from error
+        raise DataError(_diagnosis(path, error)) from error
+    if count == 0:
+        raise DataError(f"{path} has no frames")
+
+
+def read_header(path: Path) -> Header:
+    """Return the facts in a file's header, without decoding; those of a file that cannot be read are unknown."""
+    with contextlib.suppress(*_ERRORS), _open(path) as container:
+        for stream in container.streams.video:
+            rate = float(stream.average_rate or 0)
+            seconds = (container.duration or 0) / av.time_base
+            return Header(stream.frames or round(seconds * rate), rate)
+    return Header()
+
+
+class Encoder:
+    """Writes H.264 in MP4, for any player.
+
+    Args:
+        path: the file to write.
+        rate: frames per second of frames whose time is not given.
+    """
+
+    def __init__(self, path: Path, rate: float):
+        self._container = av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"})
+        exact = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
+        # Without B-frames (bf), durations in the file are those between frames even where these are uneven.
+        options = {"crf": "16", "preset": "veryfast", "bf": "0"}
+        self._stream = self._container.add_stream("libx264", rate=exact, options=options)
+        self._stream.pix_fmt = "yuv420p"
+        # A whole number of steps per frame at the rate, and fine enough for any other time.
+        self._time_base = Fraction(1, exact.numerator * -(-_TICKS // exact.numerator))
+        self._stream.codec_context.time_base = self._time_base
+        self._duration = int(1 / exact / self._time_base)
+        self._next = 0
+
+    def write(self, picture: UInt8[np.ndarray, "H W 3"], seconds: float | None = None) -> None:
+        """Encode one frame; all have the same size.
+
+        Args:
+            picture: the pixels. An odd side is extended by a copy of the last row or column.
+            seconds: the presentation time, later than that of the frame before; None: one frame after that.
+        """
+        height, width, _ = picture.shape
+        # Colours are stored for 2x2 pixels, so that sides are even.
+        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if not self._stream.codec_context.is_open:
+            self._stream.height, self._stream.width = even.shape[:2]
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame.time_base = self._time_base
+        frame.pts = self._next if seconds is None else round(seconds / self._time_base)
+        frame.duration = self._duration
+        self._next = frame.pts + self._duration
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self, whole: bool = True) -> None:
+        """Close the file; frames that are still in the encoder are written if it is to be `whole`."""
+        if whole:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
+def self_test() -> str:
+    """Encode a frame and decode it again; return the error's message, "" if all is well."""
+    try:
+        file = io.BytesIO()
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width = stream.height = 32
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+            container.mux(stream.encode())
+        file.seek(0)
+        with av.open(file, "r") as written:
+            return "" if sum(1 for _ in written.decode(video=0)) == 1 else "an encoded frame could not be decoded"
+    except _ERRORS as error:
+        return str(error)
+
+
+def _open(path: Path) -> "av.container.InputContainer":
+    url = f"file:{path}"  # "a:b.mp4" alone would be a protocol
+    try:
+        return av.open(url)
+    except UnicodeDecodeError:  # PyAV before 19 insists on titles in UTF-8; later ones do not know the keyword
+        return av.open(url, metadata_errors="ignore")
+
+
+def _diagnosis(path: Path, error: Exception) -> str:
+    if not path.is_file():
+        return f"there is no file {path}" if not path.exists() else f"{path} is no file"
+    if not os.access(path, os.R_OK):
+        return f"{path} may not be read"
+    if path.stat().st_size == 0:
+        return f"{path} is empty: fetch it again"
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
+        return f"{path} is a web page, not a video: fetch it again"
+    cause = getattr(error, "strerror", None) or error  # FFmpeg's numbers tell nobody anything
+    return f"{path} cannot be read as a video ({cause}): it is cut short, or no video"
