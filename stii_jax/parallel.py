@@ -134,7 +134,7 @@ def data_parallel(
     Args:
         function: for one device; `shared` is the same on each, arrays in `sharded` are its part of the batch. It may
             use collectives over `AXIS`.
-        kind: "pmap" or "shard_map"; they give the same numbers.
+        kind: "pmap" or "shard_map"; they give the same numbers. In a jax without `pmap`, both are `shard_map`.
         shared_outputs: the outputs are equal on all devices (made so by collectives) and come back once. Otherwise
             they are per-example and come back joined along their first axis, as this process's part of the batch.
         donate_first: `shared` may be overwritten.
@@ -146,7 +146,7 @@ def data_parallel(
     """
     mesh = Mesh(_in_order(jax.devices() if devices is None else devices), AXIS, axis_types=(AxisType.Auto,))
     donate = (0,) if donate_first else ()
-    return (_pmap if kind == "pmap" else _shard_map)(function, mesh, shared_outputs, donate)
+    return (_pmap if kind == "pmap" and hasattr(jax, "pmap") else _shard_map)(function, mesh, shared_outputs, donate)
 
 
 def _pmap(function, mesh, shared_outputs, donate):

@@ -70,6 +70,12 @@ def test_training_is_the_same_on_any_devices(batch, start, reference, kind, coun
     assert_close(sgd_steps(ToyModel(8), batch, kind, count, start), reference)
 
 
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_training_is_the_same_in_a_jax_without_pmap(monkeypatch, batch, start, reference, kind):
+    monkeypatch.delattr(jax, "pmap")
+    assert_close(sgd_steps(ToyModel(8), batch, kind, 4, start), reference)
+
+
 @pytest.mark.parametrize(("kind", "count", "pieces"), [("pmap", 1, 4), ("shard_map", 2, 2)])
 def test_a_batch_in_pieces_is_the_same_batch(batch, start, reference, kind, count, pieces):
     assert_close(sgd_steps(ToyModel(8), batch, kind, count, start, accumulation=pieces), reference)
