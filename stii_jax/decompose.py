@@ -8,7 +8,8 @@ What is left in the output folder, all at the end or nothing:
     masks/000000.png     the same as images with a palette: a frame each, the colours are those of the slots
     trajectories.csv     a line a frame and slot that has pixels: centroid, area and box in pixels of the input video
     decomposition.json   what was decomposed by what; the background's slot; `damage` if the input could not be read to
-                         its end, or the model left the finite numbers: there the files end
+                         its end, or the model left the finite numbers: there the files end; `untimed` if the times in
+                         the input could not be used to its end: frames then follow at its average rate
 
 Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. The background's slot is the
 one with most pixels in the first ten. What `trajectories.csv` measures is explained at `stii_jax.exports.regions`.
@@ -34,7 +35,7 @@ from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import EVALUATION_SEED, example_keys
 from stii_jax.exports import NAMES, SUMMARY, Animation, Masks, Trajectories, VideoFile, replacing
 from stii_jax.models.video_model import VideoModel
-from stii_jax.recordings import Recording
+from stii_jax.recordings import RecordedFrame, Recording
 from stii_jax.types import Decomposition, Params
 from stii_jax.writers import write_results
 
@@ -57,6 +58,8 @@ class Decomposed(NamedTuple):
 
     frame: UInt8[np.ndarray, "S S 3"] | None
     """None where it is predicted."""
+    seconds: float | None
+    """Presentation time, relative to the first frame; None where it is predicted."""
     decomposition: Decomposition
     """Of this video and frame alone: B and T are 1."""
 
@@ -80,21 +83,21 @@ class Stream:
         self.damage: str | None = None
         """Why it stopped before the end, once it has."""
 
-    def run(self, frames: Iterable[np.ndarray], num_predicted: int = 0) -> Iterator[Decomposed]:
-        """Decomposes one or more frames `S S 3` of 0..255, and those imagined after them."""
+    def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[Decomposed]:
+        """Decompose one or more frames, and predict those after them."""
         for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
             if not all(np.isfinite(array).all() for array in item.decomposition):
                 self.damage = f"the model's output is not finite from frame {number} on"
                 return
             yield item
 
-    def _steps(self, frames: Iterable[np.ndarray], num_predicted: int) -> Iterator[Decomposed]:
+    def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[Decomposed]:
         for frame in frames:
-            decomposition, self._state = self._observe(self._params, self._state, frame)
-            yield Decomposed(frame, decomposition)
+            decomposition, self._state = self._observe(self._params, self._state, frame.view)
+            yield Decomposed(frame.view, frame.seconds, decomposition)
         for _ in range(num_predicted):
             decomposition, self._state = self._predict(self._params, self._state)
-            yield Decomposed(None, decomposition)
+            yield Decomposed(None, None, decomposition)
 
 
 def _one_ahead(items: Iterator[Decomposed]) -> Iterator[Decomposed]:
@@ -150,6 +153,7 @@ def decompose(
             "fps": recording.fps,
             "num_frames": counts[False],
             "num_predicted": counts[True],
+            "untimed": recording.untimed,
             "damage": recording.damage or stream.damage,
             "size": dataset.image_size,
             "num_slots": model.num_slots,
@@ -181,7 +185,7 @@ def _write(
             trajectories.write(labels, predicted)
             caption = f"t={number}" + "  predicted" * predicted
             picture = visualize.moment(item.frame, item.decomposition, colors, caption)
-            video.write(picture)
+            video.write(picture, item.seconds)
             animation.write(picture)
             counts[predicted] += 1
     return counts

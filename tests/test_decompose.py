@@ -24,7 +24,7 @@ from stii_jax.decompose import Request, Stream
 from stii_jax.evaluate import Evaluator, make_model
 from stii_jax.exports import NAMES, regions
 from stii_jax.main import ERRORS, make_request, run
-from stii_jax.recordings import Recording
+from stii_jax.recordings import RecordedFrame, Recording
 from stii_jax.runs import open_source
 from stii_jax.types import Decomposition
 from stii_jax.visualize import BACKGROUND, CELL, GAP, LINE, OUTSIDE, PREDICTED, moment, slot_colors
@@ -60,6 +60,10 @@ def toy(monkeypatch):
 
 def noise(num_frames, height=16, width=24, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+def recorded(frames):
+    return (RecordedFrame(frame, frame, t / 25) for t, frame in enumerate(frames))
 
 
 def decompose(workdir, video, output, num_predicted=0, settings=()):
@@ -150,6 +154,17 @@ def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
     np.testing.assert_array_equal(arrays["segmentation"], [item.labels for item in items])
 
 
+def test_times_are_kept(workdir, tmp_path):
+    times = [5, 6, 17, 40, 41, 90]
+    video = write_video(tmp_path / "video.mkv", noise(6), "libx264", times=times)
+    summary, *_ = decompose(workdir, video, tmp_path / "results", num_predicted=2)
+    assert summary["untimed"] is None
+    with av.open(str(tmp_path / "results" / "overlay.mp4")) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
+    assert shown[:6] == pytest.approx([(time - 5) / 100 for time in times], abs=1e-3)
+    assert np.diff(shown[5:]) == pytest.approx(1 / summary["fps"], abs=1e-3)
+
+
 @pytest.mark.slow
 def test_the_real_model_as_in_the_evaluation(tmp_path):
     config = make_config(tmp_path)
@@ -158,7 +173,7 @@ def test_the_real_model_as_in_the_evaluation(tmp_path):
     params = evaluator.model.init(jax.random.key(0))
     batch = noise(4 * 7, SIZE, SIZE).reshape(4, 7, SIZE, SIZE, 3)
     past, future = evaluator.predict(params, batch, np.arange(4), 2)
-    items = list(Stream(evaluator.model, params).run(iter(batch[0]), 2))
+    items = list(Stream(evaluator.model, params).run(recorded(batch[0]), 2))
     masks = np.concatenate([past.masks[0], future.masks[0]])
     np.testing.assert_allclose(np.stack([item.decomposition.masks[0, 0] for item in items]), masks, atol=1e-4)
 
@@ -225,7 +240,7 @@ def test_frames_are_not_kept(params, monkeypatch):
 
     def frames():
         nonlocal asked
-        for frame in noise(20, SIZE, SIZE):
+        for frame in recorded(noise(20, SIZE, SIZE)):
             asked += 1
             yield frame
 

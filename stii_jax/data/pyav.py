@@ -42,9 +42,9 @@ class Header(NamedTuple):
 class DecodedFrame:
     """A decoded frame, whose pixels are converted when asked for."""
 
-    def __init__(self, frame: av.VideoFrame, reformatter: VideoReformatter):
+    def __init__(self, frame: av.VideoFrame, seconds: float | None, reformatter: VideoReformatter):
         self._frame, self._reformatter = frame, reformatter
-        self.seconds: float | None = frame.time
+        self.seconds = seconds
         """Presentation time; None if the file does not say."""
 
     def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
@@ -67,7 +67,7 @@ def decode(path: Path, num_threads: int = 1) -> Iterator[DecodedFrame]:
     """
     # One for all frames: `frame.to_ndarray(format=...)` sets one up per frame, which takes longer than its use.
     reformatter = VideoReformatter()
-    count = 0
+    count, seconds = 0, None
     try:
         with _open(path) as container:
             if container.format.name in _LISTS:
@@ -88,7 +88,8 @@ def decode(path: Path, num_threads: int = 1) -> Iterator[DecodedFrame]:
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise DamageError(path, count, "the next cannot be decoded")
-                    yield DecodedFrame(frame, reformatter)
+                    seconds = _seconds(frame, seconds, container.format.name, videos[0].average_rate)
+                    yield DecodedFrame(frame, seconds, reformatter)
                     count += 1
     except _ERRORS as error:
         if isinstance(error, DataError):
@@ -179,6 +180,16 @@ def _open(path: Path) -> "av.container.InputContainer":
         return av.open(url)
     except UnicodeDecodeError:  # PyAV before 19 insists on titles in UTF-8; later ones do not know the keyword
         return av.open(url, metadata_errors="ignore")
+
+
+def _seconds(frame: av.VideoFrame, before: float | None, format_name: str, rate: Fraction | None) -> float | None:
+    """Presentation time of a frame, given that of the frame before."""
+    if format_name != "avi":
+        return frame.time
+    # AVI stores no presentation times: FFmpeg makes them up from the times of decoding, which are in order.
+    if frame.dts is None:  # the last frames, which no packet follows
+        return None if before is None or not rate else before + 1 / float(rate)
+    return frame.dts * float(frame.time_base)
 
 
 def _diagnosis(path: Path, error: Exception) -> str:
