@@ -187,7 +187,7 @@ def _seconds(frame: av.VideoFrame, before: float | None, format_name: str, rate:
     if format_name != "avi":
         return frame.time
     # AVI stores no presentation times: FFmpeg makes them up from the times of decoding, which are in order.
-    if frame.dts is None:  # the last frames, which no packet follows
+    if frame.dts is None or frame.time_base is None:  # the last frames, which no packet follows
         return None if before is None or not rate else before + 1 / float(rate)
     return frame.dts * float(frame.time_base)
 
