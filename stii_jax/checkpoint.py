@@ -23,6 +23,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from stii_jax.digests import describe_form, digest_json, digest_leaves, name_leaves
+from stii_jax.errors import UserError
 from stii_jax.parallel import replicated
 from stii_jax.types import Params
 
@@ -30,7 +31,7 @@ FORMAT_VERSION = 1
 """To be raised when older code can no longer read what newer code writes, or the other way round."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be written or read; the message is one line that says what to do."""
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from stii_jax.errors import UserError
+
 FREE_SECTIONS = ("data.options", "eval.options")
 """The sections that take keys which the default config does not have: fields of a dataset."""
 
@@ -52,7 +54,7 @@ MAX_SLOTS = 255
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string", tuple: "a tuple"}
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A config that cannot be found, read or used; the message is one line that names the field to change."""
 
 

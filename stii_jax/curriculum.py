@@ -4,8 +4,10 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from stii_jax.errors import UserError
 
-class PosteriorCollapse(RuntimeError):
+
+class PosteriorCollapse(UserError, RuntimeError):
     """The posterior says nothing of the video any more."""
 
 

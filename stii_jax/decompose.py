@@ -30,27 +30,17 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from stii_jax import visualize
-from stii_jax.data import DataError
+from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import EVALUATION_SEED, example_keys
 from stii_jax.exports import NAMES, SUMMARY, Animation, Masks, Trajectories, VideoFile, replacing
 from stii_jax.models.video_model import VideoModel
 from stii_jax.recordings import RecordedFrame, Recording
+from stii_jax.request import Request
 from stii_jax.types import Decomposition, Params
 from stii_jax.writers import write_results
 
 _FRAMES_FOR_BACKGROUND = 10
-
-
-class Request(NamedTuple):
-    """What to decompose, and where to."""
-
-    input: Path
-    """A video file, or a folder of images."""
-    output: Path
-    """The folder of the results."""
-    num_predicted: int = 0
-    """Frames to imagine after the last one."""
 
 
 class Decomposed(NamedTuple):

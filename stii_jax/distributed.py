@@ -1,15 +1,15 @@
 """Runs of several processes, on one machine or on many: how they find each other, and what only the first one does."""
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from stii_jax.errors import UserError
 
 HEARTBEAT_SECONDS = 60
 """After so long without a sign of life, a process is taken for dead and the others stop."""
@@ -17,7 +17,7 @@ _MESSAGE_BYTES = 2_000
 _SEEN_WITHIN = 30.0  # seconds: network file systems show new files late
 
 
-class ProcessError(RuntimeError):
+class ProcessError(UserError, RuntimeError):
     """Processes that do not come together, or one that has stopped; the message says what to do."""
 
 
@@ -125,17 +125,11 @@ def check_same(value: int, what: str) -> None:
 
 
 def explain(error: Exception) -> str:
-    """One line for an error of jax in a run of several processes."""
+    """One line for an error of jax in a run of several processes; "" for any other error."""
+    if not (joined() and isinstance(error, jax.errors.JaxRuntimeError)):
+        return ""
     text = " ".join(str(error).split())
     return (
         f"process {jax.process_index()} of {jax.process_count()} cannot go on ({text[:200]}). If another process "
         "has stopped, its own messages say why. Start all again: training goes on from the last checkpoint"
     )
-
-
-def leave(code: int, message: str = "") -> NoReturn:
-    """Ends the process at once: a usual exit would wait for the other processes, or for writes that have failed."""
-    print(message, end="\n" if message else "", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

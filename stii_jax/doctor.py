@@ -1,7 +1,6 @@
 """What this machine has for the program, and what is missing for which feature."""
 
 import importlib.util
-import os
 import platform
 import shutil
 import tempfile
@@ -16,8 +15,9 @@ import jax.numpy as jnp
 import stii_jax
 from stii_jax import pretrained
 from stii_jax.config import config_names
-from stii_jax.data import DATASETS, pyav
-from stii_jax.data.prepare import resolve_data_dir, resolve_manual_dir
+from stii_jax.data import NEED_FILES, pyav
+from stii_jax.data.folders import resolve_data_dir, resolve_manual_dir
+from stii_jax.machine import compiled_folder, cpu_name, memory_bytes, num_cores
 from stii_jax.provenance import PACKAGES, provenance
 
 _LEAST_FREE = 1e9
@@ -69,11 +69,12 @@ def _machine() -> Iterator[Finding]:
     if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
         remedy = "pip install -e '.[cuda]' (with older drivers '.[cuda12]')"
         yield Finding("GPU", "there is one, but jax does not use it", remedy)
-    yield Finding("CPU", f"{provenance()['cpu']}, {_cores()} cores, {_size(_memory())} of memory")
+    memory_of_all = memory_bytes()
+    size = f", {_size(memory_of_all)} of memory" if memory_of_all else ""
+    yield Finding("CPU", f"{cpu_name()}, {num_cores()} cores{size}")
     yield _computes()
     yield from _folder("datasets", resolve_data_dir(""), "$STII_DATA_DIR")
-    compiled = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "stii_jax" / "compiled")
-    yield from _folder("compiled programs", compiled, "$JAX_COMPILATION_CACHE_DIR")
+    yield from _folder("compiled programs", compiled_folder(), "$JAX_COMPILATION_CACHE_DIR")
     yield from _folder("this folder", Path.cwd(), "another folder for --workdir")
 
 
@@ -85,12 +86,11 @@ def _features() -> Iterator[Finding]:
     for feature, (package, remedy) in _EXTRAS.items():
         there = importlib.util.find_spec(package) is not None
         yield Finding(feature, f"{package} is {'there' if there else 'not installed'}", "" if there else remedy)
-    for name, builder in DATASETS.items():
-        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            folder = resolve_manual_dir("", resolve_data_dir(""), name)
-            there = folder.is_dir() and any(folder.iterdir())
-            remedy = "" if there else "docs/datasets.md tells what to fetch, or give --config.data.manual_dir"
-            yield Finding(f"dataset {name}", f"{'files' if there else 'no files'} in {folder}", remedy)
+    for name in NEED_FILES:
+        folder = resolve_manual_dir("", resolve_data_dir(""), name)
+        there = folder.is_dir() and any(folder.iterdir())
+        remedy = "" if there else "docs/datasets.md tells what to fetch, or give --config.data.manual_dir"
+        yield Finding(f"dataset {name}", f"{'files' if there else 'no files'} in {folder}", remedy)
 
 
 def _computes() -> Finding:
@@ -121,15 +121,6 @@ def _folder(use: str, folder: Path, setting: str) -> Iterator[Finding]:
         yield Finding(use, f"{folder}, {_size(free)} free", remedy)
     except OSError as error:
         yield Finding(use, f"{folder} cannot be written to ({error.strerror})", f"set {setting}", needed=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory() -> int:
-    """Bytes of the whole machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _size(count: float | int) -> str:

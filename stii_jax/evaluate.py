@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from stii_jax import metrics, motion, trajectories, visualize
 from stii_jax.config import ConfigError
-from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
+from stii_jax.data.source import Source
 from stii_jax.models.ddpae import DDPAE
 from stii_jax.models.iodine import Iodine, SequentialIodine
 from stii_jax.models.rnem import RNEM

@@ -1,47 +1,55 @@
-"""The command line: trains, evaluates, predicts, takes videos apart.
+"""The command line: train, evaluate, predict, decompose videos.
 
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
     python -m stii_jax.main --workdir runs/quickstart --mode predict
     python -m stii_jax.main --model quickstart --mode decompose --input video.mp4 --output found
 
 Any setting can be changed: --config.model.num_slots=7. The same command goes on with a run that was stopped at any
-moment. README.md tells what is in a workdir, docs/configs.md what can be set.
+moment. README.md describes the files in a workdir, docs/configs.md every setting. --version prints the version.
 """
 
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stii_jax import modes, pretrained
-from stii_jax.checkpoint import CheckpointError
+from stii_jax import __version__, pretrained
 from stii_jax.config import ConfigError, config_names, split_overrides
-from stii_jax.curriculum import PosteriorCollapse
-from stii_jax.data import DataError
-from stii_jax.decompose import Request
-from stii_jax.distributed import ProcessError, explain, join, joined, leave, say
-from stii_jax.doctor import examine
-from stii_jax.evaluate import check_predicts
-from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
-from stii_jax.preemption import EXIT_CODE, Preempted
-from stii_jax.pretrained import ModelFileError
-from stii_jax.runs import check, open_config, open_model_config, restore
-from stii_jax.train import TrainingError
+from stii_jax.errors import Preempted, UserError, check_platform, leave
+from stii_jax.machine import keep_compiled
+from stii_jax.request import Request, make_request
+from stii_jax.settings import open_config, open_model_config
 from stii_jax.trust import check_data_dir, check_links
-from stii_jax.writers import LogError
+
+# Flags and settings are checked without jax and the libraries on top of it, which take seconds to import: `run` and
+# its like import those when all is well. tests/test_startup.py has the list.
+
+
+class Mode(NamedTuple):
+    """A value of `--mode`."""
+
+    help: str
+    doing: str
+    """The verb of the first line that the program prints."""
+
 
 MODES = {
-    "train": "trains to the end, from the last checkpoint if there is one, and evaluates",
-    "evaluate": "scores held-out videos, and draws some of them",
-    "predict": "imagines what comes after the frames seen of held-out videos, scores it and draws it",
-    "disentangle": "measures and draws what the latents of a slot tell of its object",
-    "decompose": "takes a video file apart: masks, trajectories, an animation",
-    "export": "writes the trained model as one small file",
-    "doctor": "prints versions, devices, memory and free disk, and what is missing for which feature",
+    "train": Mode("trains to the end, from the last checkpoint if there is one, and evaluates", "training"),
+    "evaluate": Mode("scores held-out videos, and draws some of them", "evaluating"),
+    "predict": Mode(
+        "imagines what comes after the frames seen of held-out videos, scores it and draws it", "predicting with"
+    ),
+    "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
+    "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
+    "export": Mode("writes the trained model as one small file", "exporting"),
+    "doctor": Mode(
+        "prints versions, devices, memory and free disk, and what is missing for which feature",
+        "examining this machine",
+    ),
 }
 
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
@@ -78,11 +86,8 @@ GROUPS = {
 }
 """The flags as `--help` shows them."""
 
-ERRORS = (
-    *(ConfigError, DataError, DeviceError, CheckpointError, TrainingError, PosteriorCollapse),
-    *(ModelFileError, ProcessError, LogError, OSError),
-)
-"""What is the user's to mend: shown as one line, without a traceback."""
+ERRORS = (UserError, OSError)
+"""Errors the user can fix, shown as one line without a traceback."""
 _OF_A_MODEL = ("evaluate", "predict", "disentangle", "decompose")
 _ALONE = ("disentangle", "decompose", "export", "doctor")
 _overrides: list[str] = []
@@ -99,15 +104,15 @@ def run(
     model: str | None = None,
     output: Path | None = None,
 ) -> None:
-    """Does what the command line says, but for the doctor; see the module's docstring.
+    """Run any mode but the doctor; see the module's docstring.
 
     Args:
         mode: one of `MODES`.
         config_name: see `--config`, like the next ones.
         workdir: only a model's decomposition can do without.
         overrides: settings as `key=value`.
-        before_jax: is run before jax looks for devices.
-        request: what to decompose, in that mode.
+        before_jax: called once the settings are checked, before jax looks for devices.
+        request: the video to decompose, in that mode.
         model: see `--model`.
         output: the file to export to, in that mode.
     """
@@ -120,11 +125,16 @@ def run(
     else:
         config = open_model_config(model, workdir, overrides)
     before_jax(config)
+
+    from stii_jax import modes, runs
+    from stii_jax.distributed import joined
+    from stii_jax.evaluate import check_predicts
+
     if mode in _ALONE and joined():
         raise ConfigError(f"--mode {mode} is the work of one process: start it without the others")
 
     def trained() -> pretrained.Trained:
-        return restore(config, workdir) if model is None else pretrained.load(model)  # type: ignore[arg-type]
+        return runs.restore(config, workdir) if model is None else pretrained.load(model)  # type: ignore[arg-type]
 
     if mode == "decompose":
         assert request is not None  # see make_request
@@ -138,7 +148,7 @@ def run(
         assert output is not None
         modes.export(workdir, trained(), output)
         return
-    check(config, mode)
+    runs.check(config, mode)
     if config_name is None and model is None:
         check_data_dir(workdir, config.data.data_dir, overrides)
     if mode == "train":
@@ -149,6 +159,14 @@ def run(
         modes.predict(config, workdir, trained())
     if mode == "disentangle":
         modes.disentangle(config, workdir, trained())
+
+
+def check_dataset(config: ConfigDict) -> None:
+    """Stop at a dataset, variant or option that does not exist; raises `DataError`. Needs no jax."""
+    from stii_jax.dataset import describe
+
+    for evaluated in (False, True):
+        describe(config, evaluated=evaluated)
 
 
 def check_flags(
@@ -170,33 +188,13 @@ def check_flags(
         raise ConfigError(f"give --workdir, {use}, e.g. {new}--workdir runs/quickstart{hint}; --help tells the rest")
 
 
-def make_request(mode: str, source: str | None, output: str | None, num_predicted: int | None) -> Request | None:
-    """What `--input`, `--output` and `--predict` ask for; None in the modes that decompose nothing.
-
-    Raises:
-        ConfigError: one is missing, or does nothing in this mode, or makes no sense.
-    """
-    if mode == "export" and not output:
-        raise ConfigError("give --output, the file to write: --mode export --workdir RUN --output model.safetensors")
-    if mode != "decompose":
-        values = {"--input": source, "--output": None if mode == "export" else output, "--predict": num_predicted}
-        if given := [name for name, value in values.items() if value is not None]:
-            raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
-        return None
-    if not source or not output:
-        missing = "--output, the folder of the results" if source else "--input, a video file"
-        raise ConfigError(f"give {missing}: --mode decompose --model quickstart --input video.mp4 --output FOLDER")
-    if num_predicted is not None and num_predicted < 0:
-        raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
-    return Request(Path(source), Path(output), num_predicted or 0)
-
-
-def use_cores(config: ConfigDict) -> None:
-    """Lets jax use the cores of a CPU, as many as share the run's batches."""
-    if joined():
-        return
-    stages = [batch_size for _, batch_size, _ in config.curriculum.stages]
-    use_all_cores([config.batch_size, *stages, config.eval.batch_size])
+def first_line(
+    mode: str, config_name: str | None = None, workdir: str | None = None, model: str | None = None, source: str = ""
+) -> str:
+    """The line printed before the libraries load, such as "stii_jax 0.1.0: training quickstart in runs/quickstart"."""
+    what = "" if mode == "doctor" else f" {model or config_name or 'the run'}"
+    with_what = f" {source} with{what}" if source else what
+    return f"stii_jax {__version__}: {MODES[mode].doing}{with_what}" + (f" in {workdir}" if workdir else "")
 
 
 def usage() -> str:
@@ -215,7 +213,7 @@ def usage() -> str:
 
 
 def _modes() -> list[str]:
-    return [f"      {name:13}{text}{' (the default)' * (name == MODE.default)}" for name, text in MODES.items()]
+    return [f"      {name:13}{mode.help}{' (the default)' * (name == MODE.default)}" for name, mode in MODES.items()]
 
 
 def _wrapped(text: str) -> list[str]:
@@ -228,13 +226,33 @@ def _parse(argv: Sequence[str]) -> list[str]:
         _overrides, rest = split_overrides(argv)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    if {"--help", "-help", "-h"} & set(rest[1:]):
-        print(usage())
-        sys.exit(0)
+    for given, answer in ((("--help", "-help", "-h"), usage), (("--version",), lambda: f"stii_jax {__version__}")):
+        if set(given) & set(rest[1:]):
+            print(answer())
+            sys.exit(0)
     try:
         return flags.FLAGS(rest)
     except flags.Error as error:
         sys.exit(f"error: {error}; --help lists all flags")
+
+
+def _before_jax(config: ConfigDict) -> None:
+    """Say what is done, check the dataset, and tell jax of other processes and of cores before it finds devices."""
+    source = INPUT.value or ""
+    line = first_line(MODE.value, CONFIG.value, WORKDIR.value, MODEL.value, source)
+    if not (DISTRIBUTED.value or PROCESS_ID.value):  # this is process 0
+        print(line, flush=True)
+    if MODE.value != "export":
+        check_dataset(config)
+
+    from stii_jax import distributed, parallel
+
+    distributed.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
+    if DISTRIBUTED.value:
+        distributed.say(line)
+    if not distributed.joined():
+        stages = [batch_size for _, batch_size, _ in config.curriculum.stages]
+        parallel.use_all_cores([config.batch_size, *stages, config.eval.batch_size])
 
 
 def _main(arguments: Sequence[str]) -> None:
@@ -242,23 +260,30 @@ def _main(arguments: Sequence[str]) -> None:
     mode, workdir, output = MODE.value, WORKDIR.value, OUTPUT.value
     if arguments[1:]:
         sys.exit(f"error: {arguments[1]!r} belongs to no flag: --help lists them")
-    if mode == "doctor":
-        sys.exit(examine())
     try:
+        check_platform()
+        if mode == "doctor":
+            print(first_line(mode), flush=True)
+            from stii_jax.doctor import examine
+
+            sys.exit(examine())
         request = make_request(mode, INPUT.value, output, PREDICT.value)
-        join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
         folder = None if workdir is None else Path(workdir)
         exported = None if output is None else Path(output)
-        run(mode, CONFIG.value, folder, _overrides, use_cores, request, model=MODEL.value, output=exported)
+        run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=MODEL.value, output=exported)
     except Preempted as stop:
+        from stii_jax.distributed import say
+
         say(str(stop))
-        leave(EXIT_CODE)
+        leave(stop.EXIT_CODE)
     except ERRORS as error:
         leave(1, f"error: {error}")
-    except jax.errors.JaxRuntimeError as error:
-        if not joined():
+    except RuntimeError as error:
+        from stii_jax.distributed import explain
+
+        if not (line := explain(error)):
             raise
-        leave(1, f"error: {explain(error)}")
+        leave(1, f"error: {line}")
 
 
 if __name__ == "__main__":

@@ -12,19 +12,15 @@ from ml_collections import ConfigDict
 
 from stii_jax import outcome, pretrained, visualize
 from stii_jax.config import ConfigError, to_json
-from stii_jax.decompose import Request, decompose
+from stii_jax.dataset import describe
 from stii_jax.distributed import check_shared, first_does, is_first, say
 from stii_jax.evaluate import Evaluator, make_model
 from stii_jax.models.stii import STII
-from stii_jax.pretrained import Trained
-from stii_jax.probes import probe
-from stii_jax.probes_figure import draw_scores
-from stii_jax.probes_samples import collect
+from stii_jax.pretrained.trained import Trained
 from stii_jax.provenance import provenance
-from stii_jax.runs import describe, open_source
+from stii_jax.request import Request
+from stii_jax.runs import open_source
 from stii_jax.train import Trainer
-from stii_jax.traversal import traverse_held_out
-from stii_jax.traversal_pictures import draw_traversal, traversal_animation
 from stii_jax.trust import read_object
 from stii_jax.workdir import held
 from stii_jax.writers import MetricWriter, write_atomic, write_results
@@ -84,6 +80,13 @@ def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
 
 def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     """Scores what slots' codes tell of their objects in `probes.json`, draws that and traversals of latents."""
+    # scikit-learn alone takes three seconds to import, and no other mode needs it.
+    from stii_jax.probes import probe
+    from stii_jax.probes_figure import draw_scores
+    from stii_jax.probes_samples import collect
+    from stii_jax.traversal import traverse_held_out
+    from stii_jax.traversal_pictures import draw_traversal, traversal_animation
+
     settings = config.probe
     evaluator = Evaluator(config, open_source(config, evaluated=True))
     try:
@@ -115,6 +118,8 @@ def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, s
 
     `origin` says in `decomposition.json` where the model is from.
     """
+    from stii_jax.decompose import decompose
+
     dataset = describe(config)
     model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
     facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", **origin, "step": trained.step}

@@ -4,7 +4,6 @@ import ctypes
 import math
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +12,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from stii_jax.errors import UserError
+from stii_jax.machine import num_cores
+
 AXIS = "batch"
 """Name of the mapped axis, for collectives."""
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError, ValueError):
     """A batch that the devices cannot share."""
 
 
@@ -31,19 +33,8 @@ def use_all_cores(batch_sizes: Sequence[int]) -> None:
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not given and "JAX_NUM_CPU_DEVICES" not in os.environ:
         common = max(math.gcd(*batch_sizes), 1)
-        devices = max(n for n in range(1, _num_cores() + 1) if common % n == 0)
+        devices = max(n for n in range(1, num_cores() + 1) if common % n == 0)
         jax.config.update("jax_num_cpu_devices", devices)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, where the system tells, or else all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def keep_compiled() -> None:
-    """Keeps compiled programs in `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`, for the next start."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "stii_jax" / "compiled"))
 
 
 def check_batch_size(batch_size: int, field: str) -> None:

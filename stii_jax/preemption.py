@@ -10,12 +10,6 @@ from jax.experimental import multihost_utils
 
 from stii_jax import distributed
 
-EXIT_CODE = 128 + signal.SIGTERM
-
-
-class Preempted(Exception):
-    """The run was told to stop, and has saved."""
-
 
 class Preemption:
     """Whether training has been told to stop. In a run of several processes, SIGTERM to one is for all."""

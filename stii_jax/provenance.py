@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 import stii_jax
+from stii_jax.machine import cpu_name
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
@@ -20,7 +21,7 @@ def provenance() -> dict[str, Any]:
     `commit` and `dirty` are None where the package is not run from its own checkout.
     """
     commit, dirty = _checkout(Path(stii_jax.__file__).resolve().parents[1])
-    devices, cpu, cores = jax.devices(), _cpu(), os.cpu_count()
+    devices, cpu, cores = jax.devices(), cpu_name(), os.cpu_count()
     accelerated = devices[0].platform != "cpu"
     return {
         "commit": commit,
@@ -62,11 +63,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cpu() -> str:
-    """The processor's name; its architecture where the system does not say."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

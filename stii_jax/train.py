@@ -16,14 +16,15 @@ from stii_jax import diagnose
 from stii_jax.checkpoint import Checkpointer, CheckpointError
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import Curriculum, CurriculumState, Stage
-from stii_jax.data import Source
 from stii_jax.data.options import VideoConfig
+from stii_jax.data.source import Source
 from stii_jax.distributed import check_same, is_first, say
+from stii_jax.errors import Preempted, UserError
 from stii_jax.evaluate import Evaluator, Interrupted, local_index, make_model, model_settings
 from stii_jax.models.video_model import VideoModel
 from stii_jax.optim import make_optimizer, make_schedule
 from stii_jax.parallel import check_batch_size
-from stii_jax.preemption import Preempted, Preemption
+from stii_jax.preemption import Preemption
 from stii_jax.state import TrainState, init_state, split_params
 from stii_jax.step import Logs, make_train_step
 from stii_jax.writers import MetricWriter
@@ -32,7 +33,7 @@ _AHEAD = 3
 """Steps that may wait for the devices: enough that these never wait for the host, few enough to stop soon."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training cannot go on; says at which step, why, and what to try."""
 
 

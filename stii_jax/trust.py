@@ -11,7 +11,7 @@ from typing import Any
 
 from stii_jax.config import ConfigError
 from stii_jax.data import DATASETS
-from stii_jax.data.prepare import resolve_data_dir
+from stii_jax.data.folders import resolve_data_dir
 
 FOLDERS = ("checkpoints", "media", "tensorboard")
 """Of a workdir, that a run writes to."""

@@ -17,12 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import ArrayLike, UInt8
 from PIL import Image
-from tensorboardX import SummaryWriter
-from tensorboardX.proto.summary_pb2 import Summary
+
+from stii_jax.errors import UserError
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 PathLike = str | os.PathLike[str]
@@ -30,7 +29,7 @@ PathLike = str | os.PathLike[str]
 RESERVED_KEYS = ("step", "time")
 
 
-class LogError(ValueError):
+class LogError(UserError, ValueError):
     """A `metrics.jsonl` with a line that is none of ours."""
 
 
@@ -46,7 +45,7 @@ class MetricWriter:
         self.enabled = enabled
         self._workdir = Path(workdir)
         self._metrics = self._workdir / "metrics.jsonl"
-        self._tensorboard: SummaryWriter | None = None
+        self._tensorboard: Any = None
         self._started = time.monotonic()
         if enabled:
             self._workdir.mkdir(parents=True, exist_ok=True)
@@ -106,8 +105,10 @@ class MetricWriter:
         lines = read_metrics(self._metrics)
         self._started = time.monotonic() - (lines[-1]["time"] if lines else 0)
 
-    def _summaries(self, purge_step: int | None = None) -> SummaryWriter:
+    def _summaries(self, purge_step: int | None = None) -> Any:
         if self._tensorboard is None:
+            from tensorboardX import SummaryWriter  # a second; reading logs and writing results do without
+
             self._tensorboard = SummaryWriter(
                 str(self._workdir / "tensorboard"),
                 purge_step=purge_step,
@@ -118,6 +119,8 @@ class MetricWriter:
         return self._tensorboard
 
     def _write_picture(self, step: int, name: str, suffix: str, encoded: bytes, shape: tuple[int, ...]) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
         path = self._workdir / "media" / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, encoded)
@@ -230,7 +233,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
+    if hasattr(value, "__array__"):  # numpy's and jax's
         return _plain(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

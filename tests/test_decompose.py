@@ -20,11 +20,12 @@ from stii_jax.checkpoint import Checkpointer, CheckpointError
 from stii_jax.config import ConfigError, to_json
 from stii_jax.data import DataError
 from stii_jax.data.view import View
-from stii_jax.decompose import Request, Stream
+from stii_jax.decompose import Stream
 from stii_jax.evaluate import Evaluator, make_model
 from stii_jax.exports import NAMES, regions
-from stii_jax.main import ERRORS, make_request, run
+from stii_jax.main import ERRORS, run
 from stii_jax.recordings import RecordedFrame, Recording
+from stii_jax.request import Request, make_request
 from stii_jax.runs import open_source
 from stii_jax.types import Decomposition
 from stii_jax.visualize import BACKGROUND, CELL, GAP, LINE, OUTSIDE, PREDICTED, moment, slot_colors

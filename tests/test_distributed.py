@@ -10,7 +10,8 @@ import pytest
 
 from stii_jax import distributed
 from stii_jax.distributed import ProcessError, check_shared, first_does, is_first, join, joined
-from stii_jax.preemption import EXIT_CODE, Preemption
+from stii_jax.errors import Preempted
+from stii_jax.preemption import Preemption
 
 
 def test_a_run_of_one_process(capsys):
@@ -49,14 +50,14 @@ def test_a_file_that_is_not_shared(tmp_path, monkeypatch):
 
 
 def test_leaving_is_at_once_but_nothing_printed_is_lost():
-    code = "import atexit; atexit.register(print, 'late'); print('out'); from stii_jax import distributed as d; "
-    code += "d.leave(3, 'error: this')"
+    code = "import atexit; atexit.register(print, 'late'); print('out'); from stii_jax import errors; "
+    code += "errors.leave(3, 'error: this')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "error: this\n")
 
 
 def test_sigterm_is_noted_while_it_is_watched():
-    assert EXIT_CODE == 143
+    assert Preempted.EXIT_CODE == 143
     preemption = Preemption()
     with preemption.watched():
         assert not preemption.noticed() and not preemption.agreed(1)

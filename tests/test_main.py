@@ -19,6 +19,7 @@ from stii_jax.main import ERRORS, run
 from stii_jax.parallel import DeviceError
 from stii_jax.report import main as report
 from stii_jax.report import result_entry
+from stii_jax.settings import open_config
 from stii_jax.writers import read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -245,7 +246,7 @@ def test_workdir_of_another_run(finished, data_dir):
 
 def test_settings_of_the_machine_may_change(finished, data_dir):
     changes = {"train__parallel": "shard_map", "data__num_threads": 2, "eval__num_pictures": 0, "train__log_every": 1}
-    runs.open_config("default", finished, overrides(data_dir, **changes))
+    open_config("default", finished, overrides(data_dir, **changes))
 
 
 def test_checkpoints_of_another_model(finished, data_dir, tmp_path):

@@ -19,7 +19,8 @@ from PIL import Image
 from sample_recordings import write_raw, write_rnem, write_video
 from toy import make_config
 
-from stii_jax.data import DataError, open_dataset, prepare, pyav
+from stii_jax.data import DataError, open_dataset, pyav
+from stii_jax.data.catalog import prepare
 from stii_jax.data.errors import DamageError
 from stii_jax.data.imagefile import read_image
 from stii_jax.data.videofile import read_frames

@@ -13,9 +13,9 @@ from stii_jax.checkpoint import CheckpointError, restore_params
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import CurriculumState, PosteriorCollapse
 from stii_jax.data.options import GeneratedConfig
+from stii_jax.errors import Preempted
 from stii_jax.evaluate import make_model
 from stii_jax.parallel import DeviceError
-from stii_jax.preemption import Preempted
 from stii_jax.runs import open_source
 from stii_jax.state import init_state, split_params
 from stii_jax.train import Trainer, TrainingError, check_training, make_curriculum, untrained_frames

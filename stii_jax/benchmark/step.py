@@ -13,7 +13,8 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from stii_jax.data import open_dataset, resolve_config
+from stii_jax.data.catalog import resolve_config
+from stii_jax.data.source import open_dataset
 from stii_jax.evaluate import local_index, make_model
 from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer

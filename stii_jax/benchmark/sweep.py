@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stii_jax.benchmark.points import Machine, Point
+from stii_jax.errors import UserError
 from stii_jax.writers import write_results
 
 Measured = dict[str, Any]
@@ -21,7 +22,7 @@ _ASK = (
 _ERROR_LINES = 3
 
 
-class SweepError(RuntimeError):
+class SweepError(UserError, RuntimeError):
     """A sweep that cannot go on; the message is one line."""
 
 

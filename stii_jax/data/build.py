@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stii_jax.data import DATASETS, DataError, prepare
+from stii_jax.data import DATASETS, DataError
+from stii_jax.data.catalog import prepare
 
 
 def main(arguments: list[str] | None = None) -> None:

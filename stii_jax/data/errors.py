@@ -4,8 +4,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from stii_jax.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError, ValueError):
     """A dataset cannot be named, built, opened or read as asked; the message says what to change."""
 
 

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import io
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,16 +23,6 @@ from stii_jax.data.options import VideoConfig
 from stii_jax.data.spool import Spool
 
 _FILES_AT_A_TIME = 32
-
-
-def resolve_data_dir(data_dir: str) -> Path:
-    """`data_dir`, or `$STII_DATA_DIR`, or `~/.cache/stii_jax`: the first that is not empty."""
-    return Path(data_dir or os.environ.get("STII_DATA_DIR") or "~/.cache/stii_jax").expanduser().absolute()
-
-
-def resolve_manual_dir(manual_dir: str, data_dir: Path, dataset: str) -> Path:
-    """`manual_dir`, or else `manual/DATASET` in the folder of all datasets."""
-    return Path(manual_dir).expanduser().absolute() if manual_dir else data_dir / "manual" / dataset
 
 
 def build_if_missing(

@@ -23,9 +23,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from stii_jax.data import DataError, Source, open_dataset, resolve_config, tfds
+from stii_jax.data import tfds
 from stii_jax.data.bouncing_balls import BouncingBalls
 from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.catalog import resolve_config
+from stii_jax.data.errors import DataError
+from stii_jax.data.source import Source, open_dataset
 
 Figures = dict[str, bool | int | float]
 

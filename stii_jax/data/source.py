@@ -6,13 +6,14 @@ on at any step, on any number of processes, with the very batches it would have 
 
 import dataclasses
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
 import numpy as np
 
 from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.catalog import prepare
 from stii_jax.data.errors import REBUILD, DataError, unknown
 from stii_jax.data.recolor import recolor
 
@@ -208,6 +209,28 @@ class Source:
                 f"batch_size={batch_size} over {process_count} processes: give a positive multiple of {process_count}"
             )
         return batch_size // process_count
+
+
+def open_dataset(
+    dataset: str,
+    variant: str,
+    options: Mapping[str, Any] | None = None,
+    data_dir: str = "",
+    manual_dir: str = "",
+    *,
+    num_threads: int = 4,
+) -> Source:
+    """Opens a dataset for reading, after building it if it is missing.
+
+    Args:
+        dataset: as for `prepare`, like the next four; the errors are the same, too.
+        variant: see `prepare`.
+        options: see `prepare`.
+        data_dir: see `prepare`.
+        manual_dir: see `prepare`.
+        num_threads: reader threads of each iterator.
+    """
+    return Source(prepare(dataset, variant, options, data_dir, manual_dir), num_threads)
 
 
 def allow_open_files(count: int) -> None:

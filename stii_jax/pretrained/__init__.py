@@ -6,6 +6,14 @@ trained = pretrained.load("quickstart")         # or the path of a file that `--
 model = make_model(trained.config, image_size)  # `stii_jax.evaluate`; pure functions of `trained.params`
 """
 
-from stii_jax.pretrained.files import ModelFileError, Trained, find, load, names, read_config, save, without_paths
+from typing import TYPE_CHECKING
+
+from stii_jax.lazy import exports
+from stii_jax.pretrained.files import ModelFileError, find, names, read_config
+
+if TYPE_CHECKING:
+    from stii_jax.pretrained.trained import Trained, load, save, without_paths
+else:
+    __getattr__ = exports(__name__, dict.fromkeys(("Trained", "load", "save", "without_paths"), "trained"))
 
 __all__ = ["ModelFileError", "Trained", "find", "load", "names", "read_config", "save", "without_paths"]

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from stii_jax.pretrained.files import SUFFIX, Trained, find, load
+from stii_jax.pretrained.files import SUFFIX, find
+from stii_jax.pretrained.trained import Trained, load
 
 _SHOWN = ("ari", "f_ari", "video_ari", "video_f_ari", "fg_miou", "identity_switches", "mse")
 

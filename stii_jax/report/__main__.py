@@ -4,6 +4,7 @@ import sys
 
 from ml_collections import ConfigDict
 
+from stii_jax.machine import keep_compiled
 from stii_jax.report.command import main
 
 
@@ -14,4 +15,5 @@ def _use_cores(config: ConfigDict) -> None:
 
 
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(main(before_jax=_use_cores))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stii_jax.errors import UserError
 
-class ReportError(ValueError):
+
+class ReportError(UserError, ValueError):
     """A results file, run folder or README that cannot be used; the message names it and what to change."""
 
 

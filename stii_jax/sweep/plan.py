@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stii_jax.config import ConfigError, config_folder, load_config
+from stii_jax.errors import UserError
 from stii_jax.report.entries import read_entry
 
 MAIN = (sys.executable, "-m", "stii_jax.main")
@@ -16,7 +17,7 @@ MODES = ("evaluate", "predict", "disentangle")
 """What can be done with a trained model; see `stii_jax.main`."""
 
 
-class SweepError(ValueError):
+class SweepError(UserError, ValueError):
     """A sweep that cannot be found or used, or results of another one; the message is one line."""
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from stii_jax.data import DataError, open_dataset, prepare
+from stii_jax.data import DataError, open_dataset
 from stii_jax.data.bouncing_balls import BouncingBalls
-from stii_jax.data.prepare import resolve_data_dir
+from stii_jax.data.catalog import prepare
+from stii_jax.data.folders import resolve_data_dir
 
 VERSION = str(BouncingBalls.VERSION)
 FEW = {"num_frames": 3, "num_train": 5, "num_validation": 2, "num_test": 2}

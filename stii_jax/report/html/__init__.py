@@ -9,18 +9,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from stii_jax.checkpoint import CheckpointError
-from stii_jax.config import ConfigError
-from stii_jax.data import DataError
-from stii_jax.parallel import DeviceError, keep_compiled, use_all_cores
-from stii_jax.pretrained import ModelFileError
+from stii_jax.errors import UserError
+from stii_jax.parallel import use_all_cores
 from stii_jax.report.files import ReportError
 from stii_jax.report.html.clips import held_out_clips
 from stii_jax.report.html.document import render
 from stii_jax.report.html.subject import open_subject
-from stii_jax.writers import LogError, write_atomic
-
-ERRORS = (CheckpointError, ConfigError, DataError, DeviceError, LogError, ModelFileError)
+from stii_jax.writers import write_atomic
 
 
 def write_page(run: str, output: Path, num_videos: int, before_jax: Callable[[ConfigDict], None]) -> int:
@@ -42,13 +37,12 @@ def write_page(run: str, output: Path, num_videos: int, before_jax: Callable[[Co
     try:
         subject = open_subject(run, before_jax)
         page = render(subject, held_out_clips(subject.config, subject.trained.params, num_videos)).encode()
-    except ERRORS as error:
+    except UserError as error:
         raise ReportError(str(error)) from error
     write_atomic(output, page)
     return len(page)
 
 
 def use_cores(config: ConfigDict) -> None:
-    """Lets jax use the cores of a CPU, as many as share a batch of an evaluation, and keeps what it compiles."""
-    keep_compiled()
+    """Lets jax use the cores of a CPU, as many as share a batch of an evaluation."""
     use_all_cores([config.eval.batch_size])

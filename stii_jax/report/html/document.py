@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from stii_jax.config import to_json
-from stii_jax.pretrained import without_paths
+from stii_jax.pretrained.trained import without_paths
 from stii_jax.report.files import is_number
 from stii_jax.report.html.clips import Clip, clip_data, data_uri
 from stii_jax.report.html.curves import Chart, chart_data, chart_html, charts, stages

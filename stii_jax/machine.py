@@ -1,0 +1,50 @@
+"""What the operating system says of this machine, on Linux and on macOS, and where compiled programs are kept."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
+
+
+def num_cores() -> int:
+    """Cores this process may use, where the system says so, or else all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """Memory of the whole machine in bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's name; its architecture where the system does not say."""
+    lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else _cpu_name_of_macos() or platform.processor() or platform.machine()
+
+
+def _cpu_name_of_macos() -> str:
+    if sys.platform != "darwin":
+        return ""
+    try:
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def compiled_folder() -> Path:
+    """The folder of compiled programs: `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`."""
+    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "stii_jax" / "compiled")
+
+
+def keep_compiled() -> None:
+    """Have jax keep compiled programs in `compiled_folder()` for the next start. Call it before jax is imported."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # an empty one turns the cache off
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled_folder())
