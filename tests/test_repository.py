@@ -19,6 +19,7 @@ PROMISED = {
     "docs",
     "launch",
     "pyproject.toml",
+    "requirements.lock",
     "results",
     "stii_jax",
     "tests",

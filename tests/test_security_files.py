@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import struct
-import tomllib
 import zipfile
 import zlib
 from fractions import Fraction
@@ -219,20 +218,3 @@ def test_a_report_takes_no_picture_from_elsewhere(tmp_path):
     (media / "test_0.png").symlink_to(tmp_path / "private")
     code, output = report_on(tmp_path, entry())
     assert code == 0 and not list(output.glob("strip*"))
-
-
-# --- the list of packages
-
-
-def test_the_list_of_packages_is_locked_and_names_no_place():
-    text = (ROOT / "results" / "constraints.txt").read_text()
-    lines = [line for line in text.replace("\\\n", " ").splitlines() if not line.startswith("#")]
-    assert len(lines) > 80
-    for line in lines:
-        name, *hashes = line.split()
-        assert "==" in name and hashes and all(part.startswith("--hash=sha256:") for part in hashes), line
-    assert "://" not in text and "file:" not in text
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    locked = {line.partition("==")[0].replace("_", "-").lower() for line in lines}
-    for wanted in (*project["dependencies"], *project["optional-dependencies"]["test"]):
-        assert wanted.partition(">")[0].replace("_", "-").lower() in locked, wanted
