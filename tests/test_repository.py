@@ -36,10 +36,42 @@ def test_the_top_level_has_the_promised_names_alone():
     assert {name for name in found - ignored if not name.endswith(".egg-info")} == PROMISED
 
 
-def test_the_workflow_runs_the_gate_and_no_more():
-    (job,) = read(".github/workflows/ci.yml")["jobs"].values()
-    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
-    assert job["timeout-minutes"] == 90
+def commands(job):
+    return [step["run"] for step in job["steps"] if "run" in step]
+
+
+def test_the_workflow_runs_the_gate_and_the_default_tests_everywhere():
+    jobs = read(".github/workflows/ci.yml")["jobs"]
+    assert jobs.keys() == {"gate", "tests"}
+    assert commands(jobs["gate"]) == [".ci/run"] and jobs["gate"]["timeout-minutes"] == 90
+    assert commands(jobs["tests"]) == [".ci/test python3 ${{ matrix.releases }}"]
+    matrix = jobs["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == supported_pythons() and len(matrix["os"]) == 2
+    assert matrix["releases"] == ["lock", "newest"]
+    assert matrix["include"] == [{"os": "ubuntu-latest", "python": supported_pythons()[0], "releases": "lowest"}]
+    both = jobs["gate"]["steps"][1]["with"]["python-version"].split()
+    assert both == [supported_pythons()[-1], supported_pythons()[0]]
+
+
+def test_every_week_the_newest_releases_are_tried():
+    workflow = read(".github/workflows/weekly.yml")
+    jobs = workflow["jobs"]
+    assert [line["cron"] for line in workflow[True]["schedule"]] == ["17 5 * * 1"]  # YAML reads the key `on` as true
+    assert commands(jobs["newest"]) == [".ci/test python3 newest"]
+    assert jobs["newest"]["strategy"]["matrix"]["python"] == supported_pythons()
+    assert commands(jobs["prereleases"]) == [".ci/test python3 pre"]
+    assert jobs["report"]["needs"] == "newest" and jobs["report"]["if"] == "failure()"
+
+
+def test_the_gate_looks_for_every_supported_python():
+    gate = (ROOT / ".ci" / "run").read_text()
+    assert re.search(r"for version in ([\d. ]+);", gate)[1].split() == supported_pythons()[:0:-1]
+
+
+def supported_pythons():
+    """Minor versions, from the classifiers, the oldest first."""
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    return [line.rpartition(" ")[2] for line in classifiers if "Python :: 3." in line]
 
 
 def test_issue_forms_have_questions():
