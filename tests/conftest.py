@@ -2,44 +2,60 @@
 
 import os
 import pickle
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 # Before jax looks for its devices, and before the package is imported.
 jax.config.update("jax_num_cpu_devices", 4)
 install_import_hook("stii_jax", "beartype.beartype")
 
+import programs  # noqa: E402
 from launching import Launcher  # noqa: E402  # what it imports is to be checked, too
 
 ROOT = Path(__file__).resolve().parents[1]
+COMPILED = pytest.StashKey[Path]()
+
+
+def pytest_configure(config):
+    """Let all processes of the tests share compiled programs, and later sessions have them, too."""
+    if given := getattr(config, "workerinput", {}).get("compiled"):
+        folder = Path(given)
+    else:
+        cache = config.cache.mkdir("compiled") if hasattr(config, "cache") else Path(tempfile.mkdtemp())
+        folder = programs.folder_of_this_machine(cache)
+        programs.start(folder)
+    programs.use(folder)
+    config.stash[COMPILED] = folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Pytest-xdist: each worker has temporary folders of its own, but the compiled programs of all."""
+    node.workerinput["compiled"] = str(node.config.stash[COMPILED])
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        programs.finish(config.stash[COMPILED])
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory) -> Path:
-    """Folder of compiled programs, for the session."""
-    return tmp_path_factory.mktemp("compiled")
+def compiled(pytestconfig) -> Path:
+    """Folder of compiled programs."""
+    return pytestconfig.stash[COMPILED]
 
 
 @pytest.fixture(scope="module")
-def quick_compiles(compiled):
-    """XLA spends less on programs that run for milliseconds, and compiles the same one once for all tests."""
-    settings = {
-        "jax_disable_most_optimizations": (True, False),
-        "jax_compilation_cache_dir": (str(compiled), None),
-        "jax_persistent_cache_min_compile_time_secs": (0.2, 1.0),
-    }
-    for name, (value, _) in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+def quick_compiles():
+    """XLA spends less on programs that run for milliseconds."""
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    for name, (_, value) in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

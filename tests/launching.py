@@ -39,7 +39,7 @@ class Launcher:
             "PYTHON": str(self.python),
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
             "JAX_COMPILATION_CACHE_DIR": str(self.compiled),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             **more,
         }

@@ -1,5 +1,8 @@
 """Every choice of the config makes a model: structure only, nothing is compiled."""
 
+import functools
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +10,13 @@ import pytest
 import tiny
 
 from stii_jax.config import CHOICES, config_names, default_config, load_config
-from stii_jax.evaluate import SYSTEMS, make_model
+from stii_jax.evaluate import SYSTEMS, make_model, model_settings
 
 ARGUMENTS = (
     *("balls:color,varied", "balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae"),
     *("small:rnem", "small:ddpae"),
 )
+NUM_VIDEOS, NUM_FRAMES, SIZE = 2, 4, 64
 SETTINGS = tiny.settings_of()
 CHANGES = [
     {field.removeprefix("model."): value}
@@ -84,33 +88,43 @@ def test_number_of_parameters_by_part():
 )
 def test_every_shipped_config_and_every_system_keeps_the_contract(name, system):
     """Shapes alone: what training, evaluation and prediction take any model to give."""
-    num_videos, num_frames, size = 2, 4, 64
     config = load_config(name)
     system = system or config.system
-    config.model.remat = False  # which does not change a shape, and takes long to trace
     if SYSTEMS[system].is_stii and not SYSTEMS[system].predicts:
         config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
-    model = make_model(config, size, system=system)
-    assert model.frame_shape == (size, size, 3)
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    state = jax.eval_shape(lambda params: model.initial_state(params, num_videos), params)
-    video = jax.ShapeDtypeStruct((num_videos, num_frames, size, size, 3), jnp.float32)
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_videos))
+    schedule = make_model(config, SIZE, system=system).schedule(NUM_FRAMES)
+    assert len(schedule) == NUM_FRAMES and min(schedule) >= 1
+    # Neither changes a shape, and both take long to trace.
+    config.model.update(remat=False, num_refinements=2)
+    keeps_the_contract(system, json.dumps(model_settings(config, system)), json.dumps(config.loss.to_dict()))
 
-    assert len(model.schedule(num_frames)) == num_frames and min(model.schedule(num_frames)) >= 1
+
+@functools.cache
+def keeps_the_contract(system, settings, loss):
+    """Check the model of a system with some settings, which several configs share."""
+    config = default_config()
+    config[SYSTEMS[system].section].update(json.loads(settings))
+    config.loss.update(json.loads(loss))
+    model = make_model(config, SIZE, system=system)
+    assert model.frame_shape == (SIZE, SIZE, 3)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    state = jax.eval_shape(lambda params: model.initial_state(params, NUM_VIDEOS), params)
+    video = jax.ShapeDtypeStruct((NUM_VIDEOS, NUM_FRAMES, SIZE, SIZE, 3), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), NUM_VIDEOS))
+
     losses = jax.eval_shape(model.loss, params, video, keys)
     assert losses.loss.shape == () and losses.loss.dtype == jnp.float32
-    assert losses.terms and {term.shape for term in losses.terms.values()} == {(num_videos, num_frames)}
+    assert losses.terms and {term.shape for term in losses.terms.values()} == {(NUM_VIDEOS, NUM_FRAMES)}
     out, after = jax.eval_shape(model.decompose, params, video, keys)
     frame, next_state = jax.eval_shape(model.stream, params, state, jax.eval_shape(lambda v: v[:, 0], video), keys)
     assert shapes(after) == shapes(next_state) == shapes(state)
-    outputs = [(losses.decomposition, num_frames), (out, num_frames), (frame, 1)]
+    outputs = [(losses.decomposition, NUM_FRAMES), (out, NUM_FRAMES), (frame, 1)]
     if SYSTEMS[system].predicts:
         imagined, end = jax.eval_shape(lambda params, state: model.predict(params, state, 3), params, after)
         assert shapes(end) == shapes(state)
         outputs.append((imagined, 3))
     for output, length in outputs:
-        pixels = (num_videos, length, model.num_slots, size, size)
+        pixels = (NUM_VIDEOS, length, model.num_slots, SIZE, SIZE)
         assert output.means.shape == (*pixels, 3) and output.masks.shape == pixels
         assert output.posterior.shape[:3] == pixels[:3]
 

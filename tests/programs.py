@@ -1,0 +1,67 @@
+"""Compiled programs, kept for the other test processes and for the next session: in pytest's cache folder.
+
+A program is compiled once for all processes of a session, those that tests start included, and for later sessions of
+the same jaxlib on the same kind of CPU. `pytest --cache-clear` starts anew. The key of a program covers all that went
+into it, so that no change of the code, or of jax, meets a program that no longer fits.
+"""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+import jaxlib
+
+LIMIT = 2**30
+"""Bytes of programs above which a session starts anew: those of older code are of no use any more."""
+CLEAN = "clean"
+"""The file that a session writes at its end: a program that is newer may have been cut short by a kill."""
+
+
+def folder_of_this_machine(cache: Path) -> Path:
+    """The folder of this jaxlib and kind of CPU: XLA compiles for the instructions that the CPU has."""
+    return cache / f"jaxlib-{jaxlib.__version__}-{hashlib.sha256(_cpu().encode()).hexdigest()[:12]}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.platform() + platform.processor()
+    named = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+    return platform.machine() + "".join(sorted({line for line in lines if line.startswith(named)}))
+
+
+def use(folder: Path) -> None:
+    """Have JAX keep programs in `folder`, in this process and those that it starts; small ones, too.
+
+    Most programs of the tests compile in less than a tenth of a second, but there are thousands.
+    """
+    for name, value in {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+
+
+def start(folder: Path, limit: int = LIMIT) -> None:
+    """Remove what a killed session may have left half written, and everything where it is more than `limit` bytes.
+
+    JAX would try to read a program that is cut short in every session, warn and compile it again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = folder / CLEAN
+    finished = clean.stat().st_mtime_ns if clean.exists() else 0
+    programs = {path: path.stat() for path in folder.glob("*-cache")}
+    if sum(status.st_size for status in programs.values()) > limit:
+        finished = 0
+    for path, status in programs.items():
+        if status.st_mtime_ns > finished:
+            path.unlink(missing_ok=True)
+
+
+def finish(folder: Path) -> None:
+    """Note that all programs are whole."""
+    (folder / CLEAN).touch()
