@@ -37,7 +37,7 @@ SOURCE = "stii_jax"  # @param {type:"string"}
 
 
 def install(source):
-    extras = "[notebooks,cuda12]" if shutil.which("nvidia-smi") else "[notebooks]"
+    extras = "[widgets,cuda12]" if shutil.which("nvidia-smi") else "[widgets]"
     package = [f"stii_jax{extras} @ {source}" if "://" in str(source) else f"{source}{extras}"]
     if isinstance(source, Path) and source.is_dir():
         package.insert(0, "-e")

@@ -15,7 +15,7 @@ LOCKS = {
     "launch/cuda.lock": ("cuda",),
     "launch/cuda12.lock": ("cuda12",),
     "launch/tpu.lock": ("tpu",),
-    ".ci/dev.lock": ("dev", "test", "notebooks", "browser", "docs"),
+    ".ci/dev.lock": ("dev", "test", "widgets", "notebooks", "browser", "docs"),
 }
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

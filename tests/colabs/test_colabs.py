@@ -106,35 +106,35 @@ def test_nothing_is_installed_where_the_package_is(monkeypatch):
 
 
 def test_a_checkout_is_installed_as_it_is(pip):
-    assert pip(folder=FOLDER) == ([["-e", f"{ROOT}[notebooks]"]], str(ROOT))
+    assert pip(folder=FOLDER) == ([["-e", f"{ROOT}[widgets]"]], str(ROOT))
 
 
 def test_the_published_package_is_the_default(pip):
-    assert pip()[0] == [["stii_jax[notebooks]"]]
-    assert pip(gpu=True)[0] == [["stii_jax[notebooks,cuda12]"]]
+    assert pip()[0] == [["stii_jax[widgets]"]]
+    assert pip(gpu=True)[0] == [["stii_jax[widgets,cuda12]"]]
 
 
 def test_the_address_of_a_fork_comes_before_all_else(pip, tmp_path):
     (tmp_path / "stii_jax.zip").touch()
-    assert pip("git+https://host/name")[0] == [["stii_jax[notebooks] @ git+https://host/name"]]
-    assert pip("git+https://host/name", folder=FOLDER)[0] == [["stii_jax[notebooks] @ git+https://host/name"]]
+    assert pip("git+https://host/name")[0] == [["stii_jax[widgets] @ git+https://host/name"]]
+    assert pip("git+https://host/name", folder=FOLDER)[0] == [["stii_jax[widgets] @ git+https://host/name"]]
 
 
 def test_the_newest_wheel_or_zip_in_the_folder_is_installed(pip, tmp_path):
     for age, name in enumerate(("stii-jax-main.zip", "stii_jax-0.1.0-py3-none-any.whl", "stii_jax.zip", "notes.zip")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    assert pip()[0] == [["HERE/stii-jax-main.zip[notebooks]"]]
+    assert pip()[0] == [["HERE/stii-jax-main.zip[widgets]"]]
     (tmp_path / "stii-jax-main.zip").unlink()
-    assert pip()[0] == [["HERE/stii_jax-0.1.0-py3-none-any.whl[notebooks]"]]
+    assert pip()[0] == [["HERE/stii_jax-0.1.0-py3-none-any.whl[widgets]"]]
 
 
 def test_colab_asks_for_a_file_where_pip_finds_nothing(pip):
-    calls, _ = pip(fails=["stii_jax[notebooks]"], uploads={"stii_jax-0.1.0-py3-none-any.whl": b""})
-    assert calls == [["stii_jax[notebooks]"], ["HERE/stii_jax-0.1.0-py3-none-any.whl[notebooks]"]]
+    calls, _ = pip(fails=["stii_jax[widgets]"], uploads={"stii_jax-0.1.0-py3-none-any.whl": b""})
+    assert calls == [["stii_jax[widgets]"], ["HERE/stii_jax-0.1.0-py3-none-any.whl[widgets]"]]
 
 
 @pytest.mark.parametrize("uploads", [None, {}, {"notes.txt": b""}], ids=["no Colab", "cancelled", "another file"])
 def test_a_failure_names_what_pip_was_given(pip, uploads):
     with pytest.raises(SystemExit, match=r"^pip cannot install stii_jax: its message is above\. "):
-        pip(fails=["stii_jax[notebooks]", "notes"], uploads=uploads)
+        pip(fails=["stii_jax[widgets]", "notes"], uploads=uploads)
