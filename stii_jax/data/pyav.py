@@ -88,7 +88,7 @@ def decode(path: Path, num_threads: int = 1) -> Iterator[DecodedFrame]:
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise DamageError(path, count, "the next cannot be decoded")
-                    seconds = _seconds(frame, seconds, container.format.name, videos[0].average_rate)
+                    seconds = _seconds(frame, seconds, container.format.name, float(videos[0].average_rate or 0))
                     yield DecodedFrame(frame, seconds, reformatter)
                     count += 1
     except _ERRORS as error:
@@ -182,13 +182,13 @@ def _open(path: Path) -> "av.container.InputContainer":
         return av.open(url, metadata_errors="ignore")
 
 
-def _seconds(frame: av.VideoFrame, before: float | None, format_name: str, rate: Fraction | None) -> float | None:
+def _seconds(frame: av.VideoFrame, before: float | None, format_name: str, rate: float) -> float | None:
     """Presentation time of a frame, given that of the frame before."""
     if format_name != "avi":
         return frame.time
     # AVI stores no presentation times: FFmpeg makes them up from the times of decoding, which are in order.
     if frame.dts is None or frame.time_base is None:  # the last frames, which no packet follows
-        return None if before is None or not rate else before + 1 / float(rate)
+        return None if before is None or not rate else before + 1 / rate
     return frame.dts * float(frame.time_base)
 
 
