@@ -9,7 +9,9 @@ What is left in the output folder, all at the end or nothing:
     trajectories.csv     a line a frame and slot that has pixels: centroid, area and box in pixels of the input video
     decomposition.json   what was decomposed by what; the background's slot; `damage` if the input could not be read to
                          its end, or the model left the finite numbers: there the files end; `untimed` if the times in
-                         the input could not be used to its end: frames then follow at its average rate
+                         the input could not be used to its end: frames then follow at its average rate;
+                         `novelty`, how far the video is from the held-out ones of the model's training (see
+                         `stii_jax.novelty`)
 
 Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. The background's slot is the
 one with most pixels in the first ten. What `trajectories.csv` measures is explained at `stii_jax.exports.regions`.
@@ -29,7 +31,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from stii_jax import visualize
+from stii_jax import novelty, visualize
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import EVALUATION_SEED, example_keys
@@ -70,6 +72,8 @@ class Stream:
         self._params, self._state = params, model.initial_state(params, 1)
         self._observe = jax.jit(observe)
         self._predict = jax.jit(lambda params, state: model.predict(params, state, 1))
+        self.monitor = novelty.Monitor(model)
+        """How well the model explains the frames seen so far."""
         self.damage: str | None = None
         """Why it stopped before the end, once it has."""
 
@@ -79,6 +83,8 @@ class Stream:
             if not all(np.isfinite(array).all() for array in item.decomposition):
                 self.damage = f"the model's output is not finite from frame {number} on"
                 return
+            if item.frame is not None:
+                self.monitor.add(item.frame, item.decomposition)
             yield item
 
     def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[Decomposed]:
@@ -106,7 +112,12 @@ def check_request(request: Request) -> None:
 
 
 def decompose(
-    model: VideoModel, params: Params, dataset: VideoConfig, request: Request, facts: Mapping[str, Any]
+    model: VideoModel,
+    params: Params,
+    dataset: VideoConfig,
+    request: Request,
+    facts: Mapping[str, Any],
+    held_out: Any = None,
 ) -> dict[str, Any]:
     """Writes the files of the module's docstring, and returns what is in `decomposition.json`.
 
@@ -116,6 +127,7 @@ def decompose(
         dataset: what the model was trained on, for the view and the stride; its files are not needed.
         request: the video and the folder.
         facts: more for `decomposition.json`, such as where the parameters are from.
+        held_out: `novelty.summarize` of held-out videos, which the video is compared with; None for no comparison.
 
     Raises:
         DataError: the video cannot be read, or does not fit the view.
@@ -148,6 +160,7 @@ def decompose(
             "size": dataset.image_size,
             "num_slots": model.num_slots,
             "background_slot": background,
+            "novelty": stream.monitor.compare(held_out),
             "seconds": round(time.monotonic() - started, 3),
             **facts,
         }

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
-from stii_jax import metrics, motion, trajectories, visualize
+from stii_jax import metrics, motion, novelty, trajectories, visualize
 from stii_jax.config import ConfigError
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.source import Source
@@ -166,8 +166,11 @@ class Evaluator:
         started = time.monotonic()
         longest = self.source.frames_of(self.settings.split)
         lengths = tuple(length for length in self.settings.lengths if length <= longest)
-        scores, pictures = self.evaluate(params, self.settings.split, lengths, self.settings.num_videos)
-        return {**scores[-1], "lengths": scores, "seconds": time.monotonic() - started}, pictures
+        fits: list[dict[str, np.ndarray]] = []
+        scores, pictures = self.evaluate(params, self.settings.split, lengths, self.settings.num_videos, fits=fits)
+        fit = {name: np.concatenate([part[name] for part in fits]) for name in novelty.STATISTICS}
+        seconds = time.monotonic() - started
+        return {**scores[-1], "lengths": scores, novelty.KEY: novelty.summarize(fit), "seconds": seconds}, pictures
 
     def evaluate(
         self,
@@ -176,14 +179,20 @@ class Evaluator:
         lengths: tuple[int, ...],
         num_videos: int,
         interrupted: Callable[[], bool] = lambda: False,
+        fits: list[dict[str, np.ndarray]] | None = None,
     ) -> tuple[list[dict[str, Any]], list[Picture]]:
-        """Scores at each length (videos' first frames), with standard errors over videos, and some videos to draw."""
+        """Scores at each length (videos' first frames), with standard errors over videos, and some videos to draw.
+
+        Appends to `fits`, where given, the `novelty.STATISTICS` of every batch's videos, each of shape [N, T].
+        """
 
         def decomposed():
             for batch, index in self._batches(split, max(lengths), num_videos):
                 if interrupted():
                     raise Interrupted
                 decomposition = self.observe(params, batch["video"], index)[0]
+                if fits is not None:
+                    fits.append(self._fit(decomposition, batch))
                 yield batch, decomposition, decomposition
 
         return self._score(decomposed(), lengths)
@@ -290,6 +299,14 @@ class Evaluator:
             num_objects = self.source.num_objects
             self._compiled["scores"] = jax.jit(lambda d, b: metrics.evaluate_video(d, b, num_objects))
         return self._compiled["scores"](*jax.tree.map(lambda a: a[:, :length], (decomposition, batch)))
+
+    def _fit(self, decomposition: Decomposition, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The `novelty.STATISTICS` of the valid videos of a batch, of all processes."""
+        if "fit" not in self._compiled:
+            self._compiled["fit"] = jax.jit(lambda d, video: novelty.frame_fit(self.model, video, d))
+        values = _gather(self._compiled["fit"](decomposition, batch["video"]))
+        valid = _gather(batch["valid"])
+        return {name: array[valid] for name, array in values.items()}
 
     def _velocity_scores(self, decomposition: Decomposition, segmentation: np.ndarray) -> dict[str, jax.Array]:
         if "velocity" not in self._compiled:

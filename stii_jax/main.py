@@ -45,7 +45,7 @@ MODES = {
     ),
     "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
     "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
-    "export": Mode("writes the trained model as one small file", "exporting"),
+    "export": Mode("writes the trained model and its scores as one small file", "exporting"),
     "doctor": Mode(
         "prints versions, devices, memory and free disk, and what is missing for which feature",
         "examining this machine",
@@ -64,7 +64,8 @@ MODEL = flags.DEFINE_string(
     "model",
     None,
     "A trained model, in place of the run in --workdir: one of the names below, or a .safetensors file that --mode "
-    "export wrote. With evaluate, predict and disentangle, --workdir is where the results go.",
+    "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
+    "are.",
 )
 INPUT = flags.DEFINE_string("input", None, "With decompose: the video file, or folder of images, to take apart.")
 OUTPUT = flags.DEFINE_string(
@@ -88,7 +89,7 @@ GROUPS = {
 
 ERRORS = (UserError, OSError)
 """Errors the user can fix, shown as one line without a traceback."""
-_OF_A_MODEL = ("evaluate", "predict", "disentangle", "decompose")
+_OF_A_MODEL = ("evaluate", "predict", "disentangle", "decompose", "export")
 _ALONE = ("disentangle", "decompose", "export", "doctor")
 _overrides: list[str] = []
 
@@ -182,7 +183,8 @@ def check_flags(
     if mode == "export" and (overrides or config_name):
         raise ConfigError("--mode export writes the model as it was trained: leave out --config and its settings")
     if workdir is None and not (model is not None and mode == "decompose"):
-        use = "the folder that the results go to" if model is not None else "the folder of the run"
+        use = "the folder of the run" if model is None else "the folder that the results go to"
+        use = "the folder of the model's results" if model is not None and mode == "export" else use
         hint = "" if mode != "decompose" else f", or --model, a trained one ({', '.join(pretrained.names())})"
         new = "--config quickstart " * (config_name is None and mode == "train")
         raise ConfigError(f"give --workdir, {use}, e.g. {new}--workdir runs/quickstart{hint}; --help tells the rest")

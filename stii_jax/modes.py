@@ -7,10 +7,11 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from stii_jax import outcome, pretrained, visualize
+from stii_jax import novelty, outcome, pretrained, visualize
 from stii_jax.config import ConfigError, to_json
 from stii_jax.dataset import describe
 from stii_jax.distributed import check_shared, first_does, is_first, say
@@ -26,7 +27,7 @@ from stii_jax.workdir import held
 from stii_jax.writers import MetricWriter, write_atomic, write_results
 
 _FRAMES_PER_SECOND = 6  # of traversals
-_SCORES = ("dataset", "options", "split", "observed_frames", "lengths")
+_SCORES = ("dataset", "options", "split", "observed_frames", "lengths", novelty.KEY)
 """What the file of a model has of its scores."""
 
 
@@ -123,20 +124,47 @@ def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, s
     dataset = describe(config)
     model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
     facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", **origin, "step": trained.step}
-    results = decompose(model, trained.params, dataset, request, facts)
+    results = decompose(model, trained.params, dataset, request, facts, held_out(config, trained, origin))
+    if line := novelty.warning(results["novelty"], str(request.input), origin.get("model") or origin["workdir"]):
+        print(f"warning: {line}", file=sys.stderr)
     if results["damage"]:
         print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
     print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
 
 
+def held_out(config: ConfigDict, trained: Trained, origin: Mapping[str, str]) -> Any:
+    """How well the model explains held-out videos (`novelty.summarize`); None where that was not measured."""
+    if config.eval.system not in ("", trained.config.system):
+        return None  # the stored numbers are those of the system that was trained
+    return _measured(trained if "model" in origin else _with_scores(trained, Path(origin["workdir"])))
+
+
 def export(workdir: Path, trained: Trained, output: Path) -> None:
-    """Writes the file of a run's model, with the scores that the workdir has of it. See `stii_jax.pretrained`."""
+    """Writes the file of a model, with the scores that the workdir has of it. See `stii_jax.pretrained`."""
+    scored = _with_scores(trained, workdir)
+    pretrained.save(output, scored)
+    having = "with scores" if "results" in scored.facts else "without scores"
+    if _measured(scored) is None:
+        having += "; --mode evaluate first lets its decompositions warn of unfamiliar videos"
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, step {trained.step}, {having}")
+
+
+def _measured(trained: Trained) -> Any:
+    """The `novelty.summarize` of held-out videos among a model's scores, or None."""
+    results = trained.facts.get("results")
+    return results.get(novelty.KEY) if isinstance(results, Mapping) else None
+
+
+def _with_scores(trained: Trained, workdir: Path) -> Trained:
+    """The model with the scores that a workdir has of it, as the facts `results` and `prediction`.
+
+    Scores that the model brings along stay as they are; only what they lack is added.
+    """
     facts = dict(trained.facts)
     for name in ("results", "prediction"):
         found = read_object(workdir / f"{name}.json")
-        if found.get("step") == trained.step:
-            facts[name] = {key: found[key] for key in _SCORES if key in found}
-    pretrained.save(output, trained._replace(facts=facts))
-    scored = "with" if "results" in facts else "without"
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, step {trained.step}, {scored} scores")
+        own = facts.get(name)
+        if all(found.get(key) == facts.get(key) for key in ("step", "seed")):
+            facts[name] = {key: found[key] for key in _SCORES if key in found} | (own if isinstance(own, dict) else {})
+    return trained._replace(facts=facts)

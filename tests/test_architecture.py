@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types"},
     {"models", "losses", "metrics", "motion", "data", "dataset"},
-    {"state", "step", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories", "trust"},
+    {"state", "step", "train", "evaluate", "diagnose", "novelty", "recordings", "exports", "trajectories", "trust"},
     {"pretrained", "decompose", "outcome", "probes_samples", "slots", "traversal"},
     {"runs", "settings", "probes", "traversal_pictures"},
     {"modes", "doctor"},

@@ -96,6 +96,12 @@ class CellELBO:
         """ELBO, summed over the batch, and its terms, of a frame that was imagined from the prior: its KL is zero."""
         return self._weighted(frame, means, masks, jnp.zeros(frame.shape[:1]))
 
+    def mixture(
+        self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
+    ) -> likelihood.Mixture:
+        """See `likelihood.mixture`, with this ELBO's `sigma` and kind."""
+        return likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind)
+
     def _evaluate(self, params, inputs, active):
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""
         return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]
@@ -110,7 +116,7 @@ class CellELBO:
         return value, (decoded, terms)
 
     def _weighted(self, frame, means, masks, kl):
-        mixture = likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind)
+        mixture = self.mixture(frame, means, masks)
         entropy = likelihood.mask_entropy(masks)
         terms = {"log_likelihood": mixture.pixels.sum((1, 2)), "kl": kl, "mask_entropy": entropy}
         return losses.elbo(terms, self.weights).sum(), terms

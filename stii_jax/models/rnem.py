@@ -304,6 +304,12 @@ class RNEM(VideoModel):
         decomposition, _, state = self._unroll(params, video, keys, state, self.evaluation_noise)
         return decomposition, state
 
+    def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
+        """See `VideoModel.log_likelihood`: of a pixel being white or black, by predictions made before it was seen."""
+        x, means = video.mean(-1)[:, :, None], decomposition.means[..., 0]
+        probability = (decomposition.masks * (x * means + (1 - x) * (1 - means))).sum(2)
+        return jnp.log(jnp.maximum(probability, _EPSILON))
+
     def predict(self, params: Params, state: RNEMState, num_frames: int) -> tuple[Decomposition, RNEMState]:
         """The roll-out: masks are the E-step's with `imagined_frame`, and `rollout` says what a slot is shown.
 

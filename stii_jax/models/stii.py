@@ -191,6 +191,11 @@ class STII(VideoModel):
         out, state = self.unroll(params, video, keys, state, self.schedule(video.shape[1], start))
         return out.decomposition, state
 
+    def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
+        """See `VideoModel.log_likelihood`: that of the pixel mixture, summed over channels."""
+        frame_by_frame = jax.vmap(self.elbo.mixture, in_axes=1, out_axes=1)
+        return frame_by_frame(video, decomposition.means, decomposition.masks).pixels
+
     def unroll(
         self,
         params: Params,

@@ -1,4 +1,4 @@
-"""What a model of videos is to training, evaluation and prediction: four functions of its parameters."""
+"""The interface that training, evaluation and prediction have to a model of videos."""
 
 import abc
 from typing import Any, NamedTuple
@@ -61,6 +61,10 @@ class VideoModel(abc.ABC):
     @abc.abstractmethod
     def predict(self, params: Params, state: Any, num_frames: int) -> tuple[Decomposition, Any]:
         """Imagines the next frames of a video; nothing but `state` enters."""
+
+    @abc.abstractmethod
+    def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
+        """Log-likelihood of every pixel given what the video was decomposed into, in nats."""
 
     @abc.abstractmethod
     def initial_state(self, params: Params, batch_size: int) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from stii_jax import novelty
 from stii_jax.pretrained.files import SUFFIX, find
 from stii_jax.pretrained.trained import Trained, load
 
@@ -24,7 +25,18 @@ def card(name: str) -> str:
     for key, title in (("results", "Held-out videos"), ("prediction", "Imagined frames")):
         if key in trained.facts:
             parts.append(_scores(title, trained.facts[key]))
+    if reference := novelty.find_reference(trained.facts.get("results", {}).get(novelty.KEY)):
+        parts.append(_reconstruction(reference))
     return "\n\n".join(part for part in parts if part)
+
+
+def _reconstruction(reference: novelty.Reference) -> str:
+    typical = reference.typical
+    return (
+        f"Reconstruction of held-out videos, the median over {reference.num_videos}: relative error "
+        f"{typical['relative_error']:.3f}, MSE {typical['mse']:.4f}, log-likelihood {typical['log_likelihood']:.3f} "
+        f"nats per pixel. `--mode decompose` warns of a video with a relative error above {reference.limit:.3f}."
+    )
 
 
 def _facts(trained: Trained, size: int) -> str:

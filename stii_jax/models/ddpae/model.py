@@ -184,6 +184,13 @@ class DDPAE(VideoModel):
         latents, state = self.latents.observe(params, video, noise, state)
         return self._decomposition(latents, self.latents.draw(params, latents, T, *self.frame_shape[:2])), state
 
+    def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
+        """See `VideoModel.log_likelihood`: Gaussian about the reconstruction, summed over channels."""
+        frames = video.reshape(-1, *self.frame_shape)
+        composed = decomposition.reconstruction.reshape(-1, 1, *self.frame_shape)
+        pixels = slot_log_likelihood(frames, composed, self.sigma, "joint").sum((1, -1))
+        return pixels.reshape(video.shape[:-1])
+
     def predict(self, params: Params, state: DDPAEState, num_frames: int) -> tuple[Decomposition, DDPAEState]:
         """See `VideoModel.predict`."""
         noise = no_noise(state.pose.shape[0], num_frames, self.num_slots - 1, self.latents.content_dim)

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from stii_jax import novelty
 from stii_jax.config import to_json
 from stii_jax.pretrained.trained import without_paths
 from stii_jax.report.files import is_number
@@ -69,7 +70,19 @@ def _summary(subject: Subject, dataset: str) -> dict[str, Any]:
         "hardware": facts.get("hardware"),
         "commit": f"{commit}, with changes" if facts.get("dirty") else commit,
         "options of the dataset": options or None,
+        "reconstruction of held-out videos": _reconstruction(subject.held_out),
     }
+
+
+def _reconstruction(held_out: Any) -> str | None:
+    """How well the model knows its own kind of video, and which others `--mode decompose` warns of."""
+    if (reference := novelty.find_reference(held_out)) is None:
+        return None
+    return (
+        f"relative error {reference.typical['relative_error']:.2g} (median of {reference.num_videos} videos), "
+        f"log-likelihood {reference.typical['log_likelihood']:.2f} nats per pixel; --mode decompose warns of a video "
+        f"with a relative error above {reference.limit:.2g}"
+    )
 
 
 def _details(facts: dict[str, Any]) -> dict[str, Any]:

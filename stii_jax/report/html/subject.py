@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from stii_jax import pretrained
+from stii_jax import novelty, pretrained
 from stii_jax.config import ConfigError
 from stii_jax.pretrained.trained import Trained
 from stii_jax.report.entries import Score
@@ -40,6 +40,8 @@ class Subject(NamedTuple):
     evaluations: list[Evaluation]
     log: list[dict[str, Any]]
     """Lines of `metrics.jsonl`; none of a model's file."""
+    held_out: Any = None
+    """How well held-out videos are reconstructed, see `novelty.summarize`; None where it was not measured."""
 
 
 def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> Subject:
@@ -60,7 +62,7 @@ def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: 
     path = pretrained.find(run)
     scored = [(name, trained.facts[name]) for name in _FILES if name in trained.facts]
     evaluations = [_evaluation(path, name, content)._replace(step=trained.step) for name, content in scored]
-    return Subject(path.stem, config, trained, evaluations, [])
+    return Subject(path.stem, config, trained, evaluations, [], _held_out(trained.facts.get("results")))
 
 
 def _open_workdir(folder: Path, before_jax: Callable[[ConfigDict], None]) -> Subject:
@@ -72,9 +74,15 @@ def _open_workdir(folder: Path, before_jax: Callable[[ConfigDict], None]) -> Sub
         config.data.data_dir = ""  # a folder of another machine: the usual one does
     before_jax(config)
     paths = [path for name in _FILES for path in sorted(folder.glob(f"{name}*.json"))]
-    evaluations = [_evaluation(path, path.stem, read_json(path)) for path in paths]
+    contents = {path.name: read_json(path) for path in paths}
+    evaluations = [_evaluation(path, path.stem, contents[path.name]) for path in paths]
     log = read_metrics(folder / "metrics.jsonl")
-    return Subject(folder.resolve().name, config, restore(config, folder), evaluations, log)
+    held_out = _held_out(contents.get("results.json"))
+    return Subject(folder.resolve().name, config, restore(config, folder), evaluations, log, held_out)
+
+
+def _held_out(results: Any) -> Any:
+    return results.get(novelty.KEY) if isinstance(results, Mapping) else None
 
 
 def _evaluation(path: Path, name: str, content: Any) -> Evaluation:
