@@ -1,20 +1,23 @@
-"""Applies a model to a video of any length, frame by frame, in memory that the length does not change.
+"""Apply a model to a video of any length, frame by frame, in memory that the length does not change.
 
-What is left in the output folder, all at the end or nothing:
+It leaves these files in the output folder, all of them at the end or none; docs/files.md describes every column:
 
     overlay.mp4          frame, segmentation over it, reconstruction, every slot; predicted ones with an orange edge
     overlay.gif          the same, of the first 300 frames
-    masks.npz            `segmentation` (T H W, the slot of every pixel, at the model's size) and `palette` (K 3)
-    masks/000000.png     the same as images with a palette: a frame each, the colours are those of the slots
-    trajectories.csv     a line a frame and slot that has pixels: centroid, area and box in pixels of the input video
-    decomposition.json   what was decomposed by what; the background's slot; `damage` if the input could not be read to
-                         its end, or the model left the finite numbers: there the files end; `untimed` if the times in
-                         the input could not be used to its end: frames then follow at its average rate;
-                         `novelty`, how far the video is from the held-out ones of the model's training (see
-                         `stii_jax.novelty`)
+    masks.npz            `segmentation` (T H W, the slot of every pixel of the input's frame, 255 outside of the model's
+                         view), `palette` (256 3, the colours of the slots) and `time` (T, seconds)
+    masks/000000.png     the same as images with that palette, one per frame
+    trajectories.csv     one row per frame and slot: time, centroid, area and box in pixels of the input
+    decomposition.json   what was decomposed by what; the background's slot; `files`, the names of all of these;
+                         `damage` if the input could not be read to its end, or the model's output became infinite or
+                         NaN: there the files end; `untimed` if the times in the input could not be used to its end:
+                         frames then follow at its average rate; `novelty`, how far the video is from the held-out
+                         ones of the model's training (see `stii_jax.novelty`)
+    objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.object_clips`
+    coco.json, ...       on request, formats of other programs; see `stii_jax.formats`
 
-Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. The background's slot is the
-one with most pixels in the first ten. What `trajectories.csv` measures is explained at `stii_jax.exports.regions`.
+Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. Predicted frames follow at
+the mean interval. The background's slot is the one with most pixels in the first ten frames.
 """
 
 import contextlib
@@ -35,9 +38,13 @@ from stii_jax import novelty, visualize
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
 from stii_jax.evaluate import EVALUATION_SEED, example_keys
-from stii_jax.exports import NAMES, SUMMARY, Animation, Masks, Trajectories, VideoFile, replacing
+from stii_jax.exports import Animation, Masks, Scene, Segmented, Trajectories, VideoFile
+from stii_jax.formats import FORMATS
 from stii_jax.models.video_model import VideoModel
+from stii_jax.object_clips import CLIPS, write_clips
+from stii_jax.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replacing
 from stii_jax.recordings import RecordedFrame, Recording
+from stii_jax.regions import Canvas
 from stii_jax.request import Request
 from stii_jax.types import Decomposition, Params
 from stii_jax.writers import write_results
@@ -106,8 +113,9 @@ def _one_ahead(items: Iterator[Decomposed]) -> Iterator[Decomposed]:
 
 
 def check_request(request: Request) -> None:
-    """Raises `DataError` where the results would replace the input."""
-    if request.input.resolve() in [(request.output / name).resolve() for name in NAMES]:
+    """Raise `DataError` if a result would replace the input."""
+    source = request.input.resolve()
+    if {source, *source.parents} & {(request.output / name).resolve() for name in EVERY_NAME}:
         raise DataError(f"{request.input} would be replaced by a result: give another --output")
 
 
@@ -116,37 +124,56 @@ def decompose(
     params: Params,
     dataset: VideoConfig,
     request: Request,
+    origin: Mapping[str, str],
     facts: Mapping[str, Any],
     held_out: Any = None,
 ) -> dict[str, Any]:
-    """Writes the files of the module's docstring, and returns what is in `decomposition.json`.
+    """Write the files of the module's docstring, and return the content of `decomposition.json`.
 
     Args:
-        model: of the frames' size that `dataset` has.
+        model: for frames of the size that `dataset` has.
         params: its parameters.
-        dataset: what the model was trained on, for the view and the stride; its files are not needed.
-        request: the video and the folder.
-        facts: more for `decomposition.json`, such as where the parameters are from.
+        dataset: the dataset that the model was trained on, for the view and the stride; its files are not needed.
+        request: the video, the folder and the files to write.
+        origin: where the parameters are from, for `decomposition.json`. A killed job goes on if this is the same.
+        facts: more for `decomposition.json`.
         held_out: `novelty.summarize` of held-out videos, which the video is compared with; None for no comparison.
 
     Raises:
-        DataError: the video cannot be read, or does not fit the view.
+        DataError: the video cannot be read, or does not fit the view; the output folder holds other files.
         OSError: the output cannot be written.
     """
     check_request(request)
     started = time.monotonic()
+    names = {*NAMES, *(FORMATS[name].name for name in request.formats), *[CLIPS] * request.object_clips}
+    job = request._asdict() | {"input": request.input.resolve(), "output": "", "overwrite": False, **origin}
+    job = {key: str(value) for key, value in (job | {"num_slots": model.num_slots}).items()}
+    check_output(request.output, names, job, request.overwrite)
     recording = Recording(request.input, dataset.view, dataset.frame_stride)
     stream = Stream(model, params)
     expected = recording.expected and recording.expected + request.num_predicted
-    with replacing(request.output) as folder:
+    with replacing(request.output, names, job, request.overwrite) as folder:
         frames = stream.run(recording, request.num_predicted)
         shown = iter(tqdm(frames, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
         # Colours must be known at the start, while the very first frames are often not yet cut as the rest.
         if not (head := list(itertools.islice(shown, _FRAMES_FOR_BACKGROUND))):
             raise DataError(f"{request.input}: {stream.damage}")
         background = int(np.bincount(np.stack([item.labels for item in head]).ravel()).argmax())
-        colors = visualize.slot_colors(model.num_slots, background)
-        counts = _write(folder, itertools.chain(head, shown), recording, colors, background)
+        canvas = Canvas((dataset.image_size,) * 2, recording.box, recording.width, recording.height)
+        scene = Scene(
+            name=request.input.name,
+            width=recording.width,
+            height=recording.height,
+            scale=canvas.scale,
+            fps=recording.fps,
+            expected=recording.expected,
+            colors=visualize.slot_colors(model.num_slots, background),
+            background=background,
+        )
+        counts = _write(folder, itertools.chain(head, shown), canvas, scene, request.formats)
+        if request.object_clips:
+            again = Recording(request.input, dataset.view, dataset.frame_stride)
+            write_clips(folder, again, scene)
         results = {
             "input": str(request.input),
             "input_size": (recording.width, recording.height),
@@ -158,10 +185,13 @@ def decompose(
             "untimed": recording.untimed,
             "damage": recording.damage or stream.damage,
             "size": dataset.image_size,
+            "mask_scale": canvas.scale,
             "num_slots": model.num_slots,
             "background_slot": background,
             "novelty": stream.monitor.compare(held_out),
+            "files": sorted(names),
             "seconds": round(time.monotonic() - started, 3),
+            **origin,
             **facts,
         }
         write_results(folder / SUMMARY, results)
@@ -169,26 +199,36 @@ def decompose(
 
 
 def _write(
-    folder: Path,
-    frames: Iterable[Decomposed],
-    recording: Recording,
-    colors: UInt8[np.ndarray, "K 3"],
-    background: int,
+    folder: Path, frames: Iterable[Decomposed], canvas: Canvas, scene: Scene, formats: Iterable[str]
 ) -> Counter[bool]:
-    """Writes every file but the summary. Returns how many frames there were that were not predicted, and that were."""
+    """Write every file but the summary and the clips. Returns the number of frames, by whether they are predicted."""
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
-        video = files.enter_context(VideoFile(folder, recording.fps))
-        animation = files.enter_context(Animation(folder, recording.fps))
-        masks = files.enter_context(Masks(folder, colors))
-        trajectories = files.enter_context(Trajectories(folder, recording.box, background))
-        for number, item in enumerate(frames):
-            labels, predicted = item.labels, item.frame is None
-            masks.write(labels)
-            trajectories.write(labels, predicted)
+        video = files.enter_context(VideoFile(folder, scene.fps))
+        animation = files.enter_context(Animation(folder, scene.fps))
+        always = [files.enter_context(Masks(folder, scene)), files.enter_context(Trajectories(folder, scene))]
+        observed = [files.enter_context(FORMATS[name](folder, scene)) for name in formats]
+        for number, (item, seconds) in enumerate(_timed(frames, scene.fps)):
+            predicted = item.frame is None
+            labels = canvas.segment(np.asarray(item.decomposition.masks)[0, 0])
+            frame = Segmented(number, seconds, predicted, labels.slots, canvas.measure(labels))
+            for file in always if predicted else always + observed:
+                file.write(frame)
             caption = f"t={number}" + "  predicted" * predicted
-            picture = visualize.moment(item.frame, item.decomposition, colors, caption)
-            video.write(picture, item.seconds)
-            animation.write(picture)
+            picture = visualize.moment(item.frame, item.decomposition, scene.colors, caption)
+            video.write(picture, seconds)
+            animation.write(picture, seconds)
             counts[predicted] += 1
     return counts
+
+
+def _timed(items: Iterable[Decomposed], fps: float) -> Iterator[tuple[Decomposed, float]]:
+    """Every frame with its time in seconds; predicted ones follow at the mean interval of those before."""
+    seconds, interval = 0.0, 1 / fps
+    for number, item in enumerate(items):
+        if item.seconds is None:
+            seconds += interval
+        else:
+            seconds = item.seconds
+            interval = seconds / number if number else interval
+        yield item, seconds

@@ -72,6 +72,16 @@ OUTPUT = flags.DEFINE_string(
     "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
 )
 PREDICT = flags.DEFINE_integer("predict", None, "With decompose: how many frames to imagine after the last one.")
+FORMATS = flags.DEFINE_list(
+    "formats",
+    None,
+    "With decompose: formats of other programs to write as well, separated by commas: coco (instances with masks), mot "
+    "(MOTChallenge), tiff (labels for ImageJ and napari), movement (tracks of boxes).",
+)
+CLIPS = flags.DEFINE_bool("object_clips", False, "With decompose: writes a small video of every object as well.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "With decompose: replaces the files that an earlier decomposition wrote to --output."
+)
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Takes the three below from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
 )
@@ -82,7 +92,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0
 GROUPS = {
     "What to do": (MODE,),
     "With which run or model": (CONFIG, WORKDIR, MODEL),
-    "A video to take apart, a model to pass on": (INPUT, OUTPUT, PREDICT),
+    "A video to take apart, a model to pass on": (INPUT, OUTPUT, PREDICT, FORMATS, CLIPS, OVERWRITE),
     "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }
 """The flags as `--help` shows them."""
@@ -118,6 +128,10 @@ def run(
         output: the file to export to, in that mode.
     """
     check_flags(mode, config_name, workdir, overrides, model)
+    if request is not None and request.formats:
+        from stii_jax.formats import check_formats
+
+        check_formats(request.formats)
     if workdir is not None:
         check_links(workdir)
     if model is None:
@@ -269,7 +283,8 @@ def _main(arguments: Sequence[str]) -> None:
             from stii_jax.doctor import examine
 
             sys.exit(examine())
-        request = make_request(mode, INPUT.value, output, PREDICT.value)
+        options = {"object_clips": CLIPS.value, "overwrite": OVERWRITE.value}
+        request = make_request(mode, INPUT.value, output, PREDICT.value, FORMATS.value, **options)
         folder = None if workdir is None else Path(workdir)
         exported = None if output is None else Path(output)
         run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=MODEL.value, output=exported)

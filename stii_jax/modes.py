@@ -123,8 +123,9 @@ def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, s
 
     dataset = describe(config)
     model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
-    facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", **origin, "step": trained.step}
-    results = decompose(model, trained.params, dataset, request, facts, held_out(config, trained, origin))
+    facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "step": trained.step}
+    compared = held_out(config, trained, origin)
+    results = decompose(model, trained.params, dataset, request, origin, facts, compared)
     if line := novelty.warning(results["novelty"], str(request.input), origin.get("model") or origin["workdir"]):
         print(f"warning: {line}", file=sys.stderr)
     if results["damage"]:

@@ -1,5 +1,6 @@
 """A request to decompose a video, as the command line gives it. Imports nothing heavy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,18 +8,33 @@ from stii_jax.config import ConfigError
 
 
 class Request(NamedTuple):
-    """The video to decompose, and the folder of the results."""
+    """The video to decompose, the folder of the results, and the files to write there."""
 
     input: Path
     """A video file, or a folder of images."""
     output: Path
     """The folder of the results."""
     num_predicted: int = 0
-    """Frames to imagine after the last one."""
+    """Number of frames to predict after the last one."""
+    formats: tuple[str, ...] = ()
+    """Formats of other programs, by their names in `formats.FORMATS`."""
+    object_clips: bool = False
+    """True to write a clip of every object."""
+    overwrite: bool = False
+    """True to replace the files that an earlier decomposition wrote to the output folder."""
 
 
-def make_request(mode: str, source: str | None, output: str | None, num_predicted: int | None) -> Request | None:
-    """The request that `--input`, `--output` and `--predict` make; None in the modes that decompose nothing.
+def make_request(
+    mode: str,
+    source: str | None,
+    output: str | None,
+    num_predicted: int | None,
+    formats: Sequence[str] | None = None,
+    *,
+    object_clips: bool = False,
+    overwrite: bool = False,
+) -> Request | None:
+    """The request that the flags of `--mode decompose` make; None in the modes that decompose nothing.
 
     Raises:
         ConfigError: one is missing, or does nothing in this mode, or makes no sense.
@@ -27,6 +43,7 @@ def make_request(mode: str, source: str | None, output: str | None, num_predicte
         raise ConfigError("give --output, the file to write: --mode export --workdir RUN --output model.safetensors")
     if mode != "decompose":
         values = {"--input": source, "--output": None if mode == "export" else output, "--predict": num_predicted}
+        values |= {"--formats": formats, "--object_clips": object_clips or None, "--overwrite": overwrite or None}
         if given := [name for name, value in values.items() if value is not None]:
             raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
         return None
@@ -35,4 +52,5 @@ def make_request(mode: str, source: str | None, output: str | None, num_predicte
         raise ConfigError(f"give {missing}: --mode decompose --model quickstart --input video.mp4 --output FOLDER")
     if num_predicted is not None and num_predicted < 0:
         raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
-    return Request(Path(source), Path(output), num_predicted or 0)
+    wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
+    return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageDraw
 
-from stii_jax.exports import regions
+from stii_jax.regions import regions
 from stii_jax.types import Decomposition
 from stii_jax.visualize import BACKGROUND, FONT, GAP, INK, LINE, PAGE, PREDICTED, Color, find_slots, rgb, slot_colors
 from stii_jax.writers import Picture
@@ -86,7 +86,7 @@ def trajectory_animation(
 
 
 def centroid_paths(labels: Integer[np.ndarray, "T H W"], num_labels: int) -> Float[np.ndarray, "{num_labels} T 2"]:
-    """x and y of the centroid of every label in every frame, as in `exports.regions`; NaN where it has no pixel."""
+    """x and y of the centroid of every label in every frame, as in `regions.Region`; NaN where it has no pixel."""
     num_frames, height, width = labels.shape
     paths = np.full((num_labels, num_frames, 2), np.nan)
     for t, frame in enumerate(labels):

@@ -200,7 +200,7 @@ def encode_gif(frames: Sequence[Picture], fps: int | float) -> bytes:
     """
     if not frames:
         raise ValueError("a GIF needs at least one frame, got none")
-    return join_gif([quantize(frame) for frame in frames], fps)
+    return join_gif([quantize(frame) for frame in frames], [1 / fps] * len(frames))
 
 
 def quantize(image: Picture) -> Image.Image:
@@ -209,11 +209,13 @@ def quantize(image: Picture) -> Image.Image:
     return Image.fromarray(image).quantize(256, dither=Image.Dither.NONE)
 
 
-def join_gif(frames: Sequence[Image.Image], fps: int | float) -> bytes:
-    """The bytes of a GIF of one or more pictures of `quantize`; see `encode_gif`."""
+def join_gif(frames: Sequence[Image.Image], seconds: Sequence[float]) -> bytes:
+    """The bytes of a GIF of one or more pictures of `quantize`, each shown for so many `seconds`; see `encode_gif`."""
     buffer = io.BytesIO()
-    duration = min(max(round(1000 / fps), 20), 655_350)  # in 16 bits of 10 ms
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
+    # GIFs count in 10 ms. Rounding the sum keeps the animation as long as the video.
+    ends = np.round(100 * np.cumsum(seconds))
+    durations = np.clip(10 * np.diff(ends, prepend=0), 20, 655_350).astype(int).tolist()  # 16 bits
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return buffer.getvalue()
 
 

@@ -1,0 +1,140 @@
+"""The regions of slots: from mask probabilities at the model's size to labels and measures in the input's pixels."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer, UInt8
+
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower edge in pixels."""
+
+OUTSIDE = 255
+"""Label of pixels that the model does not see; no slot has this number (`config.MAX_SLOTS`)."""
+MAX_SIDE = 1920
+"""Largest side of a label image, in pixels; the labels of a larger frame are reduced by a whole number."""
+
+
+class Region(NamedTuple):
+    """A slot's region in one frame, measured in pixels of the input video.
+
+    The frame reaches from 0 to its width: the centre of its first pixel is at 0.5.
+    """
+
+    label: int
+    x: float
+    """Horizontal position of the centroid."""
+    y: float
+    area: float
+    """Number of pixels."""
+    left: float
+    top: float
+    right: float
+    bottom: float
+    confidence: float
+    """Mean mask probability over the region, from above 1/K to 1."""
+
+
+class Labels(NamedTuple):
+    """The segmentation of one frame at the resolution of a `Canvas`."""
+
+    slots: UInt8[np.ndarray, "H W"]
+    """The most likely slot of every pixel; `OUTSIDE` where the model sees nothing."""
+    certainty: Float[np.ndarray, "H W"]
+    """The mask probability of that slot, 0 where the model sees nothing."""
+
+
+class Canvas:
+    """Places masks in the full frame of the input.
+
+    Mask probabilities are interpolated linearly between the centres of the model's pixels, and each pixel of the frame
+    then takes the most likely slot. So boundaries run smoothly between the model's pixels.
+
+    Args:
+        size: height and width of the masks.
+        box: the part of the frame that they show.
+        width: of the frame, in pixels.
+        height: of the frame, in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int], box: Box, width: int, height: int):
+        self.scale = -(-max(width, height) // MAX_SIDE)
+        """Pixels of the frame, in each direction, per pixel of the labels: 1 for frames up to `MAX_SIDE`."""
+        self._frame_size = (width, height)
+        self.shape = (-(-height // self.scale), -(-width // self.scale))
+        """Height and width of the labels."""
+        self._rows, self._from_rows = _interpolation(size[0], box[1::2], height, self.scale)
+        self._columns, self._from_columns = _interpolation(size[1], box[::2], width, self.scale)
+
+    def segment(self, masks: Float[np.ndarray, "K h w"]) -> Labels:
+        """Return the segmentation of one frame from the slots' mask probabilities."""
+        slots = np.full(self.shape, OUTSIDE, np.uint8)
+        certainty = np.zeros(self.shape, np.float32)
+        inside, best = slots[self._rows, self._columns], certainty[self._rows, self._columns]
+        tall = self._from_rows @ masks.astype(np.float32)
+        for slot, part in enumerate(tall):  # one slot at a time: K full frames would not fit the cache
+            probability = part @ self._from_columns.T
+            np.copyto(inside, slot, where=probability > best)
+            np.maximum(best, probability, out=best)
+        return Labels(slots, certainty)
+
+    def measure(self, labels: Labels) -> dict[int, Region]:
+        """Return the regions of the slots that have pixels, by slot; see `regions`."""
+        rows, columns = self._rows, self._columns
+        left, top, right, bottom = (edge * self.scale for edge in (columns.start, rows.start, columns.stop, rows.stop))
+        found = regions(labels.slots[rows, columns], (left, top, right, bottom), labels.certainty[rows, columns])
+        width, height = self._frame_size
+        return {r.label: r._replace(right=min(r.right, width), bottom=min(r.bottom, height)) for r in found}
+
+
+def regions(
+    labels: Integer[np.ndarray, "H W"], box: Box, certainty: Float[np.ndarray, "H W"] | None = None
+) -> Iterator[Region]:
+    """Measure the region of every label that has pixels.
+
+    Args:
+        labels: not negative.
+        box: the part of the frame that the labels show.
+        certainty: the pixels' weights in the centroid, above 0 in every region; None: all equal, with confidence 1.
+    """
+    height, width = labels.shape
+    scale = np.array([(box[2] - box[0]) / width, (box[3] - box[1]) / height])
+    counts = np.bincount(labels.ravel())
+    for label in np.flatnonzero(counts):
+        inside = labels == label
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        weights = inside[top:bottom, left:right].astype(np.float32)
+        if certainty is not None:
+            weights *= certainty[top:bottom, left:right]
+        total = weights.sum(dtype=np.float64)
+        x = weights.sum(axis=0, dtype=np.float64) @ (np.arange(left, right) + 0.5) / total
+        y = weights.sum(axis=1, dtype=np.float64) @ (np.arange(top, bottom) + 0.5) / total
+        points = np.array([[x, y], [left, top], [right, bottom]]) * scale + box[:2]
+        area = counts[label] * scale[0] * scale[1]
+        (x, y), (left, top), (right, bottom) = points.tolist()
+        yield Region(int(label), x, y, float(area), left, top, right, bottom, float(total / counts[label]))
+
+
+def _interpolation(
+    size: int, interval: tuple[int, ...], length: int, scale: int
+) -> tuple[slice, Float[np.ndarray, "N {size}"]]:
+    """Place a mask along one axis of a canvas.
+
+    Args:
+        size: pixels of the mask.
+        interval: the part of the frame that it shows.
+        length: of the frame; the canvas may end in a pixel that is only partly in the frame.
+        scale: pixels of the frame per pixel of the canvas.
+
+    Returns:
+        The pixels of the canvas that have their centres in the interval, and how each mixes the pixels of the mask.
+    """
+    start, stop = interval
+    first, last = (int(np.ceil(edge / scale - 0.5)) for edge in (start, stop))
+    if stop == length:
+        last = -(-length // scale)
+    centers = (np.arange(first, last) + 0.5) * scale
+    place = np.clip((centers - start) / (stop - start) * size - 0.5, 0, size - 1)
+    distance = np.abs(place[:, None] - np.arange(size))
+    return slice(first, last), np.maximum(1 - distance, 0).astype(np.float32)
