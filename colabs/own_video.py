@@ -178,7 +178,7 @@ watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())
 HELD_OUT = sorted((CLIPS / "validation").iterdir())[0]
 FOUND = WORK / "found"
 main = [sys.executable, "-m", "stii_jax.main", "--workdir", RUN]
-run(*main, "--mode", "decompose", "--input", HELD_OUT, "--output", FOUND, "--predict", 5)
+run(*main, "--mode", "decompose", "--input", HELD_OUT, "--output", FOUND, "--predict", 5, "--overwrite")
 
 # %% [markdown]
 # "overlay" has the colours of the slots over the frame, grey being the background: an object should keep its colour to
@@ -212,7 +212,8 @@ from matplotlib import pyplot
 rows = list(csv.DictReader((FOUND / "trajectories.csv").open()))
 rows = [row for row in rows if row["background"] == row["predicted"] == "0"]
 for slot in sorted({row["object"] for row in rows}):
-    x, y = np.array([(row["centroid_x"], row["centroid_y"]) for row in rows if row["object"] == slot], float).T
+    places = [(row["centroid_x"] or "nan", row["centroid_y"] or "nan") for row in rows if row["object"] == slot]
+    x, y = np.array(places, float).T
     pyplot.plot(x, y, label=f"slot {slot}", marker="o", markevery=[0])
 pyplot.gca().set(xlim=(0, 32), ylim=(32, 0), aspect="equal")
 pyplot.legend()

@@ -42,8 +42,13 @@ def make_request(
     if mode == "export" and not output:
         raise ConfigError("give --output, the file to write: --mode export --workdir RUN --output model.safetensors")
     if mode != "decompose":
-        values = {"--input": source, "--output": None if mode == "export" else output, "--predict": num_predicted}
-        values |= {"--formats": formats, "--object_clips": object_clips or None, "--overwrite": overwrite or None}
+        values: dict[str, object] = {"--input": source, "--output": None if mode == "export" else output}
+        values |= {
+            "--predict": num_predicted,
+            "--formats": formats,
+            "--object_clips": object_clips or None,
+            "--overwrite": overwrite or None,
+        }
         if given := [name for name, value in values.items() if value is not None]:
             raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
         return None
