@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -101,7 +102,6 @@ def test_mot(tmp_path, frames):
 
 
 def test_label_stack(tmp_path, frames):
-    tifffile = pytest.importorskip("tifffile")
     path = write(tmp_path, "tiff", frames)
     with tifffile.TiffFile(path) as file:
         assert file.is_imagej and not file.is_bigtiff and len(file.series) == 1
@@ -115,7 +115,6 @@ def test_label_stack(tmp_path, frames):
 
 
 def test_a_stack_that_may_pass_4_gigabytes_is_a_bigtiff(tmp_path, frames):
-    tifffile = pytest.importorskip("tifffile")
     with tifffile.TiffFile(write(tmp_path, "tiff", frames, make_scene(expected=10**8))) as file:
         assert file.is_bigtiff and file.asarray().shape[0] == NUM_FRAMES
 

@@ -55,7 +55,7 @@ def test_positions_equal_those_of_regions():
             rows = {label: values for label, *values in regions(labels[b, t], (0, 0, W, H))}
             for k in range(K):
                 assert found.visible[b, t, k] == (k in rows)
-                x, y, _, left, top, right, bottom = rows.get(k, [0] * 7)
+                x, y, _, left, top, right, bottom, _ = rows.get(k, [0] * 8)
                 np.testing.assert_allclose(found.centroid[b, t, k], [y, x], rtol=1e-5)
                 np.testing.assert_allclose(found.box[b, t, k], [(top + bottom) / 2, (left + right) / 2], rtol=1e-5)
 
