@@ -135,7 +135,7 @@ def _in_gradient(model, params, video, keys) -> Finding | None:
             if not np.isfinite(values).all():
                 return Finding(f"{name} is {_kind(values)}, though all before it is finite,", i)
         mean = jax.tree.map(lambda total, grad: total + grad / len(video), mean, grads)
-    if np.isfinite(optax.global_norm(mean)):
+    if np.isfinite(optax.tree.norm(mean)):
         return None
     name, largest = max(((n, float(np.abs(g).max())) for n, g in _leaves(mean)), key=lambda pair: pair[1])
     return Finding(f"the gradient's norm overflows: by parameter {name} it is {largest:.3g}", None)

@@ -39,7 +39,7 @@ def train_step(
 
     (loss, grads), per_video = _in_pieces(of_piece, (batch, keys), accumulation)
     loss, grads = lax.psum((loss, grads), AXIS)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
 
