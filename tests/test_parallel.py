@@ -20,7 +20,7 @@ from stii_jax.step import make_train_step, train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
-WAYS = [("pmap", 2), ("pmap", 4), ("shard_map", 4)]
+WAYS = [pytest.param("pmap", 2, marks=pytest.mark.slow), ("pmap", 4), ("shard_map", 4)]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,9 @@ def test_training_is_the_same_in_a_jax_without_pmap(monkeypatch, batch, start, r
     assert_close(sgd_steps(ToyModel(8), batch, kind, 4, start), reference)
 
 
-@pytest.mark.parametrize(("kind", "count", "pieces"), [("pmap", 1, 4), ("shard_map", 2, 2)])
+@pytest.mark.parametrize(
+    ("kind", "count", "pieces"), [pytest.param("pmap", 1, 4, marks=pytest.mark.slow), ("shard_map", 2, 2)]
+)
 def test_a_batch_in_pieces_is_the_same_batch(batch, start, reference, kind, count, pieces):
     assert_close(sgd_steps(ToyModel(8), batch, kind, count, start, accumulation=pieces), reference)
 
@@ -114,7 +116,7 @@ def test_pieces_need_less_memory_and_the_state_is_donated():
     model, settings = ToyModel(16), {"learning_rate": 1e-3, "warmup_steps": 0, "decay": "constant", "clip_norm": 5.0}
     optimizer = make_optimizer(name="adam", **settings, num_steps=10)
     state = init_state(model, optimizer, 0)
-    batch = {"video": np.zeros((32, 4, 16, 16, 3), np.uint8), "segmentation": np.zeros((32, 4, 16, 16), np.uint8)}
+    batch = {"video": np.zeros((32, 2, 16, 16, 3), np.uint8), "segmentation": np.zeros((32, 2, 16, 16), np.uint8)}
     index = np.arange(32)
     steps = [make_train_step(model, optimizer, 2, "pmap", pieces) for pieces in (1, 8)]
     whole, pieces = (step.compiled(state, batch, index).memory_analysis() for step in steps)

@@ -2,7 +2,7 @@
 
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -28,10 +28,10 @@ def test_every_model_has_a_card_and_comes_from_a_commit(name):
     assert facts["results"]["lengths"] and facts["prediction"]["lengths"]
 
 
-def test_names_of_cards():
-    command = [sys.executable, "-m", "stii_jax.pretrained"]
-    done = subprocess.run([*command, "quikstart"], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 1 and done.stderr.startswith("error: no model 'quikstart'; nearest: quickstart")
+def test_names_of_cards(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stii_jax.pretrained", "quikstart"])
+    with pytest.raises(SystemExit, match=r"^error: no model 'quikstart'; nearest: quickstart"):
+        runpy.run_module("stii_jax.pretrained", run_name="__main__")
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_checkpoint_of_a_run(straight):
     assert meta["step"] in (4, 8)
 
 
-@pytest.mark.parametrize("stopped", [1, 3, 9])
+@pytest.mark.parametrize("stopped", [pytest.param(1, marks=pytest.mark.slow), 3, 9])
 def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
     trainer = make_trainer(tmp_path, **STAGED)
     stop_after(trainer, stopped)
@@ -128,7 +128,7 @@ def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
     assert logged(tmp_path) == logged(expected_workdir)
 
 
-@pytest.mark.parametrize("stopped", [1, 3, 4, 5, 9, 11])
+@pytest.mark.parametrize("stopped", [4, 5, 11, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 9))])
 def test_sigterm_saves_at_once_and_loses_nothing(make_trainer, straight, tmp_path, stopped):
     trainer = make_trainer(tmp_path, **STAGED)
     step = trainer._step
@@ -335,7 +335,7 @@ def test_late_frames_that_training_never_has(tmp_path, changes, late):
 
 
 def test_a_run_without_late_frames_says_so(make_trainer, tmp_path, capsys):
-    make_trainer(tmp_path, data__num_frames=1).run()
+    make_trainer(tmp_path, data__num_frames=1, train__num_steps=2, train__eval_every=NEVER).run()
     assert "warning: clips of at most 1 frames" in capsys.readouterr().err
 
 

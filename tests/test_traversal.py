@@ -160,6 +160,7 @@ def test_statistics_are_of_the_objects_alone():
         measure(Moment(*(array[:1] for array in moment[:-1]), 0))
 
 
+@pytest.mark.slow
 def test_iodine_has_traversals_too(video, keys, statistics):
     iodine = Iodine(**tiny.settings_of(conditional_prior=False, conditional_decoder=False, posterior_start="learned"))
     own = tiny.params_of(iodine)

@@ -82,18 +82,39 @@ def test_number_of_parameters_by_part():
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "system"),
-    [*((name, "") for name in (*config_names(), *ARGUMENTS)), *(("small", name) for name in SYSTEMS)],
-)
-def test_every_shipped_config_and_every_system_keeps_the_contract(name, system):
-    """Shapes alone: what training, evaluation and prediction take any model to give."""
+SHIPPED = (*config_names(), *ARGUMENTS)
+
+
+def load(name, system=""):
+    """A shipped config, or that of another system, and the system's name."""
     config = load_config(name)
     system = system or config.system
     if SYSTEMS[system].is_stii and not SYSTEMS[system].predicts:
         config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
-    schedule = make_model(config, SIZE, system=system).schedule(NUM_FRAMES)
+    return config, system
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_makes_a_model(name):
+    config, system = load(name)
+    model = make_model(config, SIZE, system=system)
+    schedule = model.schedule(NUM_FRAMES)
     assert len(schedule) == NUM_FRAMES and min(schedule) >= 1
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    state = jax.eval_shape(lambda params: model.initial_state(params, NUM_VIDEOS), params)
+    assert num_parameters(params) > 0 and all(leaf.shape[:1] in {(), (NUM_VIDEOS,)} for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [
+        *(pytest.param(name, "", marks=pytest.mark.slow) for name in SHIPPED if name != "small"),
+        *(("small", name) for name in ("", *SYSTEMS)),
+    ],
+)
+def test_every_shipped_config_and_every_system_keeps_the_contract(name, system):
+    """Shapes alone: what training, evaluation and prediction take any model to give."""
+    config, system = load(name, system)
     # Neither changes a shape, and both take long to trace.
     config.model.update(remat=False, num_refinements=2)
     keeps_the_contract(system, json.dumps(model_settings(config, system)), json.dumps(config.loss.to_dict()))

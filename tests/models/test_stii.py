@@ -86,7 +86,6 @@ def assert_gradients(gradients, expected, tolerance=1e-5):
         assert error <= tolerance * np.abs(leaf).max(), f"{jax.tree_util.keystr(path)}: {error}"
 
 
-@pytest.mark.slow
 def test_clip_and_every_gradient_with_the_backward_pass_shared(plain, trained, params, video, keys):
     (loss, rest), expected = plain(params, video, keys)
     (_, (out, state)), gradients = trained(params, video, keys)
@@ -95,6 +94,7 @@ def test_clip_and_every_gradient_with_the_backward_pass_shared(plain, trained, p
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_clip_and_every_gradient_through_the_refiners_inputs(plain, params, video, keys):
     """Without rematerialisation, which must not matter."""
     (loss, rest), expected = plain(params, video, keys, attached=True)
@@ -136,7 +136,10 @@ def test_provides_gradient(video, keys):
     assert_gradients(gradients, expected, tolerance=1e-4)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    ["base", pytest.param("provide", marks=pytest.mark.slow), pytest.param("learned start", marks=pytest.mark.slow)],
+)
 def test_variants_against_the_reference(variant, video, keys):
     changes = VARIANTS[variant]
     model = tiny.build(**changes)
@@ -217,6 +220,7 @@ def test_low_precision_is_close(trained, params, video, keys):
     np.testing.assert_allclose(out.cell_elbo[0], expected.cell_elbo[0], rtol=0.1)
 
 
+@pytest.mark.slow
 def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys):
     """Two of three frames are seen; what is imagined of the third comes from them alone, and is judged by it."""
     whole, model = tiny.build(), tiny.build(observed_fraction=0.7)
