@@ -14,8 +14,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # but types and each other.
 LAYERS = [
     {"types"},
-    {"models", "losses", "metrics", "motion", "data", "dataset"},
-    {"state", "step", "train", "evaluate", "diagnose", "recordings", "exports", "trajectories", "trust"},
+    {"models", "losses", "metrics", "motion", "data", "dataset", "regions"},
+    {"state", "step", "train", "evaluate", "diagnose", "novelty", "recordings", "trajectories", "trust"},
+    {"exports", "formats", "object_clips", "output_folder"},
     {"pretrained", "decompose", "outcome", "probes_samples", "slots", "traversal"},
     {"runs", "settings", "probes", "traversal_pictures"},
     {"modes", "doctor"},

@@ -15,25 +15,26 @@ from sample_recordings import write_raw, write_video
 from toy import ToyModel, make_config, overrides, use_toy_model
 
 from stii_jax import decompose as module
-from stii_jax import exports, modes
+from stii_jax import exports, modes, output_folder
 from stii_jax.checkpoint import Checkpointer, CheckpointError
 from stii_jax.config import ConfigError, to_json
 from stii_jax.data import DataError
 from stii_jax.data.view import View
 from stii_jax.decompose import Stream
-from stii_jax.evaluate import Evaluator, make_model
-from stii_jax.exports import NAMES, regions
+from stii_jax.evaluate import Evaluator
 from stii_jax.main import ERRORS, run
+from stii_jax.output_folder import NAMES
 from stii_jax.recordings import RecordedFrame, Recording
-from stii_jax.request import Request, make_request
+from stii_jax.regions import OUTSIDE as NOT_SEEN
+from stii_jax.regions import Canvas
+from stii_jax.request import Request
 from stii_jax.runs import open_source
-from stii_jax.types import Decomposition
-from stii_jax.visualize import BACKGROUND, CELL, GAP, LINE, OUTSIDE, PREDICTED, moment, slot_colors
+from stii_jax.visualize import BACKGROUND, PREDICTED, moment, slot_colors
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 SIZE = 8
-TABLE_TYPES = (int, int, float, float, float, float, float, float, float, int, int)
+TABLE_TYPES = (int, float, int, int, *[float] * 8, int, int)
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +68,15 @@ def recorded(frames):
     return (RecordedFrame(frame, frame, t / 25) for t, frame in enumerate(frames))
 
 
-def decompose(workdir, video, output, num_predicted=0, settings=()):
-    run("decompose", None, workdir, list(settings), request=Request(video, output, num_predicted))
+def decompose(workdir, video, output, num_predicted=0, settings=(), **options):
+    run("decompose", None, workdir, list(settings), request=Request(video, output, num_predicted, **options))
     summary = json.loads((output / "decomposition.json").read_text())
     with np.load(output / "masks.npz", allow_pickle=False) as archive:
         arrays = dict(archive)
     with (output / "trajectories.csv").open() as file:
         head, *rows = csv.reader(file)
     assert tuple(head) == exports.COLUMNS
-    return summary, arrays, [tuple(kind(value) for kind, value in zip(TABLE_TYPES, row)) for row in rows]
+    return summary, arrays, [tuple(kind(value or "nan") for kind, value in zip(TABLE_TYPES, row)) for row in rows]
 
 
 def overlay_frames(output):
@@ -90,10 +91,10 @@ def video(tmp_path):
     return write_raw(tmp_path / "video.mkv", noise(7))
 
 
-def test_files_agree(workdir, video, tmp_path, capsys):
+def test_files_agree(workdir, video, params, tmp_path, capsys):
     output = tmp_path / "deep" / "results"
     summary, arrays, rows = decompose(workdir, video, output, num_predicted=3)
-    assert {path.name for path in output.iterdir()} == set(NAMES)
+    assert {path.name for path in output.iterdir()} == set(NAMES) == set(summary["files"])
     assert (
         summary.items()
         >= {
@@ -106,35 +107,77 @@ def test_files_agree(workdir, video, tmp_path, capsys):
             "num_predicted": 3,
             "damage": None,
             "size": 8,
+            "mask_scale": 1,
             "num_slots": 2,
             "step": 3,
             "dataset": "bouncing_balls/mini",
+            "workdir": str(workdir),
         }.items()
     )
-    segmentation, palette = arrays["segmentation"], arrays["palette"]
-    assert (segmentation.shape, segmentation.dtype) == ((10, 8, 8), np.uint8)
-    np.testing.assert_array_equal(palette, slot_colors(2, summary["background_slot"]))
-    assert summary["background_slot"] == np.bincount(segmentation.ravel()).argmax()
+    # Masks are those of the model, 8x8 for the middle 16x16 pixels, in the frames of the input.
+    segmentation, background = arrays["segmentation"], summary["background_slot"]
+    canvas, items = Canvas((SIZE, SIZE), (4, 0, 20, 16), 24, 16), list(stream(params, video, 3))
+    expected = [canvas.segment(np.asarray(item.decomposition.masks)[0, 0]) for item in items]
+    np.testing.assert_array_equal(segmentation, [labels.slots for labels in expected])
+    assert (segmentation.shape, segmentation.dtype) == ((10, 16, 24), np.uint8)
+    assert (segmentation[:, :, [*range(4), *range(20, 24)]] == NOT_SEEN).all()
+    assert background == np.bincount(np.stack([item.labels for item in items]).ravel()).argmax()
+    np.testing.assert_array_equal(arrays["palette"][:2], slot_colors(2, background))
+    assert arrays["time"] == pytest.approx(np.arange(10) / 10, abs=1e-3)
 
     images = sorted((output / "masks").iterdir())
     assert [image.name for image in images] == [f"{t:06}.png" for t in range(10)]
     for image, labels in zip(images, segmentation):
         with Image.open(image) as opened:
-            assert opened.mode == "P"
             np.testing.assert_array_equal(np.asarray(opened), labels)
-            np.testing.assert_array_equal(np.asarray(opened.convert("RGB")), palette[labels])
 
-    expected = [
-        (t, slot, *np.round(values, 3), int(slot == summary["background_slot"]), int(t >= 7))
-        for t, labels in enumerate(segmentation)
-        for slot, *values in regions(labels, (4, 0, 20, 16))
-    ]
-    assert rows == expected
+    assert [row[:1] + row[2:3] for row in rows] == [(t, slot) for t in range(10) for slot in range(2)]
+    for row in rows:
+        found = canvas.measure(expected[row[0]]).get(row[2])
+        assert row[1] == pytest.approx(row[0] / 10, abs=1e-3) and row[3] == (found is not None)
+        assert row[12:] == (int(row[2] == background), int(row[0] >= 7))
+        if found is not None:
+            assert row[4:12] == pytest.approx(found[1:], abs=1e-3)
     frames = overlay_frames(output)
     assert len(frames) == 10 and all(side % 2 == 0 for side in frames[0].shape[:2])
     with Image.open(output / "overlay.gif") as animation:
         assert animation.n_frames == 10 and animation.info["duration"] == 100
     assert "7 frames decomposed and 3 predicted in" in capsys.readouterr().out
+
+
+def stream(params, video, num_predicted):
+    return Stream(ToyModel(SIZE), params).run(Recording(video, View(size=SIZE, square=True)), num_predicted)
+
+
+def test_files_on_request(workdir, video, tmp_path):
+    """With the formats of other programs, which do not show predicted frames, and clips; and again without."""
+    output, wanted = tmp_path / "results", {"coco.json", "mot.txt", "labels.tif", "via_tracks.csv", "objects"}
+    options = {"formats": ("coco", "mot", "tiff", "movement"), "object_clips": True}
+    summary, _, rows = decompose(workdir, video, output, 2, **options)
+    assert {path.name for path in output.iterdir()} == {*NAMES, *wanted} == set(summary["files"])
+    visible = [row for row in rows if row[3] and not row[12] and not row[13]]
+    assert len(json.loads((output / "coco.json").read_text())["annotations"]) == len(visible) > 0
+    assert len((output / "mot.txt").read_text().splitlines()) == len(visible)
+    assert len((output / "via_tracks.csv").read_text().splitlines()) == 1 + len(visible)
+    with Image.open(output / "labels.tif") as stack:
+        assert stack.n_frames == 7
+    (slot,) = {row[2] for row in visible}
+    with av.open(str(output / "objects" / f"slot_{slot}.mp4")) as clip:
+        assert len(list(clip.decode(video=0))) == 7
+    decompose(workdir, video, output, overwrite=True)
+    assert {path.name for path in output.iterdir()} == set(NAMES)
+
+
+def test_times_are_kept(workdir, tmp_path):
+    times = [5, 6, 17, 40, 41, 90]
+    video = write_video(tmp_path / "video.mkv", noise(6), "libx264", times=times)
+    summary, arrays, rows = decompose(workdir, video, tmp_path / "results", num_predicted=2)
+    assert summary["untimed"] is None
+    expected = [*((time - 5) / 100 for time in times), 0.85 + 0.17, 0.85 + 2 * 0.17]  # on at the mean interval
+    assert arrays["time"] == pytest.approx(expected, abs=1e-3)
+    assert [row[1] for row in rows[::2]] == pytest.approx(expected, abs=1e-3)
+    with av.open(str(tmp_path / "results" / "overlay.mp4")) as container:
+        assert [frame.time for frame in container.decode(video=0)] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
@@ -152,31 +195,9 @@ def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
         whole = np.concatenate([parts[0][i][0], parts[1][i][0]])
         np.testing.assert_allclose(np.stack([item.decomposition[i][0, 0] for item in items]), whole, atol=1e-5)
     arrays = decompose(workdir, video, tmp_path / "results", num_predicted=3)[1]
-    np.testing.assert_array_equal(arrays["segmentation"], [item.labels for item in items])
-
-
-def test_times_are_kept(workdir, tmp_path):
-    times = [5, 6, 17, 40, 41, 90]
-    video = write_video(tmp_path / "video.mkv", noise(6), "libx264", times=times)
-    summary, *_ = decompose(workdir, video, tmp_path / "results", num_predicted=2)
-    assert summary["untimed"] is None
-    with av.open(str(tmp_path / "results" / "overlay.mp4")) as container:
-        shown = [frame.time for frame in container.decode(video=0)]
-    assert shown[:6] == pytest.approx([(time - 5) / 100 for time in times], abs=1e-3)
-    assert np.diff(shown[5:]) == pytest.approx(1 / summary["fps"], abs=1e-3)
-
-
-@pytest.mark.slow
-def test_the_real_model_as_in_the_evaluation(tmp_path):
-    config = make_config(tmp_path)
-    evaluator = Evaluator(config, open_source(config))
-    evaluator.model = make_model(config, SIZE)  # imported before the toy takes its place
-    params = evaluator.model.init(jax.random.key(0))
-    batch = noise(4 * 7, SIZE, SIZE).reshape(4, 7, SIZE, SIZE, 3)
-    past, future = evaluator.predict(params, batch, np.arange(4), 2)
-    items = list(Stream(evaluator.model, params).run(recorded(batch[0]), 2))
-    masks = np.concatenate([past.masks[0], future.masks[0]])
-    np.testing.assert_allclose(np.stack([item.decomposition.masks[0, 0] for item in items]), masks, atol=1e-4)
+    canvas = Canvas((SIZE, SIZE), (4, 0, 20, 16), 24, 16)
+    labels = [canvas.segment(np.asarray(item.decomposition.masks)[0, 0]).slots for item in items]
+    np.testing.assert_array_equal(arrays["segmentation"], labels)
 
 
 def test_predicted_frames_are_marked(workdir, video, tmp_path):
@@ -194,34 +215,10 @@ def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(module.visualize, "moment", lambda *given: drawn.append(given[2]) or moment(*given))
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results")
-    palette = arrays["palette"]
+    palette = arrays["palette"][:2]
     assert tuple(palette[summary["background_slot"]]) == BACKGROUND
     assert len(drawn) == 7
     np.testing.assert_array_equal(drawn, [palette] * 7)
-
-
-@pytest.mark.parametrize("predicted", [False, True])
-def test_pixels_of_a_moment(predicted):
-    """Two slots, left and right: the frame, the segmentation over it, and the reconstruction side by side."""
-    frame = noise(1, SIZE, SIZE)[0]
-    masks = np.zeros((1, 1, 2, SIZE, SIZE), np.float32)
-    masks[..., 0, :, :3] = masks[..., 1, :, 3:] = 1
-    means = np.broadcast_to(np.float32([0.2, 0.8])[:, None, None, None], (1, 1, 2, SIZE, SIZE, 3))
-    decomposition = Decomposition(means, masks, np.zeros((1, 1, 2, 4), np.float32))
-    colors = np.array([[10, 20, 30], [200, 100, 50]], np.uint8)
-    picture = moment(None if predicted else frame, decomposition, colors, "caption")
-    left = np.arange(SIZE) < 3
-    reconstruction = np.broadcast_to(np.where(left, 51, 204)[None, :, None], frame.shape)
-    mixed = 0.6 * colors[np.where(left, 0, 1)] + 0.4 * (reconstruction if predicted else frame)
-    width = (picture.shape[1] - GAP) // 3
-    cells = [picture[LINE : LINE + CELL, GAP + i * width :][:, :CELL] for i in range(3)]
-    seen, overlay, decoded = (cell[:: CELL // SIZE, :: CELL // SIZE] for cell in cells)
-    np.testing.assert_array_equal(seen, np.full_like(frame, OUTSIDE) if predicted else frame)
-    np.testing.assert_allclose(overlay, mixed, atol=0.5)
-    np.testing.assert_array_equal(decoded, reconstruction)
-    for slot, color in enumerate(colors):
-        assert (picture[LINE + CELL + GAP :, GAP + slot * width :][10, 5] == color).all()
-    assert (picture == PREDICTED).all(-1).any() == predicted
 
 
 @pytest.mark.parametrize("num_frames", [1, 25])
@@ -235,20 +232,6 @@ def test_any_length(workdir, tmp_path, monkeypatch, num_frames):
         assert animation.n_frames == min(num_frames, 12)
 
 
-def test_frames_are_not_kept(params, monkeypatch):
-    """One frame is read ahead, whatever the length."""
-    asked = 0
-
-    def frames():
-        nonlocal asked
-        for frame in recorded(noise(20, SIZE, SIZE)):
-            asked += 1
-            yield frame
-
-    for number, _ in enumerate(Stream(ToyModel(SIZE), params).run(frames())):
-        assert asked <= number + 2
-
-
 def test_a_folder_of_images_is_in_the_order_of_its_numbers(workdir, video, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
@@ -258,24 +241,48 @@ def test_a_folder_of_images_is_in_the_order_of_its_numbers(workdir, video, tmp_p
     (folder / "notes.txt").touch()
     results = decompose(workdir, folder, tmp_path / "a")
     assert results[0]["fps"] == 25 and results[0]["num_frames"] == 7
-    assert results[2] == decompose(workdir, video, tmp_path / "b")[2]
+    of_video = decompose(workdir, video, tmp_path / "b")[2]
+    assert [row[:1] + row[2:] for row in results[2]] == [row[:1] + row[2:] for row in of_video]
+    assert [row[1] for row in results[2][::2]] == [t / 25 for t in range(7)]
 
 
 def test_more_slots(workdir, video, tmp_path):
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results", settings=["eval.num_slots=5"])
-    assert summary["num_slots"] == len(arrays["palette"]) == 5
+    assert summary["num_slots"] == 5 and arrays["palette"][:5].any(axis=1).all() and not arrays["palette"][5:].any()
 
 
-def test_results_replace_earlier_ones(workdir, video, tmp_path):
+def test_earlier_results_are_kept_unless_asked(workdir, video, tmp_path):
+    """See tests/test_output_folder.py for the rest."""
     output = tmp_path / "results"
     decompose(workdir, video, output, num_predicted=3)
-    (output / "notes.txt").write_text("mine")
-    (output / ".unfinished").mkdir()  # of a run that was killed
-    (output / ".unfinished" / "masks").mkdir()
     short = write_raw(tmp_path / "short.mkv", noise(2))
-    assert decompose(workdir, short, output)[0]["num_frames"] == 2
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    for again in (short, video):
+        with pytest.raises(DataError, match="holds the results of a decomposition: give another --output, or --overw"):
+            run("decompose", None, workdir, [], request=Request(again, output))
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    (output / "notes.txt").write_text("mine")
+    assert decompose(workdir, short, output, overwrite=True)[0]["num_frames"] == 2
     assert len(list((output / "masks").iterdir())) == 2
     assert {path.name for path in output.iterdir()} == {*NAMES, "notes.txt"}
+
+
+def test_the_same_command_works_after_a_kill(workdir, video, tmp_path, monkeypatch):
+    output = tmp_path / "results"
+    with monkeypatch.context() as patch:
+        patch.setattr(output_folder.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(module.visualize, "moment", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            decompose(workdir, video, output)
+    assert [path.name for path in output.iterdir()] == [".unfinished"]
+    decompose(workdir, video, output)
+    assert {path.name for path in output.iterdir()} == set(NAMES)
+
+
+def test_the_folders_of_the_run_are_refused(workdir, video):
+    for output in (workdir, workdir / "checkpoints", workdir / "media" / "video"):
+        request = Request(video, output, overwrite=True)
+        fails("the folder of a run, whose files must stay: give another --output, such as", workdir, request)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
@@ -300,7 +307,7 @@ def test_an_interrupted_run_leaves_the_earlier_results(workdir, video, tmp_path,
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     monkeypatch.setattr(module, "write_results", lambda *_: 1 / 0)  # the last thing that is written
     with pytest.raises(ZeroDivisionError):
-        decompose(workdir, video, output, num_predicted=1)
+        decompose(workdir, video, output, num_predicted=1, overwrite=True)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -371,21 +378,3 @@ def test_no_run(video, tmp_path):
     fails("and no --config given to train one", tmp_path, request, ConfigError)
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         run("decompose", "default", tmp_path, overrides(tmp_path), request=request)
-
-
-def test_flags():
-    assert make_request("decompose", "a.mp4", "b", None) == Request(Path("a.mp4"), Path("b"), 0)
-    assert make_request("decompose", "a.mp4", "b", 4).num_predicted == 4
-    assert make_request("train", None, None, None) is None
-    for given, message in (
-        (("decompose", None, None, None), "give --input"),
-        (("decompose", "", "b", None), "give --input"),
-        (("decompose", "a.mp4", None, None), "give --output"),
-        (("decompose", "a.mp4", "b", -1), "--predict is -1, expected 0 or more"),
-        (("train", "a.mp4", None, None), "--input would do nothing: give --mode decompose"),
-        (("evaluate", None, "b", None), "--output would do nothing"),
-        (("predict", None, None, 0), "--predict would do nothing"),
-        (("predict", "a", "b", 5), "--input, --output, --predict would do nothing"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            make_request(*given)

@@ -146,7 +146,7 @@ class Formula(VideoModel):
     def init(self, key):
         return {"a": jnp.float32(0.0)}
 
-    decompose = predict = initial_state = None
+    decompose = predict = initial_state = log_likelihood = None
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from stii_jax.exports import regions
 from stii_jax.motion import MIN_SPEED, positions, velocity_scores
+from stii_jax.regions import regions
 from stii_jax.types import Decomposition
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -47,7 +47,7 @@ DOWN = [(6, 6), (8, 6), (10, 6), (12, 6)]
 STILL, CORNER = [(6, 6)] * T, [(16, 0)] * T
 
 
-def test_positions_equal_those_of_exports():
+def test_positions_equal_those_of_regions():
     labels = np.random.default_rng(0).integers(0, 3, (B, T, H, W)) * (np.arange(W) > 8)
     found = positions(jnp.asarray(labels), K)
     for b in range(B):
@@ -55,7 +55,7 @@ def test_positions_equal_those_of_exports():
             rows = {label: values for label, *values in regions(labels[b, t], (0, 0, W, H))}
             for k in range(K):
                 assert found.visible[b, t, k] == (k in rows)
-                x, y, _, left, top, right, bottom = rows.get(k, [0] * 7)
+                x, y, _, left, top, right, bottom, _ = rows.get(k, [0] * 8)
                 np.testing.assert_allclose(found.centroid[b, t, k], [y, x], rtol=1e-5)
                 np.testing.assert_allclose(found.box[b, t, k], [(top + bottom) / 2, (left + right) / 2], rtol=1e-5)
 
@@ -139,10 +139,10 @@ def test_a_label_above_num_objects_is_not_dropped_silently():
 
 
 def slow_scores(true, slots, num_objects):
-    """The same of one video, by loops over what `exports.regions` says."""
+    """The same of one video, by loops over what `regions` says."""
     box = (0, 0, W, H)
     where = [
-        [{k: (x, y, (a + c) / 2, (b + d) / 2) for k, x, y, _, a, b, c, d in regions(frame, box)} for frame in labels]
+        [{k: (x, y, (a + c) / 2, (b + d) / 2) for k, x, y, _, a, b, c, d, _ in regions(frame, box)} for frame in labels]
         for labels in (true, slots)
     ]
     objects = [k for k in where[0][0] if 1 <= k <= num_objects]

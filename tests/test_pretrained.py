@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from toy import ToyModel, make_config, overrides, use_toy_model
 
-from stii_jax import pretrained
+from stii_jax import novelty, pretrained
 from stii_jax.config import ConfigError, load_config
 from stii_jax.data import DataError
 from stii_jax.digests import digest_leaves, name_leaves
@@ -207,11 +207,51 @@ def test_an_export_has_the_scores_of_its_step_alone(finished, exported, tmp_path
     assert "results" not in pretrained.load(str(tmp_path / "model.safetensors")).facts
 
 
+def test_the_fit_of_held_out_videos_goes_with_the_model(finished, exported, tmp_path, capsys):
+    """From the evaluation to the file, and there to every decomposition."""
+    measured = read(finished / "results.json")[novelty.KEY]
+    assert measured["num_videos"] == 6 and [entry["num_frames"] for entry in measured["per_video"]] == [1, 3, 4]
+    mse = read(finished / "results.json")["mse"]
+    assert measured["per_frame"]["mse"]["q01"] < mse < measured["per_frame"]["mse"]["q99"]
+    assert pretrained.load(str(exported)).facts["results"][novelty.KEY] == measured
+    request = Request(finished / "media" / "test_0.gif", tmp_path / "found")
+    run("decompose", None, None, [], request=request, model=str(exported))
+    found = read(tmp_path / "found" / "decomposition.json")["novelty"]
+    typical = measured["per_video"][-1]["relative_error"]["q50"]
+    assert found["relative_error"]["held_out"] == typical
+    assert f"Reconstruction of held-out videos, the median over 6: relative error {typical:.3f}" in card(str(exported))
+
+
+def test_a_model_takes_up_scores_that_it_lacks(finished, exported, tmp_path, capsys):
+    """As one from an older version does; its parameters and its other facts stay as they are, bit by bit."""
+    old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    shutil.copy(exported, old)
+    rewrite(old, lambda _, header: header["facts"]["results"].pop(novelty.KEY))
+    request = Request(finished / "media" / "test_0.gif", tmp_path / "found")
+    run("decompose", None, None, [], request=request, model=str(old))
+    assert read(tmp_path / "found" / "decomposition.json")["novelty"]["is_novel"] is None
+    assert "Reconstruction" not in card(str(old))
+
+    run("export", None, tmp_path / "nothing", [], model=str(old), output=new)
+    assert "--mode evaluate first lets its decompositions warn of unfamiliar videos" in capsys.readouterr().out
+    assert new.read_bytes() == old.read_bytes()
+    scores = read(finished / "results.json")
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "results.json").write_text(json.dumps(scores | {"lengths": []}))
+    run("export", None, tmp_path / "scores", [], model=str(old), output=new)
+    assert capsys.readouterr().out.endswith("with scores\n")
+    assert pretrained.load(str(new)).facts == pretrained.load(str(exported)).facts
+    assert {name: array.tobytes() for name, array in load_file(new).items()} == {
+        name: array.tobytes() for name, array in load_file(exported).items()
+    }
+
+
 def test_flags_that_would_do_nothing(finished, exported, tmp_path):
     request, name = Request(finished / "media" / "test_0.gif", tmp_path / "found"), str(exported)
     for mode, config, workdir, settings, model, message in (
         ("train", None, tmp_path, [], name, "--model would do nothing with --mode train"),
-        ("export", None, finished, [], name, "--model would do nothing with --mode export"),
+        ("export", None, finished, [], name, "holds a run of its own"),
+        ("export", None, None, [], name, "give --workdir, the folder of the model's results"),
         ("evaluate", "default", tmp_path, [], name, "leave out --config"),
         ("evaluate", None, None, [], name, "give --workdir, the folder that the results go to"),
         ("evaluate", None, finished, [], name, "holds a run of its own"),

@@ -14,7 +14,7 @@ from html_page import HOSTILE, SCORES, a_log, a_page, a_subject, random_clip, ra
 from PIL import Image
 from toy import make_config, use_toy_model
 
-from stii_jax import evaluate, pretrained
+from stii_jax import evaluate, novelty, pretrained
 from stii_jax.pretrained import Trained
 from stii_jax.report import ReportError, main
 from stii_jax.report.html import clips, curves, document, subject
@@ -95,6 +95,18 @@ def test_what_the_head_says():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
     assert "<title>a run " in page and "After frame 4 it no longer sees the video" in page
     assert re.search(r"<pre[^>]*>\{.*num_slots", page, re.DOTALL), "every setting"
+
+
+def test_how_well_held_out_videos_are_reconstructed():
+    errors = np.full((3, 2), 0.0604)
+    held_out = novelty.summarize({"relative_error": errors, "mse": errors, "log_likelihood": errors - 1})
+    page = document.render(a_subject()._replace(held_out=held_out), [random_clip(0)])
+    assert (
+        "<dd>relative error 0.06 (median of 3 videos), log-likelihood -0.94 nats per pixel; --mode decompose warns of "
+        "a video with a relative error above 0.12</dd>"
+    ) in page
+    for stranger in (None, HOSTILE, {"per_video": [HOSTILE]}):
+        assert "median of" not in document.render(a_subject()._replace(held_out=stranger), [random_clip(0)])
 
 
 def test_same_run_same_bytes():
@@ -194,7 +206,9 @@ def model(tmp_path_factory):
         patch.setenv("STII_DATA_DIR", str(folder / "data"))
         config = make_config(folder / "data")
         params = evaluate.make_model(config, 8).init(jax.random.key(0))
-        facts = {"step": 7, "seed": 0, "results": {"split": "test", "lengths": SCORES}}
+        errors = np.full((3, 2), 0.0604)
+        held_out = novelty.summarize({"relative_error": errors, "mse": errors, "log_likelihood": errors})
+        facts = {"step": 7, "seed": 0, "results": {"split": "test", "lengths": SCORES, novelty.KEY: held_out}}
         pretrained.save(folder / "toy.safetensors", Trained(config, params, facts))
         yield folder / "toy.safetensors"
 
@@ -210,6 +224,7 @@ def test_from_the_command_line(model, tmp_path, capsys):
         "no more than there are"
     )
     assert data["charts"] == [] and "<title>toy " in page and "0.9000" in page
+    assert "relative error 0.06 (median of 3 videos)" in page
 
 
 @pytest.mark.parametrize(

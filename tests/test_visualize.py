@@ -12,9 +12,11 @@ from stii_jax.visualize import (
     CELL,
     GAP,
     LINE,
+    OUTSIDE,
     PREDICTED,
     animation,
     curve,
+    moment,
     one_video,
     overlay,
     save_gif,
@@ -166,3 +168,27 @@ def test_a_curve_of_nothing_is_refused(tmp_path):
     for metrics in ((), (write_run(tmp_path / "empty", 0),)):
         with pytest.raises(ValueError, match="at least one line"):
             curve(tmp_path / "curve.png", *metrics)
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_pixels_of_a_moment(predicted):
+    """Two slots, left and right: the frame, the segmentation over it, and the reconstruction side by side."""
+    frame = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    masks = np.zeros((1, 1, 2, 8, 8), np.float32)
+    masks[..., 0, :, :3] = masks[..., 1, :, 3:] = 1
+    means = np.broadcast_to(np.float32([0.2, 0.8])[:, None, None, None], (1, 1, 2, 8, 8, 3))
+    decomposition = Decomposition(means, masks, np.zeros((1, 1, 2, 4), np.float32))
+    colors = np.array([[10, 20, 30], [200, 100, 50]], np.uint8)
+    picture = moment(None if predicted else frame, decomposition, colors, "caption")
+    left = np.arange(8) < 3
+    reconstruction = np.broadcast_to(np.where(left, 51, 204)[None, :, None], frame.shape)
+    mixed = 0.6 * colors[np.where(left, 0, 1)] + 0.4 * (reconstruction if predicted else frame)
+    width = (picture.shape[1] - GAP) // 3
+    cells = [picture[LINE : LINE + CELL, GAP + i * width :][:, :CELL] for i in range(3)]
+    seen, over, decoded = (cell[:: CELL // 8, :: CELL // 8] for cell in cells)
+    np.testing.assert_array_equal(seen, np.full_like(frame, OUTSIDE) if predicted else frame)
+    np.testing.assert_allclose(over, mixed, atol=0.5)
+    np.testing.assert_array_equal(decoded, reconstruction)
+    for slot, color in enumerate(colors):
+        assert (picture[LINE + CELL + GAP :, GAP + slot * width :][10, 5] == color).all()
+    assert (picture == PREDICTED).all(-1).any() == predicted

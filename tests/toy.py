@@ -144,6 +144,9 @@ class ToyModel(STII):
         decomposition = Decomposition(means, masks, posterior)
         return UnrollOutputs(decomposition, (error + 0.01 * kl).sum(), jnp.zeros((video.shape[1], 3)), terms), state
 
+    def log_likelihood(self, video, decomposition):
+        return -jnp.square(video - decomposition.reconstruction).sum(-1)
+
     def predict(self, params, state, num_frames, keys=None):
         frames = []
         for _ in range(num_frames):
