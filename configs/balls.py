@@ -26,16 +26,17 @@ settings of their own papers as far as they are known.
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import default_config
+from stii_jax.config import check_argument, default_config
 
 VARIANTS = {"color": "color4", "binary": "binary4"}
 
 
 def get_config(argument: str = "color") -> ConfigDict:
     """The config for `argument`: "color" or "binary", alone or with a baseline or preset, such as "color,iodine"."""
+    known = [*VARIANTS, *(f"{frames},{preset}" for preset in ("provide", *PRESETS) for frames in VARIANTS)]
+    known.remove("binary,varied")  # it varies colours
+    check_argument("balls", argument, known)
     frames, _, preset = argument.partition(",")
-    if frames not in VARIANTS:
-        raise ValueError(f"unknown frames {frames!r}: {' or '.join(VARIANTS)}")
     config = default_config("paper" if preset in ("", *PRESETS) else preset)
     config.data.variant = VARIANTS[frames]
     config.loss.mask_entropy = 0.1 if frames == "binary" else 0.0
@@ -50,8 +51,6 @@ def get_config(argument: str = "color") -> ConfigDict:
 
 def _varied(config: ConfigDict) -> None:
     """Backgrounds and colours that have to be inferred, in training alone; a higher learning rate, for few steps."""
-    if config.data.variant != VARIANTS["color"]:
-        raise ValueError("varied colours are for balls in colour: balls:color,varied")
     config.data.options.update(shuffle_colors=True, random_background=True, num_train=10_000)
     config.eval.options.update(shuffle_colors=False, random_background=False)
     config.optim.update(learning_rate=7e-4, warmup_steps=300, decay="cosine")

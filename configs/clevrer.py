@@ -13,11 +13,12 @@ that made the published numbers, its 80 pixels of margin included.
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import default_config
+from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "paper") -> ConfigDict:
     """The config for `argument`, a preset of configs/default.py."""
+    check_argument("clevrer", argument, ("paper", "provide"))
     config = default_config(argument)
     config.data.dataset = "clevrer"
     config.data.variant = "square" if argument == "provide" else "default"

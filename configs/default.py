@@ -11,9 +11,12 @@ where the two disagree (docs/fidelity.md lists the differences).
 
 from ml_collections import ConfigDict
 
+from stii_jax.config import check_argument
+
 
 def get_config(preset: str = "paper") -> ConfigDict:
     """The default config, by `preset` ("paper" or "provide")."""
+    check_argument("default", preset, ("paper", "provide"))
     config = ConfigDict()
     config.seed = 0
     config.system = "stii"  # or "iodine": every frame by itself; or "rnem" or "ddpae", with sections of their own
@@ -148,6 +151,4 @@ def get_config(preset: str = "paper") -> ConfigDict:
             detach_refiner_inputs=False,
         )
         config.loss.refinement_weights = "budget"
-    elif preset != "paper":
-        raise ValueError(f"unknown preset {preset!r}: 'paper' or 'provide'")
     return config

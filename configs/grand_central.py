@@ -13,13 +13,12 @@ the reconstruction's MSE. Evaluation is with ten slots, as in the paper.
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import default_config
+from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "grand_central") -> ConfigDict:
     """The config for `argument`: "grand_central" or "static_camera"."""
-    if argument not in ("grand_central", "static_camera"):
-        raise ValueError(f"unknown recording {argument!r}: grand_central or static_camera")
+    check_argument("grand_central", argument, ("grand_central", "static_camera"))
     config = default_config()
     config.data.dataset = argument
     config.data.variant = "default"

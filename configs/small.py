@@ -10,16 +10,13 @@
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import default_config
+from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "stii") -> ConfigDict:
     """The config of a system: "stii", "iodine", "rnem", "ddpae", or "stii,white"."""
+    check_argument("small", argument, (*SYSTEMS, *(f"{system},white" for system in SYSTEMS if system != "iodine")))
     system, _, frames = argument.partition(",")
-    if system not in SYSTEMS:
-        raise ValueError(f"unknown system {system!r}: {', '.join(SYSTEMS)}")
-    if frames not in ("", "white") or (frames and system == "iodine"):
-        raise ValueError(f"unknown argument {argument!r}: a system, or 'stii,white'")
     config = default_config()
     config.data.variant = "mini"
     config.data.options.image_size = 24

@@ -13,13 +13,12 @@ F-ARI .83 (one seed).
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import default_config
+from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
     """The config for `argument`: "default" or "mini"."""
-    if argument not in ("default", "mini"):
-        raise ValueError(f"unknown size {argument!r}: default or mini")
+    check_argument("tabletop", argument, ("default", "mini"))
     config = default_config()
     config.data.dataset = "tabletop"
     config.data.variant = argument

@@ -12,13 +12,12 @@ is its size for two CPU cores: 32x32, four slots, the network of configs/quickst
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import default_config
+from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
     """The config for `argument`: "default" or "small"."""
-    if argument not in ("default", "small"):
-        raise ValueError(f"unknown size {argument!r}: default or small")
+    check_argument("video_folder", argument, ("default", "small"))
     config = default_config()
     config.data.dataset = "video_folder"
     config.data.variant = "default"

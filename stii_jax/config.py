@@ -7,6 +7,7 @@ JSON holds the same settings and runs nothing.
 import ast
 import difflib
 import importlib.util
+import inspect
 import json
 import math
 import re
@@ -58,6 +59,10 @@ class ConfigError(UserError, ValueError):
     """A config that cannot be found, read or used; the message is one line that names the field to change."""
 
 
+class ArgumentError(ConfigError):
+    """An argument that a config does not have: the `smal` of `video_folder:smal`."""
+
+
 def config_folder() -> Path:
     """The shipped configs: `configs/` of a checkout, or `stii_jax/configs/` of an installed wheel."""
     package = Path(__file__).resolve().parent
@@ -107,6 +112,23 @@ def default_config(preset: str = "paper") -> ConfigDict:
     return _lock(_run(config_folder() / "default.py", preset))
 
 
+def check_argument(config: str, argument: str, choices: Iterable[str]) -> None:
+    """Stop at an argument that a config does not have.
+
+    Args:
+      config: name of the config.
+      argument: the text after the colon, or the part of it that is to be one of the choices.
+      choices: all that there are.
+
+    Raises:
+      ArgumentError: the argument is none of them.
+    """
+    known = list(choices)
+    if argument not in known:
+        nearest = f"; nearest: {_nearest(argument, known)}" if known else ""
+        raise ArgumentError(f"no variant {argument!r} of {config}{nearest} (available: {', '.join(known)})")
+
+
 def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
     """A checked, locked config.
 
@@ -131,6 +153,8 @@ def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) ->
             given = _run(Path(path), argument)
         for key, value in flatten(given).items():
             _assign(settings, key, value)
+    except ArgumentError:
+        raise
     # Whatever a config's own code raises is the user's to read, in one line; `from` keeps the traceback.
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
@@ -275,6 +299,8 @@ def _run(path: Path, argument: str) -> ConfigDict:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} defines no get_config()")
+    if argument and not inspect.signature(module.get_config).parameters:
+        raise ArgumentError(f"config {path.stem} has no variants, given {argument!r}: write --config {path.stem}")
     config = module.get_config(argument) if argument else module.get_config()
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"get_config() returned {type(config).__name__}, expected ConfigDict")
@@ -294,11 +320,14 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
     if key in FREE_SECTIONS or any(name.startswith(f"{key}.") for name in settings):
         raise ConfigError(f"config.{key} is a section: set a field, --config.{key}.NAME=VALUE")
     if key not in settings and key.rpartition(".")[0] not in FREE_SECTIONS:
-        raise ConfigError(f"no setting config.{key}; nearest: {_nearest(key, settings)}")
+        raise ConfigError(f"no setting config.{key}; nearest: {_nearest_setting(key, settings)}")
     kind = type(settings.get(key, value))
     if kind is float and type(value) is int:
         value = float(value)
-    _require(type(value) is kind, key, value, _KINDS.get(kind, kind.__name__))
+    expected = _KINDS.get(kind, kind.__name__)
+    if kind is tuple and settings.get(key):
+        expected = f"{expected} such as {settings[key]}"
+    _require(type(value) is kind, key, value, expected)
     settings[key] = value
 
 
@@ -337,6 +366,17 @@ def _tuples(value: Any) -> Any:
 
 def _nearest(name: str, names: Iterable[str]) -> str:
     return " or ".join(difflib.get_close_matches(name, names, n=2, cutoff=0.0))
+
+
+def _nearest_setting(key: str, settings: Mapping[str, Any]) -> str:
+    """The settings nearest to a key; options of a dataset, which only the dataset knows, by their section."""
+    section, _, name = key.rpartition(".")
+    if near := difflib.get_close_matches(section, FREE_SECTIONS, n=1, cutoff=0.8):
+        return f"{near[0]}.{name}"
+    beside = [other.rpartition(".")[2] for other in settings if other.rpartition(".")[0] == section]
+    if f"{section}.options" in FREE_SECTIONS and not difflib.get_close_matches(name, beside, cutoff=0.7):
+        return f"{section}.options.{name}, if it is an option of the dataset"
+    return _nearest(key, settings)
 
 
 def _show(leaves: Mapping[str, Any], key: str) -> str:

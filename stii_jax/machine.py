@@ -22,6 +22,14 @@ def memory_bytes() -> int | None:
         return None
 
 
+def peak_bytes() -> int:
+    """The most memory this process has had resident, in bytes."""
+    import resource  # not on Windows, where this module must still be imported to say so
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes
+
+
 def cpu_name() -> str:
     """The processor's name; its architecture where the system does not say."""
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []

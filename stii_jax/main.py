@@ -40,16 +40,11 @@ class Mode(NamedTuple):
 MODES = {
     "train": Mode("trains to the end, from the last checkpoint if there is one, and evaluates", "training"),
     "evaluate": Mode("scores held-out videos, and draws some of them", "evaluating"),
-    "predict": Mode(
-        "imagines what comes after the frames seen of held-out videos, scores it and draws it", "predicting with"
-    ),
+    "predict": Mode("predicts frames of held-out videos from those before, scores and draws them", "predicting with"),
     "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
     "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
     "export": Mode("writes the trained model and its scores as one small file", "exporting"),
-    "doctor": Mode(
-        "prints versions, devices, memory and free disk, and what is missing for which feature",
-        "examining this machine",
-    ),
+    "doctor": Mode("checks this machine, and lists what is missing for which feature", "checking this machine"),
 }
 
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")

@@ -11,11 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from stii_jax.types import Decomposition
@@ -51,6 +48,8 @@ class Panel(NamedTuple):
 
 def segmentation_colors(num_labels: int) -> UInt8[np.ndarray, "{num_labels} 3"]:
     """Distinct colours; the first ones do not depend on `num_labels`."""
+    import matplotlib  # a second or two; a run that draws nothing yet does without
+
     strong = (0, 2, 4, 6, 8, 18, 12, 16, 10)  # without grey, which is kept for the background
     named = [matplotlib.colormaps["tab20"](i) for i in (*strong, *(i + 1 for i in strong))]
     # Past the named ones, steps of the golden ratio around the colour wheel stay far from each other.
@@ -192,6 +191,8 @@ def curve(path: str | os.PathLike[str], *metrics: str | os.PathLike[str]) -> Non
     Raises:
       ValueError: no file, or one without a line.
     """
+    from matplotlib.figure import Figure
+
     runs = [(Path(file).resolve().parent.name, read_metrics(file)) for file in metrics]
     if empty := [name for name, lines in runs if not lines] or ([] if runs else ["no file given"]):
         raise ValueError(f"a learning curve needs at least one line of metrics.jsonl: {empty[0]}")
@@ -221,7 +222,7 @@ def _logged(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str
 
 
 def _plot(
-    axes: Axes,
+    axes: Any,
     lines: Sequence[Mapping[str, Any]],
     keys: Sequence[str],
     x: tuple[str, int],

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from stii_jax.errors import UserError
@@ -52,8 +52,10 @@ class MetricWriter:
             _cut_torn_line(self._metrics)
             self._continue_clock()
 
-    def write_scalars(self, step: int, scalars: Mapping[str, ArrayLike]) -> None:
-        """Append one line. NaN and infinity become null in the file, as JSON has no number for them.
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Append one line of numbers, or arrays of one number.
+
+        NaN and infinity become null in the file, as JSON has no number for them.
 
         Raises:
           ValueError: a name is `step` or `time`.

@@ -1,6 +1,7 @@
 """Configs: every way to name one, every way to get one wrong."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,37 @@ def test_every_rule_names_a_setting():
     assert ruled <= set(flatten(default_config()))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "video_folder:smal",
+            "no variant 'smal' of video_folder; nearest: small or default (available: default, small)",
+        ),
+        ("tabletop:mni", "no variant 'mni' of tabletop; nearest: mini or default (available: default, mini)"),
+        ("clevrer:x", "no variant 'x' of clevrer; nearest: "),
+        ("default:foo", "no variant 'foo' of default; nearest: provide or paper (available: paper, provide)"),
+        ("grand_central:static", "no variant 'static' of grand_central; nearest: static_camera or grand_central"),
+        ("small:rnm", "no variant 'rnm' of small; nearest: rnem or "),
+        ("balls:colour", "no variant 'colour' of balls; nearest: color or "),
+        ("balls:binary,varied", "no variant 'binary,varied' of balls; nearest: "),
+        ("balls:color,rnm", "no variant 'color,rnm' of balls; nearest: color,rnem or "),
+        ("quickstart:mini", "quickstart has no variants, given 'mini': write --config quickstart"),
+        ("video_foldr:small", "no config 'video_foldr:small'; nearest: video_folder or "),
+    ],
+)
+def test_an_argument_that_a_config_does_not_have(name, message):
+    """Is named with the nearest, and with no line of code: the user has not written any."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(name)
+    assert message in str(caught.value) and not re.search(r"line \d|ValueError|\n", str(caught.value))
+
+
+@pytest.mark.parametrize("argument", ["color,varied", "binary,provide", "binary,ddpae"])
+def test_every_variant_of_balls_is_known(argument):
+    assert load_config(f"balls:{argument}").data.variant == f"{argument.partition(',')[0]}4"
+
+
 def test_json_gives_tuples_and_fills_in_defaults(tmp_path):
     path = tmp_path / "part.json"
     path.write_text('{"curriculum": {"stages": [[6, 16, 100]]}, "optim": {"clip_norm": 1}}')
@@ -146,13 +178,17 @@ def test_dataset_options_are_free_form():
     [
         ("model.num_slot=3", r"no setting config.model.num_slot; nearest: model.num_slots"),
         ("num_slots=3", r"no setting config.num_slots; nearest: .*[.]num_slots"),
+        ("data.option.folder=/v", r"no setting config.data.option.folder; nearest: data.options.folder$"),
+        ("eval.option.image_size=8", r"no setting config.eval.option.image_size; nearest: eval.options.image_size$"),
+        ("data.folder=/v", r"nearest: data.options.folder, if it is an option of the dataset$"),
+        ("data.num_thread=2", r"nearest: data.num_threads or "),
         ("data.options.a.b=3", r"no setting config.data.options.a.b"),
         ("model.num_slots=True", r"config.model.num_slots is 'True', expected an integer"),
         ("model.num_slots=1.5", r"config.model.num_slots is '1.5', expected an integer"),
         ("model.sigma=big", r"config.model.sigma is 'big', expected a number"),
         ("model.remat=1", r"config.model.remat is 1, expected true or false"),
         ("model.remat=yes", r"config.model.remat is 'yes', expected true or false"),
-        ("eval.lengths=10", r"config.eval.lengths is 10, expected a tuple"),
+        ("eval.lengths=10", r"config.eval.lengths is 10, expected a tuple such as \(10, 20, 30, 40\): change"),
         ("eval.lengths={[]: 1}", r"config.eval.lengths is .*, expected a tuple"),
         ("model=3", r"config.model is a section"),
         ("data.options=3", r"config.data.options is a section"),
@@ -194,8 +230,8 @@ def test_bad_value_says_what_is_expected(override, message):
 
 
 def test_error_in_the_config_s_code_is_one_line_with_its_place(write):
-    with pytest.raises(ConfigError, match=r"default:foo', line \d+: ValueError: unknown preset 'foo'"):
-        load_config("default:foo")
+    with pytest.raises(ConfigError, match=r"mine.py:foo', line 5: ValueError: invalid literal"):
+        load_config(write("config.model.num_slots = int(argument)", arguments="argument='3'") + ":foo")
     with pytest.raises(ConfigError, match=r"mine.py', line 5: .*Did you mean \"num_slots\"") as caught:
         load_config(write("config.model.num_slot = 3"))
     assert "\n" not in str(caught.value)

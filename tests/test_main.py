@@ -287,7 +287,7 @@ def test_forecast_longer_than_the_videos(finished):
         (["--config", "default"], "error: give --workdir, the folder of the run, e.g. --workdir runs/quickstart"),
         (
             ["--workdir", "RUN", "--config", "default", "--config.data.dataset=none", "--config.batch_size=2"],
-            "error: unknown dataset 'none' Known: bouncing_balls, clevrer",
+            "error: unknown dataset 'none'. Known: bouncing_balls, clevrer",
         ),
         (
             ["--workdir", "RUN", "--config", "default", "--input", "video.mp4", "--predict", "5"],

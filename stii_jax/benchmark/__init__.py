@@ -12,7 +12,14 @@ A sweep measures how the cost grows with one setting at a time around a base, ea
 writes OUTPUT.json after each; OUTPUT.md has a table and OUTPUT.png the curves. The same command goes on with it.
 """
 
+from typing import TYPE_CHECKING
+
 from stii_jax.benchmark.command import main
-from stii_jax.benchmark.step import analytic_flops, benchmark
+from stii_jax.lazy import exports
+
+if TYPE_CHECKING:
+    from stii_jax.benchmark.step import analytic_flops, benchmark
+else:
+    __getattr__ = exports(__name__, {"analytic_flops": "step", "benchmark": "step"})
 
 __all__ = ["analytic_flops", "benchmark", "main"]

@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from stii_jax.benchmark import pictures, sweep
+from stii_jax.benchmark import sweep
 from stii_jax.benchmark.points import FACTORS, SIZES, plan
-from stii_jax.benchmark.step import benchmark
-from stii_jax.config import ConfigError, load_config, split_overrides
-from stii_jax.data import DataError
-from stii_jax.parallel import DeviceError
+from stii_jax.config import load_config, split_overrides
+from stii_jax.errors import UserError, check_platform
 from stii_jax.writers import write_atomic
 
-ERRORS = (ConfigError, DataError, DeviceError, sweep.SweepError, OSError)
+ERRORS = (UserError, OSError)
 """Shown as one line, without a traceback."""
 
 _CONFIG_HELP = "as for stii_jax.main; settings by --config.x.y=value. A sweep takes several, and draws them together"
@@ -29,6 +27,7 @@ _SIZE_HELP = (
 def main(arguments: Sequence[str], before_jax: Callable[[Sequence[int]], None] = lambda _: None) -> None:
     """The command line. `before_jax` is given the batch sizes before jax looks for devices."""
     try:
+        check_platform()
         overrides, rest = split_overrides(arguments)
         options = _parse(rest)
         if options.sweep:
@@ -67,6 +66,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _one(options: argparse.Namespace, overrides: Sequence[str], before_jax: Callable[[Sequence[int]], None]) -> None:
     config = load_config(options.config[0], overrides)
     before_jax([config.batch_size])
+
+    from stii_jax.benchmark.step import benchmark
+
     result = benchmark(config, options.steps, not options.no_pipeline)
     if options.json:
         print(json.dumps(result))
@@ -77,6 +79,8 @@ def _one(options: argparse.Namespace, overrides: Sequence[str], before_jax: Call
 
 
 def _sweep(options: argparse.Namespace, overrides: Sequence[str]) -> None:
+    from stii_jax.benchmark import pictures
+
     machine = sweep.find_machine()
     points = plan(options.config, options.size, options.factors, overrides, machine)
     if options.list:

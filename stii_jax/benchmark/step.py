@@ -1,7 +1,6 @@
 """One training step, measured: its time, its memory, and what the hardware could do."""
 
 import contextlib
-import resource
 import statistics
 import sys
 import time
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 from stii_jax.data.catalog import resolve_config
 from stii_jax.data.source import open_dataset
 from stii_jax.evaluate import local_index, make_model
+from stii_jax.machine import peak_bytes
 from stii_jax.models.stii import STII
 from stii_jax.optim import make_optimizer
 from stii_jax.parallel import check_batch_size, data_parallel
@@ -153,7 +153,7 @@ def _peak_memory() -> int:
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats) and all("peak_bytes_in_use" in s for s in stats if s):
         return sum(s["peak_bytes_in_use"] for s in stats if s)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_bytes()
 
 
 def _pipeline_rate(config: ConfigDict) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stii_jax.benchmark.points import Machine, Point
 from stii_jax.errors import UserError
+from stii_jax.machine import num_cores
 from stii_jax.writers import write_results
 
 Measured = dict[str, Any]
@@ -35,7 +36,7 @@ def find_machine() -> Machine:
     backend, made_by = json.loads(done.stdout.splitlines()[-1])
     count = made_by["device_count"]
     if backend == "cpu":
-        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else made_by["cpu_cores"]
+        count = num_cores()
     return Machine(backend, count, made_by["hardware"], made_by["commit"])
 
 

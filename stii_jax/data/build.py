@@ -8,29 +8,34 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stii_jax.data import DATASETS, DataError
-from stii_jax.data.catalog import prepare
+from stii_jax.data import DATASETS
+from stii_jax.data.errors import DataError, unknown
+from stii_jax.errors import UserError, check_platform
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Builds what the command line (or `arguments`) names, and prints what there is then."""
-    variants = {name: [config.name for config in cls.BUILDER_CONFIGS] for name, cls in DATASETS.items()}
     parser = argparse.ArgumentParser(
-        description="Build a dataset, unless it is there.",
-        epilog="Variants: " + "; ".join(f"{name}: {', '.join(configs)}" for name, configs in variants.items()),
+        prog="python -m stii_jax.data.build", description="Build a dataset, unless it is there."
     )
-    parser.add_argument("--dataset", required=True, help=f"one of: {', '.join(variants)}")
-    parser.add_argument("--variant", required=True, help="see below")
+    parser.add_argument("--dataset", required=True, help=f"one of: {', '.join(DATASETS)}")
+    parser.add_argument("--variant", help="without it, the variants of the dataset are listed")
     parser.add_argument("--options", default="{}", help='changes to the variant, as JSON: {"image_size": 32}')
     parser.add_argument("--data_dir", default="", help="default: $STII_DATA_DIR, or ~/.cache/stii_jax")
     parser.add_argument("--manual_dir", default="", help="files you fetched; default: manual/DATASET in the data_dir")
     parser.add_argument("--overwrite", action="store_true", help="build anew, even if there are files")
     args = parser.parse_args(arguments)
     try:
+        check_platform()
         options = _parse_options(args.options)
+        if args.variant is None:
+            raise DataError(f"give --variant: {', '.join(_variants(args.dataset))}")
+
+        from stii_jax.data.catalog import prepare
+
         folders = (args.data_dir, args.manual_dir)
         builder = prepare(args.dataset, args.variant, options, *folders, overwrite=args.overwrite)
-    except (DataError, OSError) as error:
+    except (UserError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     config = builder.builder_config
     folder = Path(builder.data_path)
@@ -40,6 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
     shape = f"{' or '.join(map(str, lengths))} frames, {config.image_size}x{config.image_size}"
     print(f"{builder.name}/{config.name}: videos of {shape}, up to {config.max_objects} objects; {splits}")
     print(f"{size:.1f} MB in {folder}")
+
+
+def _variants(dataset: str) -> list[str]:
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
+    return [config.name for config in DATASETS[dataset].BUILDER_CONFIGS]
 
 
 def _parse_options(text: str) -> dict[str, Any]:

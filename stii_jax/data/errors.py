@@ -33,5 +33,5 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> DataError:
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(given), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return DataError(f"unknown {kind} {given!r}{hint} Known: {', '.join(names)}.")

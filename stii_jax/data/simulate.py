@@ -29,6 +29,9 @@ from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.catalog import resolve_config
 from stii_jax.data.errors import DataError
 from stii_jax.data.source import Source, open_dataset
+from stii_jax.machine import peak_bytes
+
+_MEMORY = Path("/proc/self/statm")  # Linux alone has it
 
 Figures = dict[str, bool | int | float]
 
@@ -207,9 +210,12 @@ def _rate(source: Source, name: str, seconds: float) -> Figures:
 
 
 def _held() -> tuple[int, int]:
-    """Open file handles, and resident bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return len(os.listdir("/proc/self/fd")), pages * resource.getpagesize()
+    """Open file handles, and resident bytes; the peak of these where the system is not Linux."""
+    try:
+        resident = int(_MEMORY.read_text().split()[1]) * resource.getpagesize()
+    except FileNotFoundError:
+        resident = peak_bytes()
+    return len(os.listdir("/dev/fd")), resident
 
 
 def _more(before: tuple[int, int], stage: str) -> Figures:
@@ -229,7 +235,8 @@ def _forget(source: Source) -> None:
     for path in source.builder.info.splits["train"].filepaths:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if hasattr(os, "posix_fadvise"):  # not on macOS: there, reading is from memory
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from stii_jax.errors import UserError, check_platform
 from stii_jax.report.collect import collect
 from stii_jax.report.entries import read_runs, result_entry
-from stii_jax.report.files import ReportError
-from stii_jax.report.page import write_report
 from stii_jax.report.published import read_published
 from stii_jax.report.readme import brief_table, replace_between_markers, results_table
 from stii_jax.writers import write_atomic, write_results
@@ -37,13 +36,14 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
     parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report; with --html: the page")
     options = parser.parse_args(arguments)
     try:
+        check_platform()
         if options.html is not None:
             _check_html(parser, options)
             return _html(options, before_jax)
         _check(parser, options)
         options.results = options.results or "results"
         return _report(options) if options.runs else _run(options)
-    except (ReportError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -81,6 +81,8 @@ def _html(options: argparse.Namespace, before_jax: Callable[[ConfigDict], None])
 
 
 def _report(options: argparse.Namespace) -> int:
+    from stii_jax.report.page import write_report  # matplotlib, which tables do without
+
     # An installed package comes without the paper's numbers.
     known = (Path(options.results) / "published.json").exists()
     published = read_published(options.results) if known else None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stii_jax.config import ConfigError, split_overrides
+from stii_jax.errors import UserError, check_platform
 from stii_jax.report.entries import Run as Entry
 from stii_jax.report.entries import read_entry, sort_runs
-from stii_jax.report.files import ReportError
 from stii_jax.report.seeds import experiments
 from stii_jax.report.tables import main_table
-from stii_jax.sweep.plan import MAIN, Run, SweepError, is_done, load_sweep, plan
+from stii_jax.sweep.plan import MAIN, Run, is_done, load_sweep, plan
 from stii_jax.sweep.runner import run_all
 
 
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = MAIN) 
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}, expected at least 1")
     try:
+        check_platform()
         name, sweep = load_sweep(options.sweep)
         runs = plan(name, sweep, Path(options.output), options.seeds, options.only, overrides)
         waiting = [run for run in runs if not is_done(run)]
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = MAIN) 
             return 0
         failed = _carry_out(runs, waiting, options, program)
         _print_table(runs)
-    except (SweepError, ReportError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
