@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(builder.data_path)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     splits = ", ".join(f"{split} {builder.info.splits[split].num_examples}" for split in builder.splits)
-    lengths = sorted({config.frames_of(split) for split in builder.splits})
+    lengths = sorted({builder.frames_of(split) for split in builder.splits})
     shape = f"{' or '.join(map(str, lengths))} frames, {config.image_size}x{config.image_size}"
     print(f"{builder.name}/{config.name}: videos of {shape}, up to {config.max_objects} objects; {splits}")
     print(f"{size:.1f} MB in {folder}")

@@ -59,6 +59,10 @@ class VideoBuilder(tfds.GeneratorBasedBuilder):
         """Names of the splits: those that were built, or are to be built."""
         return tuple(self.info.splits) or self.builder_config.splits
 
+    def frames_of(self, split: str) -> int:
+        """Frames of a stored video of a split, once it is built: those that the config says, or fewer."""
+        return self.builder_config.frames_of(split)
+
     def fingerprint(self) -> str:
         """Changes when the files change that the dataset was made from; "" where that is not watched."""
         return ""

@@ -35,7 +35,7 @@ class Source:
 
     def frames_of(self, split: str) -> int:
         """Frames of a stored video of a split, the longest clip there is."""
-        return self.builder.builder_config.frames_of(split)
+        return self.builder.frames_of(split)
 
     @property
     def image_size(self) -> int:

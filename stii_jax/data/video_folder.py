@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -27,6 +27,8 @@ from stii_jax.data.view import View
 Array = np.ndarray
 
 SPLITS = ("train", "validation", "test")
+LONGEST = 16
+"""Frames of a clip where nothing else is asked for and the videos have that many."""
 
 _MASKS = "_masks"  # ends the names of folders of label images
 _LEFT_OUT = "videos whose masks are left out, as other videos of the split have none"
@@ -55,8 +57,9 @@ class VideoFolderConfig(VideoConfig):
     paths: ClassVar[tuple[str, ...]] = ("folder",)
     folder: str = ""
     """Where the videos are."""
-    num_frames: int = 16
-    """Frames of a clip. A video gives as many as fit in, one after the other; what is left at its end is dropped."""
+    num_frames: int = 0
+    """Frames of a clip; 0 is 16, or fewer if the videos are short. A video is cut into as many clips as fit, one after
+    the other; the frames left at its end are dropped."""
     frame_stride: int = 1  # type: ignore[misc]  # of the class where a dataset has no such option
     """Every how many frames one is taken."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -97,9 +100,15 @@ class VideoFolderConfig(VideoConfig):
         """See `VideoConfig.view`."""
         return View(size=self.image_size, margins=self.crop, square=self.square, gray=self.gray)
 
+    def frames_of(self, split: str) -> int:
+        """See `VideoConfig.frames_of`; short videos may have fewer, which is known once they are read."""
+        del split
+        return self.num_frames or LONGEST
+
     def validate(self) -> None:
         """See `VideoConfig.validate`."""
-        super().validate()
+        self._at_least(1, "image_size")
+        self._at_least(0, "num_frames")
         if not self.folder:
             raise DataError("which folder are your videos in? Give --config.data.options.folder=/my/videos")
         self._at_least(1, "frame_stride", "max_objects")
@@ -127,34 +136,77 @@ class VideoFolder(FilesBuilder):
 
     @functools.cached_property
     def recordings_of(self) -> dict[str, list[Recording]]:
-        """The recordings of each split, as the config says, except that no bad one is for validation.
-
-        Reads the beginning of every recording where there is a choice; with a progress bar.
-        """
+        """The recordings of each split, as the config says, except that no bad one is for validation."""
         config = self.builder_config
         if config.by_folder or not config.recordings_of["validation"]:
             return config.recordings_of
-        readable = map_in_order(self._is_readable, config.recordings, os.cpu_count() or 1)
-        bar = tqdm(readable, total=len(config.recordings), desc=f"{self.name} index", unit="file", mininterval=0.5)
-        good: list[Recording] = []
-        bad: list[Recording] = []
-        for is_readable, recording in zip(bar, config.recordings):
-            (good if is_readable else bad).append(recording)
+        good = [one for one in config.recordings if self._lengths[one.name] >= self.num_frames]
+        bad = [one for one in config.recordings if one not in good]
+        if not good:
+            return {"train": config.recordings, "validation": [], "test": []}  # each is named with its error
         split = split_recordings(good, config.validation_fraction)
-        if split["train"] == split["validation"] and not self._is_readable(good[0], num_clips=2):
+        if split["train"] == split["validation"] and not self._has_two_clips(good[0]):
             split["validation"] = []
         return {**split, "train": split["train"] + bad}  # where they are named and counted
 
-    def _is_readable(self, recording: Recording, num_clips: int = 1) -> bool:
-        """Whether there are the frames of so many clips, and so many clips may be taken."""
+    @functools.cached_property
+    def num_frames(self) -> int:
+        """Frames of a clip: those asked for, or as many as the videos have.
+
+        That is the number that half of the videos of each split reach, and two of them if there are two. A single
+        video is cut into two clips at least: one for training, one for validation.
+        """
         config = self.builder_config
-        needed = (num_clips * config.num_frames - 1) * config.frame_stride + 1
-        if 0 < config.max_clips_per_video < num_clips:
-            return False
+        if config.num_frames:
+            return config.num_frames
+        if self.info.splits:  # datasets of older versions do not say
+            return self.info.metadata.get("num_frames", LONGEST)
+        groups = [part for part in config.recordings_of.values() if part] if config.by_folder else [config.recordings]
+        return min(LONGEST, *(self._common_length(group) for group in groups)) if groups else LONGEST
+
+    def _common_length(self, recordings: Sequence[Recording]) -> int:
+        lengths = sorted((length for one in recordings if (length := self._lengths[one.name])), reverse=True)
+        config = self.builder_config
+        if not lengths:
+            return LONGEST
+        shares = not config.by_folder and config.validation_fraction > 0
+        if len(lengths) == 1:
+            return max(lengths[0] // 2, 1) if shares and config.max_clips_per_video != 1 else lengths[0]
+        return lengths[max(-(-len(lengths) // 2), 2 if shares else 1) - 1]
+
+    @functools.cached_property
+    def _lengths(self) -> dict[str, int]:
+        """Frames that clips can take of each recording, up to two clips; 0 if its beginning cannot be read.
+
+        Reads the beginning of every recording, with a progress bar.
+        """
+        recordings = self.builder_config.recordings
+        lengths = map_in_order(self._length, recordings, os.cpu_count() or 1)
+        bar = tqdm(lengths, total=len(recordings), desc=f"{self.name} index", unit="file", mininterval=0.5)
+        return {recording.name: length for length, recording in zip(bar, recordings)}
+
+    def _length(self, recording: Recording) -> int:
+        config = self.builder_config
+        most = 2 * (config.num_frames or LONGEST)
         try:
-            return sum(1 for _ in itertools.islice(_read(recording), needed)) == needed
+            return sum(
+                1 for _ in itertools.islice(_read(recording), 0, most * config.frame_stride, config.frame_stride)
+            )
         except DataError:
-            return False
+            return 0
+
+    def _has_two_clips(self, recording: Recording) -> bool:
+        """True if two clips may be taken of the recording, and it has the frames."""
+        return self.builder_config.max_clips_per_video != 1 and self._lengths[recording.name] >= 2 * self.num_frames
+
+    def frames_of(self, split: str) -> int:
+        """See `VideoBuilder.frames_of`."""
+        del split
+        return self.num_frames
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        self.info.metadata["num_frames"] = self.num_frames
+        return super()._split_generators(dl_manager)
 
     def fingerprint(self) -> str:
         """See `VideoBuilder.fingerprint`; "" for a folder without videos, such as a disk that is not there."""
@@ -192,7 +244,7 @@ class VideoFolder(FilesBuilder):
         """Of the clips of the only recording, the first ones for training, or else the last ones."""
         config = self.builder_config
         seen = -(-sum(1 for _ in _read(recording)) // config.frame_stride)
-        total = min(seen // config.num_frames, config.max_clips_per_video or seen)
+        total = min(seen // self.num_frames, config.max_clips_per_video or seen)
         kept = min(max(round(total * config.validation_fraction), 1), total - 1)
         first = total - kept
         yield from itertools.islice(clips, 0 if split == "train" else first, first if split == "train" else None)
@@ -209,13 +261,15 @@ class VideoFolder(FilesBuilder):
             video.append(config.view.frame(frame))
             if mask is not None:
                 labels.append(config.view.labels(_checked(mask, config.max_objects)))
-            if len(video) == config.num_frames:
+            if len(video) == self.num_frames:
                 yield Clip(np.stack(video), np.stack(labels) if labels else None)
                 num_clips += 1
                 video, labels = [], []
         if not num_clips:
-            needed = (config.num_frames - 1) * config.frame_stride + 1
-            raise DataError(f"too short: it has {num_frames} frames, and a clip takes {needed}")
+            needed = (self.num_frames - 1) * config.frame_stride + 1
+            hint = " (leave out --config.data.options.num_frames: clips become as long as the videos)"
+            hint = hint if config.num_frames else ""
+            raise DataError(f"too short: it has {num_frames} frames, and a clip takes {needed}{hint}")
 
 
 def find_recordings(folder: Path) -> list[Recording]:
