@@ -3,7 +3,8 @@
     python -m stii_jax.main --config video_folder --workdir runs/mine --config.data.options.folder=/my/videos
 
 docs/datasets.md tells which files are read, how they are split and cut, and how to give labels. Start from few slots
-(the objects, and one for the background) and short clips. Hardware and time depend on the videos; a GPU is advised.
+(the objects, and one for the background). If the videos are shorter than the clips below, these are shortened. A GPU is
+advised; the first lines of a run say how long it takes.
 
     python -m stii_jax.main --config video_folder:small --workdir runs/mine --config.data.options.folder=/my/videos
 

@@ -15,6 +15,7 @@ from stii_jax import metrics, motion, novelty, trajectories, visualize
 from stii_jax.config import ConfigError
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.source import Source
+from stii_jax.lengths import fitted
 from stii_jax.models.ddpae import DDPAE
 from stii_jax.models.iodine import Iodine, SequentialIodine
 from stii_jax.models.rnem import RNEM
@@ -143,6 +144,7 @@ class Evaluator:
     """Runs the model on held-out videos. Its functions are compiled once, at the first call."""
 
     def __init__(self, config: ConfigDict, source: Source):
+        config = fitted(config, source)
         check_evaluation(config, source)
         self.settings, self.source = config.eval, source
         self.model = make_model(config, source.image_size, self.settings.num_slots, self.settings.system)
@@ -160,6 +162,23 @@ class Evaluator:
         length, count = self.settings.lengths[0], self.settings.periodic_videos
         scores, pictures = self.evaluate(params, "validation", (length,), count, interrupted)
         return scores[0], pictures
+
+    def preview(self, params: Params, interrupted: Callable[[], bool] = lambda: False) -> list[Picture]:
+        """Some validation videos to draw, at the shortest of `eval.lengths`, without scores.
+
+        Raises:
+            Interrupted: `interrupted()` was true.
+        """
+        count = min(self.settings.num_pictures, self.settings.batch_size)
+        batch, index = next(self._batches("validation", self.settings.lengths[0], count))
+        if interrupted():
+            raise Interrupted
+        return self._pictures(batch, self.observe(params, batch["video"], index)[0], count)
+
+    def num_cells(self, split: str, num_frames: int, num_videos: int) -> int:
+        """Inference steps that an evaluation of so many videos takes, filled up to whole batches."""
+        count, size = min(num_videos, self.source.split_sizes.get(split, 0)), self.settings.batch_size
+        return -(-count // size) * size * sum(self.model.schedule(num_frames))
 
     def final(self, params: Params) -> tuple[dict[str, Any], list[Picture]]:
         """Scores of `eval.num_videos` videos of `eval.split` at every length: the content of `results.json`."""
@@ -237,15 +256,19 @@ class Evaluator:
                     scores |= self._velocity_scores(last_and_imagined, batch["segmentation"][:, steps])
                 of_length.append(_gather(scores))
             valid.append(_gather(batch["valid"]))
-            for i in range(min(self.settings.num_pictures - len(pictures), int(batch["valid"].sum()))):
-                one = jax.device_get(visualize.one_video(drawn, i))
-                pictures.append((batch["video"][i], one, batch["segmentation"][i] if "segmentation" in batch else None))
+            pictures += self._pictures(batch, drawn, self.settings.num_pictures - len(pictures))
         results = []
         for of_length, length in zip(values, lengths):
             joined = {name: np.concatenate([part[name] for part in of_length]) for name in of_length[0]}
             summary = metrics.summarize(joined, np.concatenate(valid))
             results.append({**summary, "num_frames": length, "num_videos": int(np.concatenate(valid).sum())})
         return results, pictures
+
+    def _pictures(self, batch: dict[str, np.ndarray], drawn: Decomposition, most: int) -> list[Picture]:
+        """The first videos of a batch, with what they were decomposed into."""
+        labels = batch.get("segmentation", [None] * len(batch["video"]))
+        count = min(most, int(batch["valid"].sum()))
+        return [(batch["video"][i], jax.device_get(visualize.one_video(drawn, i)), labels[i]) for i in range(count)]
 
     def observe(self, params: Params, video: np.ndarray, index: np.ndarray) -> tuple[Decomposition, Any]:
         """Decomposes whole videos in chunks of `eval.chunk_frames`, whatever their length; and the state after them."""

@@ -8,6 +8,7 @@ Any setting can be changed: --config.model.num_slots=7. The same command goes on
 moment. README.md describes the files in a workdir, docs/configs.md every setting. --version prints the version.
 """
 
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -288,6 +289,8 @@ def _main(arguments: Sequence[str]) -> None:
 
         say(str(stop))
         leave(stop.EXIT_CODE)
+    except KeyboardInterrupt:
+        leave(128 + signal.SIGINT, "" if mode == "train" else "stopped by Ctrl-C")
     except ERRORS as error:
         leave(1, f"error: {error}")
     except RuntimeError as error:

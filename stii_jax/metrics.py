@@ -122,6 +122,19 @@ def mse(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[A
     return jnp.square(decomposition.reconstruction - video).mean(axis=(1, 2, 3, 4))
 
 
+def plain_mse(batch: Batch) -> Float[Array, " B"]:
+    """Mean squared error of frames of one colour each, their own mean: `mse` over this is the relative error."""
+    video = batch["video"].astype(jnp.float32) / 255
+    return video.var(axis=(2, 3)).mean(axis=(1, 2))
+
+
+def slot_shares(decomposition: Decomposition) -> Float[Array, "B K"]:
+    """Share of the clip's pixels that each slot wins, the largest first: slots have no order of their own."""
+    K = decomposition.masks.shape[2]
+    counts = jax.nn.one_hot(decomposition.segmentation, K).mean(axis=(1, 2, 3))
+    return -jnp.sort(-counts, axis=-1)
+
+
 def segmentation_ari(
     decomposition: Decomposition, batch: Batch, num_objects: int, *, over: Over, foreground: bool
 ) -> Float[Array, " B"]:

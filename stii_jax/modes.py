@@ -21,9 +21,10 @@ from stii_jax.pretrained.trained import Trained
 from stii_jax.provenance import provenance
 from stii_jax.request import Request
 from stii_jax.runs import open_source
+from stii_jax.settings import check_same_run
 from stii_jax.train import Trainer
 from stii_jax.trust import read_object
-from stii_jax.workdir import held
+from stii_jax.workdir import check_writable, held, holds_run
 from stii_jax.writers import MetricWriter, write_atomic, write_results
 
 _FRAMES_PER_SECOND = 6  # of traversals
@@ -32,23 +33,35 @@ _SCORES = ("dataset", "options", "split", "observed_frames", "lengths", novelty.
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
-    """Trains to the end, from the newest checkpoint if there is one."""
-    saved = workdir / "config.json"
+    """Train to the end, from the newest checkpoint if there is one.
+
+    Nothing is written to the workdir before the dataset is open and the model made.
+    """
+    first_does(lambda: check_writable(workdir))
+    source = open_source(config)
+    trainer = Trainer(config, source, open_source(config, evaluated=True), workdir)
     with contextlib.ExitStack() as lock:
 
         def begin():
             lock.enter_context(held(workdir))
-            if not saved.exists():
-                write_atomic(saved, to_json(config).encode())
-            write_results(workdir / "provenance.json", provenance())
+            _write_settings(config, workdir)
 
         first_does(begin)
-        check_shared(saved)
-        source = open_source(config)
-        Trainer(config, source, open_source(config, evaluated=True), workdir).run()
+        check_shared(workdir / "config.json")
+        trainer.run()
         if is_first():
             (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
             visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
+
+
+def _write_settings(config: ConfigDict, workdir: Path) -> None:
+    """Write `config.json`, unless the workdir holds a run, and `provenance.json`."""
+    if changed := check_same_run(config, workdir):
+        say(f"{workdir} has other settings but no checkpoint: training starts anew ({'; '.join(changed[:5])})")
+    saved = workdir / "config.json"
+    if changed or not saved.exists() or not holds_run(workdir, config.train.checkpoint_every):
+        write_atomic(saved, to_json(config).encode())
+    write_results(workdir / "provenance.json", provenance())
 
 
 def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:

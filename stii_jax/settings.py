@@ -29,23 +29,41 @@ another order round differently, so it is no longer the same bit for bit.
 
 
 def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> ConfigDict:
-    """The config given, which must agree with the workdir's, or the workdir's own.
+    """The config given, which must agree with that of the workdir's run, or the workdir's own.
 
     Raises:
         ConfigError: neither is there, or they disagree in what a checkpoint depends on.
     """
     saved_path = workdir / "config.json"
-    saved = load_config(saved_path) if saved_path.exists() else None
-    if name is None and saved is None:
+    if name is None and not saved_path.exists():
         raise ConfigError(
             f"no run in {workdir}, and no --config given to train one: e.g. --config quickstart --workdir {workdir}"
         )
     config = load_config(name or saved_path, overrides)
-    if saved is not None and (changed := differences(saved, config, ignore=NOT_OF_THE_RUN)):
+    check_same_run(config, workdir)
+    return config
+
+
+def check_same_run(config: ConfigDict, workdir: Path) -> list[str]:
+    """Compare a config with the one in the workdir.
+
+    Returns:
+        the settings that differ, where the workdir has settings but no run yet: training failed, or was stopped,
+        before its first checkpoint.
+
+    Raises:
+        ConfigError: the workdir holds a run, and they differ in what a checkpoint depends on.
+    """
+    from stii_jax.workdir import holds_run  # which needs fcntl, and more than that
+
+    path = workdir / "config.json"
+    saved = load_config(path) if path.exists() else config
+    changed = differences(saved, config, ignore=NOT_OF_THE_RUN)
+    if changed and holds_run(workdir, saved.train.checkpoint_every):
         raise ConfigError(
             f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): give those, or another --workdir"
         )
-    return config
+    return changed
 
 
 def open_model_config(name: str, workdir: Path | None, overrides: Sequence[str]) -> ConfigDict:

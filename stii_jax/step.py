@@ -67,6 +67,9 @@ def _loss_and_gradients(model, num_objects, batch_size, params, batch, keys):
         name: metrics.METRICS[name](outputs.decomposition, batch, num_objects)
         for name in ("mse", *(("ari", "f_ari") if "segmentation" in batch else ()))
     }
+    per_video["plain_mse"] = metrics.plain_mse(batch)
+    shares = metrics.slot_shares(outputs.decomposition)
+    per_video |= {f"slot_share_{number + 1}": shares[:, number] for number in range(shares.shape[1])}
     return (loss, grads), per_video
 
 

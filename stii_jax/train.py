@@ -1,16 +1,19 @@
 """The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
 
+import contextlib
+import functools
 import math
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from stii_jax import diagnose
 from stii_jax.checkpoint import Checkpointer, CheckpointError
@@ -21,10 +24,12 @@ from stii_jax.data.source import Source
 from stii_jax.distributed import check_same, is_first, say
 from stii_jax.errors import Preempted, UserError
 from stii_jax.evaluate import Evaluator, Interrupted, local_index, make_model, model_settings
+from stii_jax.lengths import fitted, shortened
 from stii_jax.models.video_model import VideoModel
 from stii_jax.optim import make_optimizer, make_schedule
 from stii_jax.parallel import check_batch_size
 from stii_jax.preemption import Preemption
+from stii_jax.reporter import Reporter
 from stii_jax.state import TrainState, init_state, split_params
 from stii_jax.step import Logs, make_train_step
 from stii_jax.writers import MetricWriter
@@ -41,6 +46,8 @@ class Trainer:
     """One run: builds everything from a config, restores what a workdir holds, and trains on from there."""
 
     def __init__(self, config: ConfigDict, source: Source, eval_source: Source, workdir: Path):
+        self._note = shortened(config, source)
+        config = fitted(config, source)
         check_training(config, source)
         self.config, self.source, self.workdir = config, source, workdir
         self.curriculum = make_curriculum(config)
@@ -48,12 +55,21 @@ class Trainer:
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
         settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
         self.learning_rate = make_schedule(**settings, num_steps=self.curriculum.num_steps)
-        self.writer = MetricWriter(workdir, enabled=is_first())
-        self.checkpointer = Checkpointer(workdir / "checkpoints")
         self.evaluator = Evaluator(config, eval_source)
+        self.reporter = Reporter(config, self.curriculum, self.evaluator, workdir)
         how = {key: config.train[key] for key in ("parallel", "accumulation")}
-        self._step = make_train_step(self.model, self.optimizer, source.num_objects, **how)
+        self._step = self._program = make_train_step(self.model, self.optimizer, source.num_objects, **how)
         self._preemption = Preemption()
+
+    @functools.cached_property
+    def writer(self) -> MetricWriter:
+        """The logs; the folder is made when this is first asked for."""
+        return MetricWriter(self.workdir, enabled=is_first())
+
+    @functools.cached_property
+    def checkpointer(self) -> Checkpointer:
+        """The checkpoints; their folder is made when this is first asked for."""
+        return Checkpointer(self.workdir / "checkpoints")
 
     def run(self) -> TrainState:
         """Trains until the curriculum's end and returns the last state.
@@ -61,22 +77,43 @@ class Trainer:
         Raises:
             Preempted: SIGTERM came; all is saved.
         """
+        if self._note:
+            say(self._note)
         if (warning := untrained_frames(self.model, self.curriculum, self.config)) and is_first():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         state, progress, pending = self.restore()
-        shown = {"unit": "step", "dynamic_ncols": True, "disable": not is_first()}
-        bar = tqdm(total=self.curriculum.num_steps, initial=int(state.step), **shown)
-        with bar, self._preemption.watched():
+        with self._preemption.watched():
             try:
+                self._time_stages(state, progress)
                 while (stage := self.curriculum.stage(progress, int(state.step))) is not None:
-                    state, progress = self._run_stage(state, progress, stage, pending, bar)
+                    state, progress = self._run_stage(state, progress, stage, pending)
                     pending = []
+            except KeyboardInterrupt:
+                last = self.checkpointer.latest_step()
+                again = "begins anew, in this --workdir also with other settings"
+                again = again if last is None else f"goes on from the checkpoint of step {last}"
+                self.reporter.say(f"stopped by Ctrl-C: the same command {again}")
+                raise
             finally:  # an error or Ctrl-C does not lose the checkpoint that is being written
+                self.reporter.close()
                 self.checkpointer.wait()
                 self.writer.close()
             if self._preemption.noticed():
                 raise Preempted(f"stopped by SIGTERM after the last step, {int(state.step)}, which is saved")
         return state
+
+    def _time_stages(self, state: TrainState, progress: CurriculumState) -> None:
+        """Compile and time a step of each stage to come, on copies of the state."""
+        step = int(state.step)
+
+        def make_call(stage: Stage, there: CurriculumState) -> Callable[[], object]:
+            if self._preemption.noticed():
+                raise Preempted(f"stopped by SIGTERM before step {step + 1}: the same command begins there")
+            batch, index = next(self._batches(stage, there, step)), local_index(stage.batch_size)
+            return lambda: jax.block_until_ready(self._program(jax.tree.map(jnp.copy, state), batch, index))
+
+        if self.curriculum.stage(progress, step) is not None:
+            self.reporter.time_stages(step, progress, make_call)
 
     def restore(self) -> tuple[TrainState, CurriculumState, list[Logs]]:
         """The newest checkpoint's state, or a new one, and the logs since the last line; log files are cut back to it.
@@ -97,12 +134,13 @@ class Trainer:
         return state, progress, pending
 
     def _run_stage(
-        self, state: TrainState, progress: CurriculumState, stage: Stage, pending: list[Logs], bar: tqdm
+        self, state: TrainState, progress: CurriculumState, stage: Stage, pending: list[Logs]
     ) -> tuple[TrainState, CurriculumState]:
         """Trains to the end of one stage. Logs are means over the steps since the last line: those in `pending`."""
         step, this = int(state.step), progress.stage
         index = local_index(stage.batch_size)
         batches = self._batches(stage, progress, step)
+        self.reporter.begin_stage(step, progress)
         taken, started = 0, time.monotonic()
         while progress.stage == this and self.curriculum.stage(progress, step) is not None:
             if not self._line_due(step, progress, stage, pending):  # it is where SIGTERM came while one was due
@@ -110,10 +148,11 @@ class Trainer:
                 step, taken = step + 1, taken + 1
                 pending.append(logs)
                 jax.block_until_ready(pending[-_AHEAD:][0])
+                self.reporter.step()
             told = self._preemption.agreed(step)
             if self._line_due(step, progress, stage, pending):
                 seconds = (time.monotonic() - started) / max(taken, 1)
-                progress = self._line(state, progress, step, stage, pending, seconds, bar)
+                progress = self._line(state, progress, step, stage, pending, seconds)
                 pending, taken, started = [], 0, time.monotonic()
             if told:
                 self._stop(state, progress, step, pending)
@@ -127,7 +166,6 @@ class Trainer:
         stage: Stage,
         pending: list[Logs],
         seconds: float,
-        bar: tqdm,
     ) -> CurriculumState:
         """Logs the means of `pending`, evaluates and saves if it is time, and moves the curriculum on."""
         train = self.config.train
@@ -136,6 +174,8 @@ class Trainer:
         cells = stage.batch_size * sum(self.model.schedule(stage.num_frames))
         means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
         means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
+        if plain := means.pop("plain_mse", 0.0):
+            means["relative_error"] = means["mse"] / plain
         kl = means["kl"] / self.model.num_slots if "kl" in means else None
         following = self.curriculum.advance(progress, step, means["loss"], kl)
         try:
@@ -146,9 +186,9 @@ class Trainer:
         ended = self.curriculum.stage(following, step) is None
         if step % train.checkpoint_every == 0 or scores or ended:
             self._save(state, following, step, scores)
-        bar.update(step - bar.n)
-        shown = {key: means[key] for key in ("loss", "f_ari", "cells_per_second") if key in means}
-        bar.set_postfix({key: f"{value:.4g}" for key, value in shown.items()})
+        self.reporter.line(step, progress, following, means)
+        if self.reporter.preview_due():
+            self._preview(state, step)
         return following
 
     def _batches(self, stage: Stage, progress: CurriculumState, step: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -171,9 +211,21 @@ class Trainer:
         """Scores and pictures on held-out videos, as `eval_ari` and so on; nothing of `eval.periodic_videos=0`."""
         if self.config.eval.periodic_videos == 0:
             return {}
+        started = time.monotonic()
         scores, pictures = self.evaluator.periodic(state.params, self._preemption.noticed)
         self.evaluator.draw(self.writer, step, pictures, "validation")
+        self.reporter.evaluated(time.monotonic() - started)
+        self.reporter.drawn(step)
         return {f"eval_{key}": value for key, value in scores.items()}
+
+    def _preview(self, state: TrainState, step: int) -> None:
+        """Draw held-out videos before the first evaluation is due; changes nothing but `media`."""
+        started = time.monotonic()
+        with contextlib.suppress(Interrupted):
+            pictures = self.evaluator.preview(state.params, self._preemption.noticed)
+            self.evaluator.draw(self.writer, step, pictures, "validation")
+            self.reporter.drawn(step)
+        self.reporter.paused(time.monotonic() - started)
 
     def _save(
         self,
@@ -254,12 +306,14 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
         check_accumulation(train.accumulation, stage.batch_size, where)
         if stage.num_frames > (longest := dataset.frames_of("train")):
             raise ConfigError(
-                f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {longest} "
-                "frames: give fewer, or make longer videos with --config.data.options.num_frames"
+                f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {longest} frames: "
+                f"give {_shorter(config, longest)}, or make longer videos with --config.data.options.num_frames"
             )
     if config.eval.periodic_videos and (missing := {"train", "validation"} - set(dataset.splits)):
+        split = "" if config.eval.split in dataset.splits else f" --config.eval.split={dataset.splits[0]}"
         raise ConfigError(
-            f"the dataset has no {missing.pop()} videos: evaluate at the end only, with --config.eval.periodic_videos=0"
+            f"the dataset has no {missing.pop()} videos: evaluate at the end only, with "
+            f"--config.eval.periodic_videos=0{split}"
         )
     # Logged lines are means since the last one: a run resumes exactly at lines only. Evaluations stand in them.
     for name in ("checkpoint_every", "eval_every"):
@@ -273,6 +327,16 @@ def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
             f"config.optim.warmup_steps is {warmup}, expected less than the run's {curriculum.num_steps} steps: "
             "change --config.optim.warmup_steps"
         )
+
+
+def _shorter(config: ConfigDict, longest: int) -> str:
+    """The settings, as a command takes them, with no stage of longer clips."""
+    stages = tuple((min(frames, longest), *rest) for frames, *rest in config.curriculum.stages)
+    settings = {"data.num_frames": config.data.num_frames, "curriculum.stages": config.curriculum.stages}
+    new = {"data.num_frames": min(config.data.num_frames, longest), "curriculum.stages": stages}
+    return " ".join(
+        f"--config.{key}={shlex.quote(repr(new[key]).replace(' ', ''))}" for key in new if new[key] != settings[key]
+    )
 
 
 def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> None:

@@ -1,6 +1,7 @@
 """A workdir has one run at a time: whoever trains in it holds its lock, which the system frees with the process."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,8 +10,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stii_jax.config import ConfigError
+from stii_jax.writers import read_metrics
 
 LOCK = ".lock"
+
+
+def check_writable(workdir: Path) -> None:
+    """Raise `OSError` if the folder cannot be made or written to; writes nothing."""
+    place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    code = errno.ENOTDIR if not place.is_dir() else errno.EACCES if not os.access(place, os.W_OK | os.X_OK) else 0
+    if code:
+        raise OSError(code, f"cannot write to {workdir} ({os.strerror(code)}: {place}): give another --workdir")
+
+
+def holds_run(workdir: Path, checkpoint_every: int) -> bool:
+    """True if training got as far as its first checkpoint, so that there is something to continue.
+
+    Args:
+        workdir: the folder, which may be missing.
+        checkpoint_every: steps between two checkpoints of the run whose settings the folder has. A log that reaches
+            the first of them belongs to a run whose checkpoints were moved away.
+
+    Raises:
+        LogError: `metrics.jsonl` is not a log.
+    """
+    checkpoints = workdir / "checkpoints"
+    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    if any(name.isdigit() or name.startswith("damaged_") for name in names):
+        return True
+    return any(line["step"] >= checkpoint_every for line in read_metrics(workdir / "metrics.jsonl"))
 
 
 @contextlib.contextmanager

@@ -22,8 +22,10 @@ LAYERS = [
     {"modes", "doctor"},
     {"main", "benchmark", "report", "sweep"},
 ]
+LAYERS[2] |= {"lengths", "reporter"}
 TOOLS = {"checkpoint", "config", "curriculum", "digests", "optim", "parallel", "provenance", "visualize", "writers"}
 TOOLS |= {"distributed", "preemption", "workdir", "notebook", "probes_figure", "errors", "lazy", "machine", "request"}
+TOOLS |= {"progress"}
 # Libraries whose interface changes between releases, and the one module of the package that may import each. What a
 # release moves or renames is then mended in one place.
 UNSTABLE = {

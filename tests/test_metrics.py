@@ -18,6 +18,8 @@ from stii_jax.metrics import (
     evaluate_video,
     intersection_over_union,
     matched,
+    plain_mse,
+    slot_shares,
     summarize,
 )
 from stii_jax.types import Decomposition
@@ -306,3 +308,24 @@ def test_summary_leaves_out_padding_and_nan():
     nothing = summarize({"ari": np.array([1.0, np.nan])}, np.array([False, True]))
     assert np.isnan(nothing["ari"]) and np.isnan(nothing["ari_stderr"]) and nothing["ari_count"] == 0
     assert np.isnan(summarize({"ari": np.array([1.0])}, np.array([True]))["ari_stderr"])
+
+
+def test_slot_shares():
+    """The largest first in each video, whichever slots these are."""
+    segmentation = np.zeros((B, T, H, W), int)
+    segmentation[0, :, :3] = 4
+    segmentation[1, 0] = 2
+    shares = slot_shares(decomposition_of(segmentation))
+    np.testing.assert_allclose(shares, [[1 / 2, 1 / 2, 0, 0, 0], [2 / 3, 1 / 3, 0, 0, 0]], rtol=1e-6)
+    decomposition, *_ = random_case(seed=5)
+    for found, labels in zip(slot_shares(decomposition), np.asarray(decomposition.segmentation)):
+        expected = sorted(np.bincount(labels.ravel(), minlength=K) / labels.size, reverse=True)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_plain_mse_is_that_of_frames_of_one_colour():
+    decomposition, batch, *_ = random_case(seed=6)
+    mean = (np.asarray(batch["video"]) / 255).mean((2, 3), keepdims=True)
+    plain = Decomposition(jnp.broadcast_to(mean[:, :, None], decomposition.means.shape), *decomposition[1:])
+    np.testing.assert_allclose(plain_mse(batch), METRICS["mse"](plain, batch, L), rtol=1e-5)
+    assert not plain_mse(batch_of(np.zeros((B, T, H, W), int))).any()

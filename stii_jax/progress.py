@@ -1,0 +1,158 @@
+"""The progress display of a training run: the time that is left, and numbers a person can judge."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 30.0  # in a log file
+_SHOWN_SLOTS = 5
+_MEMORY = 0.8  # share of the old value in the moving average of a step's time
+
+
+class Timing(NamedTuple):
+    """The time that a program takes, in seconds."""
+
+    first: float
+    """Of the first call beyond that of another one: compilation, mostly."""
+    step: float
+    """Of any other call."""
+
+
+def time_calls(call: Callable[[], object], enough: float = 2.0, most: int = 4) -> Timing:
+    """Call a function that returns when its work is done, and time it.
+
+    It is called twice at least, and then until the calls have taken `enough` seconds, but at most `most` times. The
+    fastest call after the first one counts: others were held up.
+    """
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) < most and sum(seconds[1:]) < enough):
+        started = time.monotonic()
+        call()
+        seconds.append(time.monotonic() - started)
+    step = max(min(seconds[1:]), 1e-9)
+    return Timing(max(seconds[0] - step, 0.0), step)
+
+
+class Forecast:
+    """The time that is left of a run, by timed steps at first, and by the steps taken as the run goes on.
+
+    Args:
+        stages: steps and seconds per step of each stage, in order.
+        evaluation: seconds of a periodic evaluation, as first guessed.
+        ending: seconds of all that comes after the last step.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, float]], evaluation: float = 0.0, ending: float = 0.0):
+        self._stages, self._evaluation, self._ending = list(stages), evaluation, ending
+        self._pace = 1.0
+        """Seconds per step over those that were timed; other stages are taken to change with the current one."""
+        self._num_evaluated = 0
+
+    def seconds_per_step(self, stage: int) -> float:
+        """Return the expected time of a step."""
+        return self._pace * self._stages[stage][1]
+
+    def stepped(self, stage: int, num_steps: int, seconds: float) -> None:
+        """Take notice of the pace of a stage's last steps, if there are any."""
+        if not num_steps:  # a run that was stopped at a line begins with it
+            return
+        pace = seconds / num_steps / self._stages[stage][1]
+        self._pace = _MEMORY * self._pace + (1 - _MEMORY) * pace
+
+    def evaluated(self, seconds: float) -> None:
+        """Take notice of the time of a periodic evaluation. The first one also compiles and does not count."""
+        self._num_evaluated += 1
+        if self._num_evaluated > 1:
+            self._evaluation = seconds
+
+    def evaluations(self, count: int) -> float:
+        """Return the seconds of `count` periodic evaluations and of all that comes after the last step."""
+        return count * self._evaluation + self._ending
+
+    def left(self, stage: int, steps_left: int, evaluations_left: int) -> float:
+        """Return the seconds left, where `steps_left` steps of `stage` and all later stages are to come."""
+        later = sum(count * seconds for count, seconds in self._stages[stage + 1 :])
+        steps = steps_left * self._stages[stage][1] + later
+        return self._pace * steps + self.evaluations(evaluations_left)
+
+
+class Display:
+    """A progress bar in a terminal; in a file, a line every half a minute.
+
+    Args:
+        enabled: False in the processes that are to print nothing.
+    """
+
+    def __init__(self, enabled: bool = True):
+        self._enabled, self._is_terminal = enabled, sys.stderr.isatty()
+        self._bar: tqdm | None = None
+        self._stage, self._total = "", 0
+        self._last_line = -_SECONDS_BETWEEN_LINES
+
+    def begin(self, stage: str, step: int, total: int) -> None:
+        """Name the stage that begins after `step` of `total` steps."""
+        self._stage, self._total = stage, total
+        if self._bar is None and self._enabled and self._is_terminal:
+            layout = "{desc}|{bar}| {n_fmt}/{total_fmt}{postfix}"
+            self._bar = tqdm(desc=f"{stage} ", initial=step, total=total, bar_format=layout, dynamic_ncols=True)
+        if self._bar is not None:
+            self._bar.total, self._bar.n = total, step
+            self._bar.set_description_str(f"{stage} ", refresh=False)
+
+    def step(self) -> None:
+        """Move on by a step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def show(self, step: int, text: str) -> None:
+        """Show the state after `step` steps."""
+        if self._bar is not None:
+            self._bar.n = step
+            self._bar.set_postfix_str(text)
+        elif self._enabled and (step == self._total or time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES):
+            self._last_line = time.monotonic()
+            print(f"step {step} of {self._total}, {self._stage}: {text}", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        if self._enabled:
+            print(text, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the bar as it is; `begin` would make another one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def status(left: float, means: Mapping[str, float]) -> str:
+    """Return the display's text: time left, relative error, slots' shares of the frame and F-ARI, where there are any.
+
+    Args:
+        left: seconds.
+        means: the scalars of a line of the log; see docs/metrics.md.
+    """
+    parts = [f"{duration(left)} left"]
+    if "relative_error" in means:
+        parts.append(f"error {means['relative_error']:.0%}")
+    shares = [value for key, value in means.items() if key.startswith("slot_share_")]
+    if shares:
+        shown = "/".join(f"{100 * share:.0f}" for share in shares[:_SHOWN_SLOTS])
+        parts.append(f"slots {shown}{'/..' * (len(shares) > _SHOWN_SLOTS)}%")
+    if "f_ari" in means:
+        parts.append(f"F-ARI {means['f_ari']:.2f}".replace("0.", "."))
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as it is said: `40 s`, `11 min`, `2.2 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
