@@ -12,14 +12,13 @@
 # %% [markdown]
 # # A video of your own
 #
-# Trains a small model on one video, from its frames alone, and lays what it found over a part that it has not seen:
-# upload a file on Colab, give the path of one, or give nothing, and a video of bouncing balls is made here. Training
-# takes about as long as the quickstart, some 10 to 20 minutes on two CPU cores; a GPU is used where there is one.
+# Trains a small model on your video, from its frames alone, and draws the objects it found over a part of the video
+# that it has not seen. Upload a file on Colab, or give a path. Without either, a video of bouncing balls is made here.
+# Training takes 10 to 20 minutes on two CPU cores, if nothing else runs there; a GPU is used if there is one.
 #
-# What it can learn at this size are a few things that move before a plain background and differ from it in colour:
-# marbles on a table rather than a street. The video made here has 300 scenes, each in colours of its own, and after 800
-# steps each ball had a slot. Videos with few scenes, or in which a colour always stands for the same thing, are harder:
-# `docs/quickstart.md` tells what made learning easy.
+# At this size, the model can learn a few large things that move in front of a still background and differ from it in
+# colour: marbles on a table rather than a street. **Is my video suitable?** in `docs/tutorial.md` is a checklist, with
+# the sizes, contrasts and speeds that were learned here.
 
 # %% [markdown]
 # First, the package. If it is already installed, the next two cells do nothing. In a checkout, they install the
@@ -68,32 +67,37 @@ except ImportError:
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
-# Settings. `SLOTS` is the number of objects, and one for the background. `EVERY` takes every so many frames: things
-# should move by a part of their size from one frame to the next, not by more. `SIGMA` is the noise that a pixel is
-# expected to have: 0.3 as in the quickstart for strong colours, 0.15 where objects differ little from the background.
+# ## Where the run is kept
+#
+# Colab deletes its disk when the session ends. With `KEEP`, the run is written to your Google Drive instead. In a later
+# session, run all cells with the same settings and the same video: training resumes from the last checkpoint. The last
+# cell offers a download instead.
 
 # %%
-import os
+KEEP = False  # @param {type:"boolean"}
+RUNS = Path("runs/own_video")
+if KEEP:
+    from google.colab import drive
 
-UPLOAD = False  # @param {type:"boolean"}
-VIDEO = ""  # @param {type:"string"}
-SLOTS = 3  # @param {type:"integer"}
-EVERY = 1  # @param {type:"integer"}
-SIGMA = 0.3  # @param {type:"number"}
-CLIP, SCENES = 48, 300  # frames of a clip; clips of the video that is made where there is none
-WORK, SETTINGS = Path("runs/own_video"), {"model.num_slots": SLOTS, "model.sigma": SIGMA, "train.eval_every": 500}
-if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
-    CLIP, SCENES = 12, 20
-    SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
-    SETTINGS |= {"data.options.num_frames": 12, "optim.warmup_steps": 2, "train.checkpoint_every": 6}
-    SETTINGS |= {"model.num_refinements": 2, "eval.lengths": (6,), "eval.chunk_frames": 6}
+    drive.mount("/content/drive")
+    RUNS = Path("/content/drive/MyDrive/stii_jax/own_video")
 
 # %% [markdown]
 # ## The video
 #
-# With `UPLOAD`, on Colab, a button asks for the file.
+# - `UPLOAD` asks for a file, on Colab.
+# - `VIDEO` is the path of a file, of a folder of images (one video), or of a folder of videos. Keep it empty to have a
+#   video made.
+# - `CROP` cuts off pixels on the left, above, on the right and below. Cut closely: objects should be large.
+# - `SQUARE` keeps the middle square of the rest. Otherwise, the rest is squeezed into a square.
+# - `EVERY` takes every so many frames. Between two of them, an object should move by a part of its width, not by more.
 
 # %%
+UPLOAD = False  # @param {type:"boolean"}
+VIDEO = ""  # @param {type:"string"}
+CROP = (0, 0, 0, 0)  # @param {type:"raw"}
+SQUARE = True  # @param {type:"boolean"}
+EVERY = 1  # @param {type:"integer"}
 if UPLOAD:
     from google.colab import files
 
@@ -101,8 +105,26 @@ if UPLOAD:
 print(VIDEO or "no video given: one is made")
 
 # %% [markdown]
-# Without a file, this makes one: scenes of two balls, one after the other, with new colours in each. As an `.mp4` it is
-# then treated as any other video.
+# Training. `SLOTS` is the number of objects plus one, for the background. `SIGMA` is the noise that a pixel is expected
+# to have: 0.3 for strong colours, as in the quickstart, 0.15 if objects differ little from the background.
+
+# %%
+import os
+
+SLOTS = 3  # @param {type:"integer"}
+SIGMA = 0.3  # @param {type:"number"}
+SCENES, SCENE_FRAMES = 300, 48  # of the video that is made
+SETTINGS = {"model.num_slots": SLOTS, "model.sigma": SIGMA, "train.eval_every": 500}
+SETTINGS |= {"data.options.crop": CROP, "data.options.square": SQUARE, "data.options.frame_stride": EVERY}
+if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
+    SCENES, SCENE_FRAMES = 20, 12
+    SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
+    SETTINGS |= {"data.options.num_frames": 12, "optim.warmup_steps": 2, "train.checkpoint_every": 6}
+    SETTINGS |= {"model.num_refinements": 2, "eval.lengths": (6,), "eval.chunk_frames": 6}
+
+# %% [markdown]
+# Without a video of yours, this makes one: 300 scenes of two balls, one after the other, in new colours each. From here
+# on, it is treated like any other video.
 
 # %%
 from stii_jax.config import load_config
@@ -114,75 +136,102 @@ if not VIDEO:
     options = load_config("quickstart").data.options.to_dict() | {"num_train": SCENES}
     simulated = open_dataset("bouncing_balls", "mini", options)
     with VideoFile(Path(), fps=10, name=VIDEO) as file:
-        for scene in next(simulated.eval_batches("train", CLIP, SCENES, SCENES))["video"]:
+        for scene in next(simulated.eval_batches("train", SCENE_FRAMES, SCENES, SCENES))["video"]:
             for frame in scene:
                 file.write(frame.repeat(4, axis=0).repeat(4, axis=1))
 
 # %% [markdown]
-# It is cut into clips, which are folders of images: the middle square of every frame, at the 32x32 pixels that the
-# model sees. Each tenth clip is kept for validation.
+# Training reads all videos of a folder. A single file is linked into a folder of its own. If there are several videos,
+# some are kept for validation, and of a single one its last tenth.
 
 # %%
-from PIL import Image
+from stii_jax.data.video_folder import find_recordings, split_recordings
 
-from stii_jax.data.view import View
-from stii_jax.recordings import Recording
-
-CLIPS, unfinished = WORK / f"{Path(VIDEO).stem}-{EVERY}-{CLIP}", WORK / "unfinished"
-if not CLIPS.exists():  # once cut, they stay as they are: what is trained on is built of them
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for number, frame in enumerate(Recording(Path(VIDEO), View(size=32, square=True), EVERY)):
-        clip = number // CLIP
-        folder = unfinished / ("validation" if clip % 10 == 9 else "train") / f"{clip:05}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(frame).save(folder / f"{number:06}.png")
-    unfinished.rename(CLIPS)
-print(f"{len(list(CLIPS.glob('*/*')))} clips, {len(list(CLIPS.glob('*/*/*')))} frames")
+FOLDER = Path(VIDEO).resolve()
+if FOLDER.is_file():
+    link = Path("runs", "videos", FOLDER.stem, FOLDER.name)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(FOLDER)
+    FOLDER = link.parent.resolve()
+split = split_recordings(find_recordings(FOLDER), validation_fraction=0.1)
+print({name: [recording.name for recording in found] for name, found in split.items()})
+frames_of = (split["validation"] or split["train"])[0].frames
+HELD_OUT = frames_of[0].parent if len(frames_of) > 1 else frames_of[0]
 
 # %% [markdown]
-# What the model will see, a row a clip: check that the things you care for are in the square, can be told apart at this
-# size, and move from one picture to the next.
+# ## What the model will see
+#
+# The first frame, with a box around the part that the model will see. Change `CROP`, `SQUARE` or `EVERY` above until
+# the box holds your objects and little else.
 
 # %%
 import numpy as np
+from PIL import Image, ImageDraw
 
+from stii_jax.data.view import View
 from stii_jax.notebook import run, show, watch
+from stii_jax.recordings import Recording
+
+recording = Recording(HELD_OUT, View(size=32, margins=CROP, square=SQUARE), EVERY)
+whole = Image.fromarray(next(iter(recording)).pixels)
+left, top, right, bottom = recording.box
+edge = 1 + max(whole.size) // 200
+ImageDraw.Draw(whole).rectangle((left, top, right - 1, bottom - 1), outline="orange", width=edge)
+show(np.asarray(whole))
+
+# %% [markdown]
+# The same part at the 32x32 pixels that the model sees, over time. You should be able to tell the objects apart in each
+# picture, and see them move from one to the next.
+
+# %%
+import itertools
+
 from stii_jax.traversal_pictures import draw_panels
 
-rows = []
-for folder in sorted((CLIPS / "train").iterdir())[:3]:
-    images = sorted(folder.iterdir())[::4][:8]
-    rows.append({f"t={4 * n}": np.asarray(Image.open(path)) for n, path in enumerate(images)})
+frames = itertools.islice(Recording(HELD_OUT, View(size=32, margins=CROP, square=SQUARE), EVERY), 24)
+shown = {f"t={n}": frame.view for n, frame in enumerate(frames) if n % 2 == 0}
+rows = [dict(itertools.islice(shown.items(), start, start + 6)) for start in (0, 6)]
 show(draw_panels(rows))
 
 # %% [markdown]
 # ## Training
 #
-# There is no truth to score against, so look at the animation of a held-out clip: "segmentation" should come to follow
-# the objects, a slot each, and "reconstruction" to look like "frame". The loss jumps where clips become longer, as
-# it is a sum over frames. Stop the cell when you like: run again, it goes on.
+# There are no labels to score against, so watch the animation of a held-out clip. "segmentation" should come to follow
+# the objects, one slot each, and "reconstruction" to look like "frame". The loss jumps when clips become longer: it is
+# a sum over frames. You can stop the cell at any time: run again, it resumes. **When to stop** in
+# `docs/tutorial.md` says what learning, success and failure look like.
 
 # %%
-RUN = WORK / f"run-{CLIPS.name}"
+import zlib
+
+SETTINGS |= {"data.options.folder": FOLDER}
+RUN = RUNS / f"{FOLDER.name}-{zlib.crc32(repr(SETTINGS).encode()):08x}"  # other settings make another run
 command = [sys.executable, "-m", "stii_jax.main", "--config", "video_folder:small", "--workdir", str(RUN)]
-SETTINGS |= {"data.options.folder": CLIPS.resolve()}
 watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())], RUN)
 
 # %% [markdown]
 # ## Overlay
 #
-# The trained model takes a held-out clip apart, and imagines what comes in the five frames after it. For your whole
-# video, give `--input` its path: it is cut to the same square.
+# The trained model decomposes the last frames of the held-out video, and predicts the five frames after them. To
+# decompose a whole video, give `--input` its path: it is cropped in the same way.
 
 # %%
-HELD_OUT = sorted((CLIPS / "validation").iterdir())[0]
-FOUND = WORK / "found"
+import collections
+
+CLIP, FOUND = RUNS / "clip", RUNS / "found"
+shutil.rmtree(CLIP, ignore_errors=True)
+CLIP.mkdir()
+last = collections.deque((frame.pixels for frame in Recording(HELD_OUT, View(size=32))), maxlen=16 * EVERY)
+for number, frame in enumerate(last):
+    Image.fromarray(frame).save(CLIP / f"{number:06}.png")
 main = [sys.executable, "-m", "stii_jax.main", "--workdir", RUN]
-run(*main, "--mode", "decompose", "--input", HELD_OUT, "--output", FOUND, "--predict", 5, "--overwrite")
+run(*main, "--mode", "decompose", "--input", CLIP, "--output", FOUND, "--predict", 5, "--overwrite")
 
 # %% [markdown]
 # "overlay" has the colours of the slots over the frame, grey being the background: an object should keep its colour to
-# the end. Frames with an orange edge are imagined.
+# the end. Frames with an orange edge are predicted.
 
 # %%
 from IPython.display import Video, display
@@ -190,7 +239,7 @@ from IPython.display import Video, display
 display(Video(FOUND / "overlay.mp4", embed=True))
 
 # %% [markdown]
-# The same as stills; the last one is imagined.
+# The same as stills; the last one is predicted.
 
 # %%
 from stii_jax.data.videofile import read_frames
@@ -201,8 +250,8 @@ show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 # %% [markdown]
 # ## Trajectories
 #
-# Where each object went, in pixels of the clip, from the dot on. Lines should be as smooth as the motion was; jumps are
-# slots that changed their object. `trajectories.csv` has these numbers, `masks.npz` the slot of every pixel.
+# The path of each object, in pixels of your video, starting at the dot. Lines should be as smooth as the motion; a jump
+# is a slot that changed its object. `trajectories.csv` has these numbers, `masks.npz` the slot of every pixel.
 
 # %%
 import csv
@@ -215,6 +264,19 @@ for slot in sorted({row["object"] for row in rows}):
     places = [(row["centroid_x"] or "nan", row["centroid_y"] or "nan") for row in rows if row["object"] == slot]
     x, y = np.array(places, float).T
     pyplot.plot(x, y, label=f"slot {slot}", marker="o", markevery=[0])
-pyplot.gca().set(xlim=(0, 32), ylim=(32, 0), aspect="equal")
+pyplot.gca().set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
 pyplot.legend()
 pyplot.show()
+
+# %% [markdown]
+# ## Keep it
+#
+# `DOWNLOAD` sends the run and its results to your computer, as one file. To go on from it in another session, upload it
+# and run `shutil.unpack_archive("own_video.zip", RUNS)` before the training cell.
+
+# %%
+DOWNLOAD = False  # @param {type:"boolean"}
+if DOWNLOAD:
+    from google.colab import files
+
+    files.download(shutil.make_archive("own_video", "zip", RUNS))

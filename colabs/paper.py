@@ -67,6 +67,20 @@ except ImportError:
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
+# Colab deletes its disk when the session ends. With `KEEP`, the runs are written to your Google Drive instead. Run all
+# cells in a later session, and the sweep resumes with the runs that are not done. The last cell offers a download
+# instead.
+
+# %%
+KEEP = False  # @param {type:"boolean"}
+RUNS = Path("runs/paper")
+if KEEP:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    RUNS = Path("/content/drive/MyDrive/stii_jax/paper")
+
+# %% [markdown]
 # Settings. `SYSTEMS` are any of `stii`, `iodine` (with SEQ-IODINE, which is the same parameters run in another way),
 # `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, and `stii-white` sees the
 # same; the others see them in colour. One seed gives a first look, without error bars.
@@ -77,7 +91,7 @@ import os
 SYSTEMS = "stii iodine rnem ddpae stii-white"  # @param {type:"string"}
 SEEDS = 1  # @param {type:"slider", min:1, max:5}
 WORKERS = 1 if shutil.which("nvidia-smi") else 2
-RUNS, SETTINGS = Path("runs/paper"), {}
+SETTINGS = {}
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
     SYSTEMS = "ddpae"
     SETTINGS = {"train.num_steps": 4, "train.log_every": 2, "train.checkpoint_every": 4, "eval.num_videos": 4}
@@ -154,3 +168,14 @@ if measured.exists():
     display(Markdown(length_table(ours, None).markdown), Image(length_figure(ours)))
 else:
     print("not in a checkout: our results are in results/quick of the repository")
+
+# %% [markdown]
+# `DOWNLOAD` sends all runs to your computer, as one file. To go on from it in another session, upload it and run
+# `shutil.unpack_archive("paper.zip", RUNS)` before the cell that runs the sweep.
+
+# %%
+DOWNLOAD = False  # @param {type:"boolean"}
+if DOWNLOAD:
+    from google.colab import files
+
+    files.download(shutil.make_archive("paper", "zip", RUNS))

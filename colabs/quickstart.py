@@ -63,6 +63,19 @@ except ImportError:
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
+# Colab deletes its disk when the session ends. With `KEEP`, the run is written to your Google Drive instead. Run all
+# cells in a later session, and training resumes from the last checkpoint. The last cell offers a download instead.
+
+# %%
+KEEP = False  # @param {type:"boolean"}
+RUN = Path("runs/quickstart")
+if KEEP:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    RUN = Path("/content/drive/MyDrive/stii_jax/quickstart")
+
+# %% [markdown]
 # Settings of this notebook. Everything else is as in `configs/quickstart.py`.
 
 # %%
@@ -71,7 +84,6 @@ import os
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # training has a process of its own, which needs memory, too
 import jax
 
-RUN = Path("runs/quickstart")
 SETTINGS = {"train.eval_every": 500}
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
@@ -163,3 +175,14 @@ Image(filename=RUN / "media" / "trajectories_0.png")
 # %% [markdown]
 # What next: `explore.ipynb` takes a trained model apart, `own_video.ipynb` trains on videos of yours, `paper.ipynb`
 # compares systems.
+
+# %% [markdown]
+# `DOWNLOAD` sends the run to your computer, as one file. To go on from it in another session, upload it and run
+# `shutil.unpack_archive("quickstart.zip", RUN)` before the training cell.
+
+# %%
+DOWNLOAD = False  # @param {type:"boolean"}
+if DOWNLOAD:
+    from google.colab import files
+
+    files.download(shutil.make_archive("quickstart", "zip", RUN))

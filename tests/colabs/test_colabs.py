@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "colabs"
@@ -138,3 +141,99 @@ def test_colab_asks_for_a_file_where_pip_finds_nothing(pip):
 def test_a_failure_names_what_pip_was_given(pip, uploads):
     with pytest.raises(SystemExit, match=r"^pip cannot install stii_jax: its message is above\. "):
         pip(fails=["stii_jax[widgets]", "notes"], uploads=uploads)
+
+
+@pytest.fixture
+def colab(monkeypatch):
+    """Stand in for Colab's module; returns the calls of its functions."""
+    calls = []
+    files = types.SimpleNamespace(download=lambda path: calls.append(("download", path)))
+    drive = types.SimpleNamespace(mount=lambda path: calls.append(("mount", path)))
+    module = types.SimpleNamespace(files=files, drive=drive)
+    monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=module))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    return calls
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "explore"])
+def test_runs_are_kept_on_drive_or_downloaded_if_asked(name, colab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keep, download = (
+        next(code for code in code_of(name) if f"{word} = False" in code) for word in ("KEEP", "DOWNLOAD")
+    )
+    cells = {"Path": Path, "shutil": shutil}
+    exec(keep + "\n" + download, cells)
+    assert not colab
+    variable = "RUN" if name == "quickstart" else "RUNS"
+    local = cells[variable]
+    exec(keep.replace("KEEP = False", "KEEP = True"), cells)
+    assert colab == [("mount", "/content/drive")]
+    assert cells[variable] == Path("/content/drive/MyDrive/stii_jax", local.name)
+    local.mkdir(parents=True)
+    (local / "config.json").write_text("{}")
+    exec(download.replace("DOWNLOAD = False", "DOWNLOAD = True"), cells | {variable: local})
+    archive = Path(colab[-1][1])
+    shutil.rmtree(local)
+    shutil.unpack_archive(f"{name}.zip", local)
+    assert colab[-1][0] == "download" and archive == tmp_path / f"{name}.zip"
+    assert (local / "config.json").read_text() == "{}"
+
+
+@pytest.fixture
+def preview(tmp_path, monkeypatch):
+    """Run the cells of own_video that open and show a video; returns the pictures shown and the cells' variables."""
+
+    def run(path, **settings):
+        shown = []
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("stii_jax.notebook.show", lambda *pictures: shown.extend(pictures))
+        cells = {"Path": Path, "VIDEO": str(path), "CROP": (0, 0, 0, 0), "SQUARE": True, "EVERY": 1, **settings}
+        for word in ("FOLDER = ", "ImageDraw.Draw", "draw_panels(rows)"):
+            (code,) = (code for code in code_of("own_video") if word in code)
+            exec(code, cells)
+        return shown, cells
+
+    return run
+
+
+def draw_frames(folder, num_frames=30, size=(80, 60)):
+    """Frames of a black video with a white square of 20 pixels at (40, 30) to (60, 50)."""
+    frame = np.zeros((size[1], size[0], 3), np.uint8)
+    frame[30:50, 40:60] = 255
+    folder.mkdir(parents=True)
+    for number in range(num_frames):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+    return frame
+
+
+def test_own_video_shows_the_part_that_the_model_will_see(preview, tmp_path):
+    frame = draw_frames(tmp_path / "images")
+    (whole, panels), cells = preview(tmp_path / "images", CROP=(40, 30, 20, 10))
+    assert cells["HELD_OUT"] == cells["FOLDER"] == tmp_path / "images"
+    orange = (whole == (255, 165, 0)).all(axis=-1)
+    assert orange[30, 40:60].all() and orange[49, 40:60].all() and orange[30:50, 40].all() and orange[30:50, 59].all()
+    assert (whole[~orange] == frame[~orange]).all() and orange.sum() == 4 * 19
+    assert all((view[1:-1, 1:-1] == 255).all() for row in cells["rows"] for view in row.values()), "the square alone"
+    assert [*cells["rows"][1]] == ["t=12", "t=14", "t=16", "t=18", "t=20", "t=22"] and panels.size
+
+
+def test_own_video_links_a_file_and_leaves_it_alone(preview, tmp_path):
+    from stii_jax.exports import VideoFile
+
+    with VideoFile(tmp_path, fps=10.0, name="flies.mp4") as file:
+        for _ in range(30):
+            file.write(np.full((32, 48, 3), 128, np.uint8))
+    before = (tmp_path / "flies.mp4").read_bytes()
+    for _ in range(2):  # a cell is run again
+        (whole, _), cells = preview("flies.mp4", SQUARE=False)
+    assert whole.shape == (32, 48, 3) and cells["recording"].box == (0, 0, 48, 32)
+    assert cells["HELD_OUT"] == tmp_path / "runs/videos/flies/flies.mp4"
+    assert (tmp_path / "flies.mp4").read_bytes() == before
+
+
+def test_own_video_takes_a_folder_of_videos(preview, tmp_path):
+    for number in range(3):
+        draw_frames(tmp_path / "films" / f"film{number}")
+    _, cells = preview(tmp_path / "films")
+    assert [len(found) for found in cells["split"].values()] == [2, 1, 0]
+    assert cells["HELD_OUT"].parent == tmp_path / "films"
