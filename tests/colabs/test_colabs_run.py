@@ -105,11 +105,13 @@ def test_explore(execute):
 
 def test_own_video(execute):
     shown = execute("own_video")
-    assert "one is made" in "".join(shown["text"]) and "20 clips, 240 frames" in "".join(shown["text"])
+    text = "".join(shown["text"])
+    assert "one is made" in text and "{'train': ['made.mp4'], 'validation': ['made.mp4'], 'test': []}" in text
+    assert "16 frames decomposed and 5 predicted" in text
     watched, video = shown["text/html"]
     assert 'alt="curve.png"' in watched and 'alt="validation_0.gif"' in watched
     assert "data:video/mp4;base64," in video
-    assert len(shown["image/png"]) == 5, "what the model will see, three stills, the trajectories"
+    assert len(shown["image/png"]) == 6, "the first frame, the model's view, three stills, the trajectories"
 
 
 def test_paper(execute):
