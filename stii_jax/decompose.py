@@ -11,8 +11,9 @@ It leaves these files in the output folder, all of them at the end or none; docs
     decomposition.json   what was decomposed by what; the background's slot; `files`, the names of all of these;
                          `damage` if the input could not be read to its end, or the model's output became infinite or
                          NaN: there the files end; `untimed` if the times in the input could not be used to its end:
-                         frames then follow at its average rate; `novelty`, how far the video is from the held-out
-                         ones of the model's training (see `stii_jax.novelty`)
+                         frames then follow at its average rate; `value_range`, the pixel values shown
+                         as 0 and 255; `notes`, remarks on how the input was read; `novelty`, how far the video is from
+                         the held-out ones of the model's training (see `stii_jax.novelty`)
     objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.object_clips`
     coco.json, ...       on request, formats of other programs; see `stii_jax.formats`
 
@@ -22,6 +23,7 @@ the mean interval. The background's slot is the one with most pixels in the firs
 
 import contextlib
 import itertools
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -119,6 +121,12 @@ def check_request(request: Request) -> None:
         raise DataError(f"{request.input} would be replaced by a result: give another --output")
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Print remarks on how the input is read, which `decomposition.json` holds as well."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+
+
 def decompose(
     model: VideoModel,
     params: Params,
@@ -149,7 +157,8 @@ def decompose(
     job = request._asdict() | {"input": request.input.resolve(), "output": "", "overwrite": False, **origin}
     job = {key: str(value) for key, value in (job | {"num_slots": model.num_slots}).items()}
     check_output(request.output, names, job, request.overwrite)
-    recording = Recording(request.input, dataset.view, dataset.frame_stride)
+    recording = Recording(request.input, dataset.view, dataset.frame_stride, request.value_range)
+    print_notes(noted := recording.notes)
     stream = Stream(model, params)
     expected = recording.expected and recording.expected + request.num_predicted
     with replacing(request.output, names, job, request.overwrite) as folder:
@@ -172,7 +181,7 @@ def decompose(
         )
         counts = _write(folder, itertools.chain(head, shown), canvas, scene, request.formats)
         if request.object_clips:
-            again = Recording(request.input, dataset.view, dataset.frame_stride)
+            again = Recording(request.input, dataset.view, dataset.frame_stride, recording.value_range)
             write_clips(folder, again, scene)
         results = {
             "input": str(request.input),
@@ -182,6 +191,8 @@ def decompose(
             "fps": recording.fps,
             "num_frames": counts[False],
             "num_predicted": counts[True],
+            "value_range": recording.value_range,
+            "notes": recording.notes,
             "untimed": recording.untimed,
             "damage": recording.damage or stream.damage,
             "size": dataset.image_size,
@@ -195,6 +206,7 @@ def decompose(
             **facts,
         }
         write_results(folder / SUMMARY, results)
+    print_notes(recording.notes[len(noted) :])
     return results
 
 

@@ -78,6 +78,12 @@ CLIPS = flags.DEFINE_bool("object_clips", False, "With decompose: writes a small
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "With decompose: replaces the files that an earlier decomposition wrote to --output."
 )
+RANGE = flags.DEFINE_list(
+    "value_range",
+    None,
+    "With decompose: LOW,HIGH, the pixel values to show as black and as white. By default, 8-bit videos are left as "
+    "they are, and deeper ones have their own lowest and highest value.",
+)
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Takes the three below from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
 )
@@ -88,7 +94,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0
 GROUPS = {
     "What to do": (MODE,),
     "With which run or model": (CONFIG, WORKDIR, MODEL),
-    "A video to take apart, a model to pass on": (INPUT, OUTPUT, PREDICT, FORMATS, CLIPS, OVERWRITE),
+    "A video to take apart, a model to pass on": (INPUT, OUTPUT, PREDICT, RANGE, FORMATS, CLIPS, OVERWRITE),
     "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }
 """The flags as `--help` shows them."""
@@ -280,7 +286,9 @@ def _main(arguments: Sequence[str]) -> None:
 
             sys.exit(examine())
         options = {"object_clips": CLIPS.value, "overwrite": OVERWRITE.value}
-        request = make_request(mode, INPUT.value, output, PREDICT.value, FORMATS.value, **options)
+        request = make_request(
+            mode, INPUT.value, output, PREDICT.value, FORMATS.value, **options, value_range=RANGE.value
+        )
         folder = None if workdir is None else Path(workdir)
         exported = None if output is None else Path(output)
         run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=MODEL.value, output=exported)

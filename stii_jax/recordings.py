@@ -1,6 +1,5 @@
-"""A recording as a model is to see it, read frame by frame: a video file, or a folder of images."""
+"""A recording as a model is to see it, read frame by frame: a file of any kind, or a folder of images."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,15 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from stii_jax.data import pyav
 from stii_jax.data.errors import DamageError, DataError
-from stii_jax.data.imagefile import IMAGE_SUFFIXES, read_image, visible_files
+from stii_jax.data.footage import IMAGES_PER_SECOND, open_footage
+from stii_jax.data.levels import Range
 from stii_jax.data.view import View
 
 Array = np.ndarray
-
-IMAGES_PER_SECOND = 25.0
-"""Rate of a folder of images, and of a video file that does not state its own."""
 
 
 class RecordedFrame(NamedTuple):
@@ -31,29 +27,32 @@ class RecordedFrame(NamedTuple):
 
 
 class Recording:
-    """Every `stride`-th frame of a recording. Iterate once: frames are read as they are asked for.
+    """Every `stride`-th frame of a recording, read as it is asked for.
 
     Args:
-        path: a video file, or a folder of images, which are its frames in the order of their names (2 before 10).
+        path: a video file, TIFF stack or animated picture, or a folder of images, which are its frames in the order of
+            their names (2 before 10).
         view: what the model is to see of a frame.
         stride: every how many frames one is taken.
+        value_range: the values that are shown as 0 and 255; None leaves frames of 8 bits alone, and takes the lowest
+            and the highest value of deeper ones.
 
     Raises:
         DataError: there is no such file, its first frame cannot be read, or the view does not fit it.
     """
 
-    def __init__(self, path: Path, view: View, stride: int = 1):
+    def __init__(self, path: Path, view: View, stride: int = 1, value_range: Range | None = None):
+        self._footage = open_footage(path, value_range, progress="range of values")
         self._path, self._view, self._stride = path, view, stride
-        header = _images_header(path) if path.is_dir() else pyav.read_header(path)
-        self._rate = header.rate or IMAGES_PER_SECOND
-        self._frames = _read_images(path) if path.is_dir() else _read_video(path)
-        self._first, start = next(self._frames)
-        self._clock = _Clock(start, 1 / self._rate)
-        self.height, self.width = self._first.shape[:2]
+        first = next(self._footage.frames())
+        self.height, self.width = first.pixels.shape[:2]
         try:
             self.box = view.box(self.height, self.width)
         except DataError as error:
             raise DataError(f"{path} does not fit the view of the run's dataset: {error}") from error
+        header = self._footage.header
+        self._rate = header.rate or IMAGES_PER_SECOND
+        self._clock = _Clock(1 / self._rate)
         self.fps = self._rate / stride
         """Average frames per second, of those that are taken."""
         self.expected = -(-header.num_frames // stride) or None
@@ -62,20 +61,43 @@ class Recording:
         """Why reading stopped before the end, once it has."""
 
     @property
+    def value_range(self) -> Range | None:
+        """The values that are shown as 0 and 255; None where frames of 8 bits are left alone."""
+        return self._footage.value_range
+
+    @property
     def untimed(self) -> str | None:
         """Why the file's times were not used from some frame on, but its average rate; None if they all were."""
         return self._clock.problem
 
+    @property
+    def notes(self) -> list[str]:
+        """Remarks for the user on how the recording was read."""
+        footage = self._footage
+        notes = [footage.note] if footage.note else []
+        if levels := footage.levels:
+            notes.append(
+                f"frames hold values {levels.low:g} to {levels.high:g} ({levels.type_name}): scaled to 0..255; set "
+                "--value_range=LOW,HIGH to choose"
+            )
+            if levels.num_infinite:
+                notes.append(f"{levels.num_infinite} values are NaN, shown as {levels.low:g}, or infinite")
+        if footage.num_missing:
+            notes.append(f"{self._path} states {footage.num_missing} frames more than could be decoded")
+        if self.untimed:
+            notes.append(f"{self.untimed}: from there on, frames follow at the average rate")
+        return notes
+
     def __iter__(self) -> Iterator[RecordedFrame]:
-        first = (self._first, None)  # the clock has the first frame's time
+        self._clock = _Clock(1 / self._rate)
         try:
-            for number, (frame, seconds) in enumerate(itertools.chain([first], self._frames)):
-                if frame.shape != self._first.shape:
-                    size = f"{frame.shape[1]}x{frame.shape[0]}"
+            for number, frame in enumerate(self._footage.frames()):
+                if frame.pixels.shape != (self.height, self.width, 3):
+                    size = f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}"
                     raise DamageError(self._path, number, f"the next has {size} pixels, not {self.width}x{self.height}")
-                elapsed = self._clock.tick(seconds) if number else 0.0
+                elapsed = self._clock.tick(frame.seconds)
                 if number % self._stride == 0:
-                    yield RecordedFrame(frame, self._view.frame(frame), elapsed)
+                    yield RecordedFrame(frame.pixels, self._view.frame(frame.pixels), elapsed)
         except DamageError as error:  # what came before is good
             self.damage = str(error)
 
@@ -83,39 +105,24 @@ class Recording:
 class _Clock:
     """Times relative to the first frame: those of the file as long as they increase, then those of its average rate."""
 
-    def __init__(self, start: float | None, interval: float):
-        self._start, self._interval = start, interval
-        self._number, self._now = 0, 0.0
-        self.problem = "frame 0 has no time" if start is None else None
+    def __init__(self, interval: float):
+        self._interval, self._number = interval, -1
+        self._start: float | None = None
+        self._now = 0.0
+        self.problem: str | None = None
 
     def tick(self, seconds: float | None) -> float:
         """Return the time of the next frame, which the file says to be `seconds`."""
         self._number += 1
-        if self._start is None or self.problem:
-            self._now += self._interval
-        elif seconds is None or seconds - self._start <= self._now:
+        if self._number == 0:
+            self._start = seconds
+            self.problem = "frame 0 has no time" if seconds is None else None
+            return 0.0
+        if self.problem is None and (seconds is None or self._start is None or seconds - self._start <= self._now):
             fault = "has no time" if seconds is None else "is not later than the frame before"
             self.problem = f"frame {self._number} {fault}"
+        if self.problem is not None or seconds is None or self._start is None:
             self._now += self._interval
         else:
             self._now = seconds - self._start
         return self._now
-
-
-def _read_video(path: Path) -> Iterator[tuple[UInt8[Array, "H W 3"], float | None]]:
-    for frame in pyav.decode(path):
-        yield frame.rgb(), frame.seconds
-
-
-def _images_header(folder: Path) -> pyav.Header:
-    return pyav.Header(len(visible_files(folder, IMAGE_SUFFIXES)), IMAGES_PER_SECOND)
-
-
-def _read_images(folder: Path) -> Iterator[tuple[UInt8[Array, "H W 3"], float | None]]:
-    if not (images := visible_files(folder, IMAGE_SUFFIXES)):
-        raise DataError(f"{folder} has no images: give a video file, or a folder of {', '.join(IMAGE_SUFFIXES)} files")
-    for number, path in enumerate(images):
-        try:
-            yield read_image(path), number / IMAGES_PER_SECOND
-        except DataError as error:
-            raise DamageError(folder, number, str(error)) from error

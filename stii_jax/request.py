@@ -1,5 +1,6 @@
 """A request to decompose a video, as the command line gives it. Imports nothing heavy."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,8 @@ class Request(NamedTuple):
     """True to write a clip of every object."""
     overwrite: bool = False
     """True to replace the files that an earlier decomposition wrote to the output folder."""
+    value_range: tuple[float, float] | None = None
+    """The pixel values that are shown as 0 and 255; None: see `Recording`."""
 
 
 def make_request(
@@ -33,6 +36,7 @@ def make_request(
     *,
     object_clips: bool = False,
     overwrite: bool = False,
+    value_range: Sequence[str] | None = None,
 ) -> Request | None:
     """The request that the flags of `--mode decompose` make; None in the modes that decompose nothing.
 
@@ -48,6 +52,7 @@ def make_request(
             "--formats": formats,
             "--object_clips": object_clips or None,
             "--overwrite": overwrite or None,
+            "--value_range": value_range,
         }
         if given := [name for name, value in values.items() if value is not None]:
             raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
@@ -58,4 +63,15 @@ def make_request(
     if num_predicted is not None and num_predicted < 0:
         raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
-    return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite)
+    limits = None if value_range is None else _parse_range(value_range)
+    return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, limits)
+
+
+def _parse_range(parts: Sequence[str]) -> tuple[float, float]:
+    try:
+        low, high = map(float, parts)
+    except ValueError:
+        low = high = 0.0
+    if not low < high < math.inf or low == -math.inf:
+        raise ConfigError(f"--value_range is {','.join(parts)}: give LOW,HIGH, two numbers, the lower one first")
+    return low, high

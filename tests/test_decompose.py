@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from sample_recordings import write_raw, write_video
 from toy import ToyModel, make_config, overrides, use_toy_model
@@ -198,6 +199,18 @@ def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
     canvas = Canvas((SIZE, SIZE), (4, 0, 20, 16), 24, 16)
     labels = [canvas.segment(np.asarray(item.decomposition.masks)[0, 0]).slots for item in items]
     np.testing.assert_array_equal(arrays["segmentation"], labels)
+
+
+def test_deep_frames_and_what_is_said_of_them(workdir, tmp_path, capsys):
+    frames = np.arange(4 * 16 * 24, dtype=np.uint16).reshape(4, 16, 24)
+    tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, metadata={"axes": "ZYX", "fps": 5.0})
+    summary, *_ = decompose(workdir, tmp_path / "a.tif", tmp_path / "a")
+    assert summary["value_range"] == [0, 1535] and (summary["fps"], summary["num_frames"]) == (5, 4)
+    assert summary["notes"] == [
+        f"{tmp_path / 'a.tif'} has no axis T: its axis Z of 4 is time",
+        "frames hold values 0 to 1535 (16-bit): scaled to 0..255; set --value_range=LOW,HIGH to choose",
+    ]
+    assert all(f"note: {note}\n" in capsys.readouterr().err for note in summary["notes"][:1])
 
 
 def test_predicted_frames_are_marked(workdir, video, tmp_path):

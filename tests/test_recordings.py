@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from sample_recordings import write_raw, write_video
 
@@ -56,8 +57,8 @@ def test_frames_at_uneven_times(tmp_path, name):
 )
 def test_times_that_make_no_sense(video, monkeypatch, times, expected, problem):
     """From there on, frames follow at the average rate, here 20."""
-    frames = [SimpleNamespace(seconds=time, rgb=lambda: noise(1)[0]) for time in times]
-    monkeypatch.setattr(pyav, "decode", lambda path: iter(frames))
+    frames = [SimpleNamespace(seconds=time, pixels=lambda: noise(1)[0]) for time in times]
+    monkeypatch.setattr(pyav, "decode", lambda *_: iter(frames))
     monkeypatch.setattr(pyav, "read_header", lambda path: pyav.Header(4, 20.0))
     recording = Recording(video, View(size=8))
     assert seconds_of(recording) == pytest.approx(expected) and recording.untimed == problem
@@ -106,3 +107,26 @@ def test_images_that_cannot_be_used_end_the_video(tmp_path):
 def test_a_view_that_does_not_fit(video):
     with pytest.raises(DataError, match=r"video.mkv does not fit the view of the run's dataset: frames are 24x16 "):
         Recording(video, View(size=8, region=(20, 0, 16, 16)))
+
+
+def test_notes(tmp_path, samples):
+    """Whatever is chosen for the user is said."""
+    path = tmp_path / "a.tif"
+    frames = np.arange(3 * 8 * 8, dtype=np.uint16).reshape(3, 8, 8) * 20
+    tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "ZYX"})
+    recording = Recording(path, View(size=8))
+    shown = [frame.pixels for frame in recording]
+    assert np.array_equal(shown[1][0, 0], [round(64 / 191 * 255)] * 3) and recording.value_range == (0, 3820)
+    assert recording.notes == [
+        f"{path} has no axis T: its axis Z of 3 is time",
+        "frames hold values 0 to 3820 (16-bit): scaled to 0..255; set --value_range=LOW,HIGH to choose",
+    ]
+    assert np.array_equal([frame.pixels for frame in recording], shown)  # a second time
+    chosen = Recording(path, View(size=8), value_range=(0.0, 20.0))
+    assert next(iter(chosen)).pixels[0, :3, 0].tolist() == [0, 255, 255] and len(chosen.notes) == 1
+    Image.fromarray(shown[0]).save(tmp_path / "a.png")
+    assert Recording(tmp_path / "a.png", View(size=8)).notes == [f"{tmp_path / 'a.png'} is a still picture: one frame"]
+    untrue = Recording(samples / "avi" / "bgs_dataset_video02.avi", View(size=8), stride=100)
+    assert len(list(untrue)) == 8 and untrue.notes == [
+        f"{samples / 'avi' / 'bgs_dataset_video02.avi'} states 2 frames more than could be decoded"
+    ]

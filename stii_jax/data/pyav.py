@@ -6,6 +6,7 @@ Hardware decoders refuse some of the profiles that datasets come in.
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ import av.error
 import av.stream
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from stii_jax.data.errors import DamageError, DataError
 
@@ -25,6 +26,8 @@ MAX_PIXELS = 1 << 27
 VERSION = av.__version__
 _LISTS = ("hls", "concat", "dash", "imf")
 """FFmpeg's names of formats that list other files, in any folder, to be played one after the other."""
+_DEEP = re.compile(r"(gray|ya|gbra?p|rgba?|bgra?)(9|10|12|14|16|48|64|f32)(le|be)")
+"""FFmpeg's names of formats that hold values of more than 8 bits, one per channel."""
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 _TICKS = 90_000
 """Minimum number of time steps per second in the files written here."""
@@ -37,6 +40,8 @@ class Header(NamedTuple):
     """0 if the file does not say."""
     rate: float = 0.0
     """Average frames per second; 0 if the file does not say."""
+    is_counted: bool = False
+    """True if the file states the number of frames; otherwise it is estimated from the duration."""
 
 
 class DecodedFrame:
@@ -47,9 +52,15 @@ class DecodedFrame:
         self.seconds = seconds
         """Presentation time; None if the file does not say."""
 
-    def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The frame in 8-bit RGB, upright. Phones store how they were held instead of turning the pixels."""
-        pixels = self._reformatter.reformat(self._frame, format="rgb24").to_ndarray()
+    def pixels(self) -> Shaped[np.ndarray, "H W *channels"]:
+        """The frame, upright: phones store how they were held instead of turning the pixels.
+
+        8-bit RGB `H W 3`. Grey and RGB deeper than 8 bits, which cameras for measurements write, are given as stored,
+        `H W` or `H W 3`. Deep YCbCr (10-bit films) is made for display, and becomes 8-bit RGB as players show it.
+        """
+        pixels = _measured(self._frame)
+        if pixels is None:
+            pixels = self._reformatter.reformat(self._frame, format="rgb24").to_ndarray()
         degrees = self._frame.rotation
         return np.ascontiguousarray(np.rot90(pixels, round(degrees / 90))) if degrees % 360 else pixels
 
@@ -107,7 +118,7 @@ def read_header(path: Path) -> Header:
         for stream in container.streams.video:
             rate = float(stream.average_rate or 0)
             seconds = (container.duration or 0) / av.time_base
-            return Header(stream.frames or round(seconds * rate), rate)
+            return Header(stream.frames or round(seconds * rate), rate, stream.frames > 0)
     return Header()
 
 
@@ -190,6 +201,29 @@ def _seconds(frame: av.VideoFrame, before: float | None, format_name: str, rate:
     if frame.dts is None or frame.time_base is None:  # the last frames, which no packet follows
         return None if before is None or not rate else before + 1 / rate
     return frame.dts * float(frame.time_base)
+
+
+def _measured(frame: av.VideoFrame) -> np.ndarray | None:
+    """The values `H W` or `H W 3` of a frame of grey or RGB deeper than 8 bits; None for other frames."""
+    if not (found := _DEEP.fullmatch(frame.format.name)):
+        return None
+    colors, bits, end = found.groups()
+    per_pixel = {"ya": 2, "rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}.get(colors, 1)
+    size, kind = (4, "f") if bits == "f32" else (2, "u")
+    dtype = np.dtype(f"{'<' if end == 'le' else '>'}{kind}{size}")
+    planes = [
+        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : frame.height, : frame.width * per_pixel * size
+        ]
+        for plane in frame.planes
+    ]
+    values = [np.ascontiguousarray(plane).view(dtype).astype(dtype.newbyteorder("=")) for plane in planes]
+    if colors.startswith("gbr"):
+        return np.stack([values[2], values[0], values[1]], axis=-1)
+    pixels = values[0].reshape(frame.height, frame.width, per_pixel)
+    if per_pixel < 3:
+        return pixels[..., 0]
+    return pixels[..., 2::-1] if colors.startswith("bgr") else pixels[..., :3]
 
 
 def _diagnosis(path: Path, error: Exception) -> str:

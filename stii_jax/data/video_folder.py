@@ -5,11 +5,9 @@ import functools
 import hashlib
 import itertools
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -18,36 +16,21 @@ from tqdm import tqdm
 from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
 from stii_jax.data.files import FilesBuilder, Reading, map_in_order
-from stii_jax.data.imagefile import IMAGE_SUFFIXES, natural_order, read_image, read_label_image, visible_files
+from stii_jax.data.imagefile import IMAGE_SUFFIXES
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.stored import Clip
-from stii_jax.data.videofile import VIDEO_SUFFIXES, read_frames
+from stii_jax.data.video_files import SPLITS, Recording, alike, find_recordings, labelled_frames, split_recordings
+from stii_jax.data.videofile import VIDEO_SUFFIXES
 from stii_jax.data.view import View
 
 Array = np.ndarray
 
-SPLITS = ("train", "validation", "test")
 LONGEST = 16
 """Frames of a clip where nothing else is asked for and the videos have that many."""
 
-_MASKS = "_masks"  # ends the names of folders of label images
+_SCALED = "videos deeper than 8 bits, scaled by their own range of values (option value_range)"
+_MISSING = "videos that state more frames than could be decoded"
 _LEFT_OUT = "videos whose masks are left out, as other videos of the split have none"
-
-
-class Recording(NamedTuple):
-    """A video and its masks."""
-
-    name: str
-    """Path in the folder, with `/`."""
-    frames: tuple[Path, ...]
-    """The video file, or the images."""
-    masks: tuple[Path, ...]
-    """The npz file, or the label images; empty where there are none."""
-
-    @property
-    def folder(self) -> str:
-        """The first part of the name."""
-        return self.name.partition("/")[0]
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -56,7 +39,7 @@ class VideoFolderConfig(VideoConfig):
 
     paths: ClassVar[tuple[str, ...]] = ("folder",)
     folder: str = ""
-    """Where the videos are."""
+    """Where the videos are; or a single video file."""
     num_frames: int = 0
     """Frames of a clip; 0 is 16, or fewer if the videos are short. A video is cut into as many clips as fit, one after
     the other; the frames left at its end are dropped."""
@@ -68,6 +51,8 @@ class VideoFolderConfig(VideoConfig):
     """Whether to keep the middle square; otherwise frames are squeezed to be square."""
     gray: bool = False
     """Whether to drop the colours."""
+    value_range: tuple[float, float] = (0.0, 0.0)
+    """The values that become 0 and 255. (0, 0) leaves 8-bit frames alone, and gives each deeper video its own range."""
     validation_fraction: float = 0.1
     """Share of the videos that is kept for validation, where no folder `train` says which; of one video, its end."""
     max_clips_per_video: int = 0
@@ -115,6 +100,8 @@ class VideoFolderConfig(VideoConfig):
         self._at_least(0, "max_clips_per_video")
         if min(self.crop) < 0:
             raise DataError(f"option crop={self.crop} of {self.name}: give (left, top, right, bottom), 0 or more each")
+        if any(self.value_range) and not self.value_range[0] < self.value_range[1]:
+            raise DataError(f"option value_range={self.value_range} of {self.name}: give (LOW, HIGH), LOW below HIGH")
         if not 0 <= self.validation_fraction < 1:
             raise DataError(f"option validation_fraction={self.validation_fraction} of {self.name}: give 0 to below 1")
         if self.max_objects > 255:
@@ -124,7 +111,7 @@ class VideoFolderConfig(VideoConfig):
 class VideoFolder(FilesBuilder):
     """Clips of the videos in a folder of yours."""
 
-    VERSION = tfds.Version("1.1.0")
+    VERSION = tfds.Version("1.2.0")
     BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
     builder_config: VideoFolderConfig
 
@@ -189,9 +176,8 @@ class VideoFolder(FilesBuilder):
         config = self.builder_config
         most = 2 * (config.num_frames or LONGEST)
         try:
-            return sum(
-                1 for _ in itertools.islice(_read(recording), 0, most * config.frame_stride, config.frame_stride)
-            )
+            frames = alike(frame.pixels for frame in recording.footage().stored())
+            return sum(1 for _ in itertools.islice(frames, 0, most * config.frame_stride, config.frame_stride))
         except DataError:
             return 0
 
@@ -223,7 +209,8 @@ class VideoFolder(FilesBuilder):
                 f"there {what} {config.folder}: give --config.data.options.folder a folder that holds videos "
                 f"({' '.join(VIDEO_SUFFIXES)}), or folders of images ({' '.join(IMAGE_SUFFIXES)})"
             )
-        num_unused = len(config.recordings) - sum(map(len, self.recordings_of.values()))
+        used = {recording.name for recordings in self.recordings_of.values() for recording in recordings}
+        num_unused = len(config.recordings) - len(used)
         if num_unused and split == "train":
             print(f"warning: {num_unused} videos of {config.folder} are left out: they are in none of {SPLITS}")
         return [recording.name for recording in self.recordings_of[split]]
@@ -235,7 +222,7 @@ class VideoFolder(FilesBuilder):
         # A batch has the labels of all its clips, or of none.
         labelled = all(other.masks for other in recordings.values())
         notes = {_LEFT_OUT: int(bool(recording.masks) and not labelled)}
-        clips = self._clips(recording, labelled)
+        clips = self._clips(recording, labelled, notes)
         if all(recording in self.recordings_of[shared] for shared in ("train", "validation")):
             clips = self._share(clips, recording, split)
         return Reading(clips, notes)
@@ -243,18 +230,23 @@ class VideoFolder(FilesBuilder):
     def _share(self, clips: Iterator[Clip], recording: Recording, split: str) -> Iterator[Clip]:
         """Of the clips of the only recording, the first ones for training, or else the last ones."""
         config = self.builder_config
-        seen = -(-sum(1 for _ in _read(recording)) // config.frame_stride)
+        seen = -(-recording.footage().count() // config.frame_stride)
         total = min(seen // self.num_frames, config.max_clips_per_video or seen)
         kept = min(max(round(total * config.validation_fraction), 1), total - 1)
         first = total - kept
         yield from itertools.islice(clips, 0 if split == "train" else first, first if split == "train" else None)
 
-    def _clips(self, recording: Recording, labelled: bool) -> Iterator[Clip]:
+    def _clips(self, recording: Recording, labelled: bool, notes: dict[str, int]) -> Iterator[Clip]:
+        """The clips of a recording; `notes` are added to at its end."""
         config = self.builder_config
         video: list[np.ndarray] = []
         labels: list[np.ndarray] = []
         num_frames = num_clips = 0
-        for frame, mask in _read_labelled(recording) if labelled else ((frame, None) for frame in _read(recording)):
+        footage = recording.footage(config.value_range if any(config.value_range) else None)
+        frames = alike(frame.pixels for frame in footage.frames())
+        for frame, mask in (
+            labelled_frames(frames, recording.masks) if labelled else ((frame, None) for frame in frames)
+        ):
             num_frames += 1
             if (num_frames - 1) % config.frame_stride or config.max_clips_per_video == num_clips > 0:
                 continue  # to the end, even so: damage shows, and so do masks of another length
@@ -265,115 +257,12 @@ class VideoFolder(FilesBuilder):
                 yield Clip(np.stack(video), np.stack(labels) if labels else None)
                 num_clips += 1
                 video, labels = [], []
+        notes |= {_SCALED: int(footage.levels is not None), _MISSING: int(footage.num_missing > 0)}
         if not num_clips:
             needed = (self.num_frames - 1) * config.frame_stride + 1
             hint = " (leave out --config.data.options.num_frames: clips become as long as the videos)"
             hint = hint if config.num_frames else ""
             raise DataError(f"too short: it has {num_frames} frames, and a clip takes {needed}{hint}")
-
-
-def find_recordings(folder: Path) -> list[Recording]:
-    """The videos in a folder and the folders below, in natural order. What is hidden is passed by."""
-    found: dict[Path, Recording] = {}
-    for place, folders, _ in os.walk(folder):
-        here = Path(place)
-        videos = visible_files(here, VIDEO_SUFFIXES)
-        found |= {path: Recording("", (path,), _masks_of(path.with_suffix(""), is_file=True)) for path in videos}
-        images = visible_files(here, IMAGE_SUFFIXES)
-        if len(images) >= 2 and not videos:
-            found[here] = Recording("", images, _masks_of(here, is_file=False))
-        taken = {path.parent for video in videos for path in found[video].masks}
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and not name.endswith(_MASKS) and here / name not in taken
-        ]
-    named = [recording._replace(name=_printable(path.relative_to(folder))) for path, recording in found.items()]
-    return sorted(named, key=lambda recording: natural_order(recording.name))
-
-
-def split_recordings(recordings: Sequence[Recording], validation_fraction: float) -> dict[str, list[Recording]]:
-    """The recordings of each split: by folder if there is one of the name `train`, else by their names' hashes.
-
-    A name's hash stays the same whatever the other recordings are. There is one recording at least for training, and
-    one for validation if a share is asked for: where there is one in all, it is the same, whose clips are shared out.
-    """
-    by_folder = {split: [recording for recording in recordings if recording.folder == split] for split in SPLITS}
-    if by_folder["train"]:
-        return by_folder
-    if len(recordings) == 1 and validation_fraction > 0:
-        return {"train": list(recordings), "validation": list(recordings), "test": []}
-    hashes = {recording.name: _hash(recording.name) for recording in recordings}
-    wanted = sum(value < validation_fraction for value in hashes.values())
-    if validation_fraction > 0:
-        wanted = min(max(wanted, 1), len(recordings) - 1)
-    kept = sorted(hashes, key=lambda name: hashes[name])[: max(wanted, 0)]
-    return {
-        "train": [recording for recording in recordings if recording.name not in kept],
-        "validation": [recording for recording in recordings if recording.name in kept],
-        "test": [],
-    }
-
-
-def _masks_of(stem: Path, is_file: bool) -> tuple[Path, ...]:
-    """The files with the masks of a video, whose path without its suffix is `stem`."""
-    archive, folder = (stem.with_name(stem.name + ending) for ending in (".npz", _MASKS))
-    if archive.is_file():
-        return (archive,)
-    if folder.is_dir():
-        return visible_files(folder, IMAGE_SUFFIXES)
-    # Frames as images are rather not beside their video, and of another format.
-    images = visible_files(stem, IMAGE_SUFFIXES) if is_file and stem.is_dir() else ()
-    return images if all(path.suffix.lower() == ".png" for path in images) else ()
-
-
-def _printable(path: Path) -> str:
-    """Names of files may be in any encoding."""
-    return path.as_posix().encode(errors="backslashreplace").decode()
-
-
-def _hash(name: str) -> float:
-    """0 to below 1."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big") / 2**48
-
-
-def _read(recording: Recording) -> Iterator[UInt8[Array, "H W 3"]]:
-    """The frames of a video, one by one, all of a size."""
-    first = None
-    for frame in read_frames(recording.frames[0]) if len(recording.frames) == 1 else map(read_image, recording.frames):
-        first = first or frame.shape
-        if frame.shape != first:
-            raise DataError(f"frames of {first[1]}x{first[0]} and of {frame.shape[1]}x{frame.shape[0]} pixels")
-        yield frame
-
-
-def _read_labelled(recording: Recording) -> Iterator[tuple[UInt8[Array, "H W 3"], Integer[Array, "H W"]]]:
-    """The frames of a video with their label images."""
-    masks = (
-        _archive(recording.masks[0]) if recording.masks[0].suffix == ".npz" else map(read_label_image, recording.masks)
-    )
-    for number, (frame, mask) in enumerate(itertools.zip_longest(_read(recording), masks)):
-        if frame is None or mask is None:
-            ends = "frames" if frame is None else "masks"
-            raise DataError(f"the {ends} end after {number}: there must be as many masks as frames")
-        if mask.shape != frame.shape[:2]:
-            size = "x".join(map(str, mask.shape[::-1]))
-            raise DataError(f"masks of {size} pixels, frames of {frame.shape[1]}x{frame.shape[0]}")
-        yield frame, mask
-
-
-def _archive(path: Path) -> Integer[Array, "T H W"]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, EOFError, MemoryError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as an npz file of arrays: {error}") from error
-    if len(arrays) > 1 and "segmentation" not in arrays:
-        raise DataError(f"{path} holds arrays {', '.join(arrays)}: give one, or one of the name segmentation")
-    masks = arrays.get("segmentation", next(iter(arrays.values()), np.zeros(0)))
-    if masks.ndim != 3 or masks.dtype.kind not in "iub":
-        raise DataError(f"{path} holds {masks.dtype} of shape {masks.shape}: give whole numbers, T H W")
-    return masks.astype(np.uint8) if masks.dtype == bool else masks
 
 
 def _checked(labels: Integer[Array, "H W"], max_objects: int) -> UInt8[Array, "H W"]:

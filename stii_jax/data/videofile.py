@@ -1,46 +1,38 @@
-"""The frames of video files, their number and their rate."""
+"""The frames of a video file, and their number."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
-from stii_jax.data import pyav
+from stii_jax.data.footage import Footage
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif", ".webm", ".m4v")
 
 
 def read_frames(path: str | Path, num_threads: int = 1, first: int = 0) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The frames of a video file in RGB, upright, one by one and in order, whatever their times say.
+    """The frames of a file in 8-bit RGB, upright, one by one and in order, whatever their times say.
 
     Args:
-        path: of the file. Grey and deeper colours become 8-bit RGB.
-        num_threads: of the decoder.
-        first: number of the first frame to return; going past the ones before takes a part of the time.
+        path: a video file, TIFF stack or animated picture. Frames deeper than 8 bits are scaled as by `Footage`.
+        num_threads: number of threads of the decoder.
+        first: number of the first frame to return.
 
     Raises:
         DataError: there is no such file, it is no video, or it has no frame.
         DamageError: after the frames before the damage.
     """
-    for number, frame in enumerate(pyav.decode(Path(path), num_threads)):
-        if number >= first:
-            yield frame.rgb()
+    for frame in Footage(Path(path), num_threads=num_threads).frames(first):
+        yield frame.pixels
 
 
 def count_frames(path: str | Path, num_threads: int = 1, progress: str = "") -> int:
-    """How many frames a file has, by decoding: headers are often wrong. Raises `DataError` as `read_frames`.
+    """Return the number of frames of a file, by decoding: headers are often wrong. Raises as `read_frames`.
 
     Args:
-        path: of the file.
-        num_threads: of the decoder.
+        path: as for `read_frames`, like the next.
+        num_threads: see `read_frames`.
         progress: text of a progress bar; "" shows none.
     """
-    frames = pyav.decode(Path(path), num_threads)
-    return sum(1 for _ in tqdm(frames, desc=progress, unit="frame", mininterval=0.5, disable=not progress))
-
-
-def frame_rate(path: str | Path) -> float:
-    """Average frames a second, as the file says; 25 where it does not, or cannot be read."""
-    return pyav.read_header(Path(path)).rate or 25.0
+    return Footage(Path(path), num_threads=num_threads).count(progress)

@@ -29,7 +29,7 @@ def encode(path, frames, rate, times=None):
 def test_frames_written_at_a_rate(tmp_path, rate):
     frames = encode(tmp_path / "a.mp4", grey(9), float(rate))
     assert [frame.seconds for frame in frames] == pytest.approx([n / rate for n in range(9)], abs=1e-9)
-    assert read_header(tmp_path / "a.mp4") == (9, pytest.approx(float(rate)))
+    assert read_header(tmp_path / "a.mp4") == (9, pytest.approx(float(rate)), True)
 
 
 def test_frames_written_at_times_of_their_own(tmp_path):
@@ -37,7 +37,7 @@ def test_frames_written_at_times_of_their_own(tmp_path):
     frames = encode(tmp_path / "a.mp4", grey(5, 33, 47), 25.0, times)
     assert [frame.seconds for frame in frames] == pytest.approx(times, abs=1 / 90_000)
     for number, frame in enumerate(frames):
-        assert frame.rgb().shape == (34, 48, 3) and np.abs(frame.rgb().astype(int) - 7 * number).max() <= 2
+        assert frame.pixels().shape == (34, 48, 3) and np.abs(frame.pixels().astype(int) - 7 * number).max() <= 2
     assert read_header(tmp_path / "a.mp4").rate == pytest.approx(5 / 2.79)  # the last is shown for 1/25 s
 
 
@@ -49,8 +49,8 @@ def test_times_are_those_of_the_file(tmp_path):
 
 def test_headers_of_what_is_no_video(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
-    assert read_header(tmp_path / "a.mp4") == read_header(tmp_path / "nowhere.mp4") == (0, 0.0)
-    assert read_header(write_raw(tmp_path / "b.avi", grey(4))) == (4, 10.0)
+    assert read_header(tmp_path / "a.mp4") == read_header(tmp_path / "nowhere.mp4") == (0, 0.0, False)
+    assert read_header(write_raw(tmp_path / "b.avi", grey(4))) == (4, 10.0, True)
 
 
 def test_what_is_wrong_with_the_encoder(monkeypatch):

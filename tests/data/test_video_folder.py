@@ -12,7 +12,8 @@ from sample_recordings import balls, colored, make_video_folder, write_raw, writ
 from stii_jax.data.errors import DataError
 from stii_jax.data.prepare import build_if_missing
 from stii_jax.data.source import Source
-from stii_jax.data.video_folder import Recording, VideoFolder, find_recordings, split_recordings
+from stii_jax.data.video_files import Recording, find_recordings, split_recordings
+from stii_jax.data.video_folder import VideoFolder
 
 
 def configure(folder: Path | str, **options):
