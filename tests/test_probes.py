@@ -140,6 +140,8 @@ def test_a_factor_that_does_not_vary_has_no_score(tmp_path):
 
 def test_the_same_seed_gives_the_same_scores():
     samples = make_samples(random((NUM_VIDEOS * PER_VIDEO, 3)))
+    few = samples.video < 2 * NUM_FOLDS
+    samples = samples._replace(latents=samples.latents[few], factors=samples.factors[few], video=samples.video[few])
     once, again, other = (json.dumps(probe(samples, seed=seed)) for seed in (1, 1, 2))
     assert once == again != other
 

@@ -4,8 +4,10 @@ import re
 import shutil
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
+import pytest
 import yaml
 
 import stii_jax
@@ -120,3 +122,11 @@ def test_contributing_is_short_and_names_what_there_is():
 
 def _markers():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
+@pytest.mark.parametrize("module", ["stii_jax.step", "optax._src.linear_algebra"])
+def test_a_call_that_a_library_deprecates_fails_its_test(category, module):
+    """Attributed to our module, or by the library to its own."""
+    with pytest.raises(category, match="soon gone"):
+        warnings.warn_explicit("soon gone", category, "a_file.py", 1, module)
