@@ -140,7 +140,7 @@ def test_sound_alone_is_no_video(tmp_path):
             if cover:  # the picture that players show with a song
                 picture = container.add_stream("mjpeg", rate=1)
                 picture.height, picture.width, picture.pix_fmt = 32, 48, "yuvj420p"
-                picture.disposition = av.stream.Disposition.attached_pic
+                picture.disposition = av.stream.Disposition.attached_pic.value  # PyAV 15 takes nothing but numbers
                 container.mux(picture.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
                 container.mux(picture.encode())
             for _ in range(5):

@@ -64,7 +64,8 @@ def test_named_files_exist(page):
 def flags_of(module: str) -> set[str]:
     """The flags of a command, by what its source defines."""
     if module == "stii_jax.main":
-        return {f"--{flag.name}" for flag in flags.FLAGS.flags_by_module_dict()["stii_jax.main"]} | {"--help", "--version"}
+        defined = flags.FLAGS.flags_by_module_dict()["stii_jax.main"]
+        return {"--help", "--version", *(f"--{flag.name}" for flag in defined)}
     top = ROOT / module.replace(".", "/")
     sources = sorted(top.glob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
     return {"--help", *(flag for path in sources for flag in re.findall(r'add_argument\("(--\w+)"', path.read_text()))}
