@@ -150,7 +150,9 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
 def _report(
     name: str, split: str, num_files: int, num_clips: int, skipped: Mapping[str, str], notes: Mapping[str, int]
 ) -> str:
-    lines = [f"{name} {split}: {num_clips} clips of {num_files - len(skipped)} files"]
+    num_read = num_files - len(skipped)
+    found = f"{num_clips} clip{'s' * (num_clips != 1)} from {num_read} file{'s' * (num_read != 1)}"
+    lines = [f"{name} {split}: {found}"]
     if skipped:
         more = "" if len(skipped) <= _SHOWN else f" and {len(skipped) - _SHOWN} more"
         lines.append(f"  skipped {len(skipped)} of {num_files}: {', '.join(list(skipped)[:_SHOWN])}{more}")

@@ -110,7 +110,7 @@ def test_bad_files_are_named_and_counted(tmp_path, capsys):
     builder = build(tmp_path, "a1", "bad", "b2", "late", "c1")
     out = capsys.readouterr().out
     assert "warning: skipped bad: it is no good" in out and "warning: skipped late: it ends too soon" in out
-    assert "many_files train: 4 clips of 3 files\n  skipped 2 of 5: bad, late\n  letters: 6\n" in out
+    assert "many_files train: 4 clips from 3 files\n  skipped 2 of 5: bad, late\n  letters: 6\n" in out
     assert_same(stored(builder), expected(builder, "a1", "b2", "c1"))
     known = builder.info.metadata["train"]
     assert known["files"] == 5 and known["clips"] == 4 and known["notes"] == {"letters": 6}

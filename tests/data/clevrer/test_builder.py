@@ -100,7 +100,7 @@ def test_the_report(tmp_path, capsys):
     build(tmp_path / "built", tmp_path / "raw", test_videos=(10_000, 15_000))
     out = capsys.readouterr().out
     assert f"clevrer test: 4 of 5000 videos are in {tmp_path / 'raw'}" in out
-    assert "clevrer test: 1 clips of 4 files\n" in out
+    assert "clevrer test: 1 clip from 4 files\n" in out
     assert "videos of 6 objects, which are not for test: 1" in out
     assert "videos of 2 objects, which are not for test6: 1" in out
     assert "videos that have all objects in view for less than 40 frames: 1" in out
