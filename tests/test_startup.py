@@ -157,17 +157,19 @@ def test_datasets_that_need_files_are_listed():
     assert set(NEED_FILES) == {name for name, cls in DATASETS.items() if cls.MANUAL_DOWNLOAD_INSTRUCTIONS}
 
 
+# Python's own modules must go on seeing the system that they run on: they have no Windows parts here.
 WINDOWS = """
-import asyncio  # would look for its Windows parts
+import types, stii_jax.errors
 
 class Absent:
     def find_spec(self, name, *_):
         if name in ("fcntl", "resource"):
             raise ModuleNotFoundError(f"No module named {name!r}")
+
 sys.meta_path.insert(0, Absent())
 for name in ("fcntl", "resource"):
     sys.modules.pop(name, None)
-sys.platform = "win32"
+stii_jax.errors.sys = types.SimpleNamespace(**{**vars(sys), "platform": "win32"})
 """
 
 
