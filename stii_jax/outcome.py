@@ -1,5 +1,6 @@
 """What the evaluation of a run leaves in its workdir: scores with what made them, and pictures."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,8 +55,11 @@ def report(config: ConfigDict, workdir: Path, name: str, results: dict, made_by:
 
 
 def print_scores(lengths: Sequence[dict]) -> None:
-    """A line a length."""
+    """Print one line per length. A score of a single video has no standard error."""
     for scores in lengths:
-        names = [name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")]
-        shown = [f"{name} {scores[name]:.4f} +- {scores[name + '_stderr']:.4f}" for name in names]
-        say(f"{scores['num_frames']} frames, {scores['num_videos']} videos: {', '.join(shown)}")
+        shown = []
+        for name in (name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")):
+            error = scores[f"{name}_stderr"]
+            shown.append(f"{name} {scores[name]:.4f}" + (f" +- {error:.4f}" if math.isfinite(error) else ""))
+        videos = f"{scores['num_videos']} video{'s' * (scores['num_videos'] != 1)}"
+        say(f"{scores['num_frames']} frames, {videos}: {', '.join(shown)}")
