@@ -20,6 +20,12 @@ WIDTH, HEIGHT, K, BACKGROUND = 30, 20, 4, 1
 BOX = (4, 2, 28, 18)
 NUM_FRAMES = 3
 
+# Warnings of what the readers call themselves, with numpy 2.5 and pandas 3.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools"),
+    pytest.mark.filterwarnings("ignore:Operation with tuple is deprecated:DeprecationWarning:motmetrics"),
+]
+
 
 def make_scene(width=WIDTH, height=HEIGHT, scale=1, expected=NUM_FRAMES):
     return Scene("video.mp4", width, height, scale, 10.0, expected, slot_colors(K, BACKGROUND), BACKGROUND)
