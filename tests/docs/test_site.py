@@ -58,7 +58,7 @@ def test_the_api_is_from_docstrings(site):
     for name in (
         "stii_jax.models.stii.STII.decompose",
         "stii_jax.metrics.adjusted_rand_index",
-        "stii_jax.data.open_dataset",
+        "stii_jax.data.source.open_dataset",
     ):
         assert f'id="{name}"' in api, name
     assert "Agreement of two labellings up to renaming" in api

@@ -205,7 +205,8 @@ class Workshop:
 def _made_by(command: Command) -> set[str]:
     """Paths that a command leaves."""
     made = {command.value("--output")}
-    if command.value("--config") is not None or command.value("--model") is not None:
+    reads_workdir = command.value("--mode") == "export"
+    if not reads_workdir and (command.value("--config") is not None or command.value("--model") is not None):
         made.add(command.value("--workdir"))
     return {path for path in made if path is not None}
 
