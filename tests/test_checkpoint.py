@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -206,6 +207,9 @@ def test_kill_during_a_save_leaves_the_last_checkpoint(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "writing\n"
+    limit = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < limit:  # the folder is made in the background
+        time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     rest, _ = child.communicate(timeout=60)
     assert rest == "", "the save was over before the kill: make it larger"
