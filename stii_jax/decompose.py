@@ -58,11 +58,11 @@ class Decomposed(NamedTuple):
     """One frame and what the model says of it."""
 
     frame: UInt8[np.ndarray, "S S 3"] | None
-    """None where it is predicted."""
+    """None for a predicted frame."""
     seconds: float | None
-    """Presentation time, relative to the first frame; None where it is predicted."""
+    """Presentation time, relative to the first frame; None for a predicted frame."""
     decomposition: Decomposition
-    """Of this video and frame alone: B and T are 1."""
+    """The decomposition of this frame alone: B and T are 1."""
 
     @property
     def labels(self) -> UInt8[np.ndarray, "S S"]:
@@ -82,7 +82,7 @@ class Stream:
         self._observe = jax.jit(observe)
         self._predict = jax.jit(lambda params, state: model.predict(params, state, 1))
         self.monitor = novelty.Monitor(model)
-        """How well the model explains the frames seen so far."""
+        """Statistics of the frames seen so far, for the novelty warning."""
         self.damage: str | None = None
         """Why it stopped before the end, once it has."""
 

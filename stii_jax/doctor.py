@@ -89,7 +89,7 @@ def _features() -> Iterator[Finding]:
     for name in NEED_FILES:
         folder = resolve_manual_dir("", resolve_data_dir(""), name)
         there = folder.is_dir() and any(folder.iterdir())
-        remedy = "" if there else "docs/datasets.md tells what to fetch, or give --config.data.manual_dir"
+        remedy = "" if there else "see docs/datasets.md for the files to fetch, or give --config.data.manual_dir"
         yield Finding(f"dataset {name}", f"{'files' if there else 'no files'} in {folder}", remedy)
 
 

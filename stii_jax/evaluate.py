@@ -176,7 +176,7 @@ class Evaluator:
         return self._pictures(batch, self.observe(params, batch["video"], index)[0], count)
 
     def num_cells(self, split: str, num_frames: int, num_videos: int) -> int:
-        """Inference steps that an evaluation of so many videos takes, filled up to whole batches."""
+        """Number of inference steps in an evaluation of `num_videos` videos, padded to whole batches."""
         count, size = min(num_videos, self.source.split_sizes.get(split, 0)), self.settings.batch_size
         return -(-count // size) * size * sum(self.model.schedule(num_frames))
 

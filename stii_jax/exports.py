@@ -23,7 +23,7 @@ from stii_jax.writers import Picture, join_gif, quantize
 
 OVERLAY, ANIMATION, ARCHIVE, IMAGES, TABLE = "overlay.mp4", "overlay.gif", "masks.npz", "masks", "trajectories.csv"
 MAX_ANIMATED = 300
-"""Frames of the GIF at most: it is kept in memory, and is large."""
+"""Maximum number of frames in the GIF, which is held in memory and grows large."""
 COLUMNS = (
     *("frame", "time", "object", "visible", "centroid_x", "centroid_y", "area", "left", "top", "right", "bottom"),
     *("confidence", "background", "predicted"),
@@ -36,15 +36,16 @@ class Scene(NamedTuple):
     name: str
     """The file or folder that was decomposed, without its path."""
     width: int
-    """Of the input's frames, in pixels, like the next."""
+    """Width of the input's frames, in pixels."""
     height: int
+    """Height of the input's frames, in pixels."""
     scale: int
     """Pixels of the input, in each direction, per pixel of the labels; see `regions.Canvas`."""
     fps: float
     expected: int | None
     """Number of frames that the input announces; None if it does not."""
     colors: UInt8[np.ndarray, "K 3"]
-    """Of the slots."""
+    """Colours of the slots, RGB in 0..255."""
     background: int
     """The background's slot."""
 
@@ -53,7 +54,7 @@ class Segmented(NamedTuple):
     """The segmentation of one frame."""
 
     number: int
-    """From 0."""
+    """Frame number, from 0."""
     seconds: float
     """Presentation time."""
     predicted: bool

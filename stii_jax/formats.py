@@ -25,12 +25,12 @@ class Format(Export):
     """Base class of the formats.
 
     Args:
-        folder: of the results.
+        folder: the folder of the results.
         scene: facts about the whole video.
     """
 
     name: ClassVar[str]
-    """Of the file."""
+    """Name of the file."""
 
     def __init__(self, folder: Path, scene: Scene):
         self._path, self._scene = folder / self.name, scene
@@ -199,7 +199,7 @@ class ViaTracks(Format):
 
 
 FORMATS: dict[str, type[Format]] = {"coco": Coco, "mot": Mot, "tiff": LabelStack, "movement": ViaTracks}
-"""By the names that `--formats` takes."""
+"""The formats by their names in `--formats`."""
 
 
 def check_formats(names: Iterable[str]) -> None:

@@ -40,9 +40,9 @@ def exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` (PEP 562) of a package.
 
     Args:
-        package: its `__name__`.
+        package: the `__name__` of the package.
         modules: name -> the module below the package that defines it. A name must not be that of a module of the
-            package: importing the module would put it in the place of the name.
+            package: importing that module would replace the name.
     """
 
     def __getattr__(name: str) -> Any:

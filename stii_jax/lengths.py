@@ -1,4 +1,4 @@
-"""Clip lengths of a config, shortened where the videos of a folder turn out to have fewer frames than it expects."""
+"""Clip lengths of a config, shortened to fit the videos of a folder."""
 
 from ml_collections import ConfigDict
 

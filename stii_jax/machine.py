@@ -1,4 +1,4 @@
-"""What the operating system says of this machine, on Linux and on macOS, and where compiled programs are kept."""
+"""Cores, memory and processor of this machine, on Linux and macOS, and the folder of compiled programs."""
 
 import os
 import platform
@@ -10,12 +10,12 @@ _CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
 
 
 def num_cores() -> int:
-    """Cores this process may use, where the system says so, or else all of them."""
+    """Number of cores this process may use, or of all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:
-    """Memory of the whole machine in bytes; None where the system does not say."""
+    """Memory of the whole machine in bytes; None if the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -31,7 +31,7 @@ def peak_bytes() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's name; its architecture where the system does not say."""
+    """The processor's name; its architecture if the system does not say."""
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else _cpu_name_of_macos() or platform.processor() or platform.machine()

@@ -59,15 +59,15 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run: checkpoin
 MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A trained model, in place of the run in --workdir: one of the names below, or a .safetensors file that --mode "
+    "A trained model, instead of the run in --workdir: one of the names below, or a .safetensors file that --mode "
     "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
     "are.",
 )
-INPUT = flags.DEFINE_string("input", None, "With decompose: the video file, or folder of images, to take apart.")
+INPUT = flags.DEFINE_string("input", None, "With decompose: the video file, or folder of images, to decompose.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
 )
-PREDICT = flags.DEFINE_integer("predict", None, "With decompose: how many frames to imagine after the last one.")
+PREDICT = flags.DEFINE_integer("predict", None, "With decompose: number of frames to predict after the last one.")
 FORMATS = flags.DEFINE_list(
     "formats",
     None,
@@ -94,7 +94,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0
 GROUPS = {
     "What to do": (MODE,),
     "With which run or model": (CONFIG, WORKDIR, MODEL),
-    "A video to take apart, a model to pass on": (INPUT, OUTPUT, PREDICT, RANGE, FORMATS, CLIPS, OVERWRITE),
+    "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, RANGE, FORMATS, CLIPS, OVERWRITE),
     "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }
 """The flags as `--help` shows them."""
@@ -255,7 +255,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _before_jax(config: ConfigDict) -> None:
-    """Say what is done, check the dataset, and tell jax of other processes and of cores before it finds devices."""
+    """Announce the mode, check the dataset, and set up processes and cores before jax looks for devices."""
     source = INPUT.value or ""
     line = first_line(MODE.value, CONFIG.value, WORKDIR.value, MODEL.value, source)
     if not (DISTRIBUTED.value or PROCESS_ID.value):  # this is process 0

@@ -148,7 +148,7 @@ def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, s
 
 
 def held_out(config: ConfigDict, trained: Trained, origin: Mapping[str, str]) -> Any:
-    """How well the model explains held-out videos (`novelty.summarize`); None where that was not measured."""
+    """Statistics of held-out videos (`novelty.summarize`), or None if they were not measured."""
     if config.eval.system not in ("", trained.config.system):
         return None  # the stored numbers are those of the system that was trained
     return _measured(trained if "model" in origin else _with_scores(trained, Path(origin["workdir"])))

@@ -1,6 +1,6 @@
-"""Novelty detection: is a video unlike the ones that a model was trained on?
+"""Novelty detection: recognize videos unlike those that a model was trained on.
 
-A model decomposes any video. Three numbers per frame tell how well its reconstruction explains it:
+A model decomposes any video. Three numbers per frame measure how well its reconstruction explains it:
 
     relative_error   squared error divided by that of the frame's mean colour: 0 is perfect, 1 no better than one colour
     mse              mean squared error over pixels and channels, colours in [0, 1]
@@ -81,7 +81,7 @@ class Reference(NamedTuple):
 
     num_videos: int
     num_frames: int
-    """First frames of each that the values are of."""
+    """Number of first frames of each video that the values cover."""
     typical: Values
     """The median over held-out videos of every statistic."""
     limit: float

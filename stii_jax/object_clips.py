@@ -14,9 +14,9 @@ from stii_jax.recordings import RecordedFrame
 
 CLIPS = "objects"
 MARGIN = 0.1
-"""Added to each side of an object's largest box, as a share of that box's longer side."""
+"""Margin on each side of an object's largest box, as a share of that box's longer side."""
 MIN_MARGIN = 4
-"""In pixels."""
+"""Smallest margin around an object, in pixels."""
 
 
 class _Window(NamedTuple):

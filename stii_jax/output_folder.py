@@ -1,4 +1,4 @@
-"""The folder of a decomposition: what may be written there, and files that appear all at once.
+"""The folder of a decomposition, protected from overwriting and written all at once.
 
 An earlier result is never lost by accident: a folder that holds anything is refused, unless the user agrees to replace
 the files that an earlier decomposition wrote. All other files stay in any case.
@@ -21,7 +21,7 @@ from stii_jax.trust import FOLDERS
 from stii_jax.writers import write_results
 
 SUMMARY = "decomposition.json"
-"""Moved last: where it is, all is."""
+"""The summary is moved last, so if it exists, every file exists."""
 NAMES = (OVERLAY, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
 """Written by every decomposition."""
 EVERY_NAME = {*NAMES, CLIPS, *(known.name for known in FORMATS.values())}
@@ -38,7 +38,7 @@ def check_output(output: Path, names: Iterable[str], job: Mapping[str, Any], ove
     Args:
         output: the folder; it may be missing.
         names: of the files and folders that will be written there.
-        job: facts that tell this decomposition from another one: the same job may go on where it was killed.
+        job: facts that identify this decomposition, so that the same command may replace a killed attempt.
         overwrite: replace the files of an earlier decomposition.
 
     Raises:

@@ -13,12 +13,12 @@ _MEMORY = 0.8  # share of the old value in the moving average of a step's time
 
 
 class Timing(NamedTuple):
-    """The time that a program takes, in seconds."""
+    """The run time of a program, in seconds."""
 
     first: float
-    """Of the first call beyond that of another one: compilation, mostly."""
+    """Extra time of the first call, mostly compilation."""
     step: float
-    """Of any other call."""
+    """Time of every later call."""
 
 
 def time_calls(call: Callable[[], object], enough: float = 2.0, most: int = 4) -> Timing:
@@ -56,14 +56,14 @@ class Forecast:
         return self._pace * self._stages[stage][1]
 
     def stepped(self, stage: int, num_steps: int, seconds: float) -> None:
-        """Take notice of the pace of a stage's last steps, if there are any."""
+        """Record the pace of a stage's last steps, if there are any."""
         if not num_steps:  # a run that was stopped at a line begins with it
             return
         pace = seconds / num_steps / self._stages[stage][1]
         self._pace = _MEMORY * self._pace + (1 - _MEMORY) * pace
 
     def evaluated(self, seconds: float) -> None:
-        """Take notice of the time of a periodic evaluation. The first one also compiles and does not count."""
+        """Record the time of a periodic evaluation. The first one also compiles and does not count."""
         self._num_evaluated += 1
         if self._num_evaluated > 1:
             self._evaluation = seconds
@@ -152,7 +152,7 @@ def status(left: float, means: Mapping[str, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as it is said: `40 s`, `11 min`, `2.2 h`."""
+    """Return a time as text: `40 s`, `11 min`, `2.2 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

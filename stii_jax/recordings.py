@@ -67,7 +67,7 @@ class Recording:
 
     @property
     def untimed(self) -> str | None:
-        """Why the file's times were not used from some frame on, but its average rate; None if they all were."""
+        """The reason for using the average rate from some frame on, instead of the file's times, or None."""
         return self._clock.problem
 
     @property

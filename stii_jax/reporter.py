@@ -1,4 +1,4 @@
-"""Tells the user how a training run goes: how long it takes, how good it is by now, where its pictures are."""
+"""Reports on a training run: its time, its quality so far, and the location of its pictures."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -83,12 +83,12 @@ class Reporter:
         self._display.show(step, status(self._left(step, following), means))
 
     def evaluated(self, seconds: float) -> None:
-        """Take notice of how long a periodic evaluation took."""
+        """Record the time of a periodic evaluation."""
         self.paused(seconds)
         self._forecast.evaluated(seconds)
 
     def paused(self, seconds: float) -> None:
-        """Take notice of a time in which no steps were taken."""
+        """Leave a pause between steps out of their pace."""
         self._since += seconds
 
     def preview_due(self) -> bool:

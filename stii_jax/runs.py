@@ -1,4 +1,4 @@
-"""A run: its dataset, and what it has learned; from a workdir, or from the file of a trained model."""
+"""A run: its dataset and its parameters, from a workdir or from the file of a trained model."""
 
 from pathlib import Path
 

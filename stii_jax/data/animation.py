@@ -13,7 +13,7 @@ Array = np.ndarray
 
 _FORMATS = ("GIF", "WEBP", "PNG")
 _SHORTEST = 0.02
-"""Seconds. Viewers show a GIF's frames of less than that for a tenth of a second; most often, none was given."""
+"""Shortest duration of a GIF frame, in seconds. Viewers show shorter ones, mostly unset, for a tenth of a second."""
 
 
 class Animation:

@@ -18,7 +18,7 @@ Array = np.ndarray
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", *TIFF_SUFFIXES)
 ANIMATED_SUFFIXES = (".png", ".webp", *TIFF_SUFFIXES)
-"""Those of images that may hold several frames."""
+"""Suffixes of image files that may hold several frames."""
 
 
 def visible_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
@@ -78,7 +78,7 @@ def read_label_image(path: Path) -> Integer[Array, "H W"]:
 
 
 def read_label_stack(path: Path) -> Iterator[Integer[Array, "H W"]]:
-    """The label images of a TIFF stack. Raises `DataError` where it holds none."""
+    """The label images of a TIFF stack. Raises `DataError` if it holds none."""
     for labels in TiffStack(path).frames(indices=True):
         yield _as_labels(path, labels)
 

@@ -19,7 +19,7 @@ class Levels(NamedTuple):
     low: float
     high: float
     type_name: str
-    """Such as "16-bit"."""
+    """The type of the values, such as "16-bit"."""
     num_infinite: int
     """Number of values that are NaN or infinite; `low` and `high` are those of the others."""
 

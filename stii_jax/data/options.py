@@ -1,5 +1,6 @@
 """What describes a dataset variant, and how options change it."""
 
+import abc
 import dataclasses
 import hashlib
 import os
@@ -14,7 +15,7 @@ from stii_jax.data.view import View
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class VideoConfig(tfds.BuilderConfig):
+class VideoConfig(tfds.BuilderConfig, abc.ABC):
     """One variant of a video dataset. Its fields, beyond tfds's own, are the options users may override."""
 
     image_size: int = 64
@@ -27,14 +28,14 @@ class VideoConfig(tfds.BuilderConfig):
     """Options that are paths: relative ones are to the working directory, or to `~`."""
 
     @property
+    @abc.abstractmethod
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, in the order in which they are built."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def max_objects(self) -> int:
-        """Most objects that a video of this variant can show."""
-        raise NotImplementedError
+        """Maximum number of objects in a video of this variant."""
 
     def frames_of(self, split: str) -> int:
         """Frames of a stored video of a split."""

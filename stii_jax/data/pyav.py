@@ -37,7 +37,7 @@ class Header(NamedTuple):
     """The facts that a file states about itself; they are often wrong."""
 
     num_frames: int = 0
-    """0 if the file does not say."""
+    """Announced number of frames; 0 if unknown."""
     rate: float = 0.0
     """Average frames per second; 0 if the file does not say."""
     is_counted: bool = False

@@ -137,17 +137,17 @@ def _masks_of(stem: Path, is_file: bool) -> tuple[Path, ...]:
 
 
 def _printable(path: Path) -> str:
-    """Names of files may be in any encoding."""
+    """The path as text that can be printed, since file names may be in any encoding."""
     return path.as_posix().encode(errors="backslashreplace").decode()
 
 
 def _hash(name: str) -> float:
-    """0 to below 1."""
+    """A number from 0 to below 1 that depends on the name alone."""
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big") / 2**48
 
 
 def alike(frames: Iterator[Array]) -> Iterator[Array]:
-    """The same frames. Raises `DataError` where one has another size than the first."""
+    """The same frames. Raises `DataError` if one has another size than the first."""
     first = None
     for frame in frames:
         first = first or frame.shape

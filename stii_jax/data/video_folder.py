@@ -26,7 +26,7 @@ from stii_jax.data.view import View
 Array = np.ndarray
 
 LONGEST = 16
-"""Frames of a clip where nothing else is asked for and the videos have that many."""
+"""Default number of frames per clip, if the videos have that many."""
 
 _SCALED = "videos deeper than 8 bits, scaled by their own range of values (option value_range)"
 _MISSING = "videos that state more frames than could be decoded"
@@ -39,7 +39,7 @@ class VideoFolderConfig(VideoConfig):
 
     paths: ClassVar[tuple[str, ...]] = ("folder",)
     folder: str = ""
-    """Where the videos are; or a single video file."""
+    """The folder of the videos, or a single video file."""
     num_frames: int = 0
     """Frames of a clip; 0 is 16, or fewer if the videos are short. A video is cut into as many clips as fit, one after
     the other; the frames left at its end are dropped."""

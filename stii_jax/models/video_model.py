@@ -64,7 +64,7 @@ class VideoModel(abc.ABC):
 
     @abc.abstractmethod
     def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
-        """Log-likelihood of every pixel given what the video was decomposed into, in nats."""
+        """Log-likelihood of every pixel given the decomposition, in nats."""
 
     @abc.abstractmethod
     def initial_state(self, params: Params, batch_size: int) -> Any:

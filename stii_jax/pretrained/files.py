@@ -67,7 +67,7 @@ def read_config(name: str) -> ConfigDict:
 
 
 def read_header(path: Path) -> Mapping[str, Any]:
-    """The JSON object in a file's metadata; raises `ModelFileError` where it is none of ours."""
+    """The JSON object in a file's metadata; raises `ModelFileError` if this program did not write it."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -20,10 +20,10 @@ from stii_jax.writers import write_atomic
 
 
 class Trained(NamedTuple):
-    """A trained model: what it has learned, and what made it."""
+    """A trained model: its parameters and their provenance."""
 
     config: ConfigDict
-    """Of its training."""
+    """The config it was trained with."""
     params: Params
     facts: dict[str, Any]
     """`step`, `seed`, `commit`, `versions`, `hardware`, `train_seconds` and more; in a file also `results` and
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
 
     @property
     def step(self) -> int:
-        """Of training, at which the parameters were saved."""
+        """The training step at which the parameters were saved."""
         return self.facts["step"]
 
 
@@ -58,7 +58,7 @@ def load(name: str) -> Trained:
 
 
 def save(path: Path, trained: Trained) -> None:
-    """Writes a model's file; where it was not possible, a file that was there is as it was.
+    """Write a model's file. If that fails, an earlier file stays as it was.
 
     Paths of this machine stay here: folders of datasets are left out, and of videos only their last part is kept.
 

@@ -75,7 +75,7 @@ def _summary(subject: Subject, dataset: str) -> dict[str, Any]:
 
 
 def _reconstruction(held_out: Any) -> str | None:
-    """How well the model knows its own kind of video, and which others `--mode decompose` warns of."""
+    """The reference that `--mode decompose` compares a video with."""
     if (reference := novelty.find_reference(held_out)) is None:
         return None
     return (

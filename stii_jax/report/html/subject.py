@@ -41,7 +41,7 @@ class Subject(NamedTuple):
     log: list[dict[str, Any]]
     """Lines of `metrics.jsonl`; none of a model's file."""
     held_out: Any = None
-    """How well held-out videos are reconstructed, see `novelty.summarize`; None where it was not measured."""
+    """Statistics of held-out videos, see `novelty.summarize`; None if they were not measured."""
 
 
 def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> Subject:
