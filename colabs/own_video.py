@@ -74,13 +74,10 @@ except ImportError:
 # cell offers a download instead.
 
 # %%
-KEEP = False  # @param {type:"boolean"}
-RUNS = Path("runs/own_video")
-if KEEP:
-    from google.colab import drive
+from stii_jax.notebook import download, run_folder
 
-    drive.mount("/content/drive")
-    RUNS = Path("/content/drive/MyDrive/stii_jax/own_video")
+KEEP = False  # @param {type:"boolean"}
+RUNS = run_folder("own_video", on_drive=KEEP)
 
 # %% [markdown]
 # ## The video
@@ -277,6 +274,4 @@ pyplot.show()
 # %%
 DOWNLOAD = False  # @param {type:"boolean"}
 if DOWNLOAD:
-    from google.colab import files
-
-    files.download(shutil.make_archive("own_video", "zip", RUNS))
+    download(RUNS)

@@ -72,13 +72,10 @@ except ImportError:
 # instead.
 
 # %%
-KEEP = False  # @param {type:"boolean"}
-RUNS = Path("runs/paper")
-if KEEP:
-    from google.colab import drive
+from stii_jax.notebook import download, run_folder
 
-    drive.mount("/content/drive")
-    RUNS = Path("/content/drive/MyDrive/stii_jax/paper")
+KEEP = False  # @param {type:"boolean"}
+RUNS = run_folder("paper", on_drive=KEEP)
 
 # %% [markdown]
 # Settings. `SYSTEMS` are any of `stii`, `iodine` (with SEQ-IODINE, which is the same parameters run in another way),
@@ -176,6 +173,4 @@ else:
 # %%
 DOWNLOAD = False  # @param {type:"boolean"}
 if DOWNLOAD:
-    from google.colab import files
-
-    files.download(shutil.make_archive("paper", "zip", RUNS))
+    download(RUNS)

@@ -67,13 +67,10 @@ except ImportError:
 # cells in a later session, and training resumes from the last checkpoint. The last cell offers a download instead.
 
 # %%
-KEEP = False  # @param {type:"boolean"}
-RUN = Path("runs/quickstart")
-if KEEP:
-    from google.colab import drive
+from stii_jax.notebook import download, run_folder
 
-    drive.mount("/content/drive")
-    RUN = Path("/content/drive/MyDrive/stii_jax/quickstart")
+KEEP = False  # @param {type:"boolean"}
+RUN = run_folder("quickstart", on_drive=KEEP)
 
 # %% [markdown]
 # Settings of this notebook. Everything else is as in `configs/quickstart.py`.
@@ -183,6 +180,4 @@ Image(filename=RUN / "media" / "trajectories_0.png")
 # %%
 DOWNLOAD = False  # @param {type:"boolean"}
 if DOWNLOAD:
-    from google.colab import files
-
-    files.download(shutil.make_archive("quickstart", "zip", RUN))
+    download(RUN)

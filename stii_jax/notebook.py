@@ -12,6 +12,7 @@ import contextlib
 import html
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,29 @@ from stii_jax.writers import PathLike, Picture, encode_gif, encode_png, read_met
 
 LOG = "log.txt"
 """In the workdir: what a process that is watched prints."""
+_DRIVE = Path("/content/drive")
+
+
+def run_folder(name: str, *, on_drive: bool) -> Path:
+    """Return the folder of a notebook's run: `runs/NAME`, or `stii_jax/NAME` on Google Drive.
+
+    Args:
+        name: the name of the notebook.
+        on_drive: on Colab, mount Google Drive and keep the run there, so that it outlives the session.
+    """
+    if not on_drive:
+        return Path("runs", name)
+    from google.colab import drive
+
+    drive.mount(str(_DRIVE))
+    return _DRIVE / "MyDrive" / "stii_jax" / name
+
+
+def download(folder: Path) -> None:
+    """On Colab, pack a folder into `NAME.zip` and send it to the reader's computer."""
+    from google.colab import files
+
+    files.download(shutil.make_archive(folder.name, "zip", folder))
 
 
 def show(*pictures: Picture) -> None:

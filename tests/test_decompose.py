@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import av
 import jax
@@ -13,12 +12,12 @@ import pytest
 import tifffile
 from PIL import Image
 from sample_recordings import write_raw, write_video
-from toy import ToyModel, make_config, overrides, use_toy_model
+from toy import ToyModel, make_config, overrides, save_run, use_toy_model
 
 from stii_jax import decompose as module
 from stii_jax import exports, modes, output_folder
-from stii_jax.checkpoint import Checkpointer, CheckpointError
-from stii_jax.config import ConfigError, to_json
+from stii_jax.checkpoint import CheckpointError
+from stii_jax.config import ConfigError
 from stii_jax.data import DataError
 from stii_jax.data.view import View
 from stii_jax.decompose import Stream
@@ -45,14 +44,9 @@ def params():
 
 @pytest.fixture(scope="module")
 def workdir(params, tmp_path_factory):
-    """Of a run whose dataset is not there."""
+    """The workdir of a run of three steps."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    folder.mkdir()
-    config = make_config(Path("/nowhere"))
-    (folder / "config.json").write_text(to_json(config))
-    checkpointer = Checkpointer(folder / "checkpoints")
-    checkpointer.save(3, params, {"rest": jnp.zeros(1)}, {"model": config.model.to_dict(), "step": 3})
-    checkpointer.close()
+    save_run(folder, params)
     return folder
 
 

@@ -2,18 +2,15 @@
 
 import json
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sample_recordings import write_raw
-from toy import ToyModel, make_config, use_toy_model
+from toy import ToyModel, make_config, save_run, use_toy_model
 
 from stii_jax import novelty
-from stii_jax.checkpoint import Checkpointer
-from stii_jax.config import to_json
 from stii_jax.data.view import View
 from stii_jax.decompose import Stream
 from stii_jax.main import run
@@ -183,14 +180,9 @@ def params():
 
 @pytest.fixture(scope="module")
 def workdir(params, tmp_path_factory):
-    """Of a run of three steps, whose dataset is not there."""
+    """The workdir of a run of three steps."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    folder.mkdir()
-    config = make_config(Path("/nowhere"))
-    (folder / "config.json").write_text(to_json(config))
-    checkpointer = Checkpointer(folder / "checkpoints")
-    checkpointer.save(3, params, {"rest": jnp.zeros(1)}, {"model": config.model.to_dict(), "step": 3})
-    checkpointer.close()
+    save_run(folder, params)
     return folder
 
 

@@ -17,7 +17,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from stii_jax import evaluate, metrics, modes, train
-from stii_jax.config import load_config
+from stii_jax.checkpoint import Checkpointer
+from stii_jax.config import load_config, to_json
 from stii_jax.models import trace
 from stii_jax.models.recurrent import zero_state
 from stii_jax.models.stii import STII, UnrollOutputs, VideoState
@@ -76,6 +77,16 @@ def overrides(data_dir: Path, **changes: Any) -> list[str]:
 def make_config(data_dir: Path, preset: str = "paper", **changes: Any) -> ConfigDict:
     """The config of a toy run."""
     return load_config(f"default:{preset}", overrides(data_dir, **changes))
+
+
+def save_run(folder: Path, params: Any) -> None:
+    """Write the workdir of a toy run of three steps, whose dataset is not there."""
+    folder.mkdir()
+    config = make_config(Path("/nowhere"))
+    (folder / "config.json").write_text(to_json(config))
+    checkpointer = Checkpointer(folder / "checkpoints")
+    checkpointer.save(3, params, {"rest": jnp.zeros(1)}, {"model": config.model.to_dict(), "step": 3})
+    checkpointer.close()
 
 
 @contextlib.contextmanager
