@@ -7,7 +7,7 @@ import pytest
 from toy import ToyModel, make_config, use_toy_model
 
 from stii_jax.config import ConfigError
-from stii_jax.data.options import GeneratedConfig
+from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
 from stii_jax.evaluate import Evaluator, check_evaluation, check_forecast, example_keys, local_index, make_model
 from stii_jax.models.iodine import Iodine, SequentialIodine
 from stii_jax.parallel import DeviceError
@@ -156,7 +156,7 @@ def test_the_model_of_a_config(data_dir):
     ],
 )
 def test_settings_that_cannot_be_evaluated(tmp_path, changes, error, message):
-    videos = GeneratedConfig(name="toy", image_size=8, num_frames=6)
+    videos = BouncingBallsConfig(name="toy", image_size=8, num_frames=6)
     check_evaluation(make_config(tmp_path), videos)
     with pytest.raises(error, match=message) as caught:
         check_evaluation(make_config(tmp_path, **changes), videos)
@@ -165,12 +165,12 @@ def test_settings_that_cannot_be_evaluated(tmp_path, changes, error, message):
 
 def test_frames_that_cannot_be_pooled(tmp_path):
     with pytest.raises(ConfigError, match=r"frames of 10x10 pixels: .* give a multiple of 4"):
-        check_evaluation(make_config(tmp_path), GeneratedConfig(name="toy", image_size=10, num_frames=6))
+        check_evaluation(make_config(tmp_path), BouncingBallsConfig(name="toy", image_size=10, num_frames=6))
 
 
 @pytest.mark.parametrize(("observed", "ahead"), [(3, 0), (4, 3), (6, 1)])
 def test_forecasts_that_cannot_be(tmp_path, observed, ahead):
-    videos = GeneratedConfig(name="toy", image_size=8, num_frames=6)
+    videos = BouncingBallsConfig(name="toy", image_size=8, num_frames=6)
     check_forecast(make_config(tmp_path), videos)
     config = make_config(tmp_path, eval__observed_frames=observed, eval__predict_frames=ahead)
     with pytest.raises(ConfigError, match=rf"observed_frames is {observed} and .* is {ahead}: .* the 6 frames"):
@@ -190,7 +190,7 @@ def test_the_system_that_is_evaluated(tmp_path):
     sequential = make_model(config, 8, system="seq_iodine")
     assert type(sequential) is SequentialIodine and sequential.clamp == 10
     with pytest.raises(ConfigError, match="'seq_iodine', which knows no motion and predicts nothing"):
-        check_forecast(config, GeneratedConfig(name="toy", image_size=8, num_frames=6))
+        check_forecast(config, BouncingBallsConfig(name="toy", image_size=8, num_frames=6))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from toy import TIMES, compilations, make_config, use_toy_model
 from stii_jax.checkpoint import CheckpointError, restore_params
 from stii_jax.config import ConfigError
 from stii_jax.curriculum import CurriculumState, PosteriorCollapse
-from stii_jax.data.options import GeneratedConfig
+from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
 from stii_jax.errors import Preempted
 from stii_jax.evaluate import make_model
 from stii_jax.parallel import DeviceError
@@ -312,7 +312,7 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
     ],
 )
 def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
-    videos = GeneratedConfig(name="toy", image_size=8, num_frames=6)
+    videos = BouncingBallsConfig(name="toy", image_size=8, num_frames=6)
     check_training(make_config(tmp_path), videos)
     with pytest.raises(error, match=message) as caught:
         check_training(make_config(tmp_path, **changes), videos)
