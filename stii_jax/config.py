@@ -317,7 +317,7 @@ def _lock(config: ConfigDict) -> ConfigDict:
 
 def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
     """Changes a flattened config, if it has the key and the value is of its type."""
-    if key in FREE_SECTIONS or any(name.startswith(f"{key}.") for name in settings):
+    if key in FREE_SECTIONS or (key not in settings and any(name.startswith(f"{key}.") for name in settings)):
         raise ConfigError(f"config.{key} is a section: set a field, --config.{key}.NAME=VALUE")
     if key not in settings and key.rpartition(".")[0] not in FREE_SECTIONS:
         raise ConfigError(f"no setting config.{key}; nearest: {_nearest_setting(key, settings)}")

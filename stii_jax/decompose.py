@@ -22,6 +22,7 @@ the mean interval. The background's slot is the one with most pixels in the firs
 """
 
 import contextlib
+import functools
 import itertools
 import sys
 import time
@@ -74,13 +75,7 @@ class Stream:
     """Decomposes a video frame after frame; what comes out is what `Evaluator.observe` gives for its video 0."""
 
     def __init__(self, model: VideoModel, params: Params):
-        def observe(params, state, frame):
-            keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.zeros(1, int))
-            return model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
-
-        self._params, self._state = params, model.initial_state(params, 1)
-        self._observe = jax.jit(observe)
-        self._predict = jax.jit(lambda params, state: model.predict(params, state, 1))
+        self._model, self._params, self._state = model, params, model.initial_state(params, 1)
         self.monitor = novelty.Monitor(model)
         """Statistics of the frames seen so far, for the novelty warning."""
         self.damage: str | None = None
@@ -98,11 +93,22 @@ class Stream:
 
     def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[Decomposed]:
         for frame in frames:
-            decomposition, self._state = self._observe(self._params, self._state, frame.view)
+            decomposition, self._state = _observe(self._model, self._params, self._state, frame.view)
             yield Decomposed(frame.view, frame.seconds, decomposition)
         for _ in range(num_predicted):
-            decomposition, self._state = self._predict(self._params, self._state)
+            decomposition, self._state = _predict(self._model, self._params, self._state)
             yield Decomposed(None, None, decomposition)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _observe(model, params, state, frame):
+    keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.zeros(1, int))
+    return model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(model, params, state):
+    return model.predict(params, state, 1)
 
 
 def _one_ahead(items: Iterator[Decomposed]) -> Iterator[Decomposed]:

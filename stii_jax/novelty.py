@@ -51,6 +51,9 @@ def frame_fit(
     return {"relative_error": relative, "mse": error, "log_likelihood": log_likelihood}
 
 
+_fit = jax.jit(frame_fit, static_argnums=0)
+
+
 def summarize(values: Mapping[str, Float[np.ndarray, "N T"]]) -> dict[str, Any]:
     """Quantiles of held-out videos, ready for JSON.
 
@@ -164,7 +167,7 @@ class Monitor:
     """
 
     def __init__(self, model: VideoModel):
-        self._fit = jax.jit(lambda frame, decomposition: frame_fit(model, frame[None, None], decomposition))
+        self._model = model
         self._sample: list[tuple[float, ...]] = []
         self._stride = 1
         self.num_frames = 0
@@ -173,7 +176,7 @@ class Monitor:
     def add(self, frame: UInt8[np.ndarray, "H W C"], decomposition: Decomposition) -> None:
         """Measure the next frame; of its decomposition B and T are 1."""
         if self.num_frames % self._stride == 0:
-            fit = self._fit(frame, decomposition)
+            fit = _fit(self._model, frame[None, None], decomposition)
             self._sample.append(tuple(float(fit[name][0, 0]) for name in STATISTICS))
         self.num_frames += 1
         if len(self._sample) == 2 * _SAMPLE:

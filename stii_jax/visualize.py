@@ -51,10 +51,10 @@ def segmentation_colors(num_labels: int) -> UInt8[np.ndarray, "{num_labels} 3"]:
     import matplotlib  # a second or two; a run that draws nothing yet does without
 
     strong = (0, 2, 4, 6, 8, 18, 12, 16, 10)  # without grey, which is kept for the background
-    named = [matplotlib.colormaps["tab20"](i) for i in (*strong, *(i + 1 for i in strong))]
+    named = matplotlib.colormaps["tab20"]([*strong, *(i + 1 for i in strong)])
     # Past the named ones, steps of the golden ratio around the colour wheel stay far from each other.
-    wheel = [matplotlib.colormaps["hsv"]((0.08 + i * 0.618034) % 1) for i in range(num_labels - len(named))]
-    return _to_uint8(np.array([color[:3] for color in (named + wheel)[:num_labels]]))
+    wheel = matplotlib.colormaps["hsv"]((0.08 + np.arange(num_labels) * 0.618034) % 1)
+    return _to_uint8(np.concatenate([named, wheel])[:num_labels, :3])
 
 
 def slot_colors(num_slots: int, background: int) -> UInt8[np.ndarray, "{num_slots} 3"]:

@@ -6,7 +6,7 @@ import pytest
 from test_train import bits, stop_after
 from toy import make_config, overrides, use_toy_model
 
-from stii_jax import modes
+from stii_jax import modes, visualize
 from stii_jax.config import ConfigError
 from stii_jax.data import DataError
 from stii_jax.main import run
@@ -28,6 +28,7 @@ def data_dir(tmp_path_factory):
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(modes, "evaluate", lambda *_: None)
+    monkeypatch.setattr(visualize, "curve", lambda *_: None)
 
 
 def stopped_after(monkeypatch, num_steps):

@@ -34,12 +34,13 @@ from stii_jax.visualize import BACKGROUND, PREDICTED, moment, slot_colors
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 SIZE = 8
+MODEL = ToyModel(SIZE)
 TABLE_TYPES = (int, float, int, int, *[float] * 8, int, int)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return ToyModel(SIZE).init(jax.random.key(0))
+    return MODEL.init(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_files_agree(workdir, video, params, tmp_path, capsys):
 
 
 def stream(params, video, num_predicted):
-    return Stream(ToyModel(SIZE), params).run(Recording(video, View(size=SIZE, square=True)), num_predicted)
+    return Stream(MODEL, params).run(Recording(video, View(size=SIZE, square=True)), num_predicted)
 
 
 def test_files_on_request(workdir, video, tmp_path):
@@ -182,7 +183,7 @@ def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
     seen = np.stack([View(size=SIZE, square=True).frame(frame) for frame in noise(7)])
     batch = np.stack([seen, *noise(3 * 7, SIZE, SIZE).reshape(3, 7, SIZE, SIZE, 3)])
     parts = evaluator.predict(params, batch, np.arange(4), 3)
-    items = list(Stream(ToyModel(SIZE), params).run(Recording(video, View(size=SIZE, square=True)), 3))
+    items = list(Stream(MODEL, params).run(Recording(video, View(size=SIZE, square=True)), 3))
     for item, frame in zip(items, seen):
         np.testing.assert_array_equal(item.frame, frame)
     assert [item.frame is None for item in items] == [False] * 7 + [True] * 3

@@ -72,6 +72,7 @@ def test_a_hundred_steps_of_the_real_model(data_dir, tmp_path):
     check_a_hundred_steps(data_dir, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stall_is_counted_on_across_a_stop(toy, data_dir, tmp_path):
     """Stages end at the steps at which they would have ended, though the stop was within the patience."""
     straight = everything(make_trainer(data_dir, tmp_path / "straight", **STALLED).run(), tmp_path / "straight")

@@ -60,6 +60,7 @@ def test_lengths_fit_the_videos(tmp_path, settings, videos, frames, lengths, for
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_short_videos(tmp_path, settings, capsys):
     write(tmp_path, 5, 5)
     workdir = tmp_path / "run"

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from toy import TIMES, compilations, make_config, use_toy_model
+from toy import TIMES, compilations, forget_programs, make_config, use_toy_model
 
 from stii_jax.checkpoint import CheckpointError, restore_params
 from stii_jax.config import ConfigError
@@ -210,6 +210,7 @@ def test_more_steps_for_a_finished_run(make_trainer, straight, tmp_path):
 
 
 def test_one_compilation_a_stage(make_trainer, tmp_path):
+    forget_programs()
     trainer = make_trainer(tmp_path, **STAGED, train__eval_every=NEVER)
     with compilations() as names:
         trainer.run()

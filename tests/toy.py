@@ -5,6 +5,7 @@ one for a minute on a slow core. `OVERRIDES` alone give the smallest real model.
 """
 
 import contextlib
+import functools
 import logging
 import re
 from collections.abc import Iterator
@@ -19,9 +20,13 @@ from ml_collections import ConfigDict
 from stii_jax import evaluate, metrics, modes, train
 from stii_jax.checkpoint import Checkpointer
 from stii_jax.config import load_config, to_json
+from stii_jax.evaluate import Evaluator
 from stii_jax.models import trace
 from stii_jax.models.recurrent import zero_state
 from stii_jax.models.stii import STII, UnrollOutputs, VideoState
+from stii_jax.optim import make_optimizer
+from stii_jax.state import init_state
+from stii_jax.step import make_train_step
 from stii_jax.types import Decomposition
 
 DATA = {
@@ -107,15 +112,52 @@ def compilations() -> Iterator[list[str]]:
 
 
 def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
-    """Training and evaluation make a `ToyModel`; `few_metrics` leaves out those that take long to compile."""
+    """Training and evaluation make a `ToyModel`; `few_metrics` leaves out those that take long to compile.
+
+    Runs of the same settings share their programs, whichever test they belong to: most of such a run is tracing.
+    `forget_programs` has them traced anew.
+    """
 
     def toy_model(config, image_size, num_slots=0, system=""):
-        return ToyModel(image_size, num_slots or config.model.num_slots)
+        return _shared_model(image_size, num_slots or config.model.num_slots, few_metrics)
 
     for user in (train, evaluate, modes):
         patch.setattr(user, "make_model", toy_model)
     if few_metrics:
         patch.setattr(metrics, "METRICS", {name: metrics.METRICS[name] for name in ("ari", "f_ari", "mse")})
+    patch.setattr(train, "make_optimizer", _shared_optimizer)
+    patch.setattr(train, "make_train_step", _shared_step)
+    patch.setattr(train, "init_state", lambda *of: jax.tree.map(jnp.copy, _shared_state(*of)))
+    patch.setattr(Evaluator, "__init__", _with_shared_programs)
+
+
+def forget_programs() -> None:
+    """Runs that follow trace their own programs."""
+    for shared in (_shared_model, _shared_optimizer, _shared_step, _shared_state, _shared_programs):
+        shared.cache_clear()
+
+
+@functools.cache
+def _shared_model(image_size, num_slots, few_metrics):
+    return ToyModel(image_size, num_slots)
+
+
+_shared_optimizer = functools.cache(make_optimizer)
+_shared_step = functools.cache(make_train_step)
+_shared_state = functools.cache(init_state)
+
+
+@functools.cache
+def _shared_programs(model, kind, num_objects):
+    return {}
+
+
+_init_evaluator = Evaluator.__init__
+
+
+def _with_shared_programs(evaluator, config, source):
+    _init_evaluator(evaluator, config, source)
+    evaluator._compiled = _shared_programs(evaluator.model, evaluator.kind, source.num_objects)
 
 
 class ToyModel(STII):
