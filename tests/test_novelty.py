@@ -159,7 +159,7 @@ def test_a_video_frame_by_frame():
 def test_memory_does_not_grow_with_the_video(monkeypatch, num_frames):
     monkeypatch.setattr(novelty, "_SAMPLE", 4)
     monitor = Monitor(ToyModel(1))
-    monkeypatch.setattr(novelty, "_fit", lambda _, frame, __: {name: np.full((1, 1), frame.sum()) for name in STATISTICS})
+    monkeypatch.setattr(novelty, "_fit", lambda _, frame, __: dict.fromkeys(STATISTICS, np.full((1, 1), frame.sum())))
     for t in range(num_frames):
         monitor.add(np.full((1, 1, 1), t, np.uint8), drawn(np.zeros((1, 1, 1, 1))))
         assert len(monitor._sample) < 8
