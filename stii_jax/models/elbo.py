@@ -61,6 +61,8 @@ class CellELBO:
         self.decoder, self.prior, self.weights = decoder, prior, dict(weights)
         self.latent_dim, self.sigma, self.likelihood_kind = latent_dim, sigma, likelihood_kind
         self.conditional_decoder, self.detach = conditional_decoder, detach
+        # Compiled as a part of whatever calls it, and traced once for all that do.
+        self._evaluate_with_gradients = jax.jit(self._value_and_gradients, inline=True)
         self._one_pass = jax.custom_vjp(self._evaluate)
         self._one_pass.defvjp(*(self._detached_rules() if detach else self._attached_rules()))
 
@@ -121,7 +123,7 @@ class CellELBO:
         terms = {"log_likelihood": mixture.pixels.sum((1, 2)), "kl": kl, "mask_entropy": entropy}
         return losses.elbo(terms, self.weights).sum(), terms
 
-    def _evaluate_with_gradients(self, params, inputs):
+    def _value_and_gradients(self, params, inputs):
         posterior, h, frame, noise = inputs
         image = (*posterior.shape[:2], *frame.shape[1:3])
         shifts = jnp.zeros((*image, frame.shape[-1])), jnp.zeros(image)

@@ -126,6 +126,8 @@ class STII(VideoModel):
             "posterior_input": posterior_input,
             "with_leave_one_out": leave_one_out,
         }
+        # Compiled as a part of whatever calls it, and traced once for all that do.
+        self._refined = jax.jit(self._always_refine, inline=True)
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Parameters: `decoder`, `refiner`, `initial_posterior` and, where the prior is conditional, `prior`."""
@@ -350,16 +352,16 @@ class STII(VideoModel):
     def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement, active=True):
         """Steps 6 to 9, where `active`; rematerialised, so that training keeps only a cell's decode and gradients."""
 
-        def refine(params, frame, decoded, gradients, posterior, temporal, refinement):
-            images = refinement_images(frame, decoded, gradients, **self._images)
-            return self.refiner.apply({"params": params}, images, posterior, gradients.posterior, temporal, refinement)
-
         # The choice is inside of what is rematerialised: whatever passes through a choice is kept once a cell, and
         # the parameters would be.
         def refine_if_active(active, *inputs):
-            return lax.cond(active, refine, lambda *inputs: (inputs[-3], inputs[-1]), *inputs)
+            return lax.cond(active, self._refined, lambda *inputs: (inputs[-3], inputs[-1]), *inputs)
 
         inputs = (frame, decoded, lax.stop_gradient(gradients), posterior, temporal, refinement)
         if self.remat:
             refine_if_active = jax.checkpoint(refine_if_active, prevent_cse=False)
         return refine_if_active(active, params["refiner"], *inputs)
+
+    def _always_refine(self, params, frame, decoded, gradients, posterior, temporal, refinement):
+        images = refinement_images(frame, decoded, gradients, **self._images)
+        return self.refiner.apply({"params": params}, images, posterior, gradients.posterior, temporal, refinement)
