@@ -22,7 +22,7 @@ def make_trainer(tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
 
     def make(workdir, **changes):
-        config = make_config(data_dir, **STAGED, **changes)
+        config = make_config(data_dir, **STAGED, train__checkpoint_every=4, **changes)
         source = open_source(config)
         return Trainer(config, source, source, workdir)
 

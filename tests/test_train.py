@@ -211,7 +211,7 @@ def test_more_steps_for_a_finished_run(make_trainer, straight, tmp_path):
 
 def test_one_compilation_a_stage(make_trainer, tmp_path):
     forget_programs()
-    trainer = make_trainer(tmp_path, **STAGED, train__eval_every=NEVER)
+    trainer = make_trainer(tmp_path, **STAGED, train__eval_every=NEVER, train__checkpoint_every=NEVER)
     with compilations() as names:
         trainer.run()
     assert names.count("jit(_fun)") == 2  # what pmap calls a program
@@ -244,7 +244,7 @@ def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_pat
 
 
 def test_loss_falls(make_trainer, tmp_path):
-    make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER).run()
+    make_trainer(tmp_path, train__num_steps=30, train__eval_every=NEVER, train__checkpoint_every=30).run()
     losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert losses[-1] < 0.7 * losses[0]
 
