@@ -4,6 +4,8 @@ Python loops over frames and refinements; no scan, no gradient rule, no Flax, no
 its parameters. Call it inside `jax.enable_x64(True)`, with what `in_float64` returns. `settings` are those of `STII`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -186,6 +188,8 @@ def unroll(params, video, noise, settings, attached=0.0):
     `noise(t, r)` is that of decode r of frame t, `B K Z`. With `attached` 1, means and masks carry gradient into the
     refiner; with 0 they do not.
     """
+    parts = elbo, inner_gradients, refine
+    elbo_of, gradients_of, refined = (jax.jit(functools.partial(part, settings=settings)) for part in parts)
     budget = settings["num_refinements"]
     temporal = (jnp.zeros((*noise(0, 0).shape[:2], settings["hidden_dim"])),) * 2
     lam = None
@@ -200,15 +204,15 @@ def unroll(params, video, noise, settings, attached=0.0):
         elbos.append([])
         for r in range(decodes):
             eps = noise("clip", 0) if r == 0 and settings["first_noise"] == "clip" else noise(t, r)
-            value, (means, logits, terms) = elbo(params, lam, h, frame, eps, settings)
+            value, (means, logits, terms) = elbo_of(params, lam, h, frame, eps)
             elbos[-1].append(value)
             loss -= value * (r + 1) / (decodes if settings["refinement_weights"] == "frame" else budget)
             if r == decodes - 1:
                 decomposition.append((means, jax.nn.softmax(logits, 1), lam, terms))
                 break
-            gradients = inner_gradients(params, lam, h, frame, eps, settings)
+            gradients = gradients_of(params, lam, h, frame, eps)
             fixed = lax.stop_gradient((means, logits))
             means, logits = (a + attached * (b - a) for a, b in zip(fixed, (means, logits)))
-            lam, refinement = refine(params, frame, means, logits, gradients, lam, temporal, refinement, settings)
+            lam, refinement = refined(params, frame, means, logits, gradients, lam, temporal, refinement)
         temporal = refinement
     return loss, elbos, decomposition, temporal

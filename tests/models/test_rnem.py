@@ -15,6 +15,7 @@ from stii_jax.models.rnem import RNEM, RNEMState
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 B, T, K, H, W, C, D = 2, 4, 3, 8, 16, 3, 6
+e_step, loss_terms = tiny.jit(rnem.e_step), tiny.jit(rnem.loss_terms)
 SIZES = {"num_slots": K, "hidden_dim": D, "encoder_channels": (3, 4), "feature_dim": 10, "attention_dim": 5}
 
 
@@ -39,8 +40,8 @@ def params(model):
 
 @pytest.fixture(scope="module")
 def video():
-    frames = (uniform(1, B, T, H, W, 1) > 0.7).astype(jnp.float32)
-    return jnp.broadcast_to(frames, (B, T, H, W, C))
+    frames = np.asarray(uniform(1, B, T, H, W, 1)) > 0.7
+    return np.broadcast_to(frames.astype(np.float32), (B, T, H, W, C))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def norm(p, x, axes=(-1,)):
 def test_e_step_shares_pixels_by_likelihood():
     frame, means = np.array([[[1.0, 0.0, 0.5, 1.0]]]), np.array([[[[0.9, 0.9, 0.2, 0.0]], [[0.3, 0.5, 0.4, 0.0]]]])
     expected = [[[0.75, 1 / 6, 0.5, 0.5]], [[0.25, 5 / 6, 0.5, 0.5]]]  # nobody foretold the last: even
-    masks = rnem.e_step(*(jax.device_put(a.astype(np.float32)) for a in (frame, means)))
+    masks = e_step(frame.astype(np.float32), means.astype(np.float32))
     np.testing.assert_allclose(masks[0], expected, atol=1e-5)
 
 
@@ -103,18 +104,19 @@ def test_loss_against_loops():
     frame, means, masks = np.random.default_rng(0).random((B, 2, 3)), uniform(1, B, K, 2, 3), uniform(2, B, K, 2, 3)
     frame[0, 0, 0] = 1.0
     own, background = np.zeros(B), np.zeros(B)
+    in_float64 = np.float64(means), np.float64(masks)
     for b, k, i, j in np.ndindex(B, K, 2, 3):
-        x, mu, gamma = frame[b, i, j], float(means[b, k, i, j]), float(masks[b, k, i, j])
+        x, (mu, gamma) = frame[b, i, j], (array[b, k, i, j] for array in in_float64)
         own[b] -= gamma * (x * np.log(mu) + (1 - x) * np.log(1 - mu))
         background[b] += (1 - gamma) * np.log(1 / (1 - mu))
-    terms = rnem.loss_terms(jax.device_put(frame.astype(np.float32)), means, masks)
+    terms = loss_terms(frame.astype(np.float32), means, masks)
     np.testing.assert_allclose(terms["cross_entropy"], own, rtol=1e-5)
     np.testing.assert_allclose(terms["kl_to_background"], background, rtol=1e-5)
 
 
 def test_loss_of_a_certain_mistake_is_finite():
-    frame = jnp.ones((1, 1, 1))
-    terms = rnem.loss_terms(frame, jnp.array([0.0, 1.0]).reshape(1, 2, 1, 1), jnp.ones((1, 2, 1, 1)))
+    frame, masks = np.ones((1, 1, 1), np.float32), np.ones((1, 2, 1, 1), np.float32)
+    terms = loss_terms(frame, np.array([0.0, 1.0], np.float32).reshape(1, 2, 1, 1), masks)
     np.testing.assert_allclose(terms["cross_entropy"], -np.log(1e-6), rtol=1e-4)
 
 
@@ -126,12 +128,17 @@ def test_flip_is_exclusive_or():
 def test_resampling_convolutions_are_those_of_the_library(shape):
     """The library's are slow inside loops on a CPU, no worse otherwise."""
     x, kernel = uniform(0, *shape), uniform(1, 4, 4, shape[-1], 5)
-    layout = ("NHWC", "HWIO", "NHWC")
-    halved = lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=layout)
-    np.testing.assert_allclose(rnem.halving_convolution(x, kernel), halved, rtol=1e-5)
-    repeated = x.repeat(2, axis=1).repeat(2, axis=2)
-    doubled = lax.conv_general_dilated(repeated, kernel, (1, 1), ((1, 2), (1, 2)), dimension_numbers=layout)
-    np.testing.assert_allclose(rnem.doubling_convolution(x, kernel), doubled, rtol=1e-5)
+
+    @tiny.jit
+    def convolutions(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        halved = lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=layout)
+        repeated = x.repeat(2, axis=1).repeat(2, axis=2)
+        doubled = lax.conv_general_dilated(repeated, kernel, (1, 1), ((1, 2), (1, 2)), dimension_numbers=layout)
+        return (rnem.halving_convolution(x, kernel), rnem.doubling_convolution(x, kernel)), (halved, doubled)
+
+    for ours, theirs in zip(*convolutions(x, kernel)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def normed_dense(p, x):
@@ -200,10 +207,11 @@ def test_decomposition_and_roll_out_against_numpy(params, video, whole, rollout)
     predicted, _ = tiny.jit(build(rollout=rollout).predict, static_argnums=2)(params, whole[1], 2)
     with jax.enable_x64(True):
         p, frames = jax.tree.map(np.float64, (params, video[..., 0]))
+        given, predicted = jax.tree.map(np.float64, (whole[0], predicted))
         means, theta = np.zeros((B, K, H, W)), np.zeros((B, K, D))
-        masks = np.float64(whole[0].masks[:, 0])
+        masks = given.masks[:, 0]
         for t in range(T + 2):
-            out, at = (whole[0], t) if t < T else (predicted, t - T)
+            out, at = (given, t) if t < T else (predicted, t - T)
             seen = frames[:, t] if t < T else np.float64(means.max(1) > 0.1)
             if t:
                 masks = shares(seen, means)
@@ -215,28 +223,28 @@ def test_decomposition_and_roll_out_against_numpy(params, video, whole, rollout)
 
 
 def test_slots_start_apart_by_random_masks(keys, whole, decompose, params, video):
-    first = np.asarray(whole[0].masks[:, 0])
+    first = np.asarray(whole[0].masks)[:, 0]
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
     assert first.std(1).mean() > 0.1
     assert not np.allclose(first[0], first[1])
     again, _ = decompose(params, video, keys)
     np.testing.assert_array_equal(again.masks, whole[0].masks)
-    assert np.asarray(whole[0].posterior[:, 0]).std(1).mean() > 1e-4
+    assert np.asarray(whole[0].posterior)[:, 0].std(1).mean() > 1e-4
 
 
 def test_slots_are_interchangeable(model, params):
-    order = jnp.array([2, 0, 1])
-    inputs, theta = uniform(0, B, K, H, W) - 0.5, uniform(1, B, K, D)
+    order = np.array([2, 0, 1])
+    inputs, theta = np.asarray(uniform(0, B, K, H, W)) - 0.5, np.asarray(uniform(1, B, K, D))
     cell = tiny.jit(lambda *slots: model.cell.apply({"params": params}, *slots))
     for straight, permuted in zip(cell(inputs, theta), cell(inputs[:, order], theta[:, order])):
-        np.testing.assert_allclose(straight[:, order], permuted, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(straight)[:, order], permuted, atol=1e-5)
 
 
 @pytest.mark.parametrize("cut", [1, 2])
 def test_clips_one_after_the_other_are_the_whole(decompose, params, video, keys, whole, cut):
     first, state = decompose(params, video[:, :cut], keys)
     second, state = decompose(params, video[:, cut:], keys, state)
-    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), first, second)
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, second)
     for part, expected in zip((*joined, *state), (*whole[0], *whole[1])):
         np.testing.assert_allclose(part, expected, atol=1e-5)
 
@@ -246,50 +254,56 @@ def test_a_stream_is_the_whole(model, params, video, keys, whole):
     for t in range(2):
         out, state = stream(params, state, video[:, t], keys)
         for part, expected in zip(out, whole[0]):
-            np.testing.assert_allclose(part[:, 0], expected[:, t], atol=1e-5)
+            np.testing.assert_allclose(np.asarray(part)[:, 0], np.asarray(expected)[:, t], atol=1e-5)
     assert int(state.frame) == 2
 
 
 def test_a_video_is_the_same_in_any_batch(decompose, loss_and_gradient, params, video, keys, whole, trained):
-    out, _ = decompose(params, video[::-1], keys[::-1])
-    (_, losses), _ = loss_and_gradient(params, video[::-1], keys[::-1])
-    for part, expected in zip((*out, *losses.terms.values()), (*whole[0], *trained[0].terms.values())):
-        np.testing.assert_allclose(part, expected[::-1], rtol=1e-4, atol=1e-5)
-    other = video.at[1].set(0.0)
-    out, _ = decompose(params, other, keys)
-    (_, losses), _ = loss_and_gradient(params, other, keys)
-    for part, expected in zip((*out, *losses.terms.values()), (*whole[0], *trained[0].terms.values())):
-        np.testing.assert_allclose(part[0], expected[0], rtol=1e-4, atol=1e-5)
-        assert (part[1] != expected[1]).any()
+
+    def results(video, keys):
+        out, _ = decompose(params, video, keys)
+        (_, losses), _ = loss_and_gradient(params, video, keys)
+        return map(np.asarray, (*out, *losses.terms.values()))
+
+    expected = [np.asarray(part) for part in (*whole[0], *trained[0].terms.values())]
+    for part, other in zip(results(video[::-1], keys[::-1]), expected):
+        np.testing.assert_allclose(part, other[::-1], rtol=1e-4, atol=1e-5)
+    changed = video.copy()
+    changed[1] = 0.0
+    for part, other in zip(results(changed, keys), expected):
+        np.testing.assert_allclose(part[0], other[0], rtol=1e-4, atol=1e-5)
+        assert (part[1] != other[1]).any()
 
 
 def test_a_frame_does_not_change_predictions_up_to_it(decompose, params, video, keys, whole):
     """Its masks do: they are the E-step's with it."""
-    changed, _ = decompose(params, video.at[:, 2].set(1 - video[:, 2]), keys)
-    np.testing.assert_array_equal(changed.means[:, :3], whole[0].means[:, :3])
-    np.testing.assert_array_equal(changed.masks[:, :2], whole[0].masks[:, :2])
-    assert not np.allclose(changed.masks[:, 2], whole[0].masks[:, 2])
-    assert not np.allclose(changed.means[:, 3], whole[0].means[:, 3])
+    other = video.copy()
+    other[:, 2] = 1 - other[:, 2]
+    changed, same = (jax.tree.map(np.asarray, out) for out in (decompose(params, other, keys)[0], whole[0]))
+    np.testing.assert_array_equal(changed.means[:, :3], same.means[:, :3])
+    np.testing.assert_array_equal(changed.masks[:, :2], same.masks[:, :2])
+    assert not np.allclose(changed.masks[:, 2], same.masks[:, 2])
+    assert not np.allclose(changed.means[:, 3], same.means[:, 3])
 
 
 def test_predictions_go_on_from_the_state(model, params, whole):
     predict = tiny.jit(model.predict, static_argnums=2)
     together, last = predict(params, whole[1], 3)
-    np.testing.assert_allclose(together.means[:, 0, ..., 0], whole[1].means, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(together.means)[:, 0, ..., 0], whole[1].means, atol=1e-6)
     first, state = predict(params, whole[1], 1)
     rest, state = predict(params, state, 2)
-    for part, expected in zip(jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), first, rest), together):
+    for part, expected in zip(jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, rest), together):
         np.testing.assert_allclose(part, expected, atol=1e-5)
-    np.testing.assert_allclose(together.masks.sum(2), 1, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(together.masks).sum(2), 1, atol=1e-5)
     assert int(state.frame) == int(last.frame) == T + 3
 
 
 def test_loss_is_that_of_the_clean_frames(params, video, keys):
     """Without noise the loss follows from the Decomposition; the first frame, which nobody could foretell, has none."""
-    out = tiny.jit(build(noise=0.0, kl_weight=0.5).loss)(params, video, keys)
+    out = jax.tree.map(np.asarray, tiny.jit(build(noise=0.0, kl_weight=0.5).loss)(params, video, keys))
     means, masks = out.decomposition.means[..., 0], out.decomposition.masks
     for t in range(T):
-        terms = rnem.loss_terms(video[:, t, ..., 0], means[:, t], masks[:, t])
+        terms = loss_terms(video[:, t, ..., 0], means[:, t], masks[:, t])
         for name, term in terms.items():
             np.testing.assert_allclose(out.terms[name][:, t], term if t else 0, rtol=1e-4)
     expected = (out.terms["cross_entropy"] + 0.5 * out.terms["kl_to_background"]).sum()
@@ -297,10 +311,10 @@ def test_loss_is_that_of_the_clean_frames(params, video, keys):
 
 
 def test_noise_is_of_the_input_only(video, whole, trained):
-    noisy = trained[0].decomposition
-    np.testing.assert_allclose(noisy.masks[:, 0], whole[0].masks[:, 0], atol=1e-6)
-    assert not np.allclose(noisy.means[:, 1], whole[0].means[:, 1])
-    expected = rnem.e_step(video[:, 1, ..., 0], noisy.means[:, 1, ..., 0])
+    noisy, clean = (jax.tree.map(np.asarray, out) for out in (trained[0].decomposition, whole[0]))
+    np.testing.assert_allclose(noisy.masks[:, 0], clean.masks[:, 0], atol=1e-6)
+    assert not np.allclose(noisy.means[:, 1], clean.means[:, 1])
+    expected = e_step(video[:, 1, ..., 0], noisy.means[:, 1, ..., 0])
     np.testing.assert_allclose(noisy.masks[:, 1], expected, atol=1e-5)
 
 
@@ -308,14 +322,14 @@ def test_evaluation_noise_is_that_of_training_in_clips_too(params, video, keys, 
     decompose = tiny.jit(build(evaluation_noise=0.2).decompose)
     first, state = decompose(params, video[:, :2], keys)
     second, _ = decompose(params, video[:, 2:], keys, state)
-    for part, expected in zip(jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), first, second), trained[0][2]):
+    for part, expected in zip(jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, second), trained[0][2]):
         np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
 def test_flips_have_their_rate_and_differ_by_frame():
     model = build(height=64, width=64)
-    keys = jax.random.split(jax.random.key(0), 4)
-    flips = [np.asarray(model._flips(keys, jnp.int32(t), 0.2)) for t in range(2)]
+    keys, draw = jax.random.split(jax.random.key(0), 4), tiny.jit(lambda keys, t: model._flips(keys, t, 0.2))
+    flips = [np.asarray(draw(keys, np.int32(t))) for t in range(2)]
     assert abs(np.mean(flips) - 0.2) < 0.01
     assert (flips[0] != flips[1]).any()
     assert (flips[0][0] != flips[0][1]).any()
@@ -331,10 +345,10 @@ def test_masks_carry_no_gradient(model, params):
     means = uniform(0, B, K, H, W)
     frame = uniform(1, B, H, W)
     by_masks = jax.grad(lambda masks: sum(t.sum() for t in rnem.loss_terms(frame, means, masks).values()))
-    np.testing.assert_array_equal(by_masks(rnem.e_step(frame, means)), 0)
-    state = RNEMState(uniform(2, B, K, D), means, jnp.int32(1))
+    np.testing.assert_array_equal(tiny.jit(by_masks)(e_step(frame, means)), 0)
+    state = RNEMState(uniform(2, B, K, D), means, np.int32(1))
     by_masks = jax.grad(lambda masks: model._advance(params, state, frame, masks).means.sum())
-    np.testing.assert_array_equal(tiny.jit(by_masks)(rnem.e_step(frame, means)), 0)
+    np.testing.assert_array_equal(tiny.jit(by_masks)(e_step(frame, means)), 0)
 
 
 @pytest.mark.slow

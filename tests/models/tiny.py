@@ -78,9 +78,13 @@ def random_like(shapes):
 
 def noise_of(keys, t, r, num_slots=K):
     """Noise of decode r of frame t: one key a video, folded with frame and decode."""
+    return np.asarray(_draw(keys, 2**31 - 1 if t == "clip" else t, r, num_slots))
 
+
+@functools.partial(jax.jit, static_argnums=3)
+def _draw(keys, t, r, num_slots):
     def draw(key):
-        key = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1 if t == "clip" else t), r)
+        key = jax.random.fold_in(jax.random.fold_in(key, t), r)
         return jax.random.normal(key, (num_slots, Z), np.float32)
 
-    return np.stack([draw(key) for key in keys])
+    return jax.vmap(draw)(keys)
