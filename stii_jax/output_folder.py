@@ -5,6 +5,8 @@ the files that an earlier decomposition wrote. All other files stay in any case.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import re
@@ -73,26 +75,49 @@ def replacing(output: Path, names: Iterable[str], job: Mapping[str, Any], overwr
     Arguments and errors are those of `check_output`. A kill leaves the folder, which the next call deletes.
 
     Raises:
+        DataError: another decomposition writes to `output`.
         OSError: `output` cannot be written to.
     """
     check_output(output, names, job, overwrite)
-    owned, replaces = _owned(output), (output / SUMMARY).exists()
-    folder = output / _UNFINISHED
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir(parents=True)
+    with _locked(output):
+        check_output(output, names, job, overwrite)  # another decomposition may have ended meanwhile
+        owned, replaces = _owned(output), (output / SUMMARY).exists()
+        folder = output / _UNFINISHED
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir(parents=True)
+        try:
+            write_results(folder / _JOB, {"job": job, "replaces": replaces, "owns": sorted(owned | set(names))})
+            yield folder
+            os.sync()  # names must not reach the disk before contents
+            written = sorted(folder.iterdir(), key=lambda path: path.name == SUMMARY)
+            (output / SUMMARY).unlink(missing_ok=True)
+            for path in written:
+                if path.name != _JOB:
+                    _replace(path, output / path.name)
+            for name in owned - {path.name for path in written}:  # of another video, by now
+                _remove(output / name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Make the folder and keep other decompositions out of it, where its file system can lock folders (NFS cannot)."""
+    output.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(output, os.O_RDONLY)
     try:
-        write_results(folder / _JOB, {"job": job, "replaces": replaces, "owns": sorted(owned | set(names))})
-        yield folder
-        os.sync()  # names must not reach the disk before contents
-        written = sorted(folder.iterdir(), key=lambda path: path.name == SUMMARY)
-        (output / SUMMARY).unlink(missing_ok=True)
-        for path in written:
-            if path.name != _JOB:
-                _replace(path, output / path.name)
-        for name in owned - {path.name for path in written}:  # of another video, by now
-            _remove(output / name)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"another decomposition writes to {output}: wait for its end, or give another --output"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _is_run(folder: Path) -> bool:

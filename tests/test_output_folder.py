@@ -1,9 +1,12 @@
 """A folder that changes all at once, and in which nothing is lost that a decomposition did not write."""
 
+import errno
 import json
+import os
 
 import pytest
 
+from stii_jax import output_folder
 from stii_jax.data import DataError
 from stii_jax.output_folder import NAMES, SUMMARY, check_output, replacing
 
@@ -145,3 +148,23 @@ def test_the_folders_of_a_run_are_refused(tmp_path, inside, overwrite):
         with pytest.raises(DataError, match=r"the folder of a run, .* such as .*/run/found"):
             check_output(start / inside, NAMES, JOB, overwrite)
     check_output(run / "found", NAMES, JOB, overwrite)
+
+
+def test_one_decomposition_at_a_time(tmp_path):
+    with replacing(tmp_path, NAMES, JOB, overwrite=False) as folder:
+        for job in (JOB, OTHER):
+            refused(tmp_path, f"another decomposition writes to {tmp_path}: wait for its end, or give", job, True)
+        fill(folder, "first")
+    assert {path.name for path in tmp_path.iterdir()} == {*NAMES}
+    write(tmp_path, "second", overwrite=True)
+
+
+def test_a_file_system_that_locks_no_folders(tmp_path, monkeypatch):
+    """NFS wants a file that is open for writing."""
+
+    def fails(*_):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(output_folder.fcntl, "flock", fails)
+    write(tmp_path, "first")
+    assert {path.name for path in tmp_path.iterdir()} == {*NAMES}
