@@ -4,6 +4,7 @@ The factors come from the labels and the frames, so that every dataset with labe
 drew the videos is asked. They are of what is visible: the centroid of a ball behind another one is that of its rest.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +63,7 @@ def object_factors(
         frame before to the one after, in pixels a frame; mean colour in [0, 1]; and the share of the frame's pixels.
     """
     height, width = segmentation.shape[2:]
-    places = jax.tree.map(np.asarray, positions(jnp.asarray(segmentation), num_objects + 1))
+    places = jax.tree.map(np.asarray, _positions(segmentation, num_objects + 1))
     centroid, visible = places.centroid[..., 1:, ::-1], places.visible[..., 1:].all(axis=1)
     masks = (segmentation[:, 1, None] == np.arange(1, num_objects + 1)[:, None, None]).astype(np.float32)
     area = masks.sum((2, 3))[..., None]
@@ -80,11 +81,20 @@ def match_slots(
     decomposition: Decomposition, segmentation: UInt8[np.ndarray, "B H W"], num_objects: int
 ) -> tuple[Int[np.ndarray, "B L"], Float[np.ndarray, "B L"]]:
     """Slot of every object in the last frame by the largest sum of IoUs, one-to-one; and its IoU, 0 without a slot."""
+    slots, iou = _match(decomposition, segmentation, num_objects)
+    return np.maximum(slots, 0), np.asarray(iou)
+
+
+_positions = jax.jit(positions, static_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _match(decomposition, segmentation, num_objects):
     found = decomposition.segmentation[:, -1].reshape(len(segmentation), -1)
-    true = jnp.asarray(segmentation, jnp.int32).reshape(found.shape)
+    true = segmentation.astype(jnp.int32).reshape(found.shape)
     iou = metrics.intersection_over_union(true, found, num_objects, decomposition.masks.shape[2])
     slots = metrics.best_match(iou)
-    return np.maximum(np.asarray(slots), 0), np.asarray(metrics.matched(iou, slots))
+    return slots, metrics.matched(iou, slots)
 
 
 def collect(evaluator: Evaluator, params: Params, num_videos: int, num_frames: int) -> Samples:

@@ -58,7 +58,7 @@ def assert_close(left, right):
 
 @pytest.fixture(scope="module")
 def start():
-    return ToyModel(8).init(jax.random.key(0))
+    return jax.jit(ToyModel(8).init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_pieces_need_less_memory_and_the_state_is_donated():
     model, settings = ToyModel(16), {"learning_rate": 1e-3, "warmup_steps": 0, "decay": "constant", "clip_norm": 5.0}
     optimizer = make_optimizer(name="adam", **settings, num_steps=10)
     state = init_state(model, optimizer, 0)
-    batch = {"video": np.zeros((32, 2, 16, 16, 3), np.uint8), "segmentation": np.zeros((32, 2, 16, 16), np.uint8)}
+    batch = {"video": np.zeros((32, 1, 16, 16, 3), np.uint8), "segmentation": np.zeros((32, 1, 16, 16), np.uint8)}
     index = np.arange(32)
     steps = [make_train_step(model, optimizer, 2, "pmap", pieces) for pieces in (1, 8)]
     whole, pieces = (step.compiled(state, batch, index).memory_analysis() for step in steps)
@@ -136,7 +136,7 @@ def test_noise_belongs_to_the_video():
     def draw(key, index):
         return jax.vmap(lambda k: jax.random.normal(k, (3,)))(example_keys(key, index))
 
-    whole = draw(jax.random.key(1), jnp.arange(8))
+    whole = jax.jit(draw)(jax.random.key(1), np.arange(8))
     assert len(np.unique(whole)) == whole.size
     for kind, count in WAYS:
         mapped = data_parallel(draw, kind, shared_outputs=False, devices=jax.devices()[:count])

@@ -81,8 +81,9 @@ def test_what_names_the_video_only_does_not_leak():
     samples = make_samples()
     identity = np.eye(NUM_VIDEOS, dtype=np.float32)[samples.video]
     shared = random((NUM_VIDEOS, len(COMPONENTS)))[samples.video]
+    shared[:, 4:] = 1.0  # position and velocity will do
     for score in probe(samples._replace(latents=identity, factors=shared))["probes"]["latents"].values():
-        assert max(score["components"].values()) < 0.05
+        assert max(score["components"][name] for name in COMPONENTS[:4]) < 0.05
 
 
 def test_every_sample_is_predicted_by_a_probe_of_other_videos():
@@ -141,7 +142,9 @@ def test_a_factor_that_does_not_vary_has_no_score(tmp_path):
 def test_the_same_seed_gives_the_same_scores():
     samples = make_samples(random((NUM_VIDEOS * PER_VIDEO, 3)))
     few = samples.video < 2 * NUM_FOLDS
-    samples = samples._replace(latents=samples.latents[few], factors=samples.factors[few], video=samples.video[few])
+    factors = samples.factors[few].copy()
+    factors[:, 2:] = 1.0  # but for the position, which saves most of the time
+    samples = samples._replace(latents=samples.latents[few], factors=factors, video=samples.video[few])
     once, again, other = (json.dumps(probe(samples, seed=seed)) for seed in (1, 1, 2))
     assert once == again != other
 

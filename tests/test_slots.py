@@ -37,8 +37,8 @@ def slots(moment):
 
 
 def decoded(model, params, slots):
-    found = model.elbo.decode(params, slots.latents[None], slots.h[None])
-    return np.asarray(found.means[0]), np.asarray(found.mask_logits[0])
+    found = tiny.jit(model.elbo.decode)(params, slots.latents[None], slots.h[None])
+    return np.asarray(found.means)[0], np.asarray(found.mask_logits)[0]
 
 
 def mixture(means, logits):

@@ -6,9 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +63,9 @@ def execute(kernels, data_dir, compiled, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(value))
 
     def run(name, *more):
+        import nbformat
+        from nbclient import NotebookClient
+
         notebook = nbformat.read(ROOT / "colabs" / f"{name}.ipynb", 4)
         notebook.cells += [nbformat.v4.new_code_cell(code) for code in more]
         # A cell that fails stops it here, with the cell and its error.

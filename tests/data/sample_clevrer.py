@@ -48,12 +48,17 @@ class Movie(NamedTuple):
     def masks(self, time: int) -> np.ndarray:
         """`N H W`; lanes do not overlap."""
         masks = np.zeros((self.num_objects, HEIGHT, WIDTH), bool)
-        for index, middle in enumerate(self.middles[time]):
-            top, left = (middle - RADIUS).astype(int)
-            right, skip = max(0, left + 2 * RADIUS + 1), max(0, -left)
-            target = masks[index, top : top + 2 * RADIUS + 1, max(0, left) : right]
-            target[:] = _stamp(index)[:, skip : skip + target.shape[1]]
+        for index, mask in enumerate(masks):
+            window, outline = self.place(time, index)
+            mask[window] = outline
         return masks
+
+    def place(self, time: int, index: int) -> tuple[tuple[slice, slice], np.ndarray]:
+        """The part of the frame that an object is in, and its pixels there."""
+        top, left = (self.middles[time, index] - RADIUS).astype(int)
+        first, last = max(0, left), min(max(0, left + 2 * RADIUS + 1), WIDTH)
+        columns = slice(first - left, max(first, last) - left)
+        return (slice(top, top + 2 * RADIUS + 1), slice(first, last)), _stamp(index)[:, columns]
 
 
 @functools.cache
@@ -82,8 +87,9 @@ def draw(movie: Movie, *, masks: bool = False) -> Iterator[np.ndarray]:
         table[:, ::40] -= np.uint8(movie.number % 7 * 5)
     for time in range(FRAMES):
         frame = table.copy()
-        for mask, color in zip(movie.masks(time), COLORS.values()):
-            frame[mask] = color
+        for index, color in zip(range(movie.num_objects), COLORS.values()):
+            window, outline = movie.place(time, index)
+            frame[window][outline] = color
         yield frame
 
 

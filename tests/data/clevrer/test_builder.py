@@ -147,7 +147,7 @@ BAD = {
 """Videos of which one file is changed or gone: its kind, how it is changed, and what is said of it."""
 
 
-@pytest.mark.parametrize("put", [write, write_zips])
+@pytest.mark.parametrize("put", [pytest.param(write, marks=pytest.mark.slow), write_zips])
 def test_bad_files_are_named_and_the_others_are_kept(tmp_path, capfd, put):
     files = only(10_000)
     for number, (spoilt, change, _) in BAD.items():

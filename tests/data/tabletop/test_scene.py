@@ -87,6 +87,8 @@ def test_speeds():
 
 def test_no_scene_is_good():
     with pytest.raises(DataError, match=r"num_objects, now up to 5.*speed.*num_frames.*view_width"):
-        draw(2, all_inside=True, speed=(1.0, 1.0), friction=0.0)
+        draw(2, all_inside=True, speed=(1.0, 1.0), friction=0.0, num_frames=16)
     with pytest.raises(DataError, match="num_objects, now up to 20"):
-        scene.draw_scenes(np.random.default_rng(0), 2, MOTION._replace(num_objects=(20, 20)), make_camera(2.0))
+        scene.draw_scenes(
+            np.random.default_rng(0), 2, MOTION._replace(num_objects=(20, 20), num_frames=8), make_camera(2.0)
+        )
