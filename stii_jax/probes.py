@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.linear_model import RidgeCV
 
 from stii_jax.probes_samples import FACTORS, MIN_IOU, Samples
 
@@ -37,6 +35,8 @@ Fitted = tuple[Callable[[np.ndarray], np.ndarray], Float[np.ndarray, "Z F"]]
 
 def fit_linear(codes: Codes, targets: Targets, seed: int) -> Fitted:
     """Ridge regression of standardised targets from standardised codes; nothing in it is random."""
+    from sklearn.linear_model import RidgeCV  # where it is needed: it takes seconds
+
     del seed
     model = RidgeCV(np.logspace(-3, 4, 15), alpha_per_target=True).fit(codes, targets)
     return (lambda codes: model.predict(codes).reshape(len(codes), -1)), np.abs(np.atleast_2d(model.coef_)).T
@@ -48,6 +48,8 @@ def fit_trees(codes: Codes, targets: Targets, seed: int) -> Fitted:
     Every split chooses among all dimensions: from a random few it would often take the wrong one, and importances
     would be spread over dimensions that tell nothing more.
     """
+    from sklearn.ensemble import GradientBoostingRegressor
+
     settings = {"n_estimators": 50, "learning_rate": 0.15, "max_depth": 3, "subsample": 0.7, "random_state": seed}
     models: list[Any] = [GradientBoostingRegressor(**settings).fit(codes, target) for target in targets.T]
     importances = np.stack([model.feature_importances_ for model in models], axis=1)

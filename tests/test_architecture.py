@@ -1,6 +1,7 @@
 """Who may import whom, and how long a file may be."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def part_of(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+@functools.cache
 def imports_of(path):
     """Every module that a file imports, inside functions and in a `lazy.Table` too.
 
@@ -57,7 +59,7 @@ def imports_of(path):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Constant) and re.fullmatch(r"stii_jax[\w.]*:\w+", str(node.value)):
             names.add(node.value.partition(":")[0])
-    return names
+    return frozenset(names)
 
 
 def parts_imported(path):

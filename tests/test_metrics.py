@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score
 from tiny import jit
 
 from stii_jax.metrics import (
@@ -28,6 +27,13 @@ from stii_jax.types import Decomposition
 B, T, K, L, H, W = 2, 3, 5, 3, 6, 7  # one shape for (nearly) all tests: one compilation
 evaluate = jit(evaluate_video, static_argnames="num_objects")
 rand_index = jit(adjusted_rand_index, static_argnames=("num_true", "num_pred"))
+
+
+def adjusted_rand_score(true, pred):
+    """Scikit-learn's, which takes seconds to import."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return adjusted_rand_score(true, pred)
 
 
 def decomposition_of(segmentation):
