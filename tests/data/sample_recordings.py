@@ -3,6 +3,7 @@
 Each `make_*` fills a folder and returns the variant, the options and the folder of fetched files.
 """
 
+import functools
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ SCALE = SIZE / 10  # pixels of a unit of the box
 Sample = tuple[str, dict[str, Any], str]
 
 
+@functools.cache
 def balls(num_videos: int, num_frames: int, num_balls: int = 4, seed: int = 0) -> np.ndarray:
-    """Label images `N T 64 64` of bouncing balls."""
+    """Label images `N T 64 64` of bouncing balls; made once a session, and not to be written to."""
     rng = np.random.default_rng(seed)
     radii = rng.choice([5.1 / 6.4, 1.0], (num_videos, num_balls))
     positions = physics.place(rng, radii, 10.0)
     velocities = physics.draw_velocities(rng, radii > 0, (0.11, 0.2))
     tracks = physics.simulate(positions, velocities, radii, box_size=10.0, num_frames=num_frames).positions
-    return np.stack([render.render_masks(x * SCALE, r * SCALE, SIZE) for x, r in zip(tracks, radii)])
+    labels = np.stack([render.render_masks(x * SCALE, r * SCALE, SIZE) for x, r in zip(tracks, radii)])
+    labels.setflags(write=False)
+    return labels
 
 
 def colored(labels: np.ndarray) -> np.ndarray:

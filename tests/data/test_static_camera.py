@@ -198,6 +198,7 @@ def test_a_compressed_recording(tmp_path):
     assert source.split_sizes == {"train": 9, "validation": 1, "test": 1} and whole(source).std() > 30
 
 
+@pytest.mark.slow
 def test_pedestrians(samples, tmp_path):
     recording = samples / "pedestrian" / "pets2009_vtest_480x360_h264.avi"
     (tmp_path / "street.avi").symlink_to(recording)
