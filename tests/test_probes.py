@@ -131,6 +131,7 @@ def test_a_factor_that_does_not_vary_has_no_score(tmp_path):
     samples = make_samples()
     factors = samples.factors.copy()
     factors[:, [4, 5, 6]] = 1.0  # white balls
+    factors[:, [2, 3]] = 0.0  # that stand still
     results = probe(samples._replace(factors=factors))
     score = results["probes"]["latents"]["linear"]
     assert np.isnan([score["r2"]["color"], score["r2_stderr"]["color"], score["components"]["red"]]).all()

@@ -136,10 +136,8 @@ def test_provides_gradient(video, keys):
     assert_gradients(gradients, expected, tolerance=1e-4)
 
 
-@pytest.mark.parametrize(
-    "variant",
-    ["base", pytest.param("provide", marks=pytest.mark.slow), pytest.param("learned start", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_against_the_reference(variant, video, keys):
     changes = VARIANTS[variant]
     model = tiny.build(**changes)
