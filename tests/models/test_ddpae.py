@@ -284,7 +284,7 @@ def test_components_look_at_those_before_them(model, whole):
 @pytest.mark.slow
 def test_every_parameter_has_a_gradient(model, video):
     params = model.init(jax.random.key(0))
-    gradients = tiny.jit(jax.grad(lambda params: model.loss(params, video, keys_of()).loss))(params)
+    gradients = tiny.jit(jax.grad(lambda *inputs: model.loss(*inputs).loss))(params, video, keys_of())
     flat, _ = jax.tree_util.tree_flatten_with_path(gradients)
     assert [jax.tree_util.keystr(path) for path, g in flat if not np.abs(g).max() > 0] == []
     assert all(np.isfinite(g).all() for _, g in flat)
