@@ -6,6 +6,7 @@ JSON holds the same settings and runs nothing.
 
 import ast
 import difflib
+import importlib.machinery
 import importlib.util
 import inspect
 import json
@@ -291,12 +292,28 @@ def differences(
     ]
 
 
+class _Uncached(importlib.machinery.SourceFileLoader):
+    def path_stats(self, path):
+        raise OSError("no cache")  # the import system then neither reads nor writes one
+
+
+def run_file(path: Path) -> Any:
+    """Run a Python file and return its module.
+
+    The file runs as it is now. Python's cache of compiled files takes one that was changed within a second, to the same
+    length, for the old one.
+    """
+    loader = _Uncached(f"stii_jax_file_{path.stem}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None  # there is a loader
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
 def _run(path: Path, argument: str) -> ConfigDict:
     """Runs the config file at `path`; an empty `argument` leaves the choice to `get_config`."""
-    spec = importlib.util.spec_from_file_location(f"stii_jax_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # .py files always have a loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = run_file(path)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} defines no get_config()")
     if argument and not inspect.signature(module.get_config).parameters:

@@ -1,6 +1,7 @@
 """Configs: every way to name one, every way to get one wrong."""
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_resolves_shipped_configs_from_any_folder(name, tmp_path, monkeypatch):
     assert resolve(name) == str(path)
     assert resolve(f"{name}:provide") == f"{path}:provide"
     assert load_config(f"{name}:provide").model.schedule == "provide"
+
+
+def test_a_file_runs_as_it_is_now(tmp_path, monkeypatch):
+    """A compiled copy would be taken for that of a file changed to the same length within a second."""
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    for number in (1, 2):
+        path.write_text(f"number = {number}\n")
+        os.utime(path, (0, 0))
+        assert configs.run_file(path).number == number
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_installed_configs_come_from_the_package(tmp_path, monkeypatch):

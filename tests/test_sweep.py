@@ -33,9 +33,10 @@ with (workdir.parents[1] / "calls.txt").open("a") as file:
     print(workdir.parent.name, workdir.name, mode, *os.sched_getaffinity(0), file=file)
 if (workdir.parents[1] / f"break-{workdir.parent.name}").exists():
     sys.exit("line one\\nthe reason")
-while (workdir.parents[1] / "hang").exists():
+if (workdir.parents[1] / "hang").exists():
     (workdir / "pid").write_text(str(os.getpid()))
-    time.sleep(0.05)
+    while (workdir.parents[1] / "hang").exists():
+        time.sleep(0.05)
 score = {"num_frames": 10, "ari": 0.5, "f_ari": 0.6, "video_ari": 0.4, "video_f_ari": 0.5, "mse": 0.01, "num_videos": 4}
 if mode == "train":
     (workdir / "checkpoints").mkdir(exist_ok=True)

@@ -1,6 +1,5 @@
 """What a sweep is, and which runs it makes."""
 
-import importlib.util
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stii_jax.config import ConfigError, config_folder, load_config
+from stii_jax.config import ConfigError, config_folder, load_config, run_file
 from stii_jax.errors import UserError
 from stii_jax.report.entries import read_entry
 
@@ -109,12 +108,8 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
     if not path.is_file():
         names = ", ".join(sorted(found.stem for found in folder.glob("[!_]*.py"))) or "none"
         raise SweepError(f"no sweep {name!r}: give --sweep one of {folder} ({names}), or the path of a .py file")
-    spec = importlib.util.spec_from_file_location(f"stii_jax_sweep_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # .py files always have a loader
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        sweep = module.get_sweep()
+        sweep = run_file(path).get_sweep()
     except Exception as error:  # whatever the sweep's own code raises; `from` keeps the traceback
         raise SweepError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(sweep, Sweep):
