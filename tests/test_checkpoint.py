@@ -203,6 +203,7 @@ print("written", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_kill_during_a_save_leaves_the_last_checkpoint(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

@@ -1,9 +1,11 @@
 """Velocities by hand and against slow numpy, and what must not change them."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from tiny import jit
@@ -197,10 +199,23 @@ def test_scores_equal_a_slow_reference(seed, num_objects):
             np.testing.assert_allclose(found[name][b], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def is_tied(true, slots):
+    """True if two matchings of the first frame are equally near: the order of the slots then decides."""
+    objects, found = (
+        [np.argwhere(labels == k).mean(0) for k in values if (labels == k).any()]
+        for labels, values in ((true[0], range(1, L + 1)), (slots[0], range(K)))
+    )
+    few, many = sorted((objects, found), key=len)
+    costs = [np.square(np.subtract(few, chosen)).sum() for chosen in itertools.permutations(many, len(few))]
+    return len(costs) > 1 and np.diff(sorted(costs)[:2]) < 1e-6
+
+
+@example(seed=224, order=[1, 0, 2, 3])  # tied
 @given(seed=st.integers(0, 2**16), order=st.permutations(range(K)))
 @settings(max_examples=15, deadline=None)
 def test_permuting_slots_changes_nothing(seed, order):
     true, slots = random_case(seed)
+    assume(not any(map(is_tied, true, slots)))
     permuted = scores(true, np.array(order)[slots])
     for name, value in scores(true, slots).items():
         np.testing.assert_allclose(permuted[name], value, rtol=1e-4, atol=1e-5, err_msg=name)

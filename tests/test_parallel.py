@@ -114,6 +114,7 @@ def test_the_real_model_trains_the_same_on_any_devices_and_in_pieces(tmp_path, b
             assert np.abs(other - one).max() <= 1e-3 * moved, jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_pieces_need_less_memory_and_the_state_is_donated():
     model, settings = ToyModel(16), {"learning_rate": 1e-3, "warmup_steps": 0, "decay": "constant", "clip_norm": 5.0}
     optimizer = make_optimizer(name="adam", **settings, num_steps=10)

@@ -41,6 +41,7 @@ def test_there_are_these_and_no_others():
         assert sorted(path.stem for path in FOLDER.glob(f"*{suffix}")) == sorted(NAMES)
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_is_what_its_source_makes(name):
     import jupytext

@@ -39,6 +39,7 @@ def test_builds_once_and_leaves_nothing_else(tmp_path, capsys):
     assert written.keys() == {path for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_no_dataset(tmp_path):
     options = '{"num_train": 4000, "num_frames": 20}'
     command = [

@@ -112,6 +112,7 @@ def test_chunks_and_single_frames_are_the_whole(kind, params, video):
         close(out, jax.tree.map(lambda a, t=t: a[:, t : t + 1], whole.decomposition))
 
 
+@pytest.mark.slow
 def test_on_a_still_video_the_sequential_one_refines_one_frame(silent, params, video):
     """As many refinements as frames, the noise being the same: here, none."""
     still = np.repeat(video[:, :1], 3, axis=1)
@@ -121,6 +122,7 @@ def test_on_a_still_video_the_sequential_one_refines_one_frame(silent, params, v
     close(sequential.decomposition.means[:, -1], alone.decomposition.means[:, 0])
 
 
+@pytest.mark.slow
 def test_clamped_steps_are_bounded(silent, params, video):
     free, _ = unroll(silent, params, video, keys_of())
     bounded, _ = unroll(build(SequentialIodine, clamp=0.01), params, video, keys_of())

@@ -86,6 +86,7 @@ def assert_gradients(gradients, expected, tolerance=1e-5):
         assert error <= tolerance * np.abs(leaf).max(), f"{jax.tree_util.keystr(path)}: {error}"
 
 
+@pytest.mark.slow
 def test_clip_and_every_gradient_with_the_backward_pass_shared(plain, trained, params, video, keys):
     (loss, rest), expected = plain(params, video, keys)
     (_, (out, state)), gradients = trained(params, video, keys)
