@@ -72,7 +72,7 @@ import os
 import jax
 
 from stii_jax import pretrained
-from stii_jax.parallel import use_all_cores
+from stii_jax.devices.parallel import use_all_cores
 
 MODEL = "quickstart"  # @param {type:"string"}
 VIDEO = 0  # @param {type:"slider", min:0, max:3}
@@ -101,22 +101,23 @@ for scores in facts.get("results", {}).get("lengths", []):  # a model that was n
 # Held-out videos of the kind that it was trained on, and the scores of the few that are looked at here.
 
 # %%
-from stii_jax import outcome, runs
-from stii_jax.evaluate import Evaluator
+from stii_jax.evaluation import result_files
+from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.runs import setup
 
 config.eval.batch_size, config.eval.num_pictures = NUM_VIDEOS, 4
 config.eval.num_videos = NUM_VIDEOS
-evaluator = Evaluator(config, runs.open_source(config, evaluated=True))
+evaluator = Evaluator(config, setup.open_source(config, evaluated=True))
 scores, pictures = evaluator.evaluate(params, config.eval.split, (NUM_FRAMES,), NUM_VIDEOS)
-outcome.print_scores(scores)
+result_files.print_scores(scores)
 
 # %% [markdown]
 # One of them. Each slot, below, should draw one ball or the background, and "segmentation" should agree with "truth" to
 # the end.
 
 # %%
-from stii_jax.notebook import play, show
-from stii_jax.visualize import animation, strip
+from stii_jax.visualization.notebook import play, show
+from stii_jax.visualization.visualize import animation, strip
 
 show(strip(*pictures[VIDEO]))
 
@@ -131,7 +132,7 @@ play(animation(*pictures[VIDEO]))
 # them.
 
 # %%
-from stii_jax.trajectories import draw_trajectories
+from stii_jax.visualization.trajectories import draw_trajectories
 
 show(draw_trajectories(*pictures[VIDEO]))
 
@@ -142,9 +143,9 @@ show(draw_trajectories(*pictures[VIDEO]))
 # its place; without the background's, the balls' slots must fill the frame with what they never had to draw.
 
 # %%
-from stii_jax.slots import join, pick, redraw, slots_of
-from stii_jax.traversal import largest_object, observe_held_out, to_rgb
-from stii_jax.traversal_pictures import draw_panels, draw_traversal
+from stii_jax.analysis.slot_editing import join, pick, redraw, slots_of
+from stii_jax.analysis.traversal import largest_object, observe_held_out, to_rgb
+from stii_jax.analysis.traversal_pictures import draw_panels, draw_traversal
 
 model = evaluator.model
 moment = observe_held_out(evaluator, params, num_frames=10)
@@ -180,9 +181,9 @@ show(draw_panels([shown]))
 # %%
 import ipywidgets as widgets
 
-from stii_jax.slots import move
-from stii_jax.traversal import measure
-from stii_jax.writers import encode_png
+from stii_jax.analysis.slot_editing import move
+from stii_jax.analysis.traversal import measure
+from stii_jax.storage.images import encode_png
 
 statistics = measure(moment)
 last = len(statistics.kl) - 1
@@ -217,7 +218,7 @@ widgets.VBox([slot, dimension, moved_by, screen])
 # the first rows move the ball, the last ones do little, and none is of the colour alone.
 
 # %%
-from stii_jax.traversal import traverse
+from stii_jax.analysis.traversal import traverse
 
 show(draw_traversal(traverse(model, params, moment, statistics, index=VIDEO)))
 
@@ -230,7 +231,7 @@ show(draw_traversal(traverse(model, params, moment, statistics, index=VIDEO)))
 # %%
 config.eval.observed_frames, config.eval.predict_frames = NUM_FRAMES // 2, 10
 scores, futures = evaluator.forecast(params)
-outcome.print_scores(scores)
+result_files.print_scores(scores)
 show(strip(*futures[VIDEO], num_columns=12, num_observed=NUM_FRAMES // 2))
 
 # %% [markdown]

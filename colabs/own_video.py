@@ -74,7 +74,7 @@ except ImportError:
 # cell offers a download instead.
 
 # %%
-from stii_jax.notebook import download, run_folder
+from stii_jax.visualization.notebook import download, run_folder
 
 KEEP = False  # @param {type:"boolean"}
 RUNS = run_folder("own_video", on_drive=KEEP)
@@ -126,7 +126,7 @@ if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: not
 # %%
 from stii_jax.config import load_config
 from stii_jax.data import open_dataset
-from stii_jax.exports import VideoFile
+from stii_jax.inference.outputs import VideoFile
 
 if not VIDEO:
     VIDEO = "made.mp4"
@@ -167,9 +167,9 @@ HELD_OUT = frames_of[0].parent if len(frames_of) > 1 else frames_of[0]
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stii_jax.data.view import View
-from stii_jax.notebook import run, show, watch
-from stii_jax.recordings import Recording
+from stii_jax.data.video.view import View
+from stii_jax.inference.recordings import Recording
+from stii_jax.visualization.notebook import run, show, watch
 
 recording = Recording(HELD_OUT, View(size=32, margins=CROP, square=SQUARE), EVERY)
 whole = Image.fromarray(next(iter(recording)).pixels)
@@ -185,7 +185,7 @@ show(np.asarray(whole))
 # %%
 import itertools
 
-from stii_jax.traversal_pictures import draw_panels
+from stii_jax.analysis.traversal_pictures import draw_panels
 
 frames = itertools.islice(Recording(HELD_OUT, View(size=32, margins=CROP, square=SQUARE), EVERY), 24)
 shown = {f"t={n}": frame.view for n, frame in enumerate(frames) if n % 2 == 0}
@@ -239,7 +239,7 @@ display(Video(FOUND / "overlay.mp4", embed=True))
 # The same as stills; the last one is predicted.
 
 # %%
-from stii_jax.data.videofile import read_frames
+from stii_jax.data.video.videofile import read_frames
 
 frames = list(read_frames(FOUND / "overlay.mp4"))
 show(*(frames[number] for number in (5, len(frames) // 2, -1)))

@@ -72,7 +72,7 @@ except ImportError:
 # instead.
 
 # %%
-from stii_jax.notebook import download, run_folder
+from stii_jax.visualization.notebook import download, run_folder
 
 KEEP = False  # @param {type:"boolean"}
 RUNS = run_folder("paper", on_drive=KEEP)
@@ -105,7 +105,7 @@ CHANGES = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
 # not done.
 
 # %%
-from stii_jax.notebook import run
+from stii_jax.visualization.notebook import run
 
 sweep = [sys.executable, "-m", "stii_jax.sweep", "--sweep", "baselines", "--output", RUNS]
 run(*sweep, "--seeds", SEEDS, "--workers", WORKERS, "--only", *SYSTEMS.split(), *CHANGES)

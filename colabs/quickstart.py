@@ -67,7 +67,7 @@ except ImportError:
 # cells in a later session, and training resumes from the last checkpoint. The last cell offers a download instead.
 
 # %%
-from stii_jax.notebook import download, run_folder
+from stii_jax.visualization.notebook import download, run_folder
 
 KEEP = False  # @param {type:"boolean"}
 RUN = run_folder("quickstart", on_drive=KEEP)
@@ -97,13 +97,13 @@ print(f"{jax.device_count()} x {jax.devices()[0].device_kind}")
 # about, and every video has colours of its own. The model gets such frames and nothing else.
 
 # %%
-from stii_jax import runs
+from stii_jax.analysis.traversal_pictures import draw_panels
 from stii_jax.config import load_config
-from stii_jax.notebook import show
-from stii_jax.traversal_pictures import draw_panels
+from stii_jax.runs import setup
+from stii_jax.visualization.notebook import show
 
 config = load_config("quickstart", OVERRIDES)
-source = runs.open_source(config, evaluated=True)
+source = setup.open_source(config, evaluated=True)
 videos = next(source.eval_batches("test", 40, 3, 3))["video"]
 show(draw_panels([{f"t={t}": video[t] for t in range(0, 40, 5)} for video in videos]))
 
@@ -117,7 +117,7 @@ show(draw_panels([{f"t={t}": video[t] for t in range(0, 40, 5)} for video in vid
 # the last checkpoint.
 
 # %%
-from stii_jax.notebook import watch
+from stii_jax.visualization.notebook import watch
 
 command = [sys.executable, "-m", "stii_jax.main", "--config", "quickstart", "--workdir", str(RUN)]
 watch([*command, *(f"--config.{override}" for override in OVERRIDES)], RUN)
@@ -132,9 +132,9 @@ watch([*command, *(f"--config.{override}" for override in OVERRIDES)], RUN)
 # %%
 import json
 
-from stii_jax import outcome
+from stii_jax.evaluation import result_files
 
-outcome.print_scores(json.loads((RUN / "results.json").read_text())["lengths"])
+result_files.print_scores(json.loads((RUN / "results.json").read_text())["lengths"])
 
 # %% [markdown]
 # A held-out video, from left to right. Compare "segmentation" with "truth": the same regions should have the same
@@ -151,7 +151,7 @@ Image(filename=RUN / "media" / "test_0.png")
 # The model sees 20 frames and imagines the next 10; scores are of the first 3, 5, 7 and 10 of these.
 
 # %%
-from stii_jax.notebook import run
+from stii_jax.visualization.notebook import run
 
 run(sys.executable, "-m", "stii_jax.main", "--workdir", RUN, "--mode", "predict")
 

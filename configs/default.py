@@ -56,7 +56,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.model.remat = True
     config.model.compute_dtype = "float32"  # or "bfloat16", for convolutions
 
-    config.rnem = ConfigDict()  # of system "rnem", instead of `model` and `loss`; see stii_jax/models/rnem.py
+    config.rnem = ConfigDict()  # of system "rnem", instead of `model` and `loss`; see stii_jax/models/baselines/rnem.py
     config.rnem.num_slots = 5
     config.rnem.hidden_dim = 250
     config.rnem.encoder_channels = (16, 32, 64)

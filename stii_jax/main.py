@@ -20,11 +20,11 @@ from ml_collections import ConfigDict
 
 from stii_jax import __version__, pretrained
 from stii_jax.config import ConfigError, config_names, split_overrides
+from stii_jax.devices.machine import keep_compiled
 from stii_jax.errors import Preempted, UserError, check_platform, leave
-from stii_jax.machine import keep_compiled
-from stii_jax.request import Request, make_request
-from stii_jax.settings import open_config, open_model_config
-from stii_jax.trust import check_data_dir, check_links
+from stii_jax.inference.request import Request, make_request
+from stii_jax.runs.settings import open_config, open_model_config
+from stii_jax.runs.trust import check_data_dir, check_links
 
 # Flags and settings are checked without jax and the libraries on top of it, which take seconds to import: `run` and
 # its like import those when all is well. tests/test_startup.py has the list.
@@ -131,7 +131,7 @@ def run(
     """
     check_flags(mode, config_name, workdir, overrides, model)
     if request is not None and request.formats:
-        from stii_jax.formats import check_formats
+        from stii_jax.inference.formats import check_formats
 
         check_formats(request.formats)
     if workdir is not None:
@@ -143,15 +143,15 @@ def run(
         config = open_model_config(model, workdir, overrides)
     before_jax(config)
 
-    from stii_jax import modes, runs
-    from stii_jax.distributed import joined
-    from stii_jax.evaluate import check_predicts
+    from stii_jax.devices.processes import joined
+    from stii_jax.evaluation.evaluator import check_predicts
+    from stii_jax.runs import modes, setup
 
     if mode in _ALONE and joined():
         raise ConfigError(f"--mode {mode} is the work of one process: start it without the others")
 
     def trained() -> pretrained.Trained:
-        return runs.restore(config, workdir) if model is None else pretrained.load(model)  # type: ignore[arg-type]
+        return setup.restore(config, workdir) if model is None else pretrained.load(model)  # type: ignore[arg-type]
 
     if mode == "decompose":
         assert request is not None  # see make_request
@@ -165,7 +165,7 @@ def run(
         assert output is not None
         modes.export(workdir, trained(), output)
         return
-    runs.check(config, mode)
+    setup.check(config, mode)
     if config_name is None and model is None:
         check_data_dir(workdir, config.data.data_dir, overrides)
     if mode == "train":
@@ -180,7 +180,7 @@ def run(
 
 def check_dataset(config: ConfigDict) -> None:
     """Stop at a dataset, variant or option that does not exist; raises `DataError`. Needs no jax."""
-    from stii_jax.dataset import describe
+    from stii_jax.runs.dataset import describe
 
     for evaluated in (False, True):
         describe(config, evaluated=evaluated)
@@ -263,12 +263,12 @@ def _before_jax(config: ConfigDict) -> None:
     if MODE.value != "export":
         check_dataset(config)
 
-    from stii_jax import distributed, parallel
+    from stii_jax.devices import parallel, processes
 
-    distributed.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
+    processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
     if DISTRIBUTED.value:
-        distributed.say(line)
-    if not distributed.joined():
+        processes.say(line)
+    if not processes.joined():
         stages = [batch_size for _, batch_size, _ in config.curriculum.stages]
         parallel.use_all_cores([config.batch_size, *stages, config.eval.batch_size])
 
@@ -282,7 +282,7 @@ def _main(arguments: Sequence[str]) -> None:
         check_platform()
         if mode == "doctor":
             print(first_line(mode), flush=True)
-            from stii_jax.doctor import examine
+            from stii_jax.runs.doctor import examine
 
             sys.exit(examine())
         options = {"object_clips": CLIPS.value, "overwrite": OVERWRITE.value}
@@ -293,7 +293,7 @@ def _main(arguments: Sequence[str]) -> None:
         exported = None if output is None else Path(output)
         run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=MODEL.value, output=exported)
     except Preempted as stop:
-        from stii_jax.distributed import say
+        from stii_jax.devices.processes import say
 
         say(str(stop))
         leave(stop.EXIT_CODE)
@@ -302,7 +302,7 @@ def _main(arguments: Sequence[str]) -> None:
     except ERRORS as error:
         leave(1, f"error: {error}")
     except RuntimeError as error:
-        from stii_jax.distributed import explain
+        from stii_jax.devices.processes import explain
 
         if not (line := explain(error)):
             raise

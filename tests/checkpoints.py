@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from stii_jax.checkpoint import Checkpointer
+from stii_jax.storage.checkpoints import Checkpointer
 
 META = {"model": {"num_slots": 5, "schedule": "triangular"}, "stage": 1, "stages": [[6, 16, 100]]}
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from toy import make_config
 
-from stii_jax.evaluate import make_model
-from stii_jax.optim import make_optimizer
-from stii_jax.parallel import data_parallel
-from stii_jax.runs import open_source
-from stii_jax.state import init_state
-from stii_jax.step import train_step
+from stii_jax.devices.parallel import data_parallel
+from stii_jax.models.registry import make_model
+from stii_jax.runs.setup import open_source
+from stii_jax.training.optimizer import make_optimizer
+from stii_jax.training.state import init_state
+from stii_jax.training.step import train_step
 
 STEPS = 20
 TOLERANCE = 5e-4

@@ -11,16 +11,17 @@ import pytest
 from PIL import Image
 from toy import overrides, use_toy_model
 
-from stii_jax import main, modes, runs
-from stii_jax.checkpoint import CheckpointError
+from stii_jax import main
 from stii_jax.config import ConfigError
 from stii_jax.data import DataError
+from stii_jax.devices.parallel import DeviceError
 from stii_jax.main import ERRORS, run
-from stii_jax.parallel import DeviceError
 from stii_jax.report import main as report
 from stii_jax.report import result_entry
-from stii_jax.settings import open_config
-from stii_jax.writers import read_metrics
+from stii_jax.runs import modes, setup
+from stii_jax.runs.settings import open_config
+from stii_jax.storage.checkpoints import CheckpointError
+from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -180,7 +181,7 @@ def nothing_built(monkeypatch):
     def must_not(*_, **__):
         raise AssertionError("too late: the error should have come first")
 
-    monkeypatch.setattr(runs, "open_dataset", must_not)
+    monkeypatch.setattr(setup, "open_dataset", must_not)
     monkeypatch.setattr(modes, "Trainer", must_not)
 
 

@@ -125,7 +125,7 @@ def _markers():
 
 
 @pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
-@pytest.mark.parametrize("module", ["stii_jax.step", "optax._src.linear_algebra"])
+@pytest.mark.parametrize("module", ["stii_jax.training.step", "optax._src.linear_algebra"])
 def test_a_call_that_a_library_deprecates_fails_its_test(category, module):
     """Attributed to our module, or by the library to its own."""
     with pytest.raises(category, match="soon gone"):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from stii_jax import __version__, machine, main
+from stii_jax import __version__, main
 from stii_jax.data import DATASETS, NEED_FILES
+from stii_jax.devices import machine
 from stii_jax.errors import PlatformError, UserError, check_platform
 
 HEAVY = {
@@ -118,7 +119,7 @@ def test_the_doctor_imports_jax_and_pyav_alone(tmp_path):
 
 def test_no_mode_but_disentangle_imports_scikit_learn(tmp_path):
     """Nor matplotlib before it draws, nor h5py but for the dataset that is in its files."""
-    heavy = start("import stii_jax.modes, stii_jax.runs, stii_jax.decompose", folder=tmp_path)[3]
+    heavy = start("import stii_jax.runs.modes, stii_jax.runs.setup, stii_jax.inference.decompose", folder=tmp_path)[3]
     assert heavy >= {"jax", "flax", "orbax"}
     assert not heavy & {"sklearn", "pandas", "matplotlib", "h5py", "tensorboardX"}
 

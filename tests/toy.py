@@ -17,16 +17,18 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from stii_jax import evaluate, metrics, modes, train
-from stii_jax.checkpoint import Checkpointer
 from stii_jax.config import load_config, to_json
-from stii_jax.evaluate import Evaluator
-from stii_jax.models import trace
+from stii_jax.evaluation import evaluator, metrics
+from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.models import registry
 from stii_jax.models.recurrent import zero_state
 from stii_jax.models.stii import STII, UnrollOutputs, VideoState
-from stii_jax.optim import make_optimizer
-from stii_jax.state import init_state
-from stii_jax.step import make_train_step
+from stii_jax.runs import modes
+from stii_jax.storage.checkpoints import Checkpointer
+from stii_jax.training import loop, nan_trace
+from stii_jax.training.optimizer import make_optimizer
+from stii_jax.training.state import init_state
+from stii_jax.training.step import make_train_step
 from stii_jax.types import Decomposition
 
 DATA = {
@@ -121,13 +123,13 @@ def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
     def toy_model(config, image_size, num_slots=0, system=""):
         return _shared_model(image_size, num_slots or config.model.num_slots, few_metrics)
 
-    for user in (train, evaluate, modes):
+    for user in (loop, evaluator, modes, registry):
         patch.setattr(user, "make_model", toy_model)
     if few_metrics:
         patch.setattr(metrics, "METRICS", {name: metrics.METRICS[name] for name in ("ari", "f_ari", "mse")})
-    patch.setattr(train, "make_optimizer", _shared_optimizer)
-    patch.setattr(train, "make_train_step", _shared_step)
-    patch.setattr(train, "init_state", lambda *of: jax.tree.map(jnp.copy, _shared_state(*of)))
+    patch.setattr(loop, "make_optimizer", _shared_optimizer)
+    patch.setattr(loop, "make_train_step", _shared_step)
+    patch.setattr(loop, "init_state", lambda *of: jax.tree.map(jnp.copy, _shared_state(*of)))
     patch.setattr(Evaluator, "__init__", _with_shared_programs)
 
 
@@ -225,7 +227,7 @@ class ToyModel(STII):
         return jax.nn.sigmoid(image[..., :3]), jax.nn.softmax(image[..., 3], axis=1)
 
 
-@trace.trace.register
+@nan_trace.trace.register
 def _(model: ToyModel, params, video, keys):
     """It has no cells."""
-    return trace.by_frames(model, params, video, keys, ("posterior", "means", "masks"))
+    return nan_trace.by_frames(model, params, video, keys, ("posterior", "means", "masks"))

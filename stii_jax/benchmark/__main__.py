@@ -7,7 +7,7 @@ from stii_jax.benchmark.command import main
 
 
 def _use_cores(batch_sizes: Sequence[int]) -> None:
-    from stii_jax.parallel import use_all_cores
+    from stii_jax.devices.parallel import use_all_cores
 
     use_all_cores(batch_sizes)
 

@@ -12,7 +12,7 @@ from stii_jax.benchmark import sweep
 from stii_jax.benchmark.points import FACTORS, SIZES, plan
 from stii_jax.config import load_config, split_overrides
 from stii_jax.errors import UserError, check_platform
-from stii_jax.writers import write_atomic
+from stii_jax.storage.files import write_atomic
 
 ERRORS = (UserError, OSError)
 """Shown as one line, without a traceback."""

@@ -13,15 +13,15 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from stii_jax.data.catalog import resolve_config
-from stii_jax.data.source import open_dataset
-from stii_jax.evaluate import local_index, make_model
-from stii_jax.machine import peak_bytes
+from stii_jax.data.pipeline.source import open_dataset
+from stii_jax.devices.machine import peak_bytes
+from stii_jax.devices.parallel import check_batch_size, data_parallel, local_index
+from stii_jax.models.registry import make_model
 from stii_jax.models.stii import STII
-from stii_jax.optim import make_optimizer
-from stii_jax.parallel import check_batch_size, data_parallel
-from stii_jax.state import TrainState, init_state
-from stii_jax.step import make_train_step
-from stii_jax.train import check_accumulation
+from stii_jax.training.loop import check_accumulation
+from stii_jax.training.optimizer import make_optimizer
+from stii_jax.training.state import TrainState, init_state
+from stii_jax.training.step import make_train_step
 
 _PRODUCTS_ON_CPU = 2048, 1  # side of the matrices whose product measures the device, and products in a row
 _PRODUCTS = 8192, 8  # on accelerators, where a small product, or a single one, takes as long to start as to multiply

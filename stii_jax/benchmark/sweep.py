@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from stii_jax.benchmark.points import Machine, Point
+from stii_jax.devices.machine import num_cores
 from stii_jax.errors import UserError
-from stii_jax.machine import num_cores
-from stii_jax.writers import write_results
+from stii_jax.storage.files import write_results
 
 Measured = dict[str, Any]
 """A point of the file: the fields of `Point`, and `result`, what `benchmark` gives, or `error`."""
 
 _ASK = (
-    "import json, jax; from stii_jax.provenance import provenance as p; print(json.dumps([jax.default_backend(), p()]))"
+    "import json, jax; from stii_jax.runs import provenance; "
+    "print(json.dumps([jax.default_backend(), provenance.provenance()]))"
 )
 _ERROR_LINES = 3
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stii_jax.data import tfds
 from stii_jax.data.options import VideoConfig
+from stii_jax.data.pipeline import tfds
 
 
 def partial_dir(folder: Path) -> Path:

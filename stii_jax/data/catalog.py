@@ -8,7 +8,7 @@ from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import unknown
 from stii_jax.data.folders import resolve_data_dir, resolve_manual_dir
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.prepare import build_if_missing
+from stii_jax.data.pipeline.prepare import build_if_missing
 
 
 def resolve_config(dataset: str, variant: str, options: Mapping[str, Any] | None = None) -> VideoConfig:

@@ -9,9 +9,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from stii_jax.data import tfds
 from stii_jax.data.errors import DataError, unknown
-from stii_jax.data.view import View
+from stii_jax.data.pipeline import tfds
+from stii_jax.data.video.view import View
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from tqdm import tqdm
 
-from stii_jax.data import tfds
 from stii_jax.data.bouncing_balls import render
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.stored import Clip, StoredBuilder
+from stii_jax.data.pipeline import tfds
+from stii_jax.data.pipeline.stored import Clip, StoredBuilder
 
 Array = np.ndarray
 

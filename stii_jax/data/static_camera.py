@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from stii_jax.data import tfds
 from stii_jax.data.errors import DamageError, DataError
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.stored import Clip, StoredBuilder
-from stii_jax.data.videofile import count_frames, read_frames
-from stii_jax.data.view import View
+from stii_jax.data.pipeline import tfds
+from stii_jax.data.pipeline.stored import Clip, StoredBuilder
+from stii_jax.data.video.videofile import count_frames, read_frames
+from stii_jax.data.video.view import View
 
 _THREADS = 4  # of the decoder
 

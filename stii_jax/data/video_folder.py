@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from tqdm import tqdm
 
-from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
-from stii_jax.data.files import FilesBuilder, Reading, map_in_order
-from stii_jax.data.imagefile import IMAGE_SUFFIXES
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.stored import Clip
-from stii_jax.data.video_files import SPLITS, Recording, alike, find_recordings, labelled_frames, split_recordings
-from stii_jax.data.videofile import VIDEO_SUFFIXES
-from stii_jax.data.view import View
+from stii_jax.data.pipeline import tfds
+from stii_jax.data.pipeline.files import FilesBuilder, Reading, map_in_order
+from stii_jax.data.pipeline.stored import Clip
+from stii_jax.data.video.folder import SPLITS, Recording, alike, find_recordings, labelled_frames, split_recordings
+from stii_jax.data.video.images import IMAGE_SUFFIXES
+from stii_jax.data.video.videofile import VIDEO_SUFFIXES
+from stii_jax.data.video.view import View
 
 Array = np.ndarray
 

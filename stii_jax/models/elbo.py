@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from stii_jax import losses
-from stii_jax.models import likelihood
+from stii_jax.models import likelihood, losses
 from stii_jax.models.decoder import Decoder
 from stii_jax.models.prior import ConditionalPrior, gaussian_kl
 from stii_jax.models.refiner import CellGradients, Decoded

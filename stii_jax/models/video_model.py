@@ -3,9 +3,13 @@
 import abc
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Key
+import jax
+from jaxtyping import Array, Float, Int, Key
 
 from stii_jax.types import Decomposition, Params
+
+EVALUATION_SEED = 0
+"""Of the posterior's noise; the same for every run, so that scores differ by parameters alone."""
 
 
 class Losses(NamedTuple):
@@ -80,3 +84,8 @@ class VideoModel(abc.ABC):
         """Inference steps of each of `num_frames` frames, the first being frame `start` of its video."""
         del start
         return (1,) * num_frames
+
+
+def example_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
+    """One key a video, by its number alone: independent of how videos are batched or sharded."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)

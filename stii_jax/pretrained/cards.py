@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stii_jax import novelty
+from stii_jax.evaluation import novelty
 from stii_jax.pretrained.files import SUFFIX, find
 from stii_jax.pretrained.trained import Trained, load
 

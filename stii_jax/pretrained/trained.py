@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from stii_jax import evaluate
 from stii_jax.data.catalog import resolve_config
-from stii_jax.digests import describe_form, digest_leaves, name_leaves
+from stii_jax.models import registry
 from stii_jax.pretrained.files import SUFFIX, VERSION, ModelFileError, damaged, find, read_config, read_header
+from stii_jax.storage.digests import describe_form, digest_leaves, name_leaves
+from stii_jax.storage.files import write_atomic
 from stii_jax.types import Params
-from stii_jax.writers import write_atomic
 
 
 class Trained(NamedTuple):
@@ -85,7 +85,7 @@ def save(path: Path, trained: Trained) -> None:
 def _arrange(path: Path, arrays: Mapping[str, np.ndarray], config: ConfigDict) -> Params:
     """Arrays in the tree that the config's model has, as float32."""
     size = resolve_config(config.data.dataset, config.data.variant, config.data.options.to_dict()).image_size
-    model = evaluate.make_model(config, size)
+    model = registry.make_model(config, size)
     tree = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     expected = {name: describe_form(leaf) for name, leaf in name_leaves(tree).items()}
     floats = {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -4,7 +4,7 @@ import sys
 
 from ml_collections import ConfigDict
 
-from stii_jax.machine import keep_compiled
+from stii_jax.devices.machine import keep_compiled
 from stii_jax.report.command import main
 
 

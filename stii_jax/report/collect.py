@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from stii_jax.report.entries import Run, read_entry, result_entry, sort_runs
 from stii_jax.report.files import ReportError
-from stii_jax.writers import PathLike
+from stii_jax.storage.files import PathLike
 
 PICTURE = "test_0.png"
 

@@ -13,7 +13,7 @@ from stii_jax.report.collect import collect
 from stii_jax.report.entries import read_runs, result_entry
 from stii_jax.report.published import read_published
 from stii_jax.report.readme import brief_table, replace_between_markers, results_table
-from stii_jax.writers import write_atomic, write_results
+from stii_jax.storage.files import write_atomic, write_results
 
 NUM_VIDEOS = 3
 """On a page of HTML, unless --videos says otherwise."""

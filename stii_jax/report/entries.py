@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stii_jax.report.files import ReportError, is_number, need, read_json
-from stii_jax.writers import PathLike, read_metrics
+from stii_jax.storage.files import PathLike
+from stii_jax.storage.metric_log import read_metrics
 
 Run = dict[str, Any]
 Score = Mapping[str, Any]

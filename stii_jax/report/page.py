@@ -20,7 +20,7 @@ from stii_jax.report.tables import (
     prediction_table,
     probe_table,
 )
-from stii_jax.writers import PathLike, write_atomic
+from stii_jax.storage.files import PathLike, write_atomic
 
 FIGURES = (
     ("curves", "Learning curves", "Mean over seeds; the band holds all seeds.", curves_figure),

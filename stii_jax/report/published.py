@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stii_jax.report.files import read_json
-from stii_jax.writers import PathLike
+from stii_jax.storage.files import PathLike
 
 Published = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from stii_jax.report.markdown import markdown_table
 from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
 from stii_jax.report.seeds import lower_is_better
 from stii_jax.report.tables import DIGITS, MAIN_METRICS, base_name
-from stii_jax.writers import PathLike
+from stii_jax.storage.files import PathLike
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 _OWN = ("video_ari", "video_f_ari", "fg_miou", "video_fg_miou", "identity_switches")

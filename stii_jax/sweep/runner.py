@@ -14,8 +14,8 @@ from typing import Any
 
 from stii_jax.report.entries import result_entry
 from stii_jax.report.files import ReportError
+from stii_jax.storage.files import write_results
 from stii_jax.sweep.plan import MAIN, Run, SweepError, flags
-from stii_jax.writers import write_results
 
 LOG_LINES = 15
 """Of the log of a failed run that are shown."""

@@ -190,7 +190,7 @@ def preview(tmp_path, monkeypatch):
     def run(path, **settings):
         shown = []
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("stii_jax.notebook.show", lambda *pictures: shown.extend(pictures))
+        monkeypatch.setattr("stii_jax.visualization.notebook.show", lambda *pictures: shown.extend(pictures))
         cells = {"Path": Path, "VIDEO": str(path), "CROP": (0, 0, 0, 0), "SQUARE": True, "EVERY": 1, **settings}
         for word in ("FOLDER = ", "ImageDraw.Draw", "draw_panels(rows)"):
             (code,) = (code for code in code_of("own_video") if word in code)
@@ -222,7 +222,7 @@ def test_own_video_shows_the_part_that_the_model_will_see(preview, tmp_path):
 
 
 def test_own_video_links_a_file_and_leaves_it_alone(preview, tmp_path):
-    from stii_jax.exports import VideoFile
+    from stii_jax.inference.outputs import VideoFile
 
     with VideoFile(tmp_path, fps=10.0, name="flies.mp4") as file:
         for _ in range(30):

@@ -8,7 +8,7 @@ from samples import GENERATED, SAMPLES
 
 from stii_jax.data import DATASETS, DataError, open_dataset, resolve_config
 from stii_jax.data.catalog import prepare
-from stii_jax.data.source import Source
+from stii_jax.data.pipeline.source import Source
 
 VARIANTS = [(name, config.name) for name, builder in DATASETS.items() for config in builder.BUILDER_CONFIGS]
 

@@ -10,9 +10,9 @@ from sample_recordings import balls, make_rnem_balls, write_rnem
 
 from stii_jax.data.bouncing_balls import render
 from stii_jax.data.errors import DataError
-from stii_jax.data.prepare import build_if_missing
+from stii_jax.data.pipeline.prepare import build_if_missing
+from stii_jax.data.pipeline.source import Source
 from stii_jax.data.rnem_balls import GROUPS, RnemBalls
-from stii_jax.data.source import Source
 
 COUNTS = {"train": 5, "validation": 2, "test": 3}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sample_recordings import make_grand_central, make_static_camera, write_raw, write_video
 
 from stii_jax.data.errors import DataError
-from stii_jax.data.prepare import build_if_missing
-from stii_jax.data.source import Source
+from stii_jax.data.pipeline.prepare import build_if_missing
+from stii_jax.data.pipeline.source import Source
 from stii_jax.data.static_camera import GrandCentral, RecordingConfig, StaticCamera, StaticCameraConfig, cut
 
 HEIGHT, WIDTH = 16, 24

@@ -10,9 +10,9 @@ from PIL import Image
 from sample_recordings import balls, colored, make_video_folder, write_raw, write_video
 
 from stii_jax.data.errors import DataError
-from stii_jax.data.prepare import build_if_missing
-from stii_jax.data.source import Source
-from stii_jax.data.video_files import Recording, find_recordings, split_recordings
+from stii_jax.data.pipeline.prepare import build_if_missing
+from stii_jax.data.pipeline.source import Source
+from stii_jax.data.video.folder import Recording, find_recordings, split_recordings
 from stii_jax.data.video_folder import VideoFolder
 
 

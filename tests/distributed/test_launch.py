@@ -11,7 +11,7 @@ import yaml
 from launching import LAUNCH
 from toy import overrides
 
-from stii_jax.writers import read_metrics
+from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.distributed
 

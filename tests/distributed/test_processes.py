@@ -8,8 +8,8 @@ import pytest
 from launching import bits_of, order_of
 from toy import TIMES
 
-from stii_jax.checkpoint import restore_params
-from stii_jax.writers import read_metrics
+from stii_jax.storage.checkpoints import restore_params
+from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.distributed
 

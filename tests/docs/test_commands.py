@@ -11,7 +11,7 @@ from pages import PAGES, Command, commands, name_of, programs
 from workshop import Workshop, mentioned
 
 from stii_jax.data import DATASETS, DataError
-from stii_jax.metrics import METRICS
+from stii_jax.evaluation.metrics import METRICS
 
 pytestmark = [pytest.mark.docs, pytest.mark.usefixtures("quick_compiles")]
 

@@ -57,8 +57,8 @@ def test_the_api_is_from_docstrings(site):
     api = (site / "api.html").read_text()
     for name in (
         "stii_jax.models.stii.STII.decompose",
-        "stii_jax.metrics.adjusted_rand_index",
-        "stii_jax.data.source.open_dataset",
+        "stii_jax.evaluation.metrics.adjusted_rand_index",
+        "stii_jax.data.pipeline.source.open_dataset",
     ):
         assert f'id="{name}"' in api, name
     assert "Agreement of two labellings up to renaming" in api

@@ -22,15 +22,16 @@ from samples import SAMPLES
 from toy import MODEL, RUN, use_toy_model
 
 from stii_jax import main as stii_main
-from stii_jax import metrics, modes
 from stii_jax.benchmark import sweep as benchmark_sweep
 from stii_jax.benchmark.points import Machine
 from stii_jax.config import load_config, split_overrides
 from stii_jax.data.options import GeneratedConfig
-from stii_jax.evaluate import make_model
+from stii_jax.evaluation import metrics
+from stii_jax.models.registry import make_model
 from stii_jax.pretrained import Trained
 from stii_jax.report.entries import SCORE_KEYS
-from stii_jax.runs import describe
+from stii_jax.runs import modes
+from stii_jax.runs.setup import describe
 from stii_jax.sweep import runner
 
 FEW = {"num_frames": 6, "num_train": 16, "num_validation": 8, "num_test": 12}
@@ -64,7 +65,7 @@ class Workshop:
         patch.setenv("STII_DATA_DIR", str(folder / "data"))
         patch.setenv("JAX_NUM_CPU_DEVICES", "4")
         patch.setattr(stii_main, "leave", _leave)
-        patch.setattr("stii_jax.probes_samples.MIN_IOU", 0.0)  # a model of two steps finds no objects
+        patch.setattr("stii_jax.analysis.probes_samples.MIN_IOU", 0.0)  # a model of two steps finds no objects
         patch.setattr(runner.Processes, "run", self._run_in_process)
         patch.setattr(benchmark_sweep, "measure", _measured)
         patch.setattr(benchmark_sweep, "find_machine", lambda: Machine("cpu", 2, "a CPU, 2 cores", "abc"))
@@ -265,7 +266,7 @@ def _run_build(workshop: Workshop, command: Command) -> None:
 
 
 def _run_simulate(workshop: Workshop, command: Command) -> None:
-    from stii_jax.data.simulate import main
+    from stii_jax.data.pipeline.simulate import main
 
     main([*command.arguments, "--shards", "3", "--videos", "64", "--hosts", "4", "--seconds", "0.05"])
 
@@ -286,7 +287,7 @@ def _run_module(_: Workshop | None, command: Command) -> None:
 
 
 def _measured(point, steps, machine) -> dict:
-    """What a point of a benchmark's sweep might have cost; tests/test_benchmark_sweep.py measures one."""
+    """What a point of a benchmark's sweep might have cost; tests/benchmark/test_benchmark_sweep.py measures one."""
     frames, batch = point.values["frames"], point.values["batch"]
     costs = {"step_seconds": 0.1 * frames, "seconds_per_cell": 0.01, "compile_seconds": 1.0, "batch_size": batch}
     memory = {"temporary_bytes_per_device": 1e6 * frames, "peak_memory_bytes": 5e8}
@@ -314,6 +315,6 @@ RUNNERS: dict[str, Callable[[Workshop, Command], None]] = {
     "stii_jax.sweep": _run_sweep,
     "stii_jax.benchmark": _run_benchmark,
     "stii_jax.data.build": _run_build,
-    "stii_jax.data.simulate": _run_simulate,
+    "stii_jax.data.pipeline.simulate": _run_simulate,
     "stii_jax.report": _run_report,
 }

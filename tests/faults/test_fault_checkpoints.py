@@ -17,8 +17,8 @@ import pytest
 from breaking import TRIALS, cut_short, fill, flip_bit, small_disk
 from checkpoints import META, assert_same, make_params, make_state, restore
 
-from stii_jax.checkpoint import Checkpointer, CheckpointError, DamagedCheckpointError, restore_params
-from stii_jax.writers import MetricWriter, read_metrics
+from stii_jax.storage.checkpoints import Checkpointer, CheckpointError, DamagedCheckpointError, restore_params
+from stii_jax.storage.metric_log import MetricWriter, read_metrics
 
 # A read or write that fails early leaves tensorstore's others to a loop that is closed by then.
 LEFT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -88,7 +88,7 @@ def _restored_after_damage(folder: Path) -> str:
 SAVING = """
 import sys, itertools
 from checkpoints import make_params, make_state
-from stii_jax.checkpoint import Checkpointer
+from stii_jax.storage.checkpoints import Checkpointer
 checkpointer = Checkpointer(sys.argv[1])
 for step in itertools.count(1 + (checkpointer.latest_step() or 0)):
     params = make_params(300_000, seed=step)

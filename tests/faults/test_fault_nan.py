@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from toy import make_config, overrides
 
-from stii_jax.checkpoint import Checkpointer
-from stii_jax.runs import open_source
+from stii_jax.runs.setup import open_source
+from stii_jax.storage.checkpoints import Checkpointer
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -33,12 +33,12 @@ import jax
 process, port = int(os.environ["PROCESS"]), os.environ["PORT"]
 jax.distributed.initialize(f"localhost:{port}", 2, process)
 import pytest
-import test_diagnose, toy
-from stii_jax.runs import open_source
-from stii_jax.train import Trainer, TrainingError
+import test_nan_search, toy
+from stii_jax.runs.setup import open_source
+from stii_jax.training.loop import Trainer, TrainingError
 patch = pytest.MonkeyPatch()
 toy.use_toy_model(patch)
-test_diagnose.poison(patch, clip=6, frame=1)
+test_nan_search.poison(patch, clip=6, frame=1)
 config = toy.make_config(Path(sys.argv[2]), train__parallel=sys.argv[3], train__eval_every=1000)
 source = open_source(config)
 try:

@@ -14,8 +14,8 @@ from breaking import TRIALS, fill, flip_bit, small_disk
 from launching import bits_of
 from toy import TIMES
 
-from stii_jax.checkpoint import restore_params
-from stii_jax.writers import read_metrics
+from stii_jax.storage.checkpoints import restore_params
+from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.faults
 

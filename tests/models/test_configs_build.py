@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from stii_jax.config import CHOICES, config_names, default_config, load_config
-from stii_jax.evaluate import SYSTEMS, make_model, model_settings
+from stii_jax.models.registry import SYSTEMS, make_model, model_settings
 
 ARGUMENTS = (
     *("balls:color,varied", "balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae"),

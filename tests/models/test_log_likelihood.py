@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tiny
 
-from stii_jax.evaluate import SYSTEMS
-from stii_jax.models.ddpae import DDPAE
-from stii_jax.models.rnem import RNEM
+from stii_jax.models.baselines.ddpae import DDPAE
+from stii_jax.models.baselines.rnem import RNEM
+from stii_jax.models.registry import SYSTEMS
 from stii_jax.types import Decomposition
 
 B, T, K, SIZE, C = 2, 3, 3, 16, 3

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from stii_jax.data import tfds
 from stii_jax.data.bouncing_balls import physics, render
 from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.options import GeneratedConfig
+from stii_jax.data.pipeline import tfds
 
 # Videos simulated at once. Part of what a seed means: every block has its own random numbers.
 _BLOCK = 256

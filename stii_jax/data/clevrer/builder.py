@@ -9,17 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from stii_jax.data import tfds
 from stii_jax.data.clevrer import link, mask_video
 from stii_jax.data.clevrer.annotations import Scene, read_scene
 from stii_jax.data.clevrer.locate import PARTS, Found, Locator, source
 from stii_jax.data.clevrer.proposals import read_detections
 from stii_jax.data.errors import DataError, unknown
-from stii_jax.data.files import FilesBuilder, Reading
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.stored import Clip
-from stii_jax.data.videofile import count_frames, read_frames
-from stii_jax.data.view import View
+from stii_jax.data.pipeline import tfds
+from stii_jax.data.pipeline.files import FilesBuilder, Reading
+from stii_jax.data.pipeline.stored import Clip
+from stii_jax.data.video.videofile import count_frames, read_frames
+from stii_jax.data.video.view import View
 
 FRAMES, HEIGHT, WIDTH = 128, 320, 480
 """Of every recording."""

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from stii_jax.data import tfds
 from stii_jax.data.errors import DataError
 from stii_jax.data.options import GeneratedConfig
-from stii_jax.data.stored import Clip, StoredBuilder
+from stii_jax.data.pipeline import tfds
+from stii_jax.data.pipeline.stored import Clip, StoredBuilder
 from stii_jax.data.tabletop.camera import make_camera, project
 from stii_jax.data.tabletop.render import Stage, make_stage, render, with_floor
 from stii_jax.data.tabletop.scene import Motion, Scenes, draw_scenes

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from stii_jax.devices.parallel import use_all_cores
 from stii_jax.errors import UserError
-from stii_jax.parallel import use_all_cores
 from stii_jax.report.files import ReportError
 from stii_jax.report.html.clips import held_out_clips
 from stii_jax.report.html.document import render
 from stii_jax.report.html.subject import open_subject
-from stii_jax.writers import write_atomic
+from stii_jax.storage.files import write_atomic
 
 
 def write_page(run: str, output: Path, num_videos: int, before_jax: Callable[[ConfigDict], None]) -> int:

@@ -11,10 +11,11 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from stii_jax import visualize
-from stii_jax.evaluate import SYSTEMS, Evaluator, join
-from stii_jax.runs import open_source
+from stii_jax.evaluation.evaluator import Evaluator, join
+from stii_jax.models.registry import SYSTEMS
+from stii_jax.runs.setup import open_source
 from stii_jax.types import Decomposition, Params
+from stii_jax.visualization import visualize
 
 
 class Clip(NamedTuple):

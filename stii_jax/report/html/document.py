@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from stii_jax import novelty
 from stii_jax.config import to_json
+from stii_jax.evaluation import novelty
 from stii_jax.pretrained.trained import without_paths
 from stii_jax.report.files import is_number
 from stii_jax.report.html.clips import Clip, clip_data, data_uri

@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from stii_jax import novelty, pretrained
+from stii_jax import pretrained
 from stii_jax.config import ConfigError
+from stii_jax.evaluation import novelty
 from stii_jax.pretrained.trained import Trained
 from stii_jax.report.entries import Score
 from stii_jax.report.files import ReportError, is_number, read_json
-from stii_jax.runs import restore
-from stii_jax.settings import open_config
-from stii_jax.trust import check_data_dir, check_links
-from stii_jax.writers import read_metrics
+from stii_jax.runs.settings import open_config
+from stii_jax.runs.setup import restore
+from stii_jax.runs.trust import check_data_dir, check_links
+from stii_jax.storage.metric_log import read_metrics
 
 _FILES = ("results", "prediction")
 

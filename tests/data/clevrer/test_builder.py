@@ -24,7 +24,7 @@ from sample_clevrer import (
 from stii_jax.data import DataError, Source
 from stii_jax.data.clevrer import Clevrer
 from stii_jax.data.clevrer.locate import Locator
-from stii_jax.data.prepare import build_if_missing
+from stii_jax.data.pipeline.prepare import build_if_missing
 
 DEFAULT, SQUARE = Clevrer.BUILDER_CONFIGS
 

@@ -11,7 +11,7 @@ from stii_jax.data.clevrer import Clevrer
 from stii_jax.data.clevrer.annotations import read_scene
 from stii_jax.data.clevrer.link import RELABELLED
 from stii_jax.data.clevrer.proposals import read_detections
-from stii_jax.data.prepare import build_if_missing
+from stii_jax.data.pipeline.prepare import build_if_missing
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stii_jax.data import DataError
-from stii_jax.data.prepare import build_if_missing
+from stii_jax.data.pipeline.prepare import build_if_missing
 from stii_jax.data.tabletop import Tabletop
 
 FEW = {"num_frames": 5, "num_train": 4, "num_validation": 3, "num_test": 3, "num_test6": 3}

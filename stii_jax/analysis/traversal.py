@@ -1,0 +1,247 @@
+"""What each dimension of a slot's latents does: it is moved alone, and the frame is decoded again.
+
+The slot's latents are its posterior means, and a dimension is moved away from its own mean in units of its standard
+deviation over objects, which are all slots but the background's (the one with most pixels). Everything else stays: the
+temporal state that the frame was decoded with, and the other slots' latents. Masks compete for pixels, so where
+the slot grows or goes, the others give way.
+
+Two things to know when reading the pictures. In STII the decoder also sees the temporal state, which knows much of the
+object: latents say the rest. And dimensions that go together over objects are moved one at a time here, so that far
+from the middle the decoder may be given what it has never seen.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.models.stii import STII
+from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys
+from stii_jax.types import Params
+from stii_jax.visualization.visualize import OUTSIDE, Color, rgb, segmentation_colors
+
+OFFSETS = tuple(np.linspace(-2, 2, 13).tolist())
+"""Where dimensions are moved to; an odd number of places, so that one of them is 0."""
+
+
+class Moment(NamedTuple):
+    """One frame of several videos: what was seen of it, and what it was decoded from."""
+
+    frame: Float[Array, "B H W C"]
+    masks: Float[Array, "B K H W"]
+    posterior: Float[Array, "B K Z2"]
+    prior: Float[Array, "B K Z2"]
+    h: Float[Array, "B K D"]
+    """The temporal state before the frame."""
+    time: int
+    """Number of the frame in its video."""
+
+
+class Statistics(NamedTuple):
+    """Of every dimension of the latents, over objects."""
+
+    scale: Float[np.ndarray, " Z"]
+    """Standard deviation of posterior means."""
+    kl: Float[np.ndarray, " Z"]
+    """Mean KL divergence of posterior from prior, in nats."""
+    num_objects: int
+
+
+class Traversal(NamedTuple):
+    """One slot of one frame: in N rows a dimension each, which takes V values."""
+
+    latents: Float[np.ndarray, "N V K Z"]
+    frames: UInt8[np.ndarray, "N V H W 3"]
+    """Reconstructions of the whole frame."""
+    alone: UInt8[np.ndarray, "N V H W 3"]
+    """What the slot explains; grey elsewhere."""
+    seen: UInt8[np.ndarray, "H W 3"]
+    """The frame itself."""
+    time: int
+    """Its number in the video."""
+    slot: int
+    dimensions: tuple[int, ...]
+    kl: tuple[float, ...]
+    """Of the dimensions, see `Statistics`."""
+    offsets: tuple[float, ...]
+    """From the posterior mean, in standard deviations over objects."""
+    color: Color
+    """Of the slot, as in other pictures."""
+
+    @property
+    def middle(self) -> int:
+        """Number of the value that is the posterior mean itself."""
+        return self.offsets.index(0.0)
+
+
+def check_traversable(model: VideoModel) -> STII:
+    """The model itself; raises `ValueError` for one that does not decode latents with a temporal state."""
+    if not isinstance(model, STII):
+        raise ValueError(
+            f"{type(model).__name__} decodes no latents with a temporal state, which a traversal moves: expected a run "
+            "with config.system 'stii', 'iodine' or 'seq_iodine'"
+        )
+    return model
+
+
+def observe_moment(
+    model: STII, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"], frame: int
+) -> Moment:
+    """Decomposes videos up to frame `frame`; what comes later is not looked at.
+
+    Raises:
+        ValueError: there is no such frame.
+    """
+    if not 0 <= frame < video.shape[1]:
+        raise ValueError(f"frame is {frame}, expected 0 to {video.shape[1] - 1}, the last frame of the videos")
+
+    @jax.jit
+    def observe(params, video, keys):
+        before = model.initial_state(params, video.shape[0])
+        if frame:
+            _, before = model.decompose(params, video[:, :frame], keys)
+        now, _ = model.decompose(params, video[:, frame:], keys, before, frame)
+        h = before.temporal.h
+        return now.masks[:, 0], now.posterior[:, 0], model.elbo.prior_parameters(params, h), h
+
+    masks, posterior, prior, h = observe(params, video[:, : frame + 1], keys)
+    return Moment(video[:, frame], masks, posterior, prior, h, frame)
+
+
+def measure(moment: Moment) -> Statistics:
+    """Statistics over the objects of several videos.
+
+    Raises:
+        ValueError: fewer than two objects, which have no standard deviation.
+    """
+    areas = _areas(moment)
+    is_object = (areas > 0) & (np.arange(areas.shape[1]) != areas.argmax(1)[:, None])
+    if (count := int(is_object.sum())) < 2:
+        raise ValueError(f"{count} slots show an object, expected at least 2 to measure their spread: give more videos")
+    mean, log_scale = np.split(np.asarray(moment.posterior)[is_object], 2, axis=-1)
+    prior_mean, prior_log_scale = np.split(np.asarray(moment.prior)[is_object], 2, axis=-1)
+    ratio, distance = np.exp(2 * (log_scale - prior_log_scale)), (mean - prior_mean) * np.exp(-prior_log_scale)
+    kl = 0.5 * (ratio + np.square(distance) - 1) + prior_log_scale - log_scale
+    return Statistics(mean.std(axis=0), kl.mean(axis=0), count)
+
+
+def largest_object(moment: Moment, index: int) -> int:
+    """The slot with most pixels in video `index`, but for the background's."""
+    return int(np.argsort(-_areas(moment)[index], kind="stable")[1])
+
+
+def traverse(
+    model: STII,
+    params: Params,
+    moment: Moment,
+    statistics: Statistics,
+    *,
+    index: int = 0,
+    slot: int | None = None,
+    num_dims: int = 8,
+    offsets: tuple[float, ...] = OFFSETS,
+) -> Traversal:
+    """Moves the `num_dims` dimensions of a slot with the highest KL divergence, or all if there are fewer.
+
+    Args:
+        model: that the moment was observed with.
+        params: of the model.
+        moment: from `observe_moment`.
+        statistics: from `measure`, of the same moment or one of more videos.
+        index: of the video in the moment.
+        slot: which slot; None is the one of the largest object.
+        num_dims: rows of the pictures.
+        offsets: in standard deviations over objects, ascending; one of them is 0.
+
+    Raises:
+        ValueError: there is no such slot, or no 0 among the offsets.
+    """
+    num_slots = moment.masks.shape[1]
+    slot = largest_object(moment, index) if slot is None else slot
+    if not 0 <= slot < num_slots:
+        raise ValueError(f"slot is {slot}, expected 0 to {num_slots - 1}, as the model has {num_slots} slots")
+    if 0.0 not in offsets:
+        raise ValueError(f"offsets are {offsets}, expected 0 among them, for the picture with nothing moved")
+    dimensions = np.argsort(-statistics.kl, kind="stable")[:num_dims]
+    mean = np.split(np.asarray(moment.posterior[index]), 2, axis=-1)[0]
+    latents = np.tile(mean, (len(dimensions), len(offsets), 1, 1))
+    for row, dimension in enumerate(dimensions):
+        latents[row, :, slot, dimension] += np.asarray(offsets, np.float32) * statistics.scale[dimension]
+
+    @jax.jit
+    def decode(params, latents, h):
+        decoded = model.elbo.decode(params, latents, jnp.broadcast_to(h, (len(offsets), *h.shape)))
+        parts = decoded.masks[..., None] * decoded.means
+        return parts.sum(1), parts[:, slot] + (1 - decoded.masks[:, slot, ..., None]) * OUTSIDE / 255
+
+    rows = [decode(params, of_row, moment.h[index]) for of_row in latents]
+    frames, alone = (to_rgb(np.stack(images)) for images in zip(*rows))
+    return Traversal(
+        latents=latents,
+        frames=frames,
+        alone=alone,
+        seen=to_rgb(np.asarray(moment.frame[index])),
+        time=moment.time,
+        slot=slot,
+        dimensions=tuple(dimensions.tolist()),
+        kl=tuple(statistics.kl[dimensions].tolist()),
+        offsets=offsets,
+        color=tuple(segmentation_colors(num_slots)[slot].tolist()),
+    )
+
+
+def traverse_held_out(
+    evaluator: Evaluator,
+    params: Params,
+    num_pictures: int,
+    *,
+    num_frames: int = 10,
+    num_dims: int = 8,
+    reach: float = 2.0,
+) -> list[Traversal]:
+    """Traversals of the largest objects of the first held-out videos, in the last of `num_frames` frames.
+
+    The spread of latents is measured over the videos of one batch, `eval.batch_size` of them; `num_pictures` are drawn.
+
+    Raises:
+        ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
+    """
+    moment = observe_held_out(evaluator, params, num_frames)
+    statistics, model = measure(moment), check_traversable(evaluator.model)
+    offsets = tuple(np.linspace(-reach, reach, len(OFFSETS)).tolist())
+    return [
+        traverse(model, params, moment, statistics, index=i, num_dims=num_dims, offsets=offsets)
+        for i in range(min(num_pictures, len(moment.frame)))
+    ]
+
+
+def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> Moment:
+    """The last of the first `num_frames` frames of the first held-out videos, one batch of them.
+
+    Raises:
+        ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
+    """
+    model = check_traversable(evaluator.model)
+    split, size = evaluator.settings.split, evaluator.settings.batch_size
+    if not 1 <= num_frames <= (longest := evaluator.source.frames_of(split)):
+        raise ValueError(f"config.probe.num_frames is {num_frames}, expected 1 to {longest}, the frames of the videos")
+    batch, index = next(evaluator._batches(split, num_frames, size))
+    valid = batch["valid"]
+    video = jnp.asarray(batch["video"][valid], jnp.float32) / 255
+    keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.asarray(index[valid]))
+    return observe_moment(model, params, video, keys, num_frames - 1)
+
+
+def _areas(moment: Moment) -> np.ndarray:
+    """Pixels of each slot of each video."""
+    masks = np.asarray(moment.masks)
+    slots = masks.argmax(axis=1)
+    return np.stack([(slots == k).sum((1, 2)) for k in range(masks.shape[1])], axis=1)
+
+
+def to_rgb(values: np.ndarray) -> np.ndarray:
+    """Colours of 0 to 1 as bytes, in three channels."""
+    return rgb((np.clip(values, 0, 1) * 255).round().astype(np.uint8))

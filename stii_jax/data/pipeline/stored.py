@@ -1,0 +1,99 @@
+"""Datasets whose pixels are stored: losslessly, in chunks of a few frames, so that a clip is read in no time.
+
+A chunk of frames compresses better than pictures of their own, as most pixels of a frame are those of the one before
+(CLEVRER at 64x64: 2.0 kB a frame, PNG 3.4 kB), and is read faster (0.03 ms a frame, PNG 0.1 ms).
+"""
+
+import abc
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from stii_jax.data.builder import VideoBuilder
+from stii_jax.data.pipeline import tfds
+
+CHUNK = 8
+"""Frames compressed as one."""
+
+_LEVEL = 6
+
+
+class Clip(NamedTuple):
+    """One video of a dataset, as it is to be stored."""
+
+    video: UInt8[np.ndarray, "T H W 3"]
+    segmentation: UInt8[np.ndarray, "T H W"] | None = None
+    """0 = background; an object has the same label in every frame. None where nobody knows."""
+    extras: Mapping[str, np.ndarray] = {}
+    """What else is stored, as `extra_features` says."""
+
+
+class PackedBuilder(VideoBuilder):
+    """Base of datasets of stored frames: what is stored of a clip, and how it is read. A new one defines `videos`."""
+
+    def extra_features(self) -> dict[str, Any]:
+        """tfds features of the clips' `extras`."""
+        return {}
+
+    def features(self) -> dict[str, Any]:
+        """Compressed chunks of frames and of label images; see `pack`."""
+        packed = {
+            "data": tfds.Tensor(shape=(None,), dtype=np.uint8, encoding=tfds.Encoding.BYTES),
+            "ends": tfds.Tensor(shape=(None,), dtype=np.int64, encoding=tfds.Encoding.BYTES),
+        }
+        return {"video": packed, "segmentation": packed, **self.extra_features()}
+
+    def encode(self, clip: Clip) -> dict[str, Any]:
+        """What is stored of a clip.
+
+        Raises:
+            ValueError: the clip is not of the length and size that the variant says.
+        """
+        size = self.builder_config.image_size
+        shape = clip.video.shape
+        if shape[1:] != (size, size, 3) or (clip.segmentation is not None and clip.segmentation.shape != shape[:3]):
+            raise ValueError(f"a clip of {shape} in a dataset of {size}x{size} pixels, or with labels of another shape")
+        labels = np.zeros((0, size, size), np.uint8) if clip.segmentation is None else clip.segmentation
+        return {"video": pack(clip.video), "segmentation": pack(labels), **clip.extras}
+
+    def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
+        """See `VideoBuilder.decode`."""
+        size = self.builder_config.image_size
+        frames = {"video": unpack(example["video"], start, num_frames, (size, size, 3))}
+        if len(example["segmentation"]["ends"]):
+            frames["segmentation"] = unpack(example["segmentation"], start, num_frames, (size, size))
+        return frames
+
+
+class StoredBuilder(PackedBuilder):
+    """Base of datasets of stored frames that come one clip after the other. A new one defines `clips`."""
+
+    @abc.abstractmethod
+    def clips(self, split: str) -> Iterator[Clip]:
+        """The videos of a split, in their stored order, with a progress bar."""
+
+    def videos(self, split: str) -> Iterator[dict[str, Any]]:
+        """See `VideoBuilder.videos`."""
+        return map(self.encode, self.clips(split))
+
+
+def pack(frames: UInt8[np.ndarray, "T ..."]) -> dict[str, np.ndarray]:
+    """Frames as compressed chunks, one after the other in `data`; `ends` is where each ends."""
+    chunks = [zlib.compress(frames[i : i + CHUNK].tobytes(), _LEVEL) for i in range(0, len(frames), CHUNK)]
+    ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)
+    return {"data": np.frombuffer(b"".join(chunks), np.uint8), "ends": ends}
+
+
+def unpack(
+    packed: Mapping[str, np.ndarray], start: int, num_frames: int, shape: tuple[int, ...]
+) -> UInt8[np.ndarray, "T ..."]:
+    """Frames `start` to `start + num_frames` of what `pack` made of frames of `shape`."""
+    bounds = np.concatenate([[0], packed["ends"]])
+    first, last = start // CHUNK, -(-(start + num_frames) // CHUNK)
+    data = [zlib.decompress(packed["data"][bounds[i] : bounds[i + 1]].tobytes()) for i in range(first, last)]
+    frames = np.frombuffer(b"".join(data), np.uint8).reshape(-1, *shape)
+    skip = start - first * CHUNK
+    return frames[skip : skip + num_frames]

@@ -1,0 +1,36 @@
+"""Clip lengths of a config, shortened to fit the videos of a folder."""
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import flatten
+from stii_jax.data.pipeline.source import Source
+
+
+def fitted(config: ConfigDict, source: Source) -> ConfigDict:
+    """Return the config with no clip longer than the videos.
+
+    A dataset that reads files knows how long they are once it is built, and may have shorter clips than its settings
+    announce (`video_folder`). Then stages, evaluated lengths and forecasts are cut to what there is. All other configs
+    come back as they are: a clip that no video can have is an error of theirs.
+    """
+    longest = source.frames_of("train")
+    if longest >= source.builder.builder_config.frames_of("train"):
+        return config
+    config = config.copy_and_resolve_references()
+    config.data.num_frames = min(config.data.num_frames, longest)
+    config.curriculum.stages = tuple((min(frames, longest), *rest) for frames, *rest in config.curriculum.stages)
+    settings = config.eval
+    settings.lengths = tuple(sorted({min(length, longest) for length in settings.lengths}))
+    if (total := settings.observed_frames + settings.predict_frames) > longest > 1:
+        settings.predict_frames = max(longest * settings.predict_frames // total, 1)
+        settings.observed_frames = longest - settings.predict_frames
+    config.probe.num_frames = max(min(config.probe.num_frames, longest - 1), 1)
+    return config
+
+
+def shortened(config: ConfigDict, source: Source) -> str:
+    """Return a line on the training and evaluation lengths that `fitted` shortens; "" if it shortens none."""
+    before, after = flatten(config), flatten(fitted(config, source))
+    names = ("data.num_frames", "curriculum.stages", "eval.lengths")
+    changes = [f"{name} is {after[name]} instead of {before[name]}" for name in names if before[name] != after[name]]
+    return f"the videos give clips of {source.frames_of('train')} frames: {', '.join(changes)}" if changes else ""

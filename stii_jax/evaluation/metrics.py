@@ -1,0 +1,252 @@
+"""How good a decomposition is: adjusted Rand index, squared error, matched intersection over union, identities.
+
+Every metric gives one number a video and is written in plain jnp, so it runs inside `jit`. Segmentations are
+hard: a pixel belongs to the slot with the largest mask. Published conventions differ, hence the names:
+
+    ari, f_ari              clustered in each frame, then the mean over frames: the paper's tables (section 4)
+    video_ari, video_f_ari  clustered over the whole clip, so a slot must keep its object: what SAVi reports
+    fg_miou, video_fg_miou  objects matched to slots in each frame, or once for the clip
+    identity_switches       how often an object is found in another slot than before, in the whole clip
+
+The `f_` metrics leave out the pixels whose true label is 0. `ari - video_ari` measures how much slots swap
+objects; `identity_switches` counts it, as trackers are scored. Motion has scores of its own, in `velocities.py`.
+
+Degenerate cases. Two partitions that trivially agree score 1, as in scikit-learn. A frame without foreground
+has no foreground score: it is left out of the mean over frames, and a video of only such frames scores NaN,
+which `summarize` leaves out by count. (The paper's program counts such a frame as a perfect 1.) A true label
+above `num_objects` makes the label metrics of that video NaN, `ari` included, rather than drop those pixels.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer
+from optax.assignment import hungarian_algorithm
+
+from stii_jax.types import Batch, Decomposition
+
+Over = Literal["frame", "video"]
+"""What is clustered (or matched) at once: each frame on its own, or the whole clip."""
+
+TRACKED_IOU = 0.1
+"""Least IoU at which an object counts as found in its slot. Trackers are asked for 0.5; but a slot that follows its
+object may hold much background too (where ARI is far under F-ARI), and would count as having lost it. Without a
+threshold, one stray pixel of a lost object would be a switch."""
+
+
+def contingency_table(
+    true: Integer[Array, "*batch N"],
+    pred: Integer[Array, "*batch N"],
+    num_true: int,
+    num_pred: int,
+    weights: Bool[Array, "*batch N"],
+) -> Float[Array, "*batch {num_true} {num_pred}"]:
+    """Counted pixels with each pair of labels, exact up to 2^24. Labels out of range count nowhere."""
+    # A product of one-hot matrices, not a scatter: with so few bins, atomic adds are slow on an accelerator.
+    true_one_hot = jax.nn.one_hot(true, num_true) * weights[..., None]
+    return jnp.einsum("...nl,...nk->...lk", true_one_hot, jax.nn.one_hot(pred, num_pred))
+
+
+def adjusted_rand_index(
+    true: Integer[Array, "*batch N"],
+    pred: Integer[Array, "*batch N"],
+    num_true: int,
+    num_pred: int,
+    weights: Bool[Array, "*batch N"],
+) -> Float[Array, "*batch"]:
+    """Agreement of two labellings up to renaming: 1 is perfect, 0 is chance, down to -0.5 is worse.
+
+    Args:
+      true: labels in 0..num_true-1.
+      pred: labels in 0..num_pred-1.
+      num_true: how many true labels there can be; ones that do not occur change nothing.
+      num_pred: the same of `pred`.
+      weights: the pixels that count. With none, or where both labellings have one cluster, the index is 1.
+    """
+    table = contingency_table(true, pred, num_true, num_pred, weights)
+    of_true, of_pred = table.sum(-1, keepdims=True), table.sum(-2, keepdims=True)
+    total = of_true.sum(-2, keepdims=True)
+
+    # Ordered pairs of pixels by whether both labellings join them. The textbook formula subtracts sums near
+    # N^2, which float32 cannot hold; here only exact counts are subtracted and sums have no negative term.
+    def pairs(partners: Float[Array, "*batch L K"]) -> Float[Array, "*batch"]:
+        return (table * partners).sum((-2, -1))
+
+    joined_by_both = pairs(table - 1)
+    joined_by_true, joined_by_pred = pairs(of_true - table), pairs(of_pred - table)
+    joined_by_none = pairs(total - of_true - of_pred + table)
+
+    numerator = 2 * (joined_by_both * joined_by_none - joined_by_true * joined_by_pred)
+    denominator = (joined_by_both + joined_by_true) * (joined_by_true + joined_by_none)
+    denominator += (joined_by_both + joined_by_pred) * (joined_by_pred + joined_by_none)
+    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1), 1.0)
+
+
+def intersection_over_union(
+    true: Integer[Array, "*batch N"], pred: Integer[Array, "*batch N"], num_objects: int, num_slots: int
+) -> Float[Array, "*batch {num_objects} {num_slots}"]:
+    """IoU of every foreground object (label 1 and up) with every slot; 0 where neither has a pixel."""
+    table = contingency_table(true, pred, num_objects + 1, num_slots, jnp.ones(true.shape, bool))
+    union = table.sum(-1, keepdims=True) + table.sum(-2, keepdims=True) - table
+    return (table / jnp.maximum(union, 1))[..., 1:, :]
+
+
+def best_match(scores: Float[Array, "*batch L K"]) -> Integer[Array, "*batch L"]:
+    """Column of each row in the one-to-one matching with the largest sum of `scores`; -1 for rows without one.
+
+    A row has none only where there are more rows than columns.
+    """
+
+    def match(matrix: Float[Array, "L K"]) -> Integer[Array, " L"]:
+        rows, columns = hungarian_algorithm(-matrix)
+        return jnp.full(matrix.shape[0], -1, columns.dtype).at[rows].set(columns)
+
+    flat = scores.reshape(-1, *scores.shape[-2:])
+    return jax.vmap(match)(flat).reshape(scores.shape[:-1])
+
+
+def matched(scores: Float[Array, "*batch L K"], columns: Integer[Array, "*batch L"]) -> Float[Array, "*batch L"]:
+    """The score of each row with its column from `best_match`; 0 for a row without one."""
+    picked = jnp.take_along_axis(scores, jnp.maximum(columns, 0)[..., None], axis=-1)[..., 0]
+    return jnp.where(columns >= 0, picked, 0)
+
+
+def mse(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[Array, " B"]:
+    """Mean squared error of the reconstruction a pixel and channel, colours in [0, 1]."""
+    del num_objects  # every metric is called alike
+    video = batch["video"].astype(jnp.float32) / 255
+    return jnp.square(decomposition.reconstruction - video).mean(axis=(1, 2, 3, 4))
+
+
+def plain_mse(batch: Batch) -> Float[Array, " B"]:
+    """Mean squared error of frames of one colour each, their own mean: `mse` over this is the relative error."""
+    video = batch["video"].astype(jnp.float32) / 255
+    return video.var(axis=(2, 3)).mean(axis=(1, 2))
+
+
+def slot_shares(decomposition: Decomposition) -> Float[Array, "B K"]:
+    """Share of the clip's pixels that each slot wins, the largest first: slots have no order of their own."""
+    K = decomposition.masks.shape[2]
+    counts = jax.nn.one_hot(decomposition.segmentation, K).mean(axis=(1, 2, 3))
+    return -jnp.sort(-counts, axis=-1)
+
+
+def segmentation_ari(
+    decomposition: Decomposition, batch: Batch, num_objects: int, *, over: Over, foreground: bool
+) -> Float[Array, " B"]:
+    """Adjusted Rand index of the predicted segmentation, averaged over the frames with a counted pixel."""
+    true, pred = _label_groups(decomposition, batch, over)
+    counted = true > 0 if foreground else jnp.ones(true.shape, bool)
+    num_slots = decomposition.masks.shape[2]
+    scores = adjusted_rand_index(true, pred, num_objects + 1, num_slots, counted)
+    return _mean_over_groups(scores, counted.any(-1), true, num_objects)
+
+
+def segmentation_miou(
+    decomposition: Decomposition, batch: Batch, num_objects: int, *, over: Over
+) -> Float[Array, " B"]:
+    """Mean IoU of true objects with their slots under the best matching, in [0, 1].
+
+    The mean is over the objects that occur in the frame (or clip), then over the frames that have any. All
+    slots take part, so the background slot is simply the one that no object is matched to.
+    """
+    true, pred = _label_groups(decomposition, batch, over)
+    iou = intersection_over_union(true, pred, num_objects, decomposition.masks.shape[2])
+    num_present = (true[..., None, :] == jnp.arange(1, num_objects + 1)[:, None]).any(-1).sum(-1)
+    # An absent object has IoU 0 with every slot, so it never takes a slot that a present object wants.
+    scores = matched(iou, best_match(iou)).sum(-1) / jnp.maximum(num_present, 1)
+    return _mean_over_groups(scores, num_present > 0, true, num_objects)
+
+
+def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[Array, " B"]:
+    """How often an object's slot differs from the slot it last had, summed over the objects and frames of a video.
+
+    Objects and slots are matched in every frame, as for `fg_miou`. A matched object counts as found from an IoU of
+    `TRACKED_IOU`; the frames where it is hidden or lost are passed over, and count if it is found in another slot after
+    them. An object that is never found is no switch: read this beside `video_fg_miou`. One that the background's slot
+    takes over is lost if it is small, and counts if its IoU with that slot is enough. Where two matchings of a frame
+    are exactly as good, the order of the slots decides.
+    """
+    true, pred = _label_groups(decomposition, batch, "frame")
+    # Written as in segmentation_miou, so that the compiler keeps one of the two matchings.
+    iou = intersection_over_union(true, pred, num_objects, decomposition.masks.shape[2])
+    slots = best_match(iou)
+    found = matched(iou, slots) >= TRACKED_IOU
+
+    B, T, _ = found.shape
+    last_found = jax.lax.cummax(jnp.where(found, jnp.arange(T)[:, None], -1), axis=1)
+    before = last_found[:, :-1]  # up to the frame before: for every frame but the first
+    last_slots = jnp.take_along_axis(slots, jnp.maximum(before, 0), axis=1)
+    switches = found[:, 1:] & (before >= 0) & (slots[:, 1:] != last_slots)
+
+    has_foreground = (true > 0).any((-2, -1))
+    count = switches.sum((1, 2)).astype(jnp.float32)
+    return _mean_over_groups(count[:, None], has_foreground[:, None], true.reshape(B, 1, -1), num_objects)
+
+
+def _label_groups(
+    decomposition: Decomposition, batch: Batch, over: Over
+) -> tuple[Integer[Array, "B G N"], Integer[Array, "B G N"]]:
+    """True and predicted labels, with the pixels that are judged together on the last axis."""
+    B, T, *_ = batch["segmentation"].shape
+    num_groups = T if over == "frame" else 1
+    true = batch["segmentation"].astype(jnp.int32).reshape(B, num_groups, -1)
+    return true, decomposition.segmentation.reshape(B, num_groups, -1)
+
+
+def _mean_over_groups(
+    scores: Float[Array, "B G"], valid: Bool[Array, "B G"], true: Integer[Array, "B G N"], num_objects: int
+) -> Float[Array, " B"]:
+    """Mean over the valid groups; NaN with none, or with a label that the metric has no row for."""
+    mean = jnp.where(valid, scores, 0).sum(-1) / jnp.maximum(valid.sum(-1), 1)
+    defined = valid.any(-1) & (true.max((-2, -1)) <= num_objects)
+    return jnp.where(defined, mean, jnp.nan)
+
+
+Metric = Callable[[Decomposition, Batch, int], Float[Array, " B"]]
+"""(decomposition, batch, num_objects) -> one value a video. `num_objects` is the largest true label."""
+
+METRICS: dict[str, Metric] = {
+    "ari": partial(segmentation_ari, over="frame", foreground=False),
+    "f_ari": partial(segmentation_ari, over="frame", foreground=True),
+    "video_ari": partial(segmentation_ari, over="video", foreground=False),
+    "video_f_ari": partial(segmentation_ari, over="video", foreground=True),
+    "mse": mse,
+    "fg_miou": partial(segmentation_miou, over="frame"),
+    "video_fg_miou": partial(segmentation_miou, over="video"),
+    "identity_switches": identity_switches,
+}
+UNLABELLED_METRICS = ("mse",)
+"""Those that need no segmentation."""
+
+
+def evaluate_video(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
+    """Every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`."""
+    names = METRICS if "segmentation" in batch else UNLABELLED_METRICS
+    return {name: METRICS[name](decomposition, batch, num_objects) for name in names}
+
+
+def summarize(values: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, float | int]:
+    """Reduce per-video values on the host to `name`, `name_stderr` and `name_count`.
+
+    Args:
+      values: per-video values of every metric, each of shape [N].
+      valid: [N] bool, False for the padding of the last batch.
+
+    Returns:
+      Mean, standard error of the mean (NaN with fewer than two videos) and number of videos behind it.
+      NaN values, such as the F-ARI of a video without foreground, are left out; the mean of nothing is NaN.
+    """
+    summary: dict[str, float | int] = {}
+    for name, per_video in values.items():
+        kept = np.asarray(per_video, np.float64)[np.asarray(valid, bool)]
+        kept = kept[~np.isnan(kept)]
+        count = len(kept)
+        summary[name] = float(kept.mean()) if count else float("nan")
+        summary[f"{name}_stderr"] = float(kept.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
+        summary[f"{name}_count"] = count
+    return summary

@@ -1,0 +1,67 @@
+"""What the evaluation of a run leaves in its workdir: scores with what made them, and pictures."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import flatten
+from stii_jax.devices.processes import is_first, say
+from stii_jax.evaluation.evaluator import Evaluator, Picture
+from stii_jax.models.registry import model_settings
+from stii_jax.storage.files import write_results
+from stii_jax.storage.metric_log import MetricWriter
+
+_OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp")
+"""Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
+
+
+def label(trained: ConfigDict, config: ConfigDict) -> str:
+    """What tells an evaluation from that of the config `trained`, as the end of a file's name; "" for the same."""
+    own, settings = flatten(trained.eval), flatten(config.eval)
+    label = ""
+    for key, value in sorted(settings.items()):
+        name = key.removeprefix("options.")
+        if (key in _OTHER_EVALUATION or name != key) and own.get(key) != value:
+            shown = re.sub(r"[^\w.]+", "-", str(value)).strip("-")
+            label += f"_{shown}" if isinstance(value, str) else f"_{name}={shown}"
+    return label
+
+
+def draw(
+    evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
+) -> None:
+    writer = MetricWriter(workdir, enabled=is_first())
+    evaluator.draw(writer, step, pictures, name, num_observed)
+    if num_observed is not None:
+        evaluator.draw_trajectories(writer, step, pictures, num_observed)
+    writer.close()
+
+
+def report(config: ConfigDict, workdir: Path, name: str, results: dict, made_by: Mapping[str, Any]) -> None:
+    """Writes results with what made them: settings, and the facts of the trained model."""
+    if not is_first():
+        return
+    facts = {
+        "dataset": f"{config.data.dataset}/{config.eval.variant or config.data.variant}",
+        "options": config.data.options.to_dict() | config.eval.options.to_dict(),
+        "split": config.eval.split,
+        "system": config.eval.system or config.system,
+        "num_slots": config.eval.num_slots or model_settings(config)["num_slots"],
+    }
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_results(workdir / name, {**facts, **made_by, **results})
+
+
+def print_scores(lengths: Sequence[dict]) -> None:
+    """Print one line per length. A score of a single video has no standard error."""
+    for scores in lengths:
+        shown = []
+        for name in (name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")):
+            error = scores[f"{name}_stderr"]
+            shown.append(f"{name} {scores[name]:.4f}" + (f" +- {error:.4f}" if math.isfinite(error) else ""))
+        videos = f"{scores['num_videos']} video{'s' * (scores['num_videos'] != 1)}"
+        say(f"{scores['num_frames']} frames, {videos}: {', '.join(shown)}")

@@ -1,0 +1,129 @@
+"""How well predicted objects move: direction and speed against the truth, as in DDPAE (Hsieh et al., 2018).
+
+The decomposition of a forecast holds the last observed frame and then the imagined ones. A velocity is the displacement
+of an object from one frame to the next, in pixels. (DDPAE's program takes it over two frames, where the rounding to
+whole pixels weighs half as much.) Published conventions differ, hence two kinds:
+
+    velocity_cosine, speed_error          of centroids, as in DDPAE
+    velocity_cosine_box, speed_error_box  of the centres of bounding boxes, as in the STII paper
+
+What is decided here, because the papers leave it open:
+
+- Positions are those of hard segmentations, true and predicted, a pixel belonging to the slot with the largest mask.
+  A little of a soft mask, spread over the background, would pull the centroid to the middle of the frame.
+- Objects are matched to slots once, in the first frame, by the least sum of squared distances between centroids,
+  one-to-one. Nothing of the future enters, and a slot that swaps its object later is wrong. The background's slot has
+  no special part: it is left over. (DDPAE's program takes the nearest component over
+  all observed frames, and leaves out videos where two objects have the same.)
+- Which pairs of an object and a step count depends on the truth alone, so that no model can leave out what is hard: the
+  object is visible in the first frame and before and after the step, and moves by `MIN_SPEED` or more. A slot without
+  pixels before or after the step counts as standing still, and so does an object for which no slot is left. (An
+  object that the model has lost may get the background's slot, which hardly moves.)
+- Standing still has a speed error of 1 and, as it has no direction, a cosine of 0. (DDPAE's program leaves it out.)
+
+The true position of a partly hidden object is that of its visible part.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, Shaped
+
+from stii_jax.evaluation.metrics import best_match, matched
+from stii_jax.types import Batch, Decomposition
+
+MIN_SPEED = 0.1
+"""Pixels a frame below which a true object counts as being at rest: its speed cannot be divided by, and the flip of one
+pixel on the rim of a small ball moves a centroid by as much."""
+
+
+class Positions(NamedTuple):
+    """Where the labels 0..num_labels-1 are, in pixels; zeros where a label has no pixel."""
+
+    centroid: Float[Array, "*batch L 2"]
+    """Mean y and x of the pixels."""
+    box: Float[Array, "*batch L 2"]
+    """Middle of the bounding box."""
+    visible: Bool[Array, "*batch L"]
+    """Whether the label has a pixel."""
+
+
+def positions(labels: Integer[Array, "*batch H W"], num_labels: int) -> Positions:
+    """Position of every label in every frame; the frame begins at 0, and the centre of its first pixel is at 0.5."""
+    one_hot = jax.nn.one_hot(labels, num_labels)
+    centroids, boxes = [], []
+    for other_axis in (-2, -3):  # counting along x leaves y, and the other way round
+        counts = one_hot.sum(other_axis)  # ... H L, or ... W L
+        size = counts.shape[-2]
+        place = jnp.arange(size)[:, None] + 0.5
+        centroids.append((counts * place).sum(-2) / jnp.maximum(counts.sum(-2), 1))
+        first = jnp.where(counts > 0, place, size).min(-2)
+        last = jnp.where(counts > 0, place, 0).max(-2)
+        boxes.append((first + last) / 2)
+    visible = one_hot.any((-3, -2))
+    centroid, box = (jnp.stack(axes, -1) * visible[..., None] for axes in (centroids, boxes))
+    return Positions(centroid, box, visible)
+
+
+def match_by_distance(true: Positions, found: Positions) -> Integer[Array, "B L"]:
+    """Slot of every object of one frame by the least sum of squared distances of centroids; -1 for one without a slot.
+
+    Only what is visible is matched: an object that is hidden has no slot, nor has one too many for the slots with a
+    pixel.
+    """
+    squared = jnp.square(true.centroid[:, :, None] - found.centroid[:, None]).sum(-1)
+    # Positive scores, and 0 for what has no position: that takes no place which a visible pair wants.
+    closeness = squared.max((1, 2), keepdims=True, initial=0) + 1 - squared
+    scores = jnp.where(true.visible[:, :, None] & found.visible[:, None], closeness, 0)
+    slots = best_match(scores)
+    return jnp.where(matched(scores, slots) > 0, slots, -1)
+
+
+def velocity_scores(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
+    """Scores of the steps from each frame to the next, a video; see the module's docstring.
+
+    Args:
+        decomposition: the last observed frame, then imagined ones.
+        batch: `segmentation` of the same frames.
+        num_objects: the largest true label.
+
+    Returns:
+        `velocity_cosine`, cosine of the angle between true and predicted velocity, in [-1, 1], and `speed_error`,
+        `| |predicted| / |true| - 1 |`; and both of box centres. Means over the counted pairs of an object and a step;
+        NaN for a video without one, or with a label above `num_objects`.
+    """
+    labels = batch["segmentation"].astype(jnp.int32)
+    true = Positions(*(values[:, :, 1:] for values in positions(labels, num_objects + 1)))  # without the background
+    found = positions(decomposition.segmentation, decomposition.masks.shape[2])
+    slots = match_by_distance(*(Positions(*(values[:, 0] for values in all_frames)) for all_frames in (true, found)))
+    found = Positions(*(_of_objects(values, slots) for values in found))
+
+    seen = true.visible[:, :1] & true.visible[:, :-1] & true.visible[:, 1:]
+    followed = found.visible[:, :-1] & found.visible[:, 1:]
+    known = labels.max((1, 2, 3)) <= num_objects
+    scores = {}
+    for ending, here, there in (("", true.centroid, found.centroid), ("_box", true.box, found.box)):
+        velocity = jnp.diff(here, axis=1)
+        predicted = jnp.diff(there, axis=1) * followed[..., None]
+        speed, predicted_speed = jnp.linalg.norm(velocity, axis=-1), jnp.linalg.norm(predicted, axis=-1)
+        counted = seen & (speed >= MIN_SPEED)
+        cosine = (velocity * predicted).sum(-1) / jnp.maximum(speed * predicted_speed, 1e-9)  # 0 where standing still
+        error = jnp.abs(predicted_speed / jnp.maximum(speed, MIN_SPEED) - 1)
+        scores[f"velocity_cosine{ending}"] = _mean(cosine, counted, known)
+        scores[f"speed_error{ending}"] = _mean(error, counted, known)
+    return scores
+
+
+def _of_objects(values: Shaped[Array, "B T K *rest"], slots: Integer[Array, "B L"]) -> Shaped[Array, "B T L *rest"]:
+    """The values of each object's slot; zeros, hence not visible, for one without a slot."""
+    index = slots.reshape(slots.shape[0], 1, -1, *(1,) * (values.ndim - 3))
+    picked = jnp.take_along_axis(values, jnp.maximum(index, 0), axis=2)
+    return jnp.where(index >= 0, picked, jnp.zeros_like(picked))
+
+
+def _mean(values: Float[Array, "B S L"], counted: Bool[Array, "B S L"], known: Bool[Array, " B"]) -> Float[Array, " B"]:
+    """Mean over the counted steps and objects; NaN with none, or with an unknown label."""
+    count = counted.sum((1, 2))
+    mean = jnp.where(counted, values, 0).sum((1, 2)) / jnp.maximum(count, 1)
+    return jnp.where((count > 0) & known, mean, jnp.nan)

@@ -1,0 +1,175 @@
+"""The files of a decomposed video, written frame by frame in memory that its length does not change.
+
+Each class writes one of them and is a context manager that ends it. `stii_jax.inference.decompose` lists the files, and
+`stii_jax.inference.formats` has those for other programs.
+"""
+
+import abc
+import contextlib
+import csv
+import gzip
+import shutil
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from stii_jax.data.video.pyav import Encoder
+from stii_jax.storage.images import Picture, join_gif, quantize
+from stii_jax.visualization.regions import OUTSIDE, Region
+
+OVERLAY, ANIMATION, ARCHIVE, IMAGES, TABLE = "overlay.mp4", "overlay.gif", "masks.npz", "masks", "trajectories.csv"
+MAX_ANIMATED = 300
+"""Maximum number of frames in the GIF, which is held in memory and grows large."""
+COLUMNS = (
+    *("frame", "time", "object", "visible", "centroid_x", "centroid_y", "area", "left", "top", "right", "bottom"),
+    *("confidence", "background", "predicted"),
+)
+
+
+class Scene(NamedTuple):
+    """Facts that hold for every frame of a decomposition."""
+
+    name: str
+    """The file or folder that was decomposed, without its path."""
+    width: int
+    """Width of the input's frames, in pixels."""
+    height: int
+    """Height of the input's frames, in pixels."""
+    scale: int
+    """Pixels of the input, in each direction, per pixel of the labels; see `regions.Canvas`."""
+    fps: float
+    expected: int | None
+    """Number of frames that the input announces; None if it does not."""
+    colors: UInt8[np.ndarray, "K 3"]
+    """Colours of the slots, RGB in 0..255."""
+    background: int
+    """The background's slot."""
+
+
+class Segmented(NamedTuple):
+    """The segmentation of one frame."""
+
+    number: int
+    """Frame number, from 0."""
+    seconds: float
+    """Presentation time."""
+    predicted: bool
+    """True if the input does not show this frame."""
+    slots: UInt8[np.ndarray, "H W"]
+    """The slot of every pixel; see `regions.Labels`."""
+    regions: dict[int, Region]
+    """The regions of the visible slots, by slot."""
+
+
+class Export(contextlib.AbstractContextManager):
+    """Base class of the files: closes at the end of its context."""
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(whole=kind is None)
+
+    @abc.abstractmethod
+    def close(self, whole: bool) -> None:
+        """End the file; there is no need to finish it if it is not to become `whole`."""
+
+
+class VideoFile(Export):
+    """Writes H.264 to `overlay.mp4`, or to a file of another name, for any player."""
+
+    def __init__(self, folder: Path, fps: float, name: str = OVERLAY):
+        self._encoder = Encoder(folder / name, fps)
+
+    def write(self, picture: Picture, seconds: float | None = None) -> None:
+        """Write one frame, shown at `seconds`; None: one frame of the rate after the one before. All have one size."""
+        self._encoder.write(picture, seconds)
+
+    def close(self, whole: bool) -> None:
+        """See `Export`."""
+        self._encoder.close(whole)
+
+
+class Animation(Export):
+    """Writes the first `MAX_ANIMATED` frames to `overlay.gif`."""
+
+    def __init__(self, folder: Path, fps: float):
+        self._path, self._fps = folder / ANIMATION, fps
+        self._frames, self._times = list[Image.Image](), list[float]()
+
+    def write(self, picture: Picture, seconds: float) -> None:
+        """Write one frame, shown at `seconds`."""
+        if len(self._times) <= MAX_ANIMATED:  # the time after the last frame says how long that is shown
+            self._times.append(seconds)
+        if len(self._frames) < MAX_ANIMATED:
+            self._frames.append(quantize(picture))
+
+    def close(self, whole: bool) -> None:
+        """See `Export`."""
+        if whole:
+            shown = np.diff(self._times, append=self._times[-1] + 1 / self._fps)
+            self._path.write_bytes(join_gif(self._frames, shown[: len(self._frames)].tolist()))
+
+
+class Masks(Export):
+    """Writes the slot of every pixel: `masks/000000.png` and so on in the slots' colours, and all in `masks.npz`."""
+
+    def __init__(self, folder: Path, scene: Scene):
+        self._folder = folder
+        self._palette = np.zeros((OUTSIDE + 1, 3), np.uint8)
+        self._palette[: len(scene.colors)] = scene.colors
+        self._shape, self._times = (0, 0, 0), list[float]()
+        (folder / IMAGES).mkdir()
+        # The head of an array says how long it is, which is known at the end.
+        self._raw = folder / "segmentation.gz"
+        self._file = gzip.GzipFile(self._raw, "wb", compresslevel=1)
+
+    def write(self, frame: Segmented) -> None:
+        """Write one frame."""
+        image = Image.fromarray(frame.slots)
+        image.putpalette(self._palette.tobytes())
+        image.save(self._folder / IMAGES / f"{frame.number:06}.png")  # optimize=True: four times as long, 9 % smaller
+        self._file.write(frame.slots.tobytes())
+        self._times.append(frame.seconds)
+        self._shape = (len(self._times), *frame.slots.shape)
+
+    def close(self, whole: bool) -> None:
+        """See `Export`."""
+        self._file.close()
+        if whole:
+            self._pack()
+        self._raw.unlink()
+
+    def _pack(self) -> None:
+        with zipfile.ZipFile(self._folder / ARCHIVE, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
+            with archive.open("segmentation.npy", "w", force_zip64=True) as file, gzip.open(self._raw) as raw:
+                head = {"descr": "|u1", "fortran_order": False, "shape": self._shape}
+                np.lib.format.write_array_header_1_0(file, head)
+                shutil.copyfileobj(raw, file, 2**20)
+            for name, array in {"palette": self._palette, "time": np.array(self._times)}.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, array)
+
+
+class Trajectories(Export):
+    """Writes `trajectories.csv`, one row per frame and slot; see `regions.Region` for the measures."""
+
+    def __init__(self, folder: Path, scene: Scene):
+        self._scene = scene
+        self._file = folder.joinpath(TABLE).open("w", newline="")
+        self._table = csv.writer(self._file, lineterminator="\n")
+        self._table.writerow(COLUMNS)
+
+    def write(self, frame: Segmented) -> None:
+        """Write one frame."""
+        for slot in range(len(self._scene.colors)):
+            region = frame.regions.get(slot)
+            x, y, area, *rest = [""] * 2 + [0] + [""] * 5 if region is None else [round(v, 3) for v in region[1:]]
+            identity = [frame.number, round(frame.seconds, 6), slot, int(region is not None)]
+            flags = [int(slot == self._scene.background), int(frame.predicted)]
+            self._table.writerow([*identity, x, y, area, *rest, *flags])
+
+    def close(self, whole: bool) -> None:
+        """See `Export`."""
+        self._file.close()

@@ -1,0 +1,128 @@
+"""A recording as a model is to see it, read frame by frame: a file of any kind, or a folder of images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from stii_jax.data.errors import DamageError, DataError
+from stii_jax.data.video.footage import IMAGES_PER_SECOND, open_footage
+from stii_jax.data.video.levels import Range
+from stii_jax.data.video.view import View
+
+Array = np.ndarray
+
+
+class RecordedFrame(NamedTuple):
+    """One frame of a recording."""
+
+    pixels: UInt8[Array, "H W 3"]
+    """The whole frame, upright."""
+    view: UInt8[Array, "S S 3"]
+    """The part that the model sees, at its size."""
+    seconds: float
+    """Presentation time, relative to the recording's first frame."""
+
+
+class Recording:
+    """Every `stride`-th frame of a recording, read as it is asked for.
+
+    Args:
+        path: a video file, TIFF stack or animated picture, or a folder of images, which are its frames in the order of
+            their names (2 before 10).
+        view: what the model is to see of a frame.
+        stride: every how many frames one is taken.
+        value_range: the values that are shown as 0 and 255; None leaves frames of 8 bits alone, and takes the lowest
+            and the highest value of deeper ones.
+
+    Raises:
+        DataError: there is no such file, its first frame cannot be read, or the view does not fit it.
+    """
+
+    def __init__(self, path: Path, view: View, stride: int = 1, value_range: Range | None = None):
+        self._footage = open_footage(path, value_range, progress="range of values")
+        self._path, self._view, self._stride = path, view, stride
+        first = next(self._footage.frames())
+        self.height, self.width = first.pixels.shape[:2]
+        try:
+            self.box = view.box(self.height, self.width)
+        except DataError as error:
+            raise DataError(f"{path} does not fit the view of the run's dataset: {error}") from error
+        header = self._footage.header
+        self._rate = header.rate or IMAGES_PER_SECOND
+        self._clock = _Clock(1 / self._rate)
+        self.fps = self._rate / stride
+        """Average frames per second, of those that are taken."""
+        self.expected = -(-header.num_frames // stride) or None
+        """How many frames there will be, if the file is right about it."""
+        self.damage: str | None = None
+        """Why reading stopped before the end, once it has."""
+
+    @property
+    def value_range(self) -> Range | None:
+        """The values that are shown as 0 and 255; None where frames of 8 bits are left alone."""
+        return self._footage.value_range
+
+    @property
+    def untimed(self) -> str | None:
+        """The reason for using the average rate from some frame on, instead of the file's times, or None."""
+        return self._clock.problem
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks for the user on how the recording was read."""
+        footage = self._footage
+        notes = [footage.note] if footage.note else []
+        if levels := footage.levels:
+            notes.append(
+                f"frames hold values {levels.low:g} to {levels.high:g} ({levels.type_name}): scaled to 0..255; set "
+                "--value_range=LOW,HIGH to choose"
+            )
+            if levels.num_infinite:
+                notes.append(f"{levels.num_infinite} values are NaN, shown as {levels.low:g}, or infinite")
+        if footage.num_missing:
+            notes.append(f"{self._path} states {footage.num_missing} frames more than could be decoded")
+        if self.untimed:
+            notes.append(f"{self.untimed}: from there on, frames follow at the average rate")
+        return notes
+
+    def __iter__(self) -> Iterator[RecordedFrame]:
+        self._clock = _Clock(1 / self._rate)
+        try:
+            for number, frame in enumerate(self._footage.frames()):
+                if frame.pixels.shape != (self.height, self.width, 3):
+                    size = f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}"
+                    raise DamageError(self._path, number, f"the next has {size} pixels, not {self.width}x{self.height}")
+                elapsed = self._clock.tick(frame.seconds)
+                if number % self._stride == 0:
+                    yield RecordedFrame(frame.pixels, self._view.frame(frame.pixels), elapsed)
+        except DamageError as error:  # what came before is good
+            self.damage = str(error)
+
+
+class _Clock:
+    """Times relative to the first frame: those of the file as long as they increase, then those of its average rate."""
+
+    def __init__(self, interval: float):
+        self._interval, self._number = interval, -1
+        self._start: float | None = None
+        self._now = 0.0
+        self.problem: str | None = None
+
+    def tick(self, seconds: float | None) -> float:
+        """Return the time of the next frame, which the file says to be `seconds`."""
+        self._number += 1
+        if self._number == 0:
+            self._start = seconds
+            self.problem = "frame 0 has no time" if seconds is None else None
+            return 0.0
+        if self.problem is None and (seconds is None or self._start is None or seconds - self._start <= self._now):
+            fault = "has no time" if seconds is None else "is not later than the frame before"
+            self.problem = f"frame {self._number} {fault}"
+        if self.problem is not None or seconds is None or self._start is None:
+            self._now += self._interval
+        else:
+            self._now = seconds - self._start
+        return self._now

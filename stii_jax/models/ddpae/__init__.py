@@ -1,5 +1,0 @@
-"""DDPAE, the Decompositional Disentangled Predictive Auto-Encoder, as a baseline."""
-
-from stii_jax.models.ddpae.model import DDPAE
-
-__all__ = ["DDPAE"]

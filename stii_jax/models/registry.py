@@ -1,0 +1,51 @@
+"""The systems that a config can name, and their models."""
+
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from stii_jax.models.baselines.ddpae import DDPAE
+from stii_jax.models.baselines.iodine import Iodine, SequentialIodine
+from stii_jax.models.baselines.rnem import RNEM
+from stii_jax.models.stii import STII
+from stii_jax.models.video_model import VideoModel
+
+
+class System(NamedTuple):
+    """A model that `config.system` or `config.eval.system` names."""
+
+    model: type[VideoModel]
+    section: str
+    """Section of the config with the settings that the model's class takes."""
+    is_stii: bool = True
+    """Whether it is made of the parts of STII, and so takes `config.loss`, too."""
+    predicts: bool = True
+
+
+SYSTEMS: dict[str, System] = {
+    "stii": System(STII, "model"),
+    "iodine": System(Iodine, "model", predicts=False),
+    "seq_iodine": System(SequentialIodine, "model", predicts=False),
+    "rnem": System(RNEM, "rnem", is_stii=False),
+    "ddpae": System(DDPAE, "ddpae", is_stii=False),
+}
+
+
+def model_settings(config: ConfigDict, system: str = "") -> dict[str, Any]:
+    """The section of the config that the parameters of its system depend on."""
+    return config[SYSTEMS[system or config.system].section].to_dict()
+
+
+def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: str = "") -> VideoModel:
+    """The model of a config for square colour frames, with another number of slots or as another system where given."""
+    name = system or config.system
+    settings = model_settings(config, name)
+    settings["num_slots"] = num_slots or settings["num_slots"]
+    settings |= {"height": image_size, "width": image_size, "channels": 3}
+    if SYSTEMS[name].is_stii:
+        weights = config.loss.to_dict()
+        settings |= {name: weights.pop(name) for name in ("refinement_weights", "observed_fraction")}
+        settings["weights"] = weights
+    if name == "seq_iodine":
+        settings["clamp"] = config.eval.clamp
+    return SYSTEMS[name].model(**settings)

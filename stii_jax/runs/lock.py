@@ -1,0 +1,74 @@
+"""A workdir has one run at a time: whoever trains in it holds its lock, which the system frees with the process."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from stii_jax.config import ConfigError
+from stii_jax.storage.metric_log import read_metrics
+
+LOCK = ".lock"
+
+
+def check_writable(workdir: Path) -> None:
+    """Raise `OSError` if the folder cannot be made or written to; writes nothing."""
+    place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    code = errno.ENOTDIR if not place.is_dir() else errno.EACCES if not os.access(place, os.W_OK | os.X_OK) else 0
+    if code:
+        raise OSError(code, f"cannot write to {workdir} ({os.strerror(code)}: {place}): give another --workdir")
+
+
+def holds_run(workdir: Path, checkpoint_every: int) -> bool:
+    """True if training got as far as its first checkpoint, so that there is something to continue.
+
+    Args:
+        workdir: the folder, which may be missing.
+        checkpoint_every: steps between two checkpoints of the run whose settings the folder has. A log that reaches
+            the first of them belongs to a run whose checkpoints were moved away.
+
+    Raises:
+        LogError: `metrics.jsonl` is not a log.
+    """
+    checkpoints = workdir / "checkpoints"
+    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    if any(name.isdigit() or name.startswith("damaged_") for name in names):
+        return True
+    return any(line["step"] >= checkpoint_every for line in read_metrics(workdir / "metrics.jsonl"))
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Makes the folder if it is missing, and keeps every other run out of it meanwhile.
+
+    Raises:
+        ConfigError: another run is in it.
+        OSError: the folder cannot be written to.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ConfigError(
+                f"another run trains in {workdir}{_holder(file.read())}: wait for its end, stop it, or give another "
+                "--workdir"
+            ) from error
+        file.truncate(0)
+        file.write(json.dumps({"process": os.getpid(), "host": platform.node()}))
+        file.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    """Who holds the lock, if its file says so."""
+    try:
+        holder = json.loads(text)
+        return f" (process {holder['process']} on {holder['host']})"
+    except (ValueError, KeyError, TypeError):
+        return ""

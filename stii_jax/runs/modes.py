@@ -1,0 +1,188 @@
+"""What is done with a run or a trained model: the modes of the command line.
+
+The workdir takes up results; what is `trained` comes from its checkpoints, or from a model's file.
+"""
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stii_jax import pretrained
+from stii_jax.config import ConfigError, to_json
+from stii_jax.devices.processes import check_shared, first_does, is_first, say
+from stii_jax.evaluation import novelty, result_files
+from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.inference.request import Request
+from stii_jax.models.registry import make_model
+from stii_jax.models.stii import STII
+from stii_jax.pretrained.trained import Trained
+from stii_jax.runs.dataset import describe
+from stii_jax.runs.lock import check_writable, held, holds_run
+from stii_jax.runs.provenance import provenance
+from stii_jax.runs.settings import check_same_run
+from stii_jax.runs.setup import open_source
+from stii_jax.runs.trust import read_object
+from stii_jax.storage.files import write_atomic, write_results
+from stii_jax.storage.metric_log import MetricWriter
+from stii_jax.training.loop import Trainer
+from stii_jax.visualization import visualize
+
+_FRAMES_PER_SECOND = 6  # of traversals
+_SCORES = ("dataset", "options", "split", "observed_frames", "lengths", novelty.KEY)
+"""What the file of a model has of its scores."""
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Train to the end, from the newest checkpoint if there is one.
+
+    Nothing is written to the workdir before the dataset is open and the model made.
+    """
+    first_does(lambda: check_writable(workdir))
+    source = open_source(config)
+    trainer = Trainer(config, source, open_source(config, evaluated=True), workdir)
+    with contextlib.ExitStack() as lock:
+
+        def begin():
+            lock.enter_context(held(workdir))
+            _write_settings(config, workdir)
+
+        first_does(begin)
+        check_shared(workdir / "config.json")
+        trainer.run()
+        if is_first():
+            (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
+            visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
+
+
+def _write_settings(config: ConfigDict, workdir: Path) -> None:
+    """Write `config.json`, unless the workdir holds a run, and `provenance.json`."""
+    if changed := check_same_run(config, workdir):
+        say(f"{workdir} has other settings but no checkpoint: training starts anew ({'; '.join(changed[:5])})")
+    saved = workdir / "config.json"
+    if changed or not saved.exists() or not holds_run(workdir, config.train.checkpoint_every):
+        write_atomic(saved, to_json(config).encode())
+    write_results(workdir / "provenance.json", provenance())
+
+
+def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
+    """Scores a model on held-out videos, writes `results.json` and pictures, prints the scores.
+
+    With other videos, slots or system than those that it was trained with, it is `results_LABEL.json`.
+    """
+    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    results, pictures = evaluator.final(trained.params)
+    label = result_files.label(trained.config, config)
+    result_files.report(config, workdir, f"results{label}.json", results, trained.facts)
+    result_files.draw(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
+    result_files.print_scores(results["lengths"])
+    say(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
+    """Imagines frames after observed ones, scores them against the true future in `prediction.json`, draws them."""
+    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    scores, pictures = evaluator.forecast(trained.params)
+    observed = config.eval.observed_frames
+    label = result_files.label(trained.config, config)
+    results = {"observed_frames": observed, "lengths": scores}
+    result_files.report(config, workdir, f"prediction{label}.json", results, trained.facts)
+    result_files.draw(evaluator, workdir, trained.step, pictures, f"prediction{label}", num_observed=observed)
+    say(f"predicted after {observed} frames:")
+    result_files.print_scores(scores)
+    say(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
+    """Scores what slots' codes tell of their objects in `probes.json`, draws that and traversals of latents."""
+    # scikit-learn alone takes three seconds to import, and no other mode needs it.
+    from stii_jax.analysis.probes import probe
+    from stii_jax.analysis.probes_figure import draw_scores
+    from stii_jax.analysis.probes_samples import collect
+    from stii_jax.analysis.traversal import traverse_held_out
+    from stii_jax.analysis.traversal_pictures import draw_traversal, traversal_animation
+
+    settings = config.probe
+    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    try:
+        results = probe(collect(evaluator, trained.params, settings.num_videos, settings.num_frames))
+        traversals = []
+        if isinstance(evaluator.model, STII):  # others decode no latents
+            shown = {"num_frames": settings.num_frames, "num_dims": settings.num_dims, "reach": settings.reach}
+            traversals = traverse_held_out(evaluator, trained.params, config.eval.num_pictures, **shown)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    label = result_files.label(trained.config, config)
+    result_files.report(config, workdir, f"probes{label}.json", results, trained.facts)
+    (workdir / "media").mkdir(exist_ok=True)
+    draw_scores(workdir / "media" / f"probes{label}.png", results)
+    writer = MetricWriter(workdir, enabled=is_first())
+    for number, traversal in enumerate(traversals):
+        name = f"traversal{label}_{number}"
+        writer.write_images(trained.step, {name: draw_traversal(traversal)})
+        writer.write_gif(trained.step, name, traversal_animation(traversal), _FRAMES_PER_SECOND)
+    writer.close()
+    for representation, of_probes in results["probes"].items():
+        for name, scores in of_probes.items():
+            print(f"{representation}, {name}: {', '.join(f'{key} {r2:.3f}' for key, r2 in scores['r2'].items())}")
+    print(f"R2 on held-out videos: {workdir / f'probes{label}.json'}, pictures: {workdir / 'media'}")
+
+
+def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, str], request: Request) -> None:
+    """Writes what a model makes of a video; needs no dataset. See `stii_jax.inference.decompose`.
+
+    `origin` says in `decomposition.json` where the model is from.
+    """
+    from stii_jax.inference.decompose import decompose
+
+    dataset = describe(config)
+    model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
+    facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "step": trained.step}
+    compared = held_out(config, trained, origin)
+    results = decompose(model, trained.params, dataset, request, origin, facts, compared)
+    if line := novelty.warning(results["novelty"], str(request.input), origin.get("model") or origin["workdir"]):
+        print(f"warning: {line}", file=sys.stderr)
+    if results["damage"]:
+        print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
+    ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
+    print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
+
+
+def held_out(config: ConfigDict, trained: Trained, origin: Mapping[str, str]) -> Any:
+    """Statistics of held-out videos (`novelty.summarize`), or None if they were not measured."""
+    if config.eval.system not in ("", trained.config.system):
+        return None  # the stored numbers are those of the system that was trained
+    return _measured(trained if "model" in origin else _with_scores(trained, Path(origin["workdir"])))
+
+
+def export(workdir: Path, trained: Trained, output: Path) -> None:
+    """Writes the file of a model, with the scores that the workdir has of it. See `stii_jax.pretrained`."""
+    scored = _with_scores(trained, workdir)
+    pretrained.save(output, scored)
+    having = "with scores" if "results" in scored.facts else "without scores"
+    if _measured(scored) is None:
+        having += "; --mode evaluate first lets its decompositions warn of unfamiliar videos"
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, step {trained.step}, {having}")
+
+
+def _measured(trained: Trained) -> Any:
+    """The `novelty.summarize` of held-out videos among a model's scores, or None."""
+    results = trained.facts.get("results")
+    return results.get(novelty.KEY) if isinstance(results, Mapping) else None
+
+
+def _with_scores(trained: Trained, workdir: Path) -> Trained:
+    """The model with the scores that a workdir has of it, as the facts `results` and `prediction`.
+
+    Scores that the model brings along stay as they are; only what they lack is added.
+    """
+    facts = dict(trained.facts)
+    for name in ("results", "prediction"):
+        found = read_object(workdir / f"{name}.json")
+        own = facts.get(name)
+        if all(found.get(key) == facts.get(key) for key in ("step", "seed")):
+            facts[name] = {key: found[key] for key in _SCORES if key in found} | (own if isinstance(own, dict) else {})
+    return trained._replace(facts=facts)

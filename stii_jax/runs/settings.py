@@ -1,0 +1,82 @@
+"""The settings of a run, from the command line, a workdir or a trained model's file. Needs no jax."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import ConfigError, differences, load_config
+from stii_jax.pretrained.files import read_config
+
+NOT_OF_THE_RUN = (
+    "probe",
+    "train.num_steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "eval",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.num_threads",
+    "train.parallel",
+    "train.accumulation",
+)
+"""Settings that may differ from those that a workdir was begun with.
+
+With other devices, `train.parallel` or `train.accumulation` a run goes on with the same videos and noise; sums of
+another order round differently, so it is no longer the same bit for bit.
+"""
+
+
+def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> ConfigDict:
+    """The config given, which must agree with that of the workdir's run, or the workdir's own.
+
+    Raises:
+        ConfigError: neither is there, or they disagree in what a checkpoint depends on.
+    """
+    saved_path = workdir / "config.json"
+    if name is None and not saved_path.exists():
+        raise ConfigError(
+            f"no run in {workdir}, and no --config given to train one: e.g. --config quickstart --workdir {workdir}"
+        )
+    config = load_config(name or saved_path, overrides)
+    check_same_run(config, workdir)
+    return config
+
+
+def check_same_run(config: ConfigDict, workdir: Path) -> list[str]:
+    """Compare a config with the one in the workdir.
+
+    Returns:
+        the settings that differ, where the workdir has settings but no run yet: training failed, or was stopped,
+        before its first checkpoint.
+
+    Raises:
+        ConfigError: the workdir holds a run, and they differ in what a checkpoint depends on.
+    """
+    from stii_jax.runs.lock import holds_run  # which needs fcntl, and more than that
+
+    path = workdir / "config.json"
+    saved = load_config(path) if path.exists() else config
+    changed = differences(saved, config, ignore=NOT_OF_THE_RUN)
+    if changed and holds_run(workdir, saved.train.checkpoint_every):
+        raise ConfigError(
+            f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): give those, or another --workdir"
+        )
+    return changed
+
+
+def open_model_config(name: str, workdir: Path | None, overrides: Sequence[str]) -> ConfigDict:
+    """The config of a trained model's file, for use with a workdir that only takes up what is found with it.
+
+    Raises:
+        ConfigError: the overrides change what the parameters depend on, or the workdir holds a run of its own.
+        ModelFileError: there is no such model.
+    """
+    own = read_config(name)
+    config = load_config(own, overrides)
+    if changed := differences(own, config, ignore=NOT_OF_THE_RUN):
+        raise ConfigError(f"--model {name} was trained with other settings ({'; '.join(changed[:5])}): leave those out")
+    if workdir is not None and (workdir / "config.json").exists():
+        raise ConfigError(f"{workdir} holds a run of its own: with --model {name} give another --workdir")
+    return config

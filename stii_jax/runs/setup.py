@@ -1,0 +1,62 @@
+"""A run: its dataset and its parameters, from a workdir or from the file of a trained model."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import ConfigError, differences, load_config
+from stii_jax.data.pipeline.source import Source, open_dataset
+from stii_jax.evaluation.evaluator import check_evaluation, check_forecast
+from stii_jax.models.registry import model_settings
+from stii_jax.pretrained.trained import Trained
+from stii_jax.runs.dataset import dataset_of, describe
+from stii_jax.runs.trust import read_object
+from stii_jax.storage.checkpoints import CheckpointError, restore_params
+from stii_jax.storage.metric_log import read_metrics
+from stii_jax.training.loop import check_training
+
+
+def check(config: ConfigDict, mode: str) -> None:
+    """Stops what cannot work before a dataset is built, a model compiled or a file written.
+
+    Raises:
+        ConfigError: settings do not fit the dataset or one another.
+        DataError: there is no such dataset.
+        DeviceError: the devices cannot share a batch.
+    """
+    trained, evaluated = describe(config), describe(config, evaluated=True)
+    if mode == "train":
+        check_training(config, trained)
+    check_evaluation(config, evaluated)
+    if mode == "predict":
+        check_forecast(config, evaluated)
+    if trained.image_size != evaluated.image_size:
+        raise ConfigError(
+            f"config.eval.variant is {config.eval.variant!r}, with frames of {evaluated.image_size} pixels, but the "
+            f"model is for {trained.image_size}: change --config.eval.variant or its options"
+        )
+
+
+def open_source(config: ConfigDict, *, evaluated: bool = False) -> Source:
+    """The dataset that the config trains on, or evaluates on, built if it is not there."""
+    data = config.data
+    folders = (data.data_dir, data.manual_dir)
+    return open_dataset(*dataset_of(config, evaluated), *folders, num_threads=data.num_threads)
+
+
+def restore(config: ConfigDict, workdir: Path) -> Trained:
+    """What the newest checkpoint in a workdir holds.
+
+    Raises:
+        CheckpointError: there is none, or it does not say what it is of.
+        ConfigError: it is of another model than the config's.
+    """
+    params, meta = restore_params(workdir / "checkpoints")
+    if type(meta.get("model")) is not dict or type(meta.get("step")) is not int:
+        raise CheckpointError(f"the checkpoints in {workdir} do not say what they are of: use another --workdir")
+    if changed := differences({"model": meta["model"]}, {"model": model_settings(config)}):
+        raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
+    logged = read_metrics(workdir / "metrics.jsonl")
+    facts = {"step": meta["step"], "seed": config.seed} | read_object(workdir / "provenance.json")
+    facts["train_seconds"] = logged[-1]["time"] if logged else None
+    return Trained(load_config(workdir / "config.json"), params, facts)

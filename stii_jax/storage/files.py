@@ -1,0 +1,64 @@
+"""Files written in one piece: beside the old one and then renamed, so that a kill leaves the old or the new one."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PathLike = str | os.PathLike[str]
+RUN_FOLDERS = ("checkpoints", "media", "tensorboard")
+"""The folders of a workdir that a run writes to."""
+
+
+def write_results(path: PathLike, results: Mapping[str, Any]) -> None:
+    """Write readable JSON in one piece. Arrays become lists; NaN and infinity become null."""
+    write_atomic(path, (dumps(results, indent=2) + "\n").encode())
+
+
+def write_atomic(path: PathLike, data: bytes) -> None:
+    """Replace a file so that a reader, and a kill at any time, finds all of the old or all of the new."""
+    path = Path(path)
+    # A name of its own for each process: two that write the same file must not write into each other's.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with naming(path):
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of a write, which by themselves do not always name the file, with the way out."""
+    try:
+        yield
+    except OSError as error:
+        way_out = "free space there, or give a folder you may write to"
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror or error}): {way_out}") from error
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """Return JSON. Arrays become lists; NaN and infinity become null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """`value` in plain Python numbers and lists, with None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__array__"):  # numpy's and jax's
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,133 @@
+"""Recordings, as a model is to see them, read up to where they are damaged."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from sample_recordings import write_raw, write_video
+
+from stii_jax.data import DataError
+from stii_jax.data.video import pyav
+from stii_jax.data.video.view import View
+from stii_jax.inference.recordings import Recording
+
+
+def noise(num_frames, height=16, width=24):
+    return np.random.default_rng(0).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def video(tmp_path):
+    return write_raw(tmp_path / "video.mkv", noise(7))
+
+
+def test_the_dataset_says_what_is_seen(video):
+    frames = noise(7)
+    view = View(size=4, margins=(2, 1, 2, 3))
+    recording = Recording(video, view, stride=3)
+    assert (recording.box, recording.fps, recording.expected) == ((2, 1, 22, 13), pytest.approx(10 / 3), 3)
+    for frame, t in zip(recording, (0, 3, 6), strict=True):
+        np.testing.assert_array_equal(frame.pixels, frames[t])
+        np.testing.assert_array_equal(frame.view, view.frame(frames[t]))
+        assert frame.seconds == pytest.approx(t / 10, abs=1e-3)  # Matroska counts milliseconds
+
+
+def seconds_of(recording):
+    return [frame.seconds for frame in recording]
+
+
+@pytest.mark.parametrize("name", ["video.mkv", "video.mp4"])
+def test_frames_at_uneven_times(tmp_path, name):
+    times = [3, 4, 5, 50, 51, 400, 401, 900]
+    video = write_video(tmp_path / name, noise(8), "libx264", times=times)
+    recording = Recording(video, View(size=8), stride=2)
+    assert seconds_of(recording) == pytest.approx([(time - 3) / 100 for time in times[::2]])
+    assert recording.untimed is None
+
+
+@pytest.mark.parametrize(
+    ("times", "expected", "problem"),
+    [
+        ([2.0, 2.1, 2.1, 9.0], [0, 0.1, 0.15, 0.2], "frame 2 is not later than the frame before"),
+        ([2.0, 2.5, 2.4, 9.0], [0, 0.5, 0.55, 0.6], "frame 2 is not later than the frame before"),
+        ([2.0, None, 2.4, 9.0], [0, 0.05, 0.1, 0.15], "frame 1 has no time"),
+        ([None, 1.0, 2.0, 3.0], [0, 0.05, 0.1, 0.15], "frame 0 has no time"),
+    ],
+)
+def test_times_that_make_no_sense(video, monkeypatch, times, expected, problem):
+    """From there on, frames follow at the average rate, here 20."""
+    frames = [SimpleNamespace(seconds=time, pixels=lambda: noise(1)[0]) for time in times]
+    monkeypatch.setattr(pyav, "decode", lambda *_: iter(frames))
+    monkeypatch.setattr(pyav, "read_header", lambda path: pyav.Header(4, 20.0))
+    recording = Recording(video, View(size=8))
+    assert seconds_of(recording) == pytest.approx(expected) and recording.untimed == problem
+
+
+@pytest.mark.parametrize(
+    ("name", "num_frames", "rate"),
+    [
+        ("avi/bgs_dataset_demo.avi", 51, 15),
+        ("avi/bgs_dataset_video02.avi", 748, 25),
+        pytest.param("pedestrian/pets2009_vtest_480x360_h264.avi", 795, 10, marks=pytest.mark.slow),
+        pytest.param("flies/centered_pair_small.mp4", 1100, 15, marks=pytest.mark.slow),
+    ],
+)
+def test_real_files(samples, name, num_frames, rate):
+    """Two of the AVI files have B-frames, whose times FFmpeg gets wrong."""
+    recording = Recording(samples / name, View(size=8))
+    assert seconds_of(recording) == pytest.approx(np.arange(num_frames) / rate, abs=1e-6)
+    assert recording.fps == rate and recording.untimed is None
+
+
+def test_images_have_a_rate(tmp_path):
+    for number, frame in enumerate(noise(5)):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    recording = Recording(tmp_path, View(size=8), stride=2)
+    assert seconds_of(recording) == [0, 2 / 25, 4 / 25] and (recording.fps, recording.expected) == (12.5, 3)
+
+
+def test_images_that_cannot_be_used_end_the_video(tmp_path):
+    for number, frame in enumerate(noise(3)):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    Image.fromarray(noise(1, 16, 16)[0]).save(tmp_path / "3.png")
+    view = View(size=8)
+    recording = Recording(tmp_path, view)
+    assert len(list(recording)) == 3
+    assert recording.damage.endswith("is damaged after 3 frames: the next has 16x16 pixels, not 24x16")
+    (tmp_path / "2.png").write_bytes(b"no image")
+    recording = Recording(tmp_path, view)
+    assert (
+        len(list(recording)) == 2
+        and "after 2 frames: " in recording.damage
+        and "2.png cannot be read" in recording.damage
+    )
+
+
+def test_a_view_that_does_not_fit(video):
+    with pytest.raises(DataError, match=r"video.mkv does not fit the view of the run's dataset: frames are 24x16 "):
+        Recording(video, View(size=8, region=(20, 0, 16, 16)))
+
+
+def test_notes(tmp_path, samples):
+    """Whatever is chosen for the user is said."""
+    path = tmp_path / "a.tif"
+    frames = np.arange(3 * 8 * 8, dtype=np.uint16).reshape(3, 8, 8) * 20
+    tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "ZYX"})
+    recording = Recording(path, View(size=8))
+    shown = [frame.pixels for frame in recording]
+    assert np.array_equal(shown[1][0, 0], [round(64 / 191 * 255)] * 3) and recording.value_range == (0, 3820)
+    assert recording.notes == [
+        f"{path} has no axis T: its axis Z of 3 is time",
+        "frames hold values 0 to 3820 (16-bit): scaled to 0..255; set --value_range=LOW,HIGH to choose",
+    ]
+    assert np.array_equal([frame.pixels for frame in recording], shown)  # a second time
+    chosen = Recording(path, View(size=8), value_range=(0.0, 20.0))
+    assert next(iter(chosen)).pixels[0, :3, 0].tolist() == [0, 255, 255] and len(chosen.notes) == 1
+    Image.fromarray(shown[0]).save(tmp_path / "a.png")
+    assert Recording(tmp_path / "a.png", View(size=8)).notes == [f"{tmp_path / 'a.png'} is a still picture: one frame"]
+    untrue = Recording(samples / "avi" / "bgs_dataset_video02.avi", View(size=8), stride=100)
+    assert len(list(untrue)) == 8 and untrue.notes == [
+        f"{samples / 'avi' / 'bgs_dataset_video02.avi'} states 2 frames more than could be decoded"
+    ]

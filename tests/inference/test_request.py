@@ -1,0 +1,38 @@
+"""The flags of `--mode decompose`."""
+
+from pathlib import Path
+
+import pytest
+
+from stii_jax.config import ConfigError
+from stii_jax.inference.request import Request, make_request
+
+
+def test_flags():
+    assert make_request("decompose", "a.mp4", "b", None) == Request(Path("a.mp4"), Path("b"), 0)
+    assert make_request("decompose", "a.mp4", "b", 4).num_predicted == 4
+    assert make_request("train", None, None, None) is None
+    given = make_request("decompose", "a.mp4", "b", 0, ["coco", " mot", "coco", ""], object_clips=True, overwrite=True)
+    assert given == Request(Path("a.mp4"), Path("b"), 0, ("coco", "mot"), True, True)
+    assert make_request("decompose", "a", "b", None, value_range=["-1.5", "4e3"]).value_range == (-1.5, 4000)
+    for wrong in (["1"], ["2", "1"], ["1", "1"], ["1", "2", "3"], ["a", "2"], ["0", "inf"], ["nan", "1"]):
+        with pytest.raises(ConfigError, match=f"--value_range is {','.join(wrong)}: give LOW,HIGH, two numbers"):
+            make_request("decompose", "a.mp4", "b", None, value_range=wrong)
+    with pytest.raises(ConfigError, match="--value_range would do nothing"):
+        make_request("train", None, None, None, value_range=["0", "1"])
+    for given, message in (
+        (("decompose", None, None, None), "give --input"),
+        (("decompose", "", "b", None), "give --input"),
+        (("decompose", "a.mp4", None, None), "give --output"),
+        (("decompose", "a.mp4", "b", -1), "--predict is -1, expected 0 or more"),
+        (("train", "a.mp4", None, None), "--input would do nothing: give --mode decompose"),
+        (("evaluate", None, "b", None), "--output would do nothing"),
+        (("predict", None, None, 0), "--predict would do nothing"),
+        (("train", None, None, None, ["coco"]), "--formats would do nothing"),
+        (("predict", "a", "b", 5), "--input, --output, --predict would do nothing"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make_request(*given)
+    for flag in ("object_clips", "overwrite"):
+        with pytest.raises(ConfigError, match=f"--{flag} would do nothing: give --mode decompose"):
+            make_request("train", None, None, None, **{flag: True})
