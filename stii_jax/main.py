@@ -146,6 +146,7 @@ def run(
     from stii_jax.devices.processes import joined
     from stii_jax.evaluation.evaluator import check_predicts
     from stii_jax.runs import modes, setup
+    from stii_jax.runs.loading import as_model
 
     if mode in _ALONE and joined():
         raise ConfigError(f"--mode {mode} is the work of one process: start it without the others")
@@ -158,7 +159,9 @@ def run(
         if request.num_predicted:
             check_predicts(config)
         origin = {"workdir": str(workdir)} if model is None else {"model": model}
-        modes.decompose_video(config, trained(), origin, request)
+        of = trained()
+        facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "step": of.step}
+        modes.decompose_video(as_model(config, of, modes.held_out(config, of, origin)), origin, request, facts)
         return
     assert workdir is not None
     if mode == "export":

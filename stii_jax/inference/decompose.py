@@ -22,102 +22,27 @@ the mean interval. The background's slot is the one with most pixels in the firs
 """
 
 import contextlib
-import functools
 import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import UInt8
 from tqdm import tqdm
 
 from stii_jax.data.errors import DataError
-from stii_jax.data.options import VideoConfig
-from stii_jax.evaluation import novelty
 from stii_jax.inference.formats import FORMATS
+from stii_jax.inference.model import FRAMES_FOR_BACKGROUND, Model, find_background
 from stii_jax.inference.object_clips import CLIPS, write_clips
 from stii_jax.inference.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replacing
-from stii_jax.inference.outputs import Animation, Masks, Scene, Segmented, Trajectories, VideoFile
-from stii_jax.inference.recordings import RecordedFrame, Recording
+from stii_jax.inference.outputs import Animation, Masks, Scene, Trajectories, VideoFile
+from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
-from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys
+from stii_jax.inference.stream import FrameResult
 from stii_jax.storage.files import write_results
-from stii_jax.types import Decomposition, Params
 from stii_jax.visualization import visualize
-from stii_jax.visualization.regions import Canvas
-
-_FRAMES_FOR_BACKGROUND = 10
-
-
-class Decomposed(NamedTuple):
-    """One frame and what the model says of it."""
-
-    frame: UInt8[np.ndarray, "S S 3"] | None
-    """None for a predicted frame."""
-    seconds: float | None
-    """Presentation time, relative to the first frame; None for a predicted frame."""
-    decomposition: Decomposition
-    """The decomposition of this frame alone: B and T are 1."""
-
-    @property
-    def labels(self) -> UInt8[np.ndarray, "S S"]:
-        """The most likely slot of every pixel."""
-        return np.asarray(self.decomposition.masks)[0, 0].argmax(axis=0).astype(np.uint8)
-
-
-class Stream:
-    """Decomposes a video frame after frame; what comes out is what `Evaluator.observe` gives for its video 0."""
-
-    def __init__(self, model: VideoModel, params: Params):
-        self._model, self._params, self._state = model, params, model.initial_state(params, 1)
-        self.monitor = novelty.Monitor(model)
-        """Statistics of the frames seen so far, for the novelty warning."""
-        self.damage: str | None = None
-        """Why it stopped before the end, once it has."""
-
-    def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[Decomposed]:
-        """Decompose one or more frames, and predict those after them."""
-        for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
-            if not all(np.isfinite(array).all() for array in item.decomposition):
-                self.damage = f"the model's output is not finite from frame {number} on"
-                return
-            if item.frame is not None:
-                self.monitor.add(item.frame, item.decomposition)
-            yield item
-
-    def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[Decomposed]:
-        for frame in frames:
-            decomposition, self._state = _observe(self._model, self._params, self._state, frame.view)
-            yield Decomposed(frame.view, frame.seconds, decomposition)
-        for _ in range(num_predicted):
-            decomposition, self._state = _predict(self._model, self._params, self._state)
-            yield Decomposed(None, None, decomposition)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _observe(model, params, state, frame):
-    keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.zeros(1, int))
-    return model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(model, params, state):
-    return model.predict(params, state, 1)
-
-
-def _one_ahead(items: Iterator[Decomposed]) -> Iterator[Decomposed]:
-    """The same, but one is drawn and written while the device works on the next."""
-    waiting = next(items)
-    for item in items:
-        yield waiting
-        waiting = item
-    yield waiting
 
 
 def check_request(request: Request) -> None:
@@ -133,25 +58,14 @@ def print_notes(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr, flush=True)
 
 
-def decompose(
-    model: VideoModel,
-    params: Params,
-    dataset: VideoConfig,
-    request: Request,
-    origin: Mapping[str, str],
-    facts: Mapping[str, Any],
-    held_out: Any = None,
-) -> dict[str, Any]:
+def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write the files of the module's docstring, and return the content of `decomposition.json`.
 
     Args:
-        model: for frames of the size that `dataset` has.
-        params: its parameters.
-        dataset: the dataset that the model was trained on, for the view and the stride; its files are not needed.
+        model: a trained model.
         request: the video, the folder and the files to write.
         origin: where the parameters are from, for `decomposition.json`. A killed job goes on if this is the same.
         facts: more for `decomposition.json`.
-        held_out: `novelty.summarize` of held-out videos, which the video is compared with; None for no comparison.
 
     Raises:
         DataError: the video cannot be read, or does not fit the view; the output folder holds other files.
@@ -163,18 +77,16 @@ def decompose(
     job = request._asdict() | {"input": request.input.resolve(), "output": "", "overwrite": False, **origin}
     job = {key: str(value) for key, value in (job | {"num_slots": model.num_slots}).items()}
     check_output(request.output, names, job, request.overwrite)
-    recording = Recording(request.input, dataset.view, dataset.frame_stride, request.value_range)
+    stream = model.stream(request.input, request.num_predicted, value_range=request.value_range)
+    recording, canvas = stream.video, stream.canvas
     print_notes(noted := recording.notes)
-    stream = Stream(model, params)
     expected = recording.expected and recording.expected + request.num_predicted
     with replacing(request.output, names, job, request.overwrite) as folder:
-        frames = stream.run(recording, request.num_predicted)
-        shown = iter(tqdm(frames, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
+        shown = iter(tqdm(stream, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
         # Colours must be known at the start, while the very first frames are often not yet cut as the rest.
-        if not (head := list(itertools.islice(shown, _FRAMES_FOR_BACKGROUND))):
+        if not (head := list(itertools.islice(shown, FRAMES_FOR_BACKGROUND))):
             raise DataError(f"{request.input}: {stream.damage}")
-        background = int(np.bincount(np.stack([item.labels for item in head]).ravel()).argmax())
-        canvas = Canvas((dataset.image_size,) * 2, recording.box, recording.width, recording.height)
+        background = find_background(head)
         scene = Scene(
             name=request.input.name,
             width=recording.width,
@@ -185,27 +97,27 @@ def decompose(
             colors=visualize.slot_colors(model.num_slots, background),
             background=background,
         )
-        counts = _write(folder, itertools.chain(head, shown), canvas, scene, request.formats)
+        counts = _write(folder, itertools.chain(head, shown), scene, request.formats)
         if request.object_clips:
-            again = Recording(request.input, dataset.view, dataset.frame_stride, recording.value_range)
+            again = Recording(request.input, model.view, model.frame_stride, recording.value_range)
             write_clips(folder, again, scene)
         results = {
             "input": str(request.input),
             "input_size": (recording.width, recording.height),
             "view_box": recording.box,
-            "frame_stride": dataset.frame_stride,
+            "frame_stride": model.frame_stride,
             "fps": recording.fps,
             "num_frames": counts[False],
             "num_predicted": counts[True],
             "value_range": recording.value_range,
             "notes": recording.notes,
             "untimed": recording.untimed,
-            "damage": recording.damage or stream.damage,
-            "size": dataset.image_size,
+            "damage": stream.damage,
+            "size": model.view.size,
             "mask_scale": canvas.scale,
             "num_slots": model.num_slots,
             "background_slot": background,
-            "novelty": stream.monitor.compare(held_out),
+            "novelty": stream.compare(),
             "files": sorted(names),
             "seconds": round(time.monotonic() - started, 3),
             **origin,
@@ -216,9 +128,7 @@ def decompose(
     return results
 
 
-def _write(
-    folder: Path, frames: Iterable[Decomposed], canvas: Canvas, scene: Scene, formats: Iterable[str]
-) -> Counter[bool]:
+def _write(folder: Path, frames: Iterable[FrameResult], scene: Scene, formats: Iterable[str]) -> Counter[bool]:
     """Write every file but the summary and the clips. Returns the number of frames, by whether they are predicted."""
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
@@ -226,27 +136,13 @@ def _write(
         animation = files.enter_context(Animation(folder, scene.fps))
         always = [files.enter_context(Masks(folder, scene)), files.enter_context(Trajectories(folder, scene))]
         observed = [files.enter_context(FORMATS[name](folder, scene)) for name in formats]
-        for number, (item, seconds) in enumerate(_timed(frames, scene.fps)):
-            predicted = item.frame is None
-            labels = canvas.segment(np.asarray(item.decomposition.masks)[0, 0])
-            frame = Segmented(number, seconds, predicted, labels.slots, canvas.measure(labels))
+        for result in frames:
+            number, seconds, predicted, *_ = result.segmented
             for file in always if predicted else always + observed:
-                file.write(frame)
+                file.write(result.segmented)
             caption = f"t={number}" + "  predicted" * predicted
-            picture = visualize.moment(item.frame, item.decomposition, scene.colors, caption)
+            picture = visualize.moment(result.frame, result.decomposition, scene.colors, caption)
             video.write(picture, seconds)
             animation.write(picture, seconds)
             counts[predicted] += 1
     return counts
-
-
-def _timed(items: Iterable[Decomposed], fps: float) -> Iterator[tuple[Decomposed, float]]:
-    """Every frame with its time in seconds; predicted ones follow at the mean interval of those before."""
-    seconds, interval = 0.0, 1 / fps
-    for number, item in enumerate(items):
-        if item.seconds is None:
-            seconds += interval
-        else:
-            seconds = item.seconds
-            interval = seconds / number if number else interval
-        yield item, seconds

@@ -10,6 +10,7 @@ import csv
 import gzip
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ COLUMNS = (
     *("frame", "time", "object", "visible", "centroid_x", "centroid_y", "area", "left", "top", "right", "bottom"),
     *("confidence", "background", "predicted"),
 )
+Cell = int | float | None
+"""A value of the table."""
 
 
 class Scene(NamedTuple):
@@ -163,13 +166,18 @@ class Trajectories(Export):
 
     def write(self, frame: Segmented) -> None:
         """Write one frame."""
-        for slot in range(len(self._scene.colors)):
-            region = frame.regions.get(slot)
-            x, y, area, *rest = [""] * 2 + [0] + [""] * 5 if region is None else [round(v, 3) for v in region[1:]]
-            identity = [frame.number, round(frame.seconds, 6), slot, int(region is not None)]
-            flags = [int(slot == self._scene.background), int(frame.predicted)]
-            self._table.writerow([*identity, x, y, area, *rest, *flags])
+        for row in table_rows(frame, len(self._scene.colors), self._scene.background):
+            self._table.writerow(["" if cell is None else round(cell, 6) for cell in row])
 
     def close(self, whole: bool) -> None:
         """See `Export`."""
         self._file.close()
+
+
+def table_rows(frame: Segmented, num_slots: int, background: int) -> Iterator[tuple[Cell, ...]]:
+    """Yield one row of `COLUMNS` per slot of a frame; None stands for the measures of an invisible one."""
+    for slot in range(num_slots):
+        region = frame.regions.get(slot)
+        measures = (None, None, 0, *[None] * 5) if region is None else tuple(round(value, 3) for value in region[1:])
+        identity = (frame.number, frame.seconds, slot, int(region is not None))
+        yield (*identity, *measures, int(slot == background), int(frame.predicted))

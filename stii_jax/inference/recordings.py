@@ -1,8 +1,9 @@
-"""A recording as a model is to see it, read frame by frame: a file of any kind, or a folder of images."""
+"""A video as a model sees it, frame by frame: a file of any kind, a folder of images, or arrays."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -126,3 +127,52 @@ class _Clock:
         else:
             self._now = seconds - self._start
         return self._now
+
+
+class Frames:
+    """Every `stride`-th of frames in memory, with the attributes that a `Recording` has of a file.
+
+    Args:
+        frames: an array of shape [T, H, W, 3], or frames one by one, as a camera gives them; uint8 in 0..255, RGB or
+            grey (H, W). They are taken as they are asked for.
+        view: what the model is to see of a frame.
+        stride: every how many frames one is taken.
+        fps: frames per second.
+
+    Raises:
+        DataError: there is no frame, it is not of this form, or the view does not fit it.
+    """
+
+    damage: str | None = None
+    value_range: Range | None = None
+    notes: tuple[str, ...] = ()
+    untimed: str | None = None
+
+    def __init__(self, frames: Iterable[Array], view: View, stride: int = 1, fps: float = IMAGES_PER_SECOND):
+        self.expected = -(-len(frames) // stride) if isinstance(frames, np.ndarray) and frames.ndim else None
+        rest = iter(frames)
+        if (first := next(rest, None)) is None:
+            raise DataError("the video has no frames")
+        self.height, self.width = _checked(first, 0).shape[:2]
+        self.box = view.box(self.height, self.width)
+        self._frames, self._view, self._stride, self._rate = itertools.chain([first], rest), view, stride, fps
+        self.fps = fps / stride
+
+    def __iter__(self) -> Iterator[RecordedFrame]:
+        for number, frame in enumerate(self._frames):
+            pixels = _checked(frame, number)
+            if pixels.shape != (self.height, self.width, 3):
+                size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+                raise DataError(f"frame {number} has {size} pixels, the first {self.width}x{self.height}")
+            if number % self._stride == 0:
+                yield RecordedFrame(pixels, self._view.frame(pixels), number / self._rate)
+
+
+def _checked(frame: Any, number: int) -> UInt8[Array, "H W 3"]:
+    """A frame as RGB; raises `DataError` if it is none."""
+    pixels = np.asarray(frame)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.shape[2:] not in ((), (3,)):
+        hint = ": multiply values in [0, 1] by 255 and round them" if pixels.dtype.kind == "f" else ""
+        expected = "expected uint8 of shape (H, W, 3) or (H, W)"
+        raise DataError(f"frame {number} is {pixels.dtype} of shape {pixels.shape}, {expected}{hint}")
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

@@ -16,11 +16,10 @@ from stii_jax.config import ConfigError, to_json
 from stii_jax.devices.processes import check_shared, first_does, is_first, say
 from stii_jax.evaluation import novelty, result_files
 from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.inference.model import Model
 from stii_jax.inference.request import Request
-from stii_jax.models.registry import make_model
 from stii_jax.models.stii import STII
 from stii_jax.pretrained.trained import Trained
-from stii_jax.runs.dataset import describe
 from stii_jax.runs.lock import check_writable, held, holds_run
 from stii_jax.runs.provenance import provenance
 from stii_jax.runs.settings import check_same_run
@@ -131,18 +130,14 @@ def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     print(f"R2 on held-out videos: {workdir / f'probes{label}.json'}, pictures: {workdir / 'media'}")
 
 
-def decompose_video(config: ConfigDict, trained: Trained, origin: Mapping[str, str], request: Request) -> None:
+def decompose_video(model: Model, origin: Mapping[str, str], request: Request, facts: Mapping[str, Any]) -> None:
     """Writes what a model makes of a video; needs no dataset. See `stii_jax.inference.decompose`.
 
-    `origin` says in `decomposition.json` where the model is from.
+    `origin` says in `decomposition.json` where the model is from, `facts` say more of it.
     """
     from stii_jax.inference.decompose import decompose
 
-    dataset = describe(config)
-    model = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
-    facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "step": trained.step}
-    compared = held_out(config, trained, origin)
-    results = decompose(model, trained.params, dataset, request, origin, facts, compared)
+    results = decompose(model, request, origin, facts)
     if line := novelty.warning(results["novelty"], str(request.input), origin.get("model") or origin["workdir"]):
         print(f"warning: {line}", file=sys.stderr)
     if results["damage"]:

@@ -2,12 +2,14 @@
 
 import ast
 import functools
+import importlib.util
 import re
 
 import pytest
 from absl import flags
 from pages import DOCS, PAGES, ROOT, Command, codes, commands, headings, links, name_of
 
+import stii_jax
 from stii_jax import main  # noqa: F401  # defines its flags
 from stii_jax.config import config_names, default_config, flatten
 from stii_jax.data import DATASETS
@@ -180,3 +182,15 @@ def test_a_command_is_understood():
         None,
     )
     assert command.value("--model") is None
+
+
+def test_names_in_diagrams_exist():
+    page = ROOT / "docs" / "architecture.md"
+    diagrams = [code.text for code in codes(page) if code.language == "mermaid"]
+    assert len(diagrams) == 2
+    for name in re.findall(r'\["([\w.]+)', "\n".join(diagrams)):
+        path, found = "stii_jax", stii_jax
+        for part in name.split("."):
+            path = f"{path}.{part}"
+            is_module = hasattr(found, "__path__") and importlib.util.find_spec(path)
+            found = importlib.import_module(path) if is_module else getattr(found, part)

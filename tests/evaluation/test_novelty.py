@@ -13,9 +13,9 @@ from toy import ToyModel, make_config, save_run, use_toy_model
 from stii_jax.data.video.view import View
 from stii_jax.evaluation import novelty
 from stii_jax.evaluation.novelty import KEY, STATISTICS, Monitor, compare, find_reference, frame_fit, summarize, warning
-from stii_jax.inference.decompose import Stream
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
+from stii_jax.inference.stream import Stream
 from stii_jax.main import run
 from stii_jax.pretrained import Trained
 from stii_jax.runs.modes import held_out

@@ -20,12 +20,12 @@ from stii_jax.data.video.view import View
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference import decompose as module
 from stii_jax.inference import output_folder, outputs
-from stii_jax.inference.decompose import Stream
 from stii_jax.inference.output_folder import NAMES
 from stii_jax.inference.recordings import RecordedFrame, Recording
 from stii_jax.inference.request import Request
+from stii_jax.inference.stream import Stream
 from stii_jax.main import ERRORS, run
-from stii_jax.runs import modes
+from stii_jax.runs import loading
 from stii_jax.runs.setup import open_source
 from stii_jax.storage.checkpoints import CheckpointError
 from stii_jax.visualization.regions import OUTSIDE as NOT_SEEN
@@ -118,7 +118,8 @@ def test_files_agree(workdir, video, params, tmp_path, capsys):
     np.testing.assert_array_equal(segmentation, [labels.slots for labels in expected])
     assert (segmentation.shape, segmentation.dtype) == ((10, 16, 24), np.uint8)
     assert (segmentation[:, :, [*range(4), *range(20, 24)]] == NOT_SEEN).all()
-    assert background == np.bincount(np.stack([item.labels for item in items]).ravel()).argmax()
+    labels = np.concatenate([np.asarray(item.decomposition.segmentation).ravel() for item in items])
+    assert background == np.bincount(labels).argmax()
     np.testing.assert_array_equal(arrays["palette"][:2], slot_colors(2, background))
     assert arrays["time"] == pytest.approx(np.arange(10) / 10, abs=1e-3)
 
@@ -340,7 +341,7 @@ def test_a_model_that_leaves_the_finite_numbers(workdir, params, tmp_path, monke
             out, new = super().stream(params, state, frame, keys)
             return out._replace(means=jnp.where(state.frame < self.start, out.means, jnp.nan)), new
 
-    monkeypatch.setattr(modes, "make_model", lambda *_: Diverging(SIZE))
+    monkeypatch.setattr(loading, "make_model", lambda *_: Diverging(SIZE))
     video = write_raw(tmp_path / "video.mkv", noise(7))
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results", num_predicted=2)
     assert (summary["num_frames"], summary["num_predicted"], len(arrays["segmentation"])) == (3, 0, 3)

@@ -6,8 +6,8 @@ import pytest
 from toy import ToyModel, make_config
 
 from stii_jax.evaluation.evaluator import Evaluator
-from stii_jax.inference.decompose import Stream
 from stii_jax.inference.recordings import RecordedFrame
+from stii_jax.inference.stream import Stream
 from stii_jax.models.registry import make_model
 from stii_jax.runs.setup import open_source
 

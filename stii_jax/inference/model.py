@@ -1,0 +1,236 @@
+"""A trained model, applied to videos: `Model` is what `stii_jax.load_model` returns."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from stii_jax.data.errors import DataError
+from stii_jax.data.video.levels import Range
+from stii_jax.data.video.view import View
+from stii_jax.inference.outputs import COLUMNS, Cell, table_rows
+from stii_jax.inference.recordings import Frames, Recording
+from stii_jax.inference.stream import FrameResult, FrameStream
+from stii_jax.models.video_model import VideoModel
+from stii_jax.types import Params
+
+FRAMES_FOR_BACKGROUND = 10
+"""The background's slot is the one with most pixels in so many first frames."""
+
+
+class Slots(NamedTuple):
+    """What every slot shows, at the model's resolution of S x S pixels."""
+
+    appearance: Float[np.ndarray, "T K S S 3"]
+    """The picture that the slot paints, in [0, 1]."""
+    mask: Float[np.ndarray, "T K S S"]
+    """The probability that a pixel belongs to the slot; sums to 1 over K."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracks:
+    """The slots' positions over time, in pixels of the video; NaN where a slot is not visible.
+
+    The frame reaches from 0 to its width: the centre of its first pixel is at 0.5.
+    """
+
+    rows: Sequence[Sequence[Cell]]
+    """Rows of `trajectories.csv`, T x K; docs/files.md describes the columns."""
+    num_slots: int
+
+    @property
+    def centroids(self) -> Float[np.ndarray, "T K 2"]:
+        """Horizontal and vertical position."""
+        return self._columns("centroid_x", "centroid_y")
+
+    @property
+    def areas(self) -> Float[np.ndarray, "T K"]:
+        """Number of pixels; 0 for a slot that is not visible."""
+        return self._columns("area")[..., 0]
+
+    @property
+    def boxes(self) -> Float[np.ndarray, "T K 4"]:
+        """Left, upper, right and lower edge."""
+        return self._columns("left", "top", "right", "bottom")
+
+    @property
+    def visible(self) -> Bool[np.ndarray, "T K"]:
+        """True where a slot has a pixel."""
+        return self._columns("visible")[..., 0] == 1
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas `DataFrame` with the columns of `trajectories.csv`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.rows, columns=COLUMNS)
+
+    def _columns(self, *names: str) -> np.ndarray:
+        chosen = [COLUMNS.index(name) for name in names]
+        table = np.array([[row[column] for column in chosen] for row in self.rows], float)
+        return table.reshape(-1, self.num_slots, len(names))
+
+
+class Result:
+    """The decomposition of a video, in memory.
+
+    Args:
+        frames: the results of the frames.
+        stream: their stream, which can predict what follows.
+        background: the background's slot.
+    """
+
+    def __init__(self, frames: Sequence[FrameResult], stream: FrameStream, background: int):
+        self.frames = tuple(frames)
+        """The frames' results; `Model.stream` yields these one by one."""
+        self.background = background
+        """The background's slot: the one with most pixels in the first ten frames."""
+        self.damage = stream.damage
+        """Why the frames end before the video does, or None."""
+        self.novelty = stream.compare()
+        """How far the video is from held-out videos of the model's training; see `novelty.compare`."""
+        self._stream = stream
+
+    def __repr__(self) -> str:
+        return f"<Result: {len(self.frames)} frames, {self._num_slots} slots>"
+
+    @property
+    def masks(self) -> UInt8[np.ndarray, "T H W"]:
+        """The slot of every pixel in the video's resolution; 255 outside the part that the model sees.
+
+        Frames with a side of more than 1920 pixels are reduced by a whole number.
+        """
+        return np.stack([frame.mask for frame in self.frames])
+
+    @property
+    def times(self) -> Float[np.ndarray, " T"]:
+        """Presentation times in seconds, relative to the first frame."""
+        return np.array([frame.seconds for frame in self.frames])
+
+    @property
+    def reconstruction(self) -> Float[np.ndarray, "T S S 3"]:
+        """The video as the model paints it, in [0, 1]."""
+        return np.stack([frame.reconstruction for frame in self.frames])
+
+    @property
+    def slots(self) -> Slots:
+        """Every slot's appearance and mask."""
+        return Slots(
+            np.stack([frame.appearances for frame in self.frames]), np.stack([f.slot_masks for f in self.frames])
+        )
+
+    @property
+    def tracks(self) -> Tracks:
+        """Every slot's centroid, area and box per frame."""
+        rows = [table_rows(frame.segmented, self._num_slots, self.background) for frame in self.frames]
+        return Tracks(list(itertools.chain.from_iterable(rows)), self._num_slots)
+
+    def predict(self, num_frames: int) -> "Result":
+        """Predict the frames that follow, without seeing them. A second call goes on after the first.
+
+        Raises:
+            DataError: `num_frames` is less than 1, or a predicted frame is not finite.
+        """
+        if num_frames < 1:
+            raise DataError(f"num_frames is {num_frames}: predict at least one frame")
+        frames = list(self._stream.predict(num_frames))
+        if len(frames) < num_frames:
+            raise DataError(f"{self._stream.damage}")
+        return Result(frames, self._stream, self.background)
+
+    @property
+    def _num_slots(self) -> int:
+        return len(self.frames[0].slot_masks)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained model, applied to videos of any length and size."""
+
+    network: VideoModel
+    """The model's functions, and its settings such as `num_slots`."""
+    params: Params
+    view: View
+    """The part of a frame that the model sees."""
+    frame_stride: int = 1
+    """Every how many frames one is taken, as in training."""
+    held_out: Any = None
+    """`novelty.summarize` of held-out videos, or None."""
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Provenance: `step`, `seed`, `commit` and more."""
+
+    @property
+    def num_slots(self) -> int:
+        """Maximum number of objects plus one, if the background takes a slot."""
+        return self.network.num_slots
+
+    def decompose(
+        self,
+        video: str | Path | Iterable[np.ndarray],
+        *,
+        value_range: Range | None = None,
+        fps: float | None = None,
+    ) -> Result:
+        """Decompose a video.
+
+        Args:
+            video: a video file, TIFF stack, animated picture or folder of images; or frames as uint8 in 0..255, an
+                array of shape [T, H, W, 3] or one frame after the other.
+            value_range: pixel values shown as 0 and 255; None: see `Recording`. Files only.
+            fps: frames per second of frames in memory; 25 if not given.
+
+        Raises:
+            DataError: the video cannot be read or has no frames, or the model's output for its first is not finite.
+        """
+        stream = self.stream(video, value_range=value_range, fps=fps)
+        if not (frames := list(stream)):
+            raise DataError(f"{stream.damage}")
+        return Result(frames, stream, find_background(frames))
+
+    def stream(
+        self,
+        video: str | Path | Iterable[np.ndarray],
+        num_predicted: int = 0,
+        *,
+        value_range: Range | None = None,
+        fps: float | None = None,
+    ) -> FrameStream:
+        """Decompose a video frame by frame, in constant memory.
+
+        Args:
+            video: see `decompose`.
+            num_predicted: number of frames to predict after the last one.
+            value_range: see `decompose`.
+            fps: see `decompose`.
+
+        Returns:
+            An iterable of `FrameResult`.
+
+        Raises:
+            DataError: the video cannot be read or has no frames.
+        """
+        recorded: Recording | Frames
+        if isinstance(video, str | Path):
+            if fps is not None:
+                raise DataError("fps is for frames in memory: files have times of their own")
+            recorded = Recording(Path(video), self.view, self.frame_stride, value_range)
+        else:
+            if value_range is not None:
+                raise DataError("value_range is for files: scale frames in memory to 0..255 yourself")
+            recorded = Frames(video, self.view, self.frame_stride, *([] if fps is None else [fps]))
+        return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)
+
+
+def find_background(frames: Sequence[FrameResult]) -> int:
+    """Return the slot that wins most pixels in the first frames, at the model's resolution."""
+    labels = [frame.slot_masks.argmax(axis=0) for frame in frames[:FRAMES_FOR_BACKGROUND]]
+    return int(np.bincount(np.stack(labels).ravel()).argmax())

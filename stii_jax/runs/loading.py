@@ -1,0 +1,79 @@
+"""Load a trained model by its name, its file or its run; train one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stii_jax import pretrained
+from stii_jax.config import ConfigError, load_config
+from stii_jax.inference.model import Model
+from stii_jax.models.registry import make_model
+from stii_jax.pretrained import Trained
+from stii_jax.runs import modes, setup
+from stii_jax.runs.dataset import describe
+from stii_jax.runs.trust import check_links
+
+
+def load_model(name: str | Path) -> Model:
+    """Load a trained model.
+
+    Args:
+        name: a model that comes with the package, such as "quickstart"; a `.safetensors` file of `--mode export`; or
+            the folder of a run, whose newest checkpoint is taken.
+
+    Raises:
+        ModelFileError: there is no such model, or its file is damaged.
+        CheckpointError: the run has no checkpoint.
+        ConfigError: the folder holds no run.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or str(name) in pretrained.names():
+        trained, origin = pretrained.load(str(name)), {"model": str(name)}
+    elif not (folder / "config.json").is_file():
+        raise ConfigError(f"no run in {folder}: give the folder of a run, or one of {', '.join(pretrained.names())}")
+    else:
+        check_links(folder)
+        trained, origin = setup.restore(load_config(folder / "config.json"), folder), {"workdir": str(folder)}
+    return as_model(trained.config, trained, modes.held_out(trained.config, trained, origin))
+
+
+def as_model(config: ConfigDict, trained: Trained, held_out: Any) -> Model:
+    """Return the model of a config with trained parameters.
+
+    Args:
+        config: may name another number of slots or another system than those of the training.
+        trained: the parameters and their provenance.
+        held_out: `novelty.summarize` of held-out videos, or None.
+    """
+    dataset = describe(config)
+    network = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
+    return Model(
+        network=network,
+        params=trained.params,
+        view=dataset.view,
+        frame_stride=dataset.frame_stride,
+        held_out=held_out,
+        facts=trained.facts,
+    )
+
+
+def train(config: ConfigDict | str, workdir: str | Path, overrides: Sequence[str] = ()) -> Model:
+    """Train a model, or go on with a training that was stopped; the same as `--mode train` without the evaluation.
+
+    Args:
+        config: settings of `load_config`, or what that takes, such as "quickstart".
+        workdir: the folder of the run.
+        overrides: `key=value`, such as `train.num_steps=100`.
+
+    Raises:
+        ConfigError: a setting is wrong, or the folder holds a run with other settings.
+        DataError: the dataset cannot be opened.
+    """
+    settings, folder = load_config(config, overrides), Path(workdir)
+    if folder.exists():
+        check_links(folder)
+    setup.check(settings, "train")
+    modes.train(settings, folder)
+    return load_model(folder)
