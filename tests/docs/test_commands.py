@@ -7,7 +7,7 @@ import importlib.util
 import sys
 
 import pytest
-from pages import PAGES, Command, commands, name_of, programs
+from pages import PAGES, ROOT, Command, commands, name_of, programs
 from workshop import Workshop, mentioned
 
 from stii_jax.data import DATASETS, DataError
@@ -90,6 +90,7 @@ def test_program(text, tmp_path, workshop, monkeypatch):
         text = text.replace(old, new)
     path = tmp_path / f"program_{abs(hash(text))}.py"
     path.write_text(text)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)

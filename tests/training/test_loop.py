@@ -339,22 +339,3 @@ def test_late_frames_that_training_never_has(tmp_path, changes, late):
 def test_a_run_without_late_frames_says_so(make_trainer, tmp_path, capsys):
     make_trainer(tmp_path, data__num_frames=1, train__num_steps=2, train__eval_every=NEVER).run()
     assert "warning: clips of at most 1 frames" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"model__detach_refiner_inputs": False}, {"preset": "provide"}],
-    ids=["detached", "attached", "provide"],
-)
-def test_all_of_the_real_model_is_trained(data_dir, tmp_path, changes):
-    # From the prior, which is the default, the learned start is not used.
-    learned = {"model__posterior_start": "learned"}
-    config = make_config(data_dir, train__num_steps=4, train__eval_every=NEVER, **learned, **changes)
-    source = open_source(config)
-    trainer = Trainer(config, source, source, tmp_path)
-    start = init_state(trainer.model, trainer.optimizer, config.seed).params
-    params = trainer.run().params
-    still = jax.tree.map(lambda a, b: bool((a == b).all()), params, start)
-    assert [name for name, same in jax.tree_util.tree_leaves_with_path(still) if same] == []
-    assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl"))
