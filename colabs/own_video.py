@@ -248,18 +248,18 @@ show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 # ## Trajectories
 #
 # The path of each object, in pixels of your video, starting at the dot. Lines should be as smooth as the motion; a jump
-# is a slot that changed its object. `trajectories.csv` has these numbers, `masks.npz` the slot of every pixel.
+# is a slot that changed its object. `trajectories.csv` has these numbers, `masks.npz` the slot of every pixel; from
+# Python they are `found.tracks` and `found.masks`.
 
 # %%
-import csv
-
 from matplotlib import pyplot
 
-rows = list(csv.DictReader((FOUND / "trajectories.csv").open()))
-rows = [row for row in rows if row["background"] == row["predicted"] == "0"]
-for slot in sorted({row["object"] for row in rows}):
-    places = [(row["centroid_x"] or "nan", row["centroid_y"] or "nan") for row in rows if row["object"] == slot]
-    x, y = np.array(places, float).T
+import stii_jax
+
+model = stii_jax.load_model(RUN)
+found = model.decompose(CLIP)
+for slot in set(range(model.num_slots)) - {found.background}:
+    x, y = found.tracks.centroids[:, slot].T
     pyplot.plot(x, y, label=f"slot {slot}", marker="o", markevery=[0])
 pyplot.gca().set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
 pyplot.legend()
