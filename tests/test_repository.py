@@ -111,8 +111,8 @@ def test_contributing_is_short_and_names_what_there_is():
     text = " ".join(text.split())
     for link in re.findall(r"\]\((\.\./[^)]*)\)", text):
         assert (ROOT / ".github" / link).exists(), link
-    for name in re.findall(r"`((?:stii_jax|tests|configs)/[\w/]+\.py)`", text.replace("NAME", "video_folder")):
-        assert (ROOT / name).is_file(), name
+    for name in re.findall(r"`((?:stii_jax|tests|configs|colabs|launch)/[\w/]+\.(?:py|sh|md))`", text):
+        assert any(ROOT.glob(name.replace("NAME", "[a-z]*"))), name
     markers = {line.partition(":")[0] for line in _markers()}
     assert (
         set(re.search(r"long ones are marked \(([^)]*)\)", text, re.IGNORECASE)[1].replace("`", "").split(", "))
