@@ -23,7 +23,7 @@ FRAMES_FOR_BACKGROUND = 10
 
 
 class Slots(NamedTuple):
-    """What every slot shows, at the model's resolution of S x S pixels."""
+    """The slots' pictures and masks, at the model's resolution of S x S pixels."""
 
     appearance: Float[np.ndarray, "T K S S 3"]
     """The picture that the slot paints, in [0, 1]."""
@@ -95,9 +95,9 @@ class Result:
         self.background = background
         """The background's slot: the one with most pixels in the first ten frames."""
         self.damage = stream.damage
-        """Why the frames end before the video does, or None."""
+        """The reason why the frames end before the video does, or None."""
         self.novelty = stream.compare()
-        """How far the video is from held-out videos of the model's training; see `novelty.compare`."""
+        """The distance of the video from held-out videos of the model's training; see `novelty.compare`."""
         self._stream = stream
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ class FrameResult(NamedTuple):
     segmented: Segmented
     """Number, time, mask and regions."""
     frame: UInt8[np.ndarray, "S S 3"] | None
-    """What the model saw; None for a predicted frame."""
+    """The model's view of the frame; None for a predicted one."""
     decomposition: Decomposition
     """The model's output; B and T are 1."""
 
@@ -91,7 +91,7 @@ class FrameStream:
 
     @property
     def damage(self) -> str | None:
-        """Why the stream ended before the video did, once it has."""
+        """The reason why the stream ended before the video did, once it has."""
         return self.video.damage or self._stream.damage
 
     def __iter__(self) -> Iterator[FrameResult]:
@@ -131,7 +131,7 @@ class _Clock:
 
 
 class Decomposed(NamedTuple):
-    """One frame and what the model says of it."""
+    """One frame and its decomposition."""
 
     frame: UInt8[np.ndarray, "S S 3"] | None
     """None for a predicted frame."""

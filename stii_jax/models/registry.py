@@ -18,7 +18,7 @@ class System(NamedTuple):
     section: str
     """Section of the config with the settings that the model's class takes."""
     is_stii: bool = True
-    """Whether it is made of the parts of STII, and so takes `config.loss`, too."""
+    """True if it is made of the parts of STII, and so takes `config.loss`, too."""
     predicts: bool = True
 
 

@@ -1,4 +1,4 @@
-"""What reading from many files costs: `python -m stii_jax.data.pipeline.simulate --shards 1000 [--json]`.
+"""Measure the cost of reading from many files: `python -m stii_jax.data.pipeline.simulate --shards 1000 [--json]`.
 
 Builds bouncing balls in as many files as asked for and reads them by the code that training reads with: how long
 opening takes, open files, memory, clips a second, and whether any number of hosts see each clip once a pass, in the
