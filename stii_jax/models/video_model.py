@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 from stii_jax.types import Decomposition, Params
 
 EVALUATION_SEED = 0
-"""Of the posterior's noise; the same for every run, so that scores differ by parameters alone."""
+"""Seed of the posterior's noise outside training; the same for every run, so that scores differ by parameters alone."""
 
 
 class Losses(NamedTuple):

@@ -75,7 +75,7 @@ def whole(decompose, params, video):
 
 @pytest.fixture(scope="module")
 def trained(loss, params, video):
-    """What training sees of the clip."""
+    """The part of the clip that training sees."""
     return loss(params, video, keys_of())
 
 
