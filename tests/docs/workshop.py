@@ -287,7 +287,7 @@ def _run_module(_: Workshop | None, command: Command) -> None:
 
 
 def _measured(point, steps, machine) -> dict:
-    """The cost that a point of a benchmark's sweep might have had; tests/benchmark/test_benchmark_sweep.py measures one."""
+    """Invented costs of a point of a benchmark sweep; tests/benchmark/test_benchmark_sweep.py measures real ones."""
     frames, batch = point.values["frames"], point.values["batch"]
     costs = {"step_seconds": 0.1 * frames, "seconds_per_cell": 0.01, "compile_seconds": 1.0, "batch_size": batch}
     memory = {"temporary_bytes_per_device": 1e6 * frames, "peak_memory_bytes": 5e8}
