@@ -9,7 +9,7 @@ from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, elu
 
 
 class Decoder(nn.Module):
-    """Latents of single slots to their appearance and mask logits.
+    """Decode the latents of single slots into appearances and mask logits (step 2).
 
     `mlp(concat(z, h))`, broadcast over the image with two coordinate channels, four 3x3 convolutions with ELU, one to
     the image's channels and a mask logit.

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from stii_jax.models import likelihood, losses
 from stii_jax.models.decoder import Decoder
-from stii_jax.models.prior import ConditionalPrior, gaussian_kl
+from stii_jax.models.prior import ConditionalPrior, gaussian_kl, gaussian_sample
 from stii_jax.models.refiner import CellGradients, Decoded
 from stii_jax.types import Params
 
@@ -43,7 +43,7 @@ class CellOutputs(NamedTuple):
 
 
 class CellELBO:
-    """Evaluates cells. With `detach`, decoder outputs carry no gradient into what is made of them; see `__call__`."""
+    """The ELBO of a cell (steps 1 to 5). With `detach`, decoder outputs pass no gradient to the refiner's inputs."""
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class CellELBO:
         self._one_pass.defvjp(*(self._detached_rules() if detach else self._attached_rules()))
 
     def __call__(self, params: Params, inputs: CellInputs, active: Bool[Array, ""] | None = None) -> CellOutputs:
-        """ELBO, decode and gradients of a cell; zeros, at no cost, where `active` is given and false.
+        """Evaluate a cell; returns zeros, at no cost, where `active` is given and false.
 
-        Differentiated, it gives the ELBO's gradient by `params`, posterior and `h`. Detached, that is the very gradient
-        that the forward pass computed, kept and scaled: no activation is stored and the decoder is not run again.
-        Otherwise means and masks pass gradients on too, and the decoder is run again in the backward pass.
+        Its derivative is the ELBO's gradient with respect to `params`, posterior and `h`. With `detach`, the backward
+        pass scales the gradient that the forward pass computed (equation 11): it stores no activation and does not run
+        the decoder again. Otherwise means and masks pass gradients too, and the backward pass runs the decoder again.
         """
         own = {name: params[name] for name in ("decoder", "prior") if name in params}
         outputs = self._one_pass(own, inputs, active)
         return outputs if not self.detach else lax.stop_gradient(outputs)._replace(elbo=outputs.elbo)
 
     def decode(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Decoded:
-        """Means and mask logits of latents, given the past (step 2)."""
+        """Decode latents, given the past, into means and mask logits (step 2; paper section 3.2.3)."""
         flat = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
         decoder: Any = self.decoder.apply  # Flax's type does not know what a module returns
         means, logits = decoder({"params": params["decoder"]}, flat.reshape(-1, flat.shape[-1]))
@@ -85,7 +85,7 @@ class CellELBO:
         return Decoded(means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:]))
 
     def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K Z2"]:
-        """Mean and log-scale of the prior, given the past (step 3); a unit Gaussian where it is unconditional."""
+        """Mean and log-scale of the prior, given the past (step 3; paper 3.2.3); a unit Gaussian if unconditional."""
         if self.prior is None:
             return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))
         prior: Any = self.prior.apply
@@ -109,8 +109,7 @@ class CellELBO:
 
     def _objective(self, params, posterior, h, shifts, frame, noise):
         """ELBO summed over the batch; `shifts` are zeros by which the gradients by means and masks are taken."""
-        mean, log_scale = jnp.split(posterior, 2, axis=-1)
-        decoded = self.decode(params, mean + jnp.exp(log_scale) * noise, h)
+        decoded = self.decode(params, gaussian_sample(posterior, noise), h)
         means, masks = decoded.means + shifts[0], decoded.masks + shifts[1]
         kl = gaussian_kl(posterior, self.prior_parameters(params, h)).sum(-1)
         value, terms = self._weighted(frame, means, masks, kl)

@@ -39,7 +39,7 @@ def mixture(
     sigma: float,
     kind: str = "joint",
 ) -> Mixture:
-    """Likelihood of a frame: one mixture over the channels together ("joint"), or one a channel ("channelwise")."""
+    """Frame likelihood (equation 1): one mixture over all channels ("joint") or one per channel ("channelwise")."""
     channels = slot_log_likelihood(frame, means, sigma, kind)
     slots = channels.sum(-1)
     log_masks = jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
@@ -53,7 +53,7 @@ def mixture(
 def mask_posterior(
     slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"], kind: str = "mixture"
 ) -> Float[Array, "B K H W"]:
-    """p(m_k | x): with the masks as prior ("mixture"), or of the likelihoods alone ("likelihood")."""
+    """The responsibilities p(m_k | x) (equation 5): with the masks as prior ("mixture") or without ("likelihood")."""
     if kind == "likelihood":
         return jax.nn.softmax(slots, axis=1)
     return jax.nn.softmax(slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK)), axis=1)
@@ -70,5 +70,5 @@ def leave_one_out(slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"]
 
 
 def mask_entropy(masks: Float[Array, "B K H W"]) -> Float[Array, " B"]:
-    """-sum over pixels and slots of masks log masks, in nats."""
+    """The entropy of the masks, a term of equation 4: -sum over pixels and slots of masks log masks, in nats."""
     return -(masks * jnp.log(jnp.maximum(masks, _SMALLEST_MASK))).sum((1, 2, 3))

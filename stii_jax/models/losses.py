@@ -1,4 +1,4 @@
-"""The ELBO as a weighted sum of named terms. Paper equation for the cell; signs and keys are kept in one table."""
+"""The ELBO as a weighted sum of named terms. One table holds their keys and signs."""
 
 import functools
 import operator
@@ -11,10 +11,10 @@ SIGNS = {"log_likelihood": 1.0, "kl": -1.0, "mask_entropy": -1.0}
 
 
 def elbo(terms: Mapping[str, Float[Array, "*B"]], weights: Mapping[str, float]) -> Float[Array, "*B"]:
-    """`beta log_likelihood - psi kl - gamma mask_entropy` a video; the terms are in nats.
+    """`beta log_likelihood - psi kl - gamma mask_entropy` per video (equation 4); the terms are in nats.
 
     Raises:
-        ValueError: where the terms' keys differ from the weights' or from `SIGNS`.
+        ValueError: the keys of the terms differ from those of the weights or of `SIGNS`.
     """
     if not set(terms) == set(weights) == set(SIGNS):
         raise ValueError(f"loss terms {sorted(terms)}, weights {sorted(weights)}, expected {sorted(SIGNS)}")

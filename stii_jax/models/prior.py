@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 
 class ConditionalPrior(nn.Module):
-    """`xi(h[t-1])`: mean and log-scale of the next frame's latents, one hidden layer.
+    """The network `xi(h[t-1])` (step 3): mean and log-scale of the next frame's latents, with one hidden layer.
 
-    `scale` "log_scale" reads the second head as it is; "softplus_log_variance" (the `provide` preset) reads its
-    softplus as a log-variance, so that the prior is never narrower than a unit Gaussian.
+    `scale` "log_scale" uses the second head as it is; "softplus_log_variance" (the `provide` preset) uses its softplus
+    as a log-variance, so that the prior is never narrower than a unit Gaussian.
     """
 
     latent_dim: int
@@ -26,8 +26,14 @@ class ConditionalPrior(nn.Module):
         return jnp.concatenate([mean, log_scale], axis=-1)
 
 
+def gaussian_sample(q: Float[Array, "*B Z2"], noise: Float[Array, "*B Z"]) -> Float[Array, "*B Z"]:
+    """Sample the Gaussian `q`, given as mean and log-scale, by reparameterisation (equation 2 and step 1)."""
+    mean, log_scale = jnp.split(q, 2, axis=-1)
+    return mean + jnp.exp(log_scale) * noise
+
+
 def gaussian_kl(q: Float[Array, "*B Z2"], p: Float[Array, "*B Z2"]) -> Float[Array, "*B"]:
-    """KL(q || p) of diagonal Gaussians given as mean and log-scale, summed over Z, in nats."""
+    """KL(q || p) of diagonal Gaussians given as mean and log-scale (equation 3), summed over Z, in nats."""
     (q_mean, q_log_scale), (p_mean, p_log_scale) = jnp.split(q, 2, axis=-1), jnp.split(p, 2, axis=-1)
     variance_ratio = jnp.exp(2 * (q_log_scale - p_log_scale))
     distance = jnp.square((q_mean - p_mean) * jnp.exp(-p_log_scale))

@@ -21,10 +21,10 @@ def zero_state(*shape: int) -> LSTMState:
 
 
 class LSTM2D(nn.Module):
-    """An LSTM cell with two previous states, temporal and refinement.
+    """An LSTM cell with two previous states, temporal and refinement (equations 6 to 8 and step 8).
 
     `form` "md" has a forget gate for each: `c = i g + f_t c_t + f_r c_r` (Graves et al. 2007). "stable" has one forget
-    gate and one that blends the two: `c = f (l c_t + (1 - l) c_r) + i g`. Both put out `h = o tanh(c)`.
+    gate and one that blends the two: `c = f (l c_t + (1 - l) c_r) + i g`. Both return `h = o tanh(c)`.
     """
 
     hidden_dim: int

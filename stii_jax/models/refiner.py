@@ -51,7 +51,7 @@ def refinement_images(
     posterior_input: str,
     with_leave_one_out: bool,
 ) -> RefinementImages:
-    """Step 6 of a cell. Gradients, likelihood and leave-one-out are layer-normalised and carry no gradient."""
+    """The refiner's inputs (step 6). Gradients, likelihood and leave-one-out are layer-normalised and detached."""
     means, masks = decoded.means, decoded.masks
     pixels = likelihood.mixture(frame, means, masks, sigma, likelihood_kind)
     posterior = likelihood.mask_posterior(pixels.slots, masks, posterior_input)
@@ -75,7 +75,7 @@ def refinement_images(
 
 
 class Encoder(nn.Module):
-    """Refinement images to a vector a slot: four 3x3 convolutions, 4x4 averages, a dense layer, ELU throughout."""
+    """Encode refinement images into a vector per slot (step 7): four convolutions, 4x4 averages, a dense layer, ELU."""
 
     channels: int
     feature_dim: int
@@ -94,7 +94,7 @@ class Encoder(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Steps 7 to 9 of a cell: encode, one step of the 2D-LSTM, and the change of the posterior's parameters."""
+    """Refine the posterior of a cell (steps 7 to 9): encode, take a 2D-LSTM step, and update the parameters."""
 
     channels: int
     feature_dim: int

@@ -13,12 +13,12 @@ SCHEDULES = {
 
 
 def refinement_schedule(num_frames: int, budget: int, kind: str = "triangular", start: int = 0) -> tuple[int, ...]:
-    """Refinements R_t of frames `start` to `start + num_frames - 1`, counted from the video's first (paper, 3.2.2)."""
+    """Refinements R_t (equation 9; paper 3.2.2) of frames `start` to `start + num_frames - 1`, counted from 0."""
     return tuple(SCHEDULES[kind](t, budget) for t in range(start, start + num_frames))
 
 
 def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame") -> np.ndarray:
-    """Loss weight of decode r = 1..R_t + 1 of every frame, `T max(R_t) + 1`; the last column is the last decode.
+    """Loss weights of decodes (equation 10; the paper's Eq. 3), `T max(R_t) + 1`; the last column is the last decode.
 
     "frame" weighs r / n_t with n_t = R_t + 1 decodes; "budget" weighs r / R, so that late frames weigh less. Decodes
     that do not happen weigh 0.

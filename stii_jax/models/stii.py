@@ -160,7 +160,7 @@ class STII(VideoModel):
         return refinement_schedule(num_frames, self.num_refinements, self.schedule_kind, start)
 
     def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
-        """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes.
+        """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes (equation 10; the paper's Eq. 3).
 
         Of a clip's last frames, those past `observed_fraction` of it, the model sees nothing: it imagines them, and
         their ELBO, which has no KL, is that of what was imagined. The paper's fraction is 1.

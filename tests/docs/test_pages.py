@@ -184,13 +184,57 @@ def test_a_command_is_understood():
     assert command.value("--model") is None
 
 
+def resolve(name: str):
+    """The module, class or function of a dotted name below `stii_jax`."""
+    path, found = "stii_jax", stii_jax
+    for part in name.split("."):
+        path = f"{path}.{part}"
+        is_module = hasattr(found, "__path__") and importlib.util.find_spec(path)
+        found = importlib.import_module(path) if is_module else getattr(found, part)
+    return found
+
+
 def test_names_in_diagrams_exist():
     page = ROOT / "docs" / "architecture.md"
     diagrams = [code.text for code in codes(page) if code.language == "mermaid"]
     assert len(diagrams) == 2
     for name in re.findall(r'\["([\w.]+)', "\n".join(diagrams)):
-        path, found = "stii_jax", stii_jax
-        for part in name.split("."):
-            path = f"{path}.{part}"
-            is_module = hasattr(found, "__path__") and importlib.util.find_spec(path)
-            found = importlib.import_module(path) if is_module else getattr(found, part)
+        resolve(name)
+
+
+METHOD = ROOT / "docs" / "method.md"
+
+
+def linked_functions(text: str) -> list[tuple[str, str]]:
+    """Module and name of every function that a text links to, as [`name`](../stii_jax/module.py)."""
+    links = re.findall(r"\[`([\w.]+)`\]\(\.\./stii_jax/([\w/]+)\.py\)", text)
+    return [(module.replace("/", "."), name) for name, module in links]
+
+
+def test_functions_of_the_method_exist():
+    found = linked_functions(METHOD.read_text())
+    assert len(found) > 40
+    assert all(callable(resolve(f"{module}.{name}")) for module, name in found)
+
+
+def test_functions_name_their_equation_step_and_section():
+    text = METHOD.read_text()
+    rows = re.findall(r"^\| ((?:equation|step|prediction).*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    for places, paper, functions in rows:
+        for module, name in linked_functions(functions):
+            doc = " ".join((resolve(f"{module}.{name}").__doc__ or "").lower().split())
+            for place in re.findall(r"(?:equation|step)s? [\d to]*\d", places):
+                assert place in doc, f"the docstring of {module}.{name} does not name {place}"
+            cited = f"{doc} {(resolve(module).__doc__ or '').lower()}"
+            section = paper.lower().removeprefix("section ")
+            assert paper == "-" or section in cited, f"{module}.{name} does not cite {paper}"
+    numbers = [int(number) for number in re.findall(r"\\qquad \((\d+)\)$", text, re.MULTILINE)]
+    assert numbers == list(range(1, text.count("```math") + 1))
+    assert listed("equation", rows) == set(numbers)
+    assert listed("step", rows) == set(range(1, 10))
+
+
+def listed(kind: str, rows: list[tuple[str, str, str]]) -> set[int]:
+    """The numbers of the equations or steps in the first column of a table."""
+    found = re.findall(rf"{kind}s? (\d+)(?: to (\d+))?", " and ".join(places for places, *_ in rows))
+    return {number for first, last in found for number in range(int(first), int(last or first) + 1)}
