@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stii_jax import config as configs
-from stii_jax.config import ConfigError, default_config, flatten, load_config, resolve, split_overrides
+from stii_jax.config import (
+    ConfigError,
+    default_config,
+    files,
+    flatten,
+    load_config,
+    resolve,
+    split_overrides,
+    validation,
+)
 
 
 @pytest.fixture
@@ -54,7 +63,7 @@ def test_a_file_runs_as_it_is_now(tmp_path, monkeypatch):
 def test_installed_configs_come_from_the_package(tmp_path, monkeypatch):
     (tmp_path / "stii_jax" / "configs").mkdir(parents=True)
     (tmp_path / "stii_jax" / "configs" / "default.py").touch()
-    monkeypatch.setattr(configs, "__file__", str(tmp_path / "stii_jax" / "config.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "stii_jax" / "config" / "files.py"))
     assert configs.config_folder() == tmp_path / "stii_jax" / "configs"
     (tmp_path / "stii_jax" / "configs" / "default.py").unlink()
     with pytest.raises(ConfigError, match="reinstall"):
@@ -93,7 +102,7 @@ def test_every_shipped_config_loads_and_survives_json(name, tmp_path):
 
 
 def test_every_rule_names_a_setting():
-    ruled = {*configs.CHOICES, *configs.MAY_BE_ZERO, *configs.ABOVE_ZERO}
+    ruled = {*validation.CHOICES, *validation.MAY_BE_ZERO, *validation.ABOVE_ZERO}
     assert ruled <= set(flatten(default_config()))
 
 

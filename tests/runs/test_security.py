@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stii_jax import config as configs
 from stii_jax.config import ConfigError, load_config
+from stii_jax.config import files as configs
 from stii_jax.evaluation import result_files
 from stii_jax.inference.request import Request
 from stii_jax.main import ERRORS, run
@@ -25,7 +25,7 @@ MODES = ("train", "evaluate", "predict", "disentangle", "decompose")
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "dbm", "yaml", "torch", "code"}
 """Modules that make objects, and so run code, of what they read."""
 CALLS = {"eval", "exec", "compile", "__import__", "import_module", "exec_module", "system", "popen", "extractall"}
-DOCUMENTED = {("stii_jax/config.py", "exec_module")}
+DOCUMENTED = {("stii_jax/config/files.py", "exec_module")}
 """A Python config and a sweep are code, and the user's to trust."""
 DOCUMENTED |= {("stii_jax/lazy.py", "import_module")}
 """Imports modules that are named in the source, not in data."""

@@ -1,4 +1,4 @@
-"""Configs: finding them by name, overriding them from the command line, checking them, and JSON.
+"""Config files: finding and running them, and overriding their settings from the command line.
 
 A config is a Python file with `get_config(argument)`, and loading it **runs it**. A resolved config saved as
 JSON holds the same settings and runs nothing.
@@ -9,8 +9,6 @@ import difflib
 import importlib.machinery
 import importlib.util
 import inspect
-import json
-import math
 import re
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,54 +17,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stii_jax.errors import UserError
-
-FREE_SECTIONS = ("data.options", "eval.options")
-"""The sections that take keys which the default config does not have: fields of a dataset."""
-
-CHOICES = {
-    "system": ("stii", "iodine", "rnem", "ddpae"),
-    "eval.system": ("", "stii", "iodine", "seq_iodine", "rnem", "ddpae"),
-    "rnem.rollout": ("expected", "binary"),
-    "model.schedule": ("triangular", "constant", "provide"),
-    "model.cell": ("md", "stable"),
-    "model.posterior_start": ("learned", "prior", "previous"),
-    "model.first_noise": ("fresh", "clip"),
-    "model.posterior_input": ("mixture", "likelihood"),
-    "model.likelihood": ("joint", "channelwise"),
-    "model.prior_scale": ("log_scale", "softplus_log_variance"),
-    "model.compute_dtype": ("float32", "bfloat16"),
-    "loss.refinement_weights": ("frame", "budget"),
-    "optim.name": ("adam", "sgd"),
-    "optim.decay": ("constant", "cosine"),
-    "train.parallel": ("pmap", "shard_map"),
-}
-# Other whole numbers are at least 1, other fractions at least 0.
-MAY_BE_ZERO = (
-    *("seed", "data.num_threads", "optim.warmup_steps"),
-    *("curriculum.patience", "curriculum.collapse_patience"),
-    *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
-    "ddpae.object_size",
-)
-ABOVE_ZERO = ("probe.reach", "model.sigma", "optim.learning_rate", "optim.clip_norm")
-
-MAX_SLOTS = 255
-"""A pixel's slot is written as a byte."""
+from stii_jax.config.settings import FREE_SECTIONS, ArgumentError, ConfigError, as_tuples, flatten, from_json, lock
+from stii_jax.config.validation import complaint, require, validate
 
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string", tuple: "a tuple"}
 
 
-class ConfigError(UserError, ValueError):
-    """A config that cannot be found, read or used; the message is one line that names the field to change."""
-
-
-class ArgumentError(ConfigError):
-    """An argument that a config does not have: the `smal` of `video_folder:smal`."""
-
-
 def config_folder() -> Path:
     """The shipped configs: `configs/` of a checkout, or `stii_jax/configs/` of an installed wheel."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "default.py").is_file():
             return folder
@@ -110,7 +69,7 @@ def resolve(name: str) -> str:
 
 def default_config(preset: str = "paper") -> ConfigDict:
     """The default config, locked: where every other config starts. A key it does not have is an error."""
-    return _lock(_run(config_folder() / "default.py", preset))
+    return lock(_run(config_folder() / "default.py", preset))
 
 
 def check_argument(config: str, argument: str, choices: Iterable[str]) -> None:
@@ -200,98 +159,6 @@ def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     return overrides, others
 
 
-def validate(config: ConfigDict) -> None:
-    """Checks every value that the config alone can judge; whether devices divide the batch is train's to say.
-
-    Raises:
-      ConfigError: names the field, what was given and what is expected.
-    """
-    leaves = flatten(config)
-    for key, choices in CHOICES.items():
-        _require(leaves[key] in choices, key, leaves[key], f"one of {', '.join(map(repr, choices))}")
-    for key, value in leaves.items():
-        if key.rpartition(".")[0] in FREE_SECTIONS:
-            continue  # the dataset's to judge
-        if type(value) is int:
-            lowest = 0 if key in MAY_BE_ZERO else 1
-            _require(value >= lowest, key, value, f"at least {lowest}")
-        elif type(value) is float and key in ABOVE_ZERO:
-            _require(math.isfinite(value) and value > 0, key, value, "more than 0")
-        elif type(value) is float:
-            _require(math.isfinite(value) and value >= 0, key, value, "at least 0")
-
-    for key in ("model.num_slots", "rnem.num_slots", "ddpae.num_slots", "eval.num_slots"):
-        _require(leaves[key] <= MAX_SLOTS, key, leaves[key], f"at most {MAX_SLOTS}")
-    fraction = leaves["loss.observed_fraction"]
-    _require(0 < fraction <= 1, "loss.observed_fraction", fraction, "more than 0 and at most 1")
-    start = leaves["model.posterior_start"]
-    possible = start != "prior" or leaves["model.conditional_prior"]
-    _require(possible, "model.posterior_start", start, "'learned' or 'previous' without model.conditional_prior")
-    _validate_system(leaves)
-    stages = leaves["curriculum.stages"]
-    good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)
-    _require(good, "curriculum.stages", stages, "((num_frames, batch_size, num_steps), ...), all at least 1")
-    lengths = leaves["eval.lengths"]
-    good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
-    _require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")
-
-
-def _validate_system(leaves: Mapping[str, Any]) -> None:
-    """IODINE is STII without a past, and can be evaluated in two ways."""
-    system, evaluated = leaves["system"], leaves["eval.system"] or leaves["system"]
-    for key in ("model.conditional_prior", "model.conditional_decoder"):
-        _require(system != "iodine" or not leaves[key], key, leaves[key], "false with config.system=iodine")
-    fraction = leaves["loss.observed_fraction"]
-    _require(system != "iodine" or fraction == 1, "loss.observed_fraction", fraction, "1 with config.system=iodine")
-    fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
-    _require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
-    clamp = leaves["eval.clamp"]
-    _require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 but for eval.system=seq_iodine")
-
-
-def flatten(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted key; lists, which is what JSON makes of tuples, as tuples."""
-    leaves: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, (ConfigDict, Mapping)):
-            leaves |= {f"{name}.{key}": leaf for key, leaf in flatten(value).items()}
-        else:
-            leaves[name] = _tuples(value)
-    return leaves
-
-
-def to_json(config: ConfigDict) -> str:
-    """The settings as JSON, for `from_json` and `--config saved.json`."""
-    return json.dumps(config.to_dict(), indent=2) + "\n"
-
-
-def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote, locked; runs no code and judges no values.
-
-    Raises:
-      ConfigError: the text is no JSON object.
-    """
-    try:
-        saved = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"not valid JSON: {error}") from error
-    if not isinstance(saved, dict):
-        raise ConfigError(f"expected a JSON object of settings, given {type(saved).__name__}")
-    return _lock(ConfigDict(_tuples(saved)))
-
-
-def differences(
-    saved: ConfigDict | Mapping[str, Any], given: ConfigDict | Mapping[str, Any], ignore: Sequence[str] = ()
-) -> list[str]:
-    """Lines `key: saved X, given Y` for settings that differ, but for the keys and sections in `ignore`."""
-    old, new = flatten(saved), flatten(given)
-    return [
-        f"{key}: saved {_show(old, key)}, given {_show(new, key)}"
-        for key in sorted(old | new)
-        if _show(old, key) != _show(new, key) and not any(key == name or key.startswith(f"{name}.") for name in ignore)
-    ]
-
-
 class _Uncached(importlib.machinery.SourceFileLoader):
     def path_stats(self, path):
         raise OSError("no cache")  # the import system then neither reads nor writes one
@@ -324,14 +191,6 @@ def _run(path: Path, argument: str) -> ConfigDict:
     return config
 
 
-def _lock(config: ConfigDict) -> ConfigDict:
-    config.lock()
-    for section, options in (name.split(".") for name in FREE_SECTIONS):
-        if section in config and options in config[section]:
-            config[section][options].unlock()
-    return config
-
-
 def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
     """Changes a flattened config, if it has the key and the value is of its type."""
     if key in FREE_SECTIONS or (key not in settings and any(name.startswith(f"{key}.") for name in settings)):
@@ -344,7 +203,7 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
     expected = _KINDS.get(kind, kind.__name__)
     if kind is tuple and settings.get(key):
         expected = f"{expected} such as {settings[key]}"
-    _require(type(value) is kind, key, value, expected)
+    require(type(value) is kind, key, value, expected)
     settings[key] = value
 
 
@@ -355,30 +214,11 @@ def _parse(key: str, text: str, kind: type) -> Any:
     if kind in (bool, type(None)) and text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        return _tuples(float(text) if kind is float else int(text) if kind is int else ast.literal_eval(text))
+        return as_tuples(float(text) if kind is float else int(text) if kind is int else ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError):
         if kind is type(None):
             return text
-        raise ConfigError(_complaint(key, text, _KINDS[kind])) from None
-
-
-def _require(condition: bool, key: str, value: Any, expected: str) -> None:
-    if not condition:
-        raise ConfigError(_complaint(key, value, expected))
-
-
-def _complaint(key: str, value: Any, expected: str) -> str:
-    return f"config.{key} is {value!r}, expected {expected}: change --config.{key}"
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+        raise ConfigError(complaint(key, text, _KINDS[kind])) from None
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
@@ -394,7 +234,3 @@ def _nearest_setting(key: str, settings: Mapping[str, Any]) -> str:
     if f"{section}.options" in FREE_SECTIONS and not difflib.get_close_matches(name, beside, cutoff=0.7):
         return f"{section}.options.{name}, if it is an option of the dataset"
     return _nearest(key, settings)
-
-
-def _show(leaves: Mapping[str, Any], key: str) -> str:
-    return repr(leaves[key]) if key in leaves else "nothing"

@@ -1,0 +1,34 @@
+"""Configs: finding them by name, overriding them from the command line, checking them, and JSON."""
+
+from stii_jax.config.files import (
+    check_argument,
+    config_folder,
+    config_names,
+    default_config,
+    load_config,
+    resolve,
+    run_file,
+    split_overrides,
+)
+from stii_jax.config.settings import ArgumentError, ConfigError, differences, flatten, from_json, to_json
+from stii_jax.config.validation import CHOICES, MAX_SLOTS, validate
+
+__all__ = [
+    "CHOICES",
+    "MAX_SLOTS",
+    "ArgumentError",
+    "ConfigError",
+    "check_argument",
+    "config_folder",
+    "config_names",
+    "default_config",
+    "differences",
+    "flatten",
+    "from_json",
+    "load_config",
+    "resolve",
+    "run_file",
+    "split_overrides",
+    "to_json",
+    "validate",
+]

@@ -1,0 +1,102 @@
+"""What the values of settings may be, as far as the config alone can judge."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stii_jax.config.settings import FREE_SECTIONS, ConfigError, flatten
+
+CHOICES = {
+    "system": ("stii", "iodine", "rnem", "ddpae"),
+    "eval.system": ("", "stii", "iodine", "seq_iodine", "rnem", "ddpae"),
+    "rnem.rollout": ("expected", "binary"),
+    "model.schedule": ("triangular", "constant", "provide"),
+    "model.cell": ("md", "stable"),
+    "model.posterior_start": ("learned", "prior", "previous"),
+    "model.first_noise": ("fresh", "clip"),
+    "model.posterior_input": ("mixture", "likelihood"),
+    "model.likelihood": ("joint", "channelwise"),
+    "model.prior_scale": ("log_scale", "softplus_log_variance"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "loss.refinement_weights": ("frame", "budget"),
+    "optim.name": ("adam", "sgd"),
+    "optim.decay": ("constant", "cosine"),
+    "train.parallel": ("pmap", "shard_map"),
+}
+# Other whole numbers are at least 1, other fractions at least 0.
+MAY_BE_ZERO = (
+    *("seed", "data.num_threads", "optim.warmup_steps"),
+    *("curriculum.patience", "curriculum.collapse_patience"),
+    *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
+    "ddpae.object_size",
+)
+ABOVE_ZERO = ("probe.reach", "model.sigma", "optim.learning_rate", "optim.clip_norm")
+
+MAX_SLOTS = 255
+"""A pixel's slot is written as a byte."""
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every value that the config alone can judge; whether devices divide the batch is train's to say.
+
+    Raises:
+      ConfigError: names the field, what was given and what is expected.
+    """
+    leaves = flatten(config)
+    for key, choices in CHOICES.items():
+        require(leaves[key] in choices, key, leaves[key], f"one of {', '.join(map(repr, choices))}")
+    for key, value in leaves.items():
+        if key.rpartition(".")[0] in FREE_SECTIONS:
+            continue  # the dataset's to judge
+        if type(value) is int:
+            lowest = 0 if key in MAY_BE_ZERO else 1
+            require(value >= lowest, key, value, f"at least {lowest}")
+        elif type(value) is float and key in ABOVE_ZERO:
+            require(math.isfinite(value) and value > 0, key, value, "more than 0")
+        elif type(value) is float:
+            require(math.isfinite(value) and value >= 0, key, value, "at least 0")
+
+    for key in ("model.num_slots", "rnem.num_slots", "ddpae.num_slots", "eval.num_slots"):
+        require(leaves[key] <= MAX_SLOTS, key, leaves[key], f"at most {MAX_SLOTS}")
+    fraction = leaves["loss.observed_fraction"]
+    require(0 < fraction <= 1, "loss.observed_fraction", fraction, "more than 0 and at most 1")
+    start = leaves["model.posterior_start"]
+    possible = start != "prior" or leaves["model.conditional_prior"]
+    require(possible, "model.posterior_start", start, "'learned' or 'previous' without model.conditional_prior")
+    _validate_system(leaves)
+    stages = leaves["curriculum.stages"]
+    good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)
+    require(good, "curriculum.stages", stages, "((num_frames, batch_size, num_steps), ...), all at least 1")
+    lengths = leaves["eval.lengths"]
+    good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
+    require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")
+
+
+def _validate_system(leaves: Mapping[str, Any]) -> None:
+    """IODINE is STII without a past, and can be evaluated in two ways."""
+    system, evaluated = leaves["system"], leaves["eval.system"] or leaves["system"]
+    for key in ("model.conditional_prior", "model.conditional_decoder"):
+        require(system != "iodine" or not leaves[key], key, leaves[key], "false with config.system=iodine")
+    fraction = leaves["loss.observed_fraction"]
+    require(system != "iodine" or fraction == 1, "loss.observed_fraction", fraction, "1 with config.system=iodine")
+    fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
+    require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
+    clamp = leaves["eval.clamp"]
+    require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 but for eval.system=seq_iodine")
+
+
+def require(condition: bool, key: str, value: Any, expected: str) -> None:
+    """Raises `ConfigError` unless the condition holds."""
+    if not condition:
+        raise ConfigError(complaint(key, value, expected))
+
+
+def complaint(key: str, value: Any, expected: str) -> str:
+    """What to say of a value that does not do."""
+    return f"config.{key} is {value!r}, expected {expected}: change --config.{key}"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
