@@ -23,7 +23,7 @@ from stii_jax.config import ConfigError, config_names, split_overrides
 from stii_jax.devices.machine import keep_compiled
 from stii_jax.errors import Preempted, UserError, check_platform, leave
 from stii_jax.inference.request import Request, make_request
-from stii_jax.runs.settings import open_config, open_model_config
+from stii_jax.runs.settings import check_init, open_config, open_model_config
 from stii_jax.runs.trust import check_data_dir, check_links
 
 # Flags and settings are checked without jax and the libraries on top of it, which take seconds to import: `run` and
@@ -63,6 +63,13 @@ MODEL = flags.DEFINE_string(
     "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
     "are.",
 )
+INIT = flags.DEFINE_string(
+    "init",
+    None,
+    "With train: a trained model to start from: one of the names below, a .safetensors file, or the folder of a run, "
+    "whose newest checkpoint is taken. Parameters that do not fit the config are listed and freshly initialised. "
+    "Ignored where --workdir has a checkpoint.",
+)
 INPUT = flags.DEFINE_string("input", None, "With decompose: the video file, or folder of images, to decompose.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
@@ -93,7 +100,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0
 
 GROUPS = {
     "What to do": (MODE,),
-    "With which run or model": (CONFIG, WORKDIR, MODEL),
+    "With which run or model": (CONFIG, WORKDIR, MODEL, INIT),
     "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, RANGE, FORMATS, CLIPS, OVERWRITE),
     "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }
@@ -116,6 +123,7 @@ def run(
     *,
     model: str | None = None,
     output: Path | None = None,
+    init: str | None = None,
 ) -> None:
     """Run any mode but the doctor; see the module's docstring.
 
@@ -128,8 +136,9 @@ def run(
         request: the video to decompose, in that mode.
         model: see `--model`.
         output: the file to export to, in that mode.
+        init: see `--init`.
     """
-    check_flags(mode, config_name, workdir, overrides, model)
+    check_flags(mode, config_name, workdir, overrides, model, init)
     if request is not None and request.formats:
         from stii_jax.inference.formats import check_formats
 
@@ -139,6 +148,8 @@ def run(
     if model is None:
         assert workdir is not None  # see check_flags
         config = open_config(config_name, workdir, overrides)
+        if init is not None:
+            check_init(init, config, workdir)
     else:
         config = open_model_config(model, workdir, overrides)
     before_jax(config)
@@ -172,7 +183,7 @@ def run(
     if config_name is None and model is None:
         check_data_dir(workdir, config.data.data_dir, overrides)
     if mode == "train":
-        modes.train(config, workdir)
+        modes.train(config, workdir, init)
     if mode in ("train", "evaluate"):
         modes.evaluate(config, workdir, trained())
     if mode == "predict":
@@ -190,9 +201,16 @@ def check_dataset(config: ConfigDict) -> None:
 
 
 def check_flags(
-    mode: str, config_name: str | None, workdir: Path | None, overrides: Sequence[str], model: str | None
+    mode: str,
+    config_name: str | None,
+    workdir: Path | None,
+    overrides: Sequence[str],
+    model: str | None,
+    init: str | None = None,
 ) -> None:
     """Stops flags that are missing or would do nothing; raises `ConfigError`."""
+    if init is not None and mode != "train":
+        raise ConfigError(f"--init would do nothing with --mode {mode}: it goes with train")
     if model is not None and mode not in _OF_A_MODEL:
         raise ConfigError(f"--model would do nothing with --mode {mode}: it goes with {', '.join(_OF_A_MODEL)}")
     if model is not None and config_name is not None:
@@ -294,7 +312,8 @@ def _main(arguments: Sequence[str]) -> None:
         )
         folder = None if workdir is None else Path(workdir)
         exported = None if output is None else Path(output)
-        run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=MODEL.value, output=exported)
+        name, init = MODEL.value, INIT.value
+        run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=name, output=exported, init=init)
     except Preempted as stop:
         from stii_jax.devices.processes import say
 

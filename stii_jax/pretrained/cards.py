@@ -49,6 +49,7 @@ def _facts(trained: Trained, size: int) -> str:
         "data": f"{config.data.dataset}/{config.data.variant}" + (f" ({options})" if options else ""),
         "system": f"{config.system}; {model}" if model else config.system,
         "steps, seed": f"{facts['step']}, {facts.get('seed', 'unknown')}",
+        **({"started from": _start(facts["init"])} if isinstance(facts.get("init"), dict) else {}),
         "hardware": facts.get("hardware", "unknown"),
         "training": "unknown" if seconds is None else f"{seconds / 60:.0f} minutes",
         "commit": commit,
@@ -56,6 +57,10 @@ def _facts(trained: Trained, size: int) -> str:
         "file": f"{size / 1e6:.1f} MB, float16, {SUFFIX[1:]}",
     }
     return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _start(init: dict[str, Any]) -> str:
+    return f"{init.get('model')}, step {init.get('step')} (parameters {init.get('digest')})"
 
 
 def _section(system: str) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stii_jax import pretrained
-from stii_jax.config import ConfigError, load_config
+from stii_jax.config import load_config
 from stii_jax.inference.model import Model
 from stii_jax.models.registry import make_model
 from stii_jax.pretrained import Trained
 from stii_jax.runs import modes, setup
 from stii_jax.runs.dataset import describe
+from stii_jax.runs.settings import check_init
 from stii_jax.runs.trust import check_links
 
 
@@ -28,14 +28,7 @@ def load_model(name: str | Path) -> Model:
         CheckpointError: the run has no checkpoint.
         ConfigError: the folder holds no run.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir() or str(name) in pretrained.names():
-        trained, origin = pretrained.load(str(name)), {"model": str(name)}
-    elif not (folder / "config.json").is_file():
-        raise ConfigError(f"no run in {folder}: give the folder of a run, or one of {', '.join(pretrained.names())}")
-    else:
-        check_links(folder)
-        trained, origin = setup.restore(load_config(folder / "config.json"), folder), {"workdir": str(folder)}
+    trained, origin = setup.load_trained(str(name))
     return as_model(trained.config, trained, modes.held_out(trained.config, trained, origin))
 
 
@@ -59,21 +52,34 @@ def as_model(config: ConfigDict, trained: Trained, held_out: Any) -> Model:
     )
 
 
-def train(config: ConfigDict | str, workdir: str | Path, overrides: Sequence[str] = ()) -> Model:
+def train(
+    config: ConfigDict | str,
+    workdir: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    init: str | Path | None = None,
+) -> Model:
     """Train a model, or go on with a training that was stopped; the same as `--mode train` without the evaluation.
 
     Args:
         config: settings of `load_config`, or what that takes, such as "quickstart".
         workdir: the folder of the run.
         overrides: `key=value`, such as `train.num_steps=100`.
+        init: a trained model to start from, as `load_model` takes it. Its parameters that do not fit by name or shape
+            are listed and freshly initialised. Ignored where the folder has a checkpoint.
 
     Raises:
-        ConfigError: a setting is wrong, or the folder holds a run with other settings.
+        ConfigError: a setting is wrong, or the folder holds a run with other settings, or `init` belongs to another
+            system or has no parameter that fits.
         DataError: the dataset cannot be opened.
+        ModelFileError: the file of `init` is damaged.
+        CheckpointError: the run of `init` has no checkpoint that can be read.
     """
     settings, folder = load_config(config, overrides), Path(workdir)
     if folder.exists():
         check_links(folder)
+    if init is not None:
+        check_init(str(init), settings, folder)
     setup.check(settings, "train")
-    modes.train(settings, folder)
+    modes.train(settings, folder, None if init is None else str(init))
     return load_model(folder)

@@ -34,11 +34,14 @@ def holds_run(workdir: Path, checkpoint_every: int) -> bool:
     Raises:
         LogError: `metrics.jsonl` is not a log.
     """
-    checkpoints = workdir / "checkpoints"
-    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    if any(name.isdigit() or name.startswith("damaged_") for name in names):
+    if has_checkpoint(workdir) or any((workdir / "checkpoints").glob("damaged_*")):
         return True
     return any(line["step"] >= checkpoint_every for line in read_metrics(workdir / "metrics.jsonl"))
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """True if the workdir, which may be missing, has a checkpoint, so that training continues from it."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ from stii_jax.inference.model import Model
 from stii_jax.inference.request import Request
 from stii_jax.models.stii import STII
 from stii_jax.pretrained.trained import Trained
-from stii_jax.runs.lock import check_writable, held, holds_run
+from stii_jax.runs.initial import Initial, load_initial
+from stii_jax.runs.lock import check_writable, has_checkpoint, held, holds_run
 from stii_jax.runs.provenance import provenance
 from stii_jax.runs.settings import check_same_run
 from stii_jax.runs.setup import open_source
@@ -35,36 +36,46 @@ _SCORES = ("dataset", "options", "split", "observed_frames", "lengths", novelty.
 """What the file of a model has of its scores."""
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
-    """Train to the end, from the newest checkpoint if there is one.
+def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
+    """Train to the end, from the newest checkpoint if there is one, or else from the trained model `init`.
 
-    Nothing is written to the workdir before the dataset is open and the model made.
+    Nothing is written to the workdir before the dataset is open and the models made.
     """
     first_does(lambda: check_writable(workdir))
     source = open_source(config)
     trainer = Trainer(config, source, open_source(config, evaluated=True), workdir)
+    initial = None
+    if init is not None and has_checkpoint(workdir):
+        say(f"{workdir} has a checkpoint: training continues from it, and --init {init} is ignored")
+    elif init is not None:
+        initial = load_initial(init, trainer.model)
+        say(initial.line)
     with contextlib.ExitStack() as lock:
 
         def begin():
             lock.enter_context(held(workdir))
-            _write_settings(config, workdir)
+            _write_settings(config, workdir, initial)
 
         first_does(begin)
         check_shared(workdir / "config.json")
-        trainer.run()
+        trainer.run(None if initial is None else initial.params)
         if is_first():
             (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
             visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
 
 
-def _write_settings(config: ConfigDict, workdir: Path) -> None:
+def _write_settings(config: ConfigDict, workdir: Path, initial: Initial | None) -> None:
     """Write `config.json`, unless the workdir holds a run, and `provenance.json`."""
     if changed := check_same_run(config, workdir):
         say(f"{workdir} has other settings but no checkpoint: training starts anew ({'; '.join(changed[:5])})")
     saved = workdir / "config.json"
     if changed or not saved.exists() or not holds_run(workdir, config.train.checkpoint_every):
         write_atomic(saved, to_json(config).encode())
-    write_results(workdir / "provenance.json", provenance())
+    path = workdir / "provenance.json"
+    record = None if initial is None else initial.record
+    if has_checkpoint(workdir):  # whose parameters were initialised at the time
+        record = read_object(path).get("init")
+    write_results(path, provenance() | ({} if record is None else {"init": record}))
 
 
 def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stii_jax.config import ConfigError, differences, load_config
-from stii_jax.pretrained.files import read_config
+from stii_jax.pretrained.files import names, read_config
 
 NOT_OF_THE_RUN = (
     "probe",
@@ -80,3 +80,38 @@ def open_model_config(name: str, workdir: Path | None, overrides: Sequence[str])
     if workdir is not None and (workdir / "config.json").exists():
         raise ConfigError(f"{workdir} holds a run of its own: with --model {name} give another --workdir")
     return config
+
+
+def check_init(init: str, config: ConfigDict, workdir: Path) -> None:
+    """Stop at a model that a training cannot start from; a workdir with a checkpoint needs none.
+
+    Args:
+        init: see `--init`.
+        config: the settings to train with.
+        workdir: the folder of the run to train.
+
+    Raises:
+        ConfigError: there is no such model, or it belongs to another system.
+        ModelFileError: the file is not a model's.
+    """
+    from stii_jax.runs.lock import has_checkpoint  # as in `check_same_run`
+
+    if has_checkpoint(workdir):
+        return
+    path = Path(init).expanduser()
+    if init not in names() and not path.exists():
+        raise ConfigError(
+            f"--init {init} does not exist: give a model that comes with the package ({', '.join(names())}), a "
+            ".safetensors file, or the folder of a run"
+        )
+    if path.is_dir() and init not in names():
+        if not (path / "config.json").is_file() or not has_checkpoint(path):
+            raise ConfigError(f"--init {init} is a folder without a checkpoint of a run: give another model")
+        system = load_config(path / "config.json").system
+    else:
+        system = read_config(init).system
+    if system != config.system:
+        raise ConfigError(
+            f"--init {init} is a model of the system {system}, but the config trains {config.system}: give a model of "
+            f"{config.system}, or change --config.system"
+        )

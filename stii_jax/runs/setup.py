@@ -4,13 +4,14 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from stii_jax import pretrained
 from stii_jax.config import ConfigError, differences, load_config
 from stii_jax.data.pipeline.source import Source, open_dataset
 from stii_jax.evaluation.evaluator import check_evaluation, check_forecast
 from stii_jax.models.registry import model_settings
 from stii_jax.pretrained.trained import Trained
 from stii_jax.runs.dataset import dataset_of, describe
-from stii_jax.runs.trust import read_object
+from stii_jax.runs.trust import check_links, read_object
 from stii_jax.storage.checkpoints import CheckpointError, restore_params
 from stii_jax.storage.metric_log import read_metrics
 from stii_jax.training.loop import check_training
@@ -60,3 +61,24 @@ def restore(config: ConfigDict, workdir: Path) -> Trained:
     facts = {"step": meta["step"], "seed": config.seed} | read_object(workdir / "provenance.json")
     facts["train_seconds"] = logged[-1]["time"] if logged else None
     return Trained(load_config(workdir / "config.json"), params, facts)
+
+
+def load_trained(name: str) -> tuple[Trained, dict[str, str]]:
+    """A trained model by its name, its file or its run, and its origin as `decomposition.json` states it.
+
+    Args:
+        name: a model that comes with the package, a `.safetensors` file, or the folder of a run, whose newest
+            checkpoint is taken.
+
+    Raises:
+        ModelFileError: there is no such model, or its file is damaged.
+        CheckpointError: the run has no checkpoint.
+        ConfigError: the folder holds no run.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or name in pretrained.names():
+        return pretrained.load(name), {"model": name}
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"no run in {folder}: give the folder of a run, or one of {', '.join(pretrained.names())}")
+    check_links(folder)
+    return restore(load_config(folder / "config.json"), folder), {"workdir": str(folder)}

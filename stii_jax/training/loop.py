@@ -32,7 +32,7 @@ from stii_jax.training.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.training.optimizer import make_optimizer, make_schedule
 from stii_jax.training.preemption import Preemption
 from stii_jax.training.reporter import Reporter
-from stii_jax.training.state import TrainState, init_state, split_params
+from stii_jax.training.state import TrainState, init_state, split_params, start_from
 from stii_jax.training.step import Logs, make_train_step
 
 _AHEAD = 3
@@ -72,8 +72,11 @@ class Trainer:
         """The checkpoints; their folder is made when this is first asked for."""
         return Checkpointer(self.workdir / "checkpoints")
 
-    def run(self) -> TrainState:
+    def run(self, initial: Mapping[str, jax.Array] | None = None) -> TrainState:
         """Trains until the curriculum's end and returns the last state.
+
+        Args:
+            initial: parameters to start with where there is no checkpoint, by their path; the others are initialised.
 
         Raises:
             Preempted: SIGTERM came; all is saved.
@@ -82,7 +85,7 @@ class Trainer:
             say(self._note)
         if (warning := untrained_frames(self.model, self.curriculum, self.config)) and is_first():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
-        state, progress, pending = self.restore()
+        state, progress, pending = self.restore(initial)
         with self._preemption.watched():
             try:
                 self._time_stages(state, progress)
@@ -116,7 +119,7 @@ class Trainer:
         if self.curriculum.stage(progress, step) is not None:
             self.reporter.time_stages(step, progress, make_call)
 
-    def restore(self) -> tuple[TrainState, CurriculumState, list[Logs]]:
+    def restore(self, initial: Mapping[str, jax.Array] | None = None) -> tuple[TrainState, CurriculumState, list[Logs]]:
         """The newest checkpoint's state, or a new one, and the logs since the last line; log files are cut back to it.
 
         There are such logs where SIGTERM stopped the run between two lines.
@@ -125,6 +128,7 @@ class Trainer:
         if self.checkpointer.latest_step() is None:
             self.writer.truncate(-1)
             check_same(-1, "step")
+            state = state if initial is None else start_from(state, self.optimizer, initial)
             return state, CurriculumState(), []
         params, rest, meta = self.checkpointer.restore(*split_params(state))
         state = TrainState(params=params, **rest)

@@ -1,5 +1,6 @@
 """Everything that training carries from one step to the next."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from stii_jax.models.video_model import VideoModel
+from stii_jax.storage.digests import name_leaves
 from stii_jax.types import Params
 
 
@@ -28,6 +30,15 @@ def init_state(model: VideoModel, optimizer: optax.GradientTransformation, seed:
     init_key, rng = jax.random.split(jax.random.key(seed))
     params = jax.jit(model.init)(init_key)
     return TrainState(jnp.int32(0), params, optimizer.init(params), rng, jnp.int32(-1))
+
+
+def start_from(
+    state: TrainState, optimizer: optax.GradientTransformation, params: Mapping[str, jax.Array]
+) -> TrainState:
+    """The state before the first step with some parameters replaced, given by their path in the tree."""
+    leaves = [jnp.array(params.get(path, leaf)) for path, leaf in name_leaves(state.params).items()]
+    replaced = jax.tree.unflatten(jax.tree.structure(state.params), leaves)
+    return state._replace(params=replaced, optimizer=optimizer.init(replaced))
 
 
 def split_params(state: TrainState) -> tuple[Params, dict[str, Any]]:

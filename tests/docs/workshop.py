@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl.testing import flagsaver
 from pages import ROOT, Command
 from PIL import Image
 from samples import SAMPLES
-from toy import MODEL, RUN, use_toy_model
+from toy import MODEL, RUN, ToyModel, save_run, use_toy_model
 
 from stii_jax import main as stii_main
 from stii_jax.benchmark import sweep as benchmark_sweep
@@ -163,6 +164,9 @@ class Workshop:
             if config.system in self._systems:
                 self._toys.add(workdir)
             self._systems.add(config.system)
+        if command.value("--init") is not None:  # toy models start from one, and a shipped model is none
+            self._toys.add(workdir)
+            command = command._replace(arguments=tuple(self._from_toy(command.arguments)))
         with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
             if {workdir, command.value("--model")} & self._toys:
                 self._toys |= {command.value("--output")} - {None}
@@ -173,6 +177,13 @@ class Workshop:
             except SystemExit as stop:
                 if stop.code not in (None, 0):
                     raise AssertionError(stop.code) from stop
+
+    def _from_toy(self, arguments: Iterable[str]) -> list[str]:
+        """Arguments whose `--init` is the run of a toy model."""
+        if not (teacher := self.folder / "teacher").exists():
+            save_run(teacher, ToyModel(SMALL["data.options.image_size"]).init(jax.random.key(0)))
+        before = ["", *arguments]
+        return [str(teacher) if last == "--init" else argument for last, argument in zip(before, arguments)]
 
     def benchmark_once(self, arguments: list[str]) -> bool:
         """Whether no command before was the same once it is shrunk."""
