@@ -33,6 +33,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.data.num_threads = 4  # reader threads
 
     config.model = ConfigDict()
+    config.model.architecture = "paper"  # or "pyramid": encoder and decoder at half and a quarter of the resolution
     config.model.num_slots = 5
     config.model.num_refinements = 6
     config.model.latent_dim = 64
@@ -51,6 +52,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.model.posterior_input = "mixture"  # p(m_k|x) with the masks, or "likelihood" without them
     config.model.likelihood = "joint"  # or "channelwise": un-normalised, one mixture a channel
     config.model.sigma = 0.3  # pixel standard deviation
+    config.model.temperature = 1.0  # of the mixture: above 1, softer in which slot paints a pixel
     config.model.prior_scale = "log_scale"  # or "softplus_log_variance"
     config.model.detach_refiner_inputs = True
     config.model.remat = True
@@ -106,7 +108,8 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.train.accumulation = 1
 
     config.curriculum = ConfigDict()
-    config.curriculum.stages = ()  # after the first: (num_frames, batch_size, num_steps), ...
+    config.curriculum.first = ()  # what differs in the first stage, e.g. ("model.temperature=3",)
+    config.curriculum.stages = ()  # after the first: (num_frames, batch_size, num_steps), ...; what differs comes last
     config.curriculum.patience = 0  # steps without improvement that end a stage early; 0: never
     config.curriculum.min_improvement = 0.005  # of the smoothed loss, relative
     config.curriculum.collapse_kl = 0.05  # nats a slot and frame under which the posterior counts as collapsed

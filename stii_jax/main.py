@@ -290,7 +290,7 @@ def _before_jax(config: ConfigDict) -> None:
     if DISTRIBUTED.value:
         processes.say(line)
     if not processes.joined():
-        stages = [batch_size for _, batch_size, _ in config.curriculum.stages]
+        stages = [batch_size for _, batch_size, *_ in config.curriculum.stages]
         parallel.use_all_cores([config.batch_size, *stages, config.eval.batch_size])
 
 

@@ -197,6 +197,11 @@ def nothing_built(monkeypatch):
         ({"eval__variant": "minni"}, DataError, r"unknown variant of bouncing_balls 'minni'"),
         ({"data__options__balls": 2}, DataError, "unknown option of mini 'balls'"),
         ({"data__options__image_size": 10}, ConfigError, "10x10 pixels.* multiple of 4"),
+        (
+            {"data__options__image_size": 12, "model__architecture": "pyramid"},
+            ConfigError,
+            "12x12 pixels.* multiple of 8",
+        ),
         ({"data__num_frames": 7}, ConfigError, r"data\.num_frames is 7, but the videos have 6 frames"),
         ({"batch_size": 6}, DeviceError, "batch_size=6 cannot be divided by the 4 devices"),
         ({"eval__batch_size": 6}, DeviceError, r"eval\.batch_size=6 cannot be divided"),

@@ -18,7 +18,7 @@ from stii_jax.devices.machine import peak_bytes
 from stii_jax.devices.parallel import check_batch_size, data_parallel, local_index
 from stii_jax.models.registry import make_model
 from stii_jax.models.stii import STII
-from stii_jax.training.loop import check_accumulation
+from stii_jax.training.checks import check_accumulation
 from stii_jax.training.optimizer import make_optimizer
 from stii_jax.training.state import TrainState, init_state
 from stii_jax.training.step import make_train_step

@@ -9,6 +9,7 @@ from stii_jax.config.files import (
     resolve,
     run_file,
     split_overrides,
+    stage_configs,
 )
 from stii_jax.config.settings import ArgumentError, ConfigError, differences, flatten, from_json, to_json
 from stii_jax.config.validation import CHOICES, MAX_SLOTS, validate
@@ -29,6 +30,7 @@ __all__ = [
     "resolve",
     "run_file",
     "split_overrides",
+    "stage_configs",
     "to_json",
     "validate",
 ]

@@ -131,7 +131,33 @@ def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) ->
         section, _, name = key.rpartition(".")
         (config[section] if section else config)[name] = value
     validate(config)
+    if config.curriculum.first or any(len(stage) > 3 for stage in config.curriculum.stages):
+        stage_configs(config)
     return config
+
+
+def stage_configs(config: ConfigDict) -> list[ConfigDict]:
+    """The config of each stage of training, as if the stage were a run: with its own clips, steps and settings.
+
+    Raises:
+      ConfigError: a stage has no such setting, or a value that does not do.
+    """
+    data, stages = config.data, config.curriculum.stages
+    first = (data.num_frames, config.batch_size, config.train.num_steps, *config.curriculum.first)
+    configs = []
+    for number, (num_frames, batch_size, num_steps, *own) in enumerate((first, *stages)):
+        alone = [
+            f"data.num_frames={num_frames}",
+            f"batch_size={batch_size}",
+            f"train.num_steps={num_steps}",
+            "curriculum.first=()",
+            "curriculum.stages=()",
+        ]
+        try:
+            configs.append(load_config(config, [*alone, *own]))
+        except ConfigError as error:
+            raise ConfigError(f"stage {number + 1} of the training: {error}") from error
+    return configs
 
 
 def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -12,6 +12,7 @@ CHOICES = {
     "system": ("stii", "iodine", "rnem", "ddpae"),
     "eval.system": ("", "stii", "iodine", "seq_iodine", "rnem", "ddpae"),
     "rnem.rollout": ("expected", "binary"),
+    "model.architecture": ("paper", "pyramid"),
     "model.schedule": ("triangular", "constant", "provide"),
     "model.cell": ("md", "stable"),
     "model.posterior_start": ("learned", "prior", "previous"),
@@ -32,7 +33,14 @@ MAY_BE_ZERO = (
     *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
     "ddpae.object_size",
 )
-ABOVE_ZERO = ("probe.reach", "model.sigma", "optim.learning_rate", "optim.clip_norm")
+ABOVE_ZERO = ("probe.reach", "model.sigma", "model.temperature", "optim.learning_rate", "optim.clip_norm")
+
+OF_STAGES = (
+    *("data.variant", "data.options.", "data.recolor", "loss."),
+    *("model.likelihood", "model.sigma", "model.temperature"),
+    *("model.num_refinements", "model.schedule", "model.first_noise"),
+)
+"""The settings that may change from stage to stage: parameters and logs fit them all."""
 
 MAX_SLOTS = 255
 """A pixel's slot is written as a byte."""
@@ -67,8 +75,11 @@ def validate(config: ConfigDict) -> None:
     require(possible, "model.posterior_start", start, "'learned' or 'previous' without model.conditional_prior")
     _validate_system(leaves)
     stages = leaves["curriculum.stages"]
-    good = all(type(stage) is tuple and len(stage) == 3 and all(map(_is_count, stage)) for stage in stages)
+    good = all(type(stage) is tuple and len(stage) >= 3 and all(map(_is_count, stage[:3])) for stage in stages)
     require(good, "curriculum.stages", stages, "((num_frames, batch_size, num_steps), ...), all at least 1")
+    for where, own in (("first", leaves["curriculum.first"]), *(("stages", stage[3:]) for stage in stages)):
+        good = all(type(setting) is str and setting.startswith(OF_STAGES) for setting in own)
+        require(good, f"curriculum.{where}", own, f"settings as 'key=value', of {', '.join(OF_STAGES)}")
     lengths = leaves["eval.lengths"]
     good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
     require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")

@@ -41,8 +41,10 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
     """
     settings, size = config.eval, dataset.image_size
     check_batch_size(settings.batch_size, "eval.batch_size")
-    if size % 4:
-        raise ConfigError(f"frames of {size}x{size} pixels: the encoder averages 4x4 pixels, give a multiple of 4")
+    if size % (block := 8 if config.model.architecture == "pyramid" else 4):
+        raise ConfigError(
+            f"frames of {size}x{size} pixels: the encoder averages {block}x{block} pixels, give a multiple of {block}"
+        )
     if settings.split not in dataset.splits:
         raise ConfigError(f"config.eval.split is {settings.split!r}, expected one of {', '.join(dataset.splits)}")
     periodic = ("validation",) if settings.periodic_videos and "validation" in dataset.splits else ()

@@ -1,18 +1,17 @@
-"""The spatial-broadcast decoder, conditioned on the past. Paper section 3.2.3 and appendix C."""
+"""Decoders of single slots, conditioned on the past. Paper section 3.2.3 and appendix C."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, elu
+from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, depth_to_space, elu, upsample
 
 
-class Decoder(nn.Module):
-    """Decode the latents of single slots into appearances and mask logits (step 2).
+class BroadcastDecoder(nn.Module):
+    """Decode the latents of single slots into appearances and mask logits (step 2), in the paper's layers.
 
-    `mlp(concat(z, h))`, broadcast over the image with two coordinate channels, four 3x3 convolutions with ELU, one to
-    the image's channels and a mask logit.
+    `mlp(concat(z, h))`, broadcast over the image with coordinates, four 3x3 convolutions with ELU.
     """
 
     channels: int
@@ -23,6 +22,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "N I"]) -> tuple[Float[Array, "N H W C"], Float[Array, "N H W"]]:
+        """Appearance in [0, 1] and mask logits of the slots whose latents, beside the past, are `inputs`."""
         x = elu(nn.Dense(self.channels, kernel_init=before_elu)(inputs))
         x = elu(nn.Dense(self.channels, kernel_init=before_elu)(x))
         x = elu(BroadcastConv3x3(self.channels, self.height, self.width, self.dtype)(x))
@@ -30,3 +30,32 @@ class Decoder(nn.Module):
             x = elu(Conv3x3(self.channels, self.dtype)(x))
         x = Conv3x3(self.image_channels + 1, self.dtype)(x).astype(jnp.float32)
         return jax.nn.sigmoid(x[..., :-1]), x[..., -1]
+
+
+class PyramidDecoder(nn.Module):
+    """Broadcast at a quarter of the resolution, two convolutions there and two at half; the last fills in pixels.
+
+    Height and width must be divisible by 4.
+    """
+
+    channels: int
+    height: int
+    width: int
+    image_channels: int
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "N I"]) -> tuple[Float[Array, "N H W C"], Float[Array, "N H W"]]:
+        """See `BroadcastDecoder`."""
+        x = elu(nn.Dense(self.channels, kernel_init=before_elu)(inputs))
+        x = elu(nn.Dense(self.channels, kernel_init=before_elu)(x))
+        x = elu(BroadcastConv3x3(self.channels, self.height // 4, self.width // 4, self.dtype)(x))
+        x = elu(Conv3x3(self.channels, self.dtype)(x))
+        x = elu(Conv3x3(self.channels, self.dtype)(upsample(x)))
+        x = Conv3x3(4 * (self.image_channels + 1), self.dtype)(x)
+        x = depth_to_space(x).astype(jnp.float32)
+        return jax.nn.sigmoid(x[..., :-1]), x[..., -1]
+
+
+DECODERS = {"paper": BroadcastDecoder, "pyramid": PyramidDecoder}
+"""By `config.model.architecture`."""

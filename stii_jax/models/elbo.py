@@ -7,13 +7,13 @@ parameters. `CellELBO` takes both in one backward pass through the decoder, insi
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from stii_jax.models import likelihood, losses
-from stii_jax.models.decoder import Decoder
 from stii_jax.models.prior import ConditionalPrior, gaussian_kl, gaussian_sample
 from stii_jax.models.refiner import CellGradients, Decoded
 from stii_jax.types import Params
@@ -47,18 +47,20 @@ class CellELBO:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: nn.Module,
         prior: ConditionalPrior | None,
         weights: Mapping[str, float],
         *,
         latent_dim: int,
         sigma: float,
         likelihood_kind: str,
+        temperature: float,
         conditional_decoder: bool,
         detach: bool,
     ):
         self.decoder, self.prior, self.weights = decoder, prior, dict(weights)
         self.latent_dim, self.sigma, self.likelihood_kind = latent_dim, sigma, likelihood_kind
+        self.temperature = temperature
         self.conditional_decoder, self.detach = conditional_decoder, detach
         # Compiled as a part of whatever calls it, and traced once for all that do.
         self._evaluate_with_gradients = jax.jit(self._value_and_gradients, inline=True)
@@ -100,8 +102,8 @@ class CellELBO:
     def mixture(
         self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
     ) -> likelihood.Mixture:
-        """See `likelihood.mixture`, with this ELBO's `sigma` and kind."""
-        return likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind)
+        """See `likelihood.mixture`, with this ELBO's `sigma`, kind and temperature."""
+        return likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind, self.temperature)
 
     def _evaluate(self, params, inputs, active):
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""

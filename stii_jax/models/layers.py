@@ -125,3 +125,31 @@ def layer_norm(x: Float[Array, "*shape"], num_axes: int) -> Float[Array, "*shape
     # What differs by rounding only is constant: its rounding error is not to be blown up to ones.
     varies = largest > _ROUNDING * jnp.abs(x).max(axes, keepdims=True)
     return scaled * lax.rsqrt(jnp.square(scaled).mean(axes, keepdims=True) + 1e-8) * varies
+
+
+def space_to_depth(x: Float[Array, "*N H W C"]) -> Float[Array, "*N H//2 W//2 4*C"]:
+    """Each 2x2 block of pixels as the channels of one pixel."""
+    *batch, height, width, channels = x.shape
+    blocks = x.reshape(*batch, height // 2, 2, width // 2, 2, channels)
+    return jnp.moveaxis(blocks, -4, -3).reshape(*batch, height // 2, width // 2, 4 * channels)
+
+
+def depth_to_space(x: Float[Array, "*N H W D"]) -> Float[Array, "*N 2*H 2*W D//4"]:
+    """The inverse of `space_to_depth`."""
+    *batch, height, width, channels = x.shape
+    blocks = x.reshape(*batch, height, width, 2, 2, channels // 4)
+    return jnp.moveaxis(blocks, -4, -3).reshape(*batch, 2 * height, 2 * width, channels // 4)
+
+
+def upsample(x: Float[Array, "N H W C"]) -> Float[Array, "N 2*H 2*W C"]:
+    """Each pixel four times: nearest neighbours at twice the resolution."""
+    n, height, width, channels = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels)).reshape(
+        n, 2 * height, 2 * width, channels
+    )
+
+
+def average_pool(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N H//{size} W//{size} C"]:
+    """Means of blocks of `size` by `size` pixels."""
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // size, size, width // size, size, channels).mean((2, 4))

@@ -14,9 +14,9 @@ class Mixture(NamedTuple):
     """Log-likelihoods of a frame's pixels, in nats."""
 
     slots: Float[Array, "B K H W"]
-    """log p(x | slot k), summed over channels."""
+    """log p(x | slot k), summed over channels, over the temperature."""
     pixels: Float[Array, "B H W"]
-    """log sum_k masks_k p(x | slot k)."""
+    """tau log sum_k masks_k p(x | slot k)^(1/tau); the temperature tau is 1 in a likelihood proper."""
 
 
 def slot_log_likelihood(
@@ -38,16 +38,21 @@ def mixture(
     masks: Float[Array, "B K H W"],
     sigma: float,
     kind: str = "joint",
+    temperature: float = 1.0,
 ) -> Mixture:
-    """Frame likelihood (equation 1): one mixture over all channels ("joint") or one per channel ("channelwise")."""
-    channels = slot_log_likelihood(frame, means, sigma, kind)
+    """Frame likelihood (equation 1): one mixture over all channels ("joint") or one per channel ("channelwise").
+
+    With temperature tau, a pixel's is `tau log sum_k masks_k p(x | slot k)^(1/tau)`: the same where one slot paints the
+    pixel alone, and softer in which slot does.
+    """
+    channels = slot_log_likelihood(frame, means, sigma, kind) / temperature
     slots = channels.sum(-1)
     log_masks = jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
     if kind == "channelwise":
         pixels = jax.nn.logsumexp(log_masks[..., None] + channels, axis=1).sum(-1)
     else:
         pixels = jax.nn.logsumexp(log_masks + slots, axis=1)
-    return Mixture(slots, pixels)
+    return Mixture(slots, temperature * pixels)
 
 
 def mask_posterior(

@@ -9,10 +9,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from stii_jax.models import likelihood
-from stii_jax.models.layers import Conv3x3, SharedConv3x3, before_elu, coordinates, elu, layer_norm
+from stii_jax.models.encoder import ENCODERS, RefinementImages
+from stii_jax.models.layers import coordinates, layer_norm
 from stii_jax.models.recurrent import LSTM2D, LSTMState
-
-_POOL = 4  # pixels a side that the encoder averages before its dense layer
 
 
 class Decoded(NamedTuple):
@@ -34,13 +33,6 @@ class CellGradients(NamedTuple):
     masks: Float[Array, "B K H W"]
 
 
-class RefinementImages(NamedTuple):
-    """The refiner's image-shaped inputs: each slot's, and those that all slots share."""
-
-    slots: Float[Array, "B K H W S"]
-    shared: Float[Array, "B H W U"]
-
-
 def refinement_images(
     frame: Float[Array, "B H W C"],
     decoded: Decoded,
@@ -48,12 +40,13 @@ def refinement_images(
     *,
     sigma: float,
     likelihood_kind: str,
+    temperature: float,
     posterior_input: str,
     with_leave_one_out: bool,
 ) -> RefinementImages:
     """The refiner's inputs (step 6). Gradients, likelihood and leave-one-out are layer-normalised and detached."""
     means, masks = decoded.means, decoded.masks
-    pixels = likelihood.mixture(frame, means, masks, sigma, likelihood_kind)
+    pixels = likelihood.mixture(frame, means, masks, sigma, likelihood_kind, temperature)
     posterior = likelihood.mask_posterior(pixels.slots, masks, posterior_input)
 
     def normalized(image, num_axes):
@@ -74,25 +67,6 @@ def refinement_images(
     return RefinementImages(jnp.concatenate(slots, axis=-1), jnp.concatenate(shared, axis=-1))
 
 
-class Encoder(nn.Module):
-    """Encode refinement images into a vector per slot (step 7): four convolutions, 4x4 averages, a dense layer, ELU."""
-
-    channels: int
-    feature_dim: int
-    dtype: jnp.dtype = jnp.dtype("float32")
-
-    @nn.compact
-    def __call__(self, images: RefinementImages) -> Float[Array, "B K F"]:
-        batch, num_slots, height, width, _ = images.slots.shape
-        x = elu(SharedConv3x3(self.channels, self.dtype)(images.slots, images.shared))
-        x = x.reshape(-1, height, width, self.channels)
-        for _ in range(3):
-            x = elu(Conv3x3(self.channels, self.dtype)(x))
-        pooled = x.reshape(-1, height // _POOL, _POOL, width // _POOL, _POOL, self.channels).mean((2, 4))
-        pooled = pooled.reshape(batch, num_slots, -1).astype(jnp.float32)
-        return elu(nn.Dense(self.feature_dim, kernel_init=before_elu)(pooled))
-
-
 class Refiner(nn.Module):
     """Refine the posterior of a cell (steps 7 to 9): encode, take a 2D-LSTM step, and update the parameters."""
 
@@ -100,6 +74,7 @@ class Refiner(nn.Module):
     feature_dim: int
     hidden_dim: int
     cell: str = "md"
+    architecture: str = "paper"
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
@@ -112,7 +87,8 @@ class Refiner(nn.Module):
         refinement: LSTMState,
     ) -> tuple[Float[Array, "B K Z2"], LSTMState]:
         """The refined posterior parameters and the new refinement state. The gradient is layer-normalised and cut."""
-        features = Encoder(self.channels, self.feature_dim, self.dtype)(images)
+        encoder = ENCODERS[self.architecture](self.channels, self.feature_dim, self.dtype, name="Encoder_0")
+        features = encoder(images)
         gradient = lax.stop_gradient(layer_norm(posterior_gradient, 1))
         inputs = jnp.concatenate([features, posterior, gradient], axis=-1)
         h, state = LSTM2D(self.hidden_dim, self.cell)(inputs, temporal, refinement)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from stii_jax.models.decoder import Decoder
+from stii_jax.models.decoder import DECODERS
 from stii_jax.models.elbo import CellELBO, CellInputs
 from stii_jax.models.prior import ConditionalPrior
 from stii_jax.models.recurrent import LSTMState, zero_state
@@ -79,6 +79,7 @@ class STII(VideoModel):
         weights: Mapping[str, float],
         refinement_weights: str,
         observed_fraction: float,
+        architecture: str,
         num_slots: int,
         num_refinements: int,
         latent_dim: int,
@@ -97,6 +98,7 @@ class STII(VideoModel):
         posterior_input: str,
         likelihood: str,
         sigma: float,
+        temperature: float,
         prior_scale: str,
         detach_refiner_inputs: bool,
         remat: bool,
@@ -108,21 +110,23 @@ class STII(VideoModel):
         self.posterior_start, self.first_noise, self.remat = posterior_start, first_noise, remat
         self.observed_fraction = observed_fraction
         self.frame_shape = (height, width, channels)
-        self.refiner = Refiner(refiner_channels, feature_dim, hidden_dim, cell, dtype)
+        self.refiner = Refiner(refiner_channels, feature_dim, hidden_dim, cell, architecture, dtype)
         prior = ConditionalPrior(latent_dim, prior_dim, prior_scale) if conditional_prior else None
         self.elbo = CellELBO(
-            Decoder(decoder_channels, height, width, channels, dtype),
+            DECODERS[architecture](decoder_channels, height, width, channels, dtype),
             prior,
             weights,
             latent_dim=latent_dim,
             sigma=sigma,
             likelihood_kind=likelihood,
+            temperature=temperature,
             conditional_decoder=conditional_decoder,
             detach=detach_refiner_inputs,
         )
         self._images: dict[str, Any] = {
             "sigma": sigma,
             "likelihood_kind": likelihood,
+            "temperature": temperature,
             "posterior_input": posterior_input,
             "with_leave_one_out": leave_one_out,
         }

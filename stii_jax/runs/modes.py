@@ -24,7 +24,7 @@ from stii_jax.runs.initial import Initial, load_initial
 from stii_jax.runs.lock import check_writable, has_checkpoint, held, holds_run
 from stii_jax.runs.provenance import provenance
 from stii_jax.runs.settings import check_same_run
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import open_source, open_stages
 from stii_jax.runs.trust import read_object
 from stii_jax.storage.files import write_atomic, write_results
 from stii_jax.storage.metric_log import MetricWriter
@@ -42,8 +42,8 @@ def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
     Nothing is written to the workdir before the dataset is open and the models made.
     """
     first_does(lambda: check_writable(workdir))
-    source = open_source(config)
-    trainer = Trainer(config, source, open_source(config, evaluated=True), workdir)
+    sources = open_stages(config)
+    trainer = Trainer(config, sources, open_source(config, evaluated=True), workdir)
     initial = None
     if init is not None and has_checkpoint(workdir):
         say(f"{workdir} has a checkpoint: training continues from it, and --init {init} is ignored")

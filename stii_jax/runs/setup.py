@@ -5,7 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stii_jax import pretrained
-from stii_jax.config import ConfigError, differences, load_config
+from stii_jax.config import ConfigError, default_config, differences, load_config, stage_configs
 from stii_jax.data.pipeline.source import Source, open_dataset
 from stii_jax.evaluation.evaluator import check_evaluation, check_forecast
 from stii_jax.models.registry import model_settings
@@ -14,7 +14,7 @@ from stii_jax.runs.dataset import dataset_of, describe
 from stii_jax.runs.trust import check_links, read_object
 from stii_jax.storage.checkpoints import CheckpointError, restore_params
 from stii_jax.storage.metric_log import read_metrics
-from stii_jax.training.loop import check_training
+from stii_jax.training.checks import check_training
 
 
 def check(config: ConfigDict, mode: str) -> None:
@@ -27,7 +27,14 @@ def check(config: ConfigDict, mode: str) -> None:
     """
     trained, evaluated = describe(config), describe(config, evaluated=True)
     if mode == "train":
-        check_training(config, trained)
+        stages = [describe(stage) for stage in stage_configs(config)]
+        check_training(config, stages)
+        for number, stage in enumerate(stages):
+            if stage.image_size != trained.image_size:
+                raise ConfigError(
+                    f"stage {number + 1} of the training has frames of {stage.image_size} pixels, but the model is for "
+                    f"{trained.image_size}: give it the same data.options.image_size"
+                )
     check_evaluation(config, evaluated)
     if mode == "predict":
         check_forecast(config, evaluated)
@@ -45,6 +52,17 @@ def open_source(config: ConfigDict, *, evaluated: bool = False) -> Source:
     return open_dataset(*dataset_of(config, evaluated), *folders, num_threads=data.num_threads)
 
 
+def open_stages(config: ConfigDict) -> list[Source]:
+    """The training videos of each stage, built where they are missing; stages with the same data share one."""
+    opened: dict[str, Source] = {}
+    sources = []
+    for stage in stage_configs(config):
+        name = repr(dataset_of(stage, evaluated=False))
+        opened[name] = opened[name] if name in opened else open_source(stage)
+        sources.append(opened[name])
+    return sources
+
+
 def restore(config: ConfigDict, workdir: Path) -> Trained:
     """What the newest checkpoint in a workdir holds.
 
@@ -55,7 +73,9 @@ def restore(config: ConfigDict, workdir: Path) -> Trained:
     params, meta = restore_params(workdir / "checkpoints")
     if type(meta.get("model")) is not dict or type(meta.get("step")) is not int:
         raise CheckpointError(f"the checkpoints in {workdir} do not say what they are of: use another --workdir")
-    if changed := differences({"model": meta["model"]}, {"model": model_settings(config)}):
+    # A setting that came later has the default that means what was done before.
+    saved = model_settings(default_config(), config.system) | meta["model"]
+    if changed := differences({"model": saved}, {"model": model_settings(config)}):
         raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
     logged = read_metrics(workdir / "metrics.jsonl")
     facts = {"step": meta["step"], "seed": config.seed} | read_object(workdir / "provenance.json")

@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from stii_jax.errors import UserError
 
 
@@ -18,6 +20,8 @@ class Stage(NamedTuple):
     batch_size: int
     num_steps: int
     """At most this many."""
+    settings: tuple[str, ...] = ()
+    """What differs from the config while the stage lasts: `key=value`, as on the command line."""
 
 
 class CurriculumState(NamedTuple):
@@ -92,3 +96,11 @@ class Curriculum:
                 "this check off"
             )
         return state._replace(collapsed_since=since)
+
+
+def make_curriculum(config: ConfigDict) -> Curriculum:
+    """The stages of a run: `data.num_frames`, `batch_size` and `train.num_steps`, then `curriculum.stages`."""
+    settings = config.curriculum.to_dict()
+    first = (config.data.num_frames, config.batch_size, config.train.num_steps, *settings.pop("first"))
+    stages = tuple(Stage(T, B, steps, tuple(own)) for T, B, steps, *own in (first, *settings.pop("stages")))
+    return Curriculum(stages, **settings)

@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from stii_jax.config import ConfigError
-from stii_jax.data.options import VideoConfig
+from stii_jax.config import stage_configs
 from stii_jax.data.pipeline.source import Source
-from stii_jax.devices.parallel import check_batch_size, local_index
+from stii_jax.devices.parallel import DataParallel, local_index
 from stii_jax.devices.processes import check_same, is_first, say
 from stii_jax.errors import Preempted, UserError
 from stii_jax.evaluation.evaluator import Evaluator, Interrupted
@@ -28,7 +25,8 @@ from stii_jax.models.video_model import VideoModel
 from stii_jax.storage.checkpoints import Checkpointer, CheckpointError
 from stii_jax.storage.metric_log import MetricWriter
 from stii_jax.training import nan_search
-from stii_jax.training.curriculum import Curriculum, CurriculumState, Stage
+from stii_jax.training.checks import check_training, untrained_frames
+from stii_jax.training.curriculum import CurriculumState, Stage, make_curriculum
 from stii_jax.training.optimizer import make_optimizer, make_schedule
 from stii_jax.training.preemption import Preemption
 from stii_jax.training.reporter import Reporter
@@ -44,23 +42,47 @@ class TrainingError(UserError, RuntimeError):
 
 
 class Trainer:
-    """One run: builds everything from a config, restores what a workdir holds, and trains on from there."""
+    """One run: builds everything from a config, restores what a workdir holds, and trains on from there.
 
-    def __init__(self, config: ConfigDict, source: Source, eval_source: Source, workdir: Path):
-        self._note = shortened(config, source)
-        config = fitted(config, source)
-        check_training(config, source)
-        self.config, self.source, self.workdir = config, source, workdir
-        self.curriculum = make_curriculum(config)
-        self.model = make_model(config, source.image_size)
+    Args:
+        config: the run's.
+        sources: the training videos of each stage, or of all of them.
+        eval_source: the videos of the evaluations.
+        workdir: the run's folder.
+    """
+
+    def __init__(self, config: ConfigDict, sources: Source | Sequence[Source], eval_source: Source, workdir: Path):
+        first = sources if isinstance(sources, Source) else sources[0]
+        self._note = shortened(config, first)
+        config = fitted(config, first)
+        self.config, self.workdir, self.curriculum = config, workdir, make_curriculum(config)
+        self.sources = [first] * len(self.curriculum.stages) if isinstance(sources, Source) else sources
+        check_training(config, self.sources)
+        self.model = make_model(config, first.image_size)
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
         settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
         self.learning_rate = make_schedule(**settings, num_steps=self.curriculum.num_steps)
         self.evaluator = Evaluator(config, eval_source)
         self.reporter = Reporter(config, self.curriculum, self.evaluator, workdir)
-        how = {key: config.train[key] for key in ("parallel", "accumulation")}
-        self._step = self._program = make_train_step(self.model, self.optimizer, source.num_objects, **how)
+        self._configs = stage_configs(config)
+        self.models, self._programs = self._make_stages()
+        self._steps = list(self._programs)
         self._preemption = Preemption()
+
+    def _make_stages(self) -> tuple[list[VideoModel], list[DataParallel]]:
+        """Each stage's model and step; stages that differ in their clips alone share both."""
+        num_objects = max(source.num_objects for source in self.sources)
+        how = {key: self.config.train[key] for key in ("parallel", "accumulation")}
+        made: dict[str, tuple[VideoModel, DataParallel]] = {}
+        stages = []
+        for config in self._configs:
+            model = make_model(config, self.sources[0].image_size)
+            name = repr((config.model, config.loss))
+            if name not in made:
+                made[name] = model, make_train_step(model, self.optimizer, num_objects, **how)
+            stages.append(made[name])
+        models, programs = zip(*stages)
+        return list(models), list(programs)
 
     @functools.cached_property
     def writer(self) -> MetricWriter:
@@ -83,7 +105,7 @@ class Trainer:
         """
         if self._note:
             say(self._note)
-        if (warning := untrained_frames(self.model, self.curriculum, self.config)) and is_first():
+        if (warning := untrained_frames(self.models, self.curriculum, self.config)) and is_first():
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         state, progress, pending = self.restore(initial)
         with self._preemption.watched():
@@ -114,7 +136,8 @@ class Trainer:
             if self._preemption.noticed():
                 raise Preempted(f"stopped by SIGTERM before step {step + 1}: the same command begins there")
             batch, index = next(self._batches(stage, there, step)), local_index(stage.batch_size)
-            return lambda: jax.block_until_ready(self._program(jax.tree.map(jnp.copy, state), batch, index))
+            program = self._programs[there.stage]
+            return lambda: jax.block_until_ready(program(jax.tree.map(jnp.copy, state), batch, index))
 
         if self.curriculum.stage(progress, step) is not None:
             self.reporter.time_stages(step, progress, make_call)
@@ -149,7 +172,7 @@ class Trainer:
         taken, started = 0, time.monotonic()
         while progress.stage == this and self.curriculum.stage(progress, step) is not None:
             if not self._line_due(step, progress, stage, pending):  # it is where SIGTERM came while one was due
-                state, logs = self._step(state, next(batches), index)
+                state, logs = self._steps[this](state, next(batches), index)
                 step, taken = step + 1, taken + 1
                 pending.append(logs)
                 jax.block_until_ready(pending[-_AHEAD:][0])
@@ -176,7 +199,7 @@ class Trainer:
         train = self.config.train
         means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
         self._check(state, means, progress)
-        cells = stage.batch_size * sum(self.model.schedule(stage.num_frames))
+        cells = stage.batch_size * sum(self.models[progress.stage].schedule(stage.num_frames))
         means |= {"learning_rate": float(self.learning_rate(step - 1)), "num_frames": stage.num_frames}
         means |= {"cells_per_second": cells / seconds, "seconds_per_step": seconds}
         if plain := means.pop("plain_mse", 0.0):
@@ -198,12 +221,12 @@ class Trainer:
 
     def _batches(self, stage: Stage, progress: CurriculumState, step: int) -> Iterator[Mapping[str, np.ndarray]]:
         """This process's part of the batches that a stage trains on after `step` steps of the run."""
-        return self.source.train_batches(
+        return self.sources[progress.stage].train_batches(
             stage.num_frames,
             stage.batch_size,
             self.config.seed + progress.stage,
             start_step=step - progress.stage_start,
-            recolored=self.config.data.recolor,
+            recolored=self._configs[progress.stage].data.recolor,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -264,7 +287,7 @@ class Trainer:
         say(f"step {failed + 1} is not finite: repeating it to find where that began")
         try:
             batch = self._failed_batch(failed, progress)
-            found = nan_search.explain(self.model, state, batch, self.workdir)
+            found = nan_search.explain(self.models[progress.stage], state, batch, self.workdir)
         except Exception as error:  # whatever stops the search is not to hide what it is for
             found = nan_search.unexplained(error)
         last = self.checkpointer.latest_step()
@@ -278,7 +301,7 @@ class Trainer:
         """This process's part of a step's batch, read once more."""
         stage = self.curriculum.stages[progress.stage]
         index = local_index(stage.batch_size)
-        place = self.source.places(stage.num_frames, self.config.seed + progress.stage)
+        place = self.sources[progress.stage].places(stage.num_frames, self.config.seed + progress.stage)
         first = (step - progress.stage_start) * stage.batch_size
         places = np.array([place(first + i) for i in index.tolist()])
         return nan_search.FailedBatch(step, dict(next(self._batches(stage, progress, step))), index, places)
@@ -295,87 +318,3 @@ def _read_meta(meta: Mapping[str, Any], workdir: Path) -> tuple[CurriculumState,
         raise CheckpointError(
             f"the newest checkpoint in {workdir} is of no training of ours ({error!r}): change --workdir"
         ) from error
-
-
-def check_training(config: ConfigDict, dataset: VideoConfig | Source) -> None:
-    """Stops a config that cannot be trained on a dataset; reads and compiles nothing.
-
-    Raises:
-        ConfigError: settings do not fit the videos, or one another.
-        DeviceError: the devices cannot share a batch.
-    """
-    curriculum, train, warmup = make_curriculum(config), config.train, config.optim.warmup_steps
-    for number, stage in enumerate(curriculum.stages):
-        where = f"curriculum.stages[{number - 1}]: " if number else ""
-        check_batch_size(stage.batch_size, f"{where}batch_size")
-        check_accumulation(train.accumulation, stage.batch_size, where)
-        if stage.num_frames > (longest := dataset.frames_of("train")):
-            raise ConfigError(
-                f"config.{where or 'data.'}num_frames is {stage.num_frames}, but the videos have {longest} frames: "
-                f"give {_shorter(config, longest)}, or make longer videos with --config.data.options.num_frames"
-            )
-    if config.eval.periodic_videos and (missing := {"train", "validation"} - set(dataset.splits)):
-        split = "" if config.eval.split in dataset.splits else f" --config.eval.split={dataset.splits[0]}"
-        raise ConfigError(
-            f"the dataset has no {missing.pop()} videos: evaluate at the end only, with "
-            f"--config.eval.periodic_videos=0{split}"
-        )
-    # Logged lines are means since the last one: a run resumes exactly at lines only. Evaluations stand in them.
-    for name in ("checkpoint_every", "eval_every"):
-        if train[name] % train.log_every:
-            raise ConfigError(
-                f"config.train.{name} is {train[name]}, expected a multiple of config.train.log_every "
-                f"({train.log_every}): change one of them"
-            )
-    if warmup >= curriculum.num_steps:
-        raise ConfigError(
-            f"config.optim.warmup_steps is {warmup}, expected less than the run's {curriculum.num_steps} steps: "
-            "change --config.optim.warmup_steps"
-        )
-
-
-def _shorter(config: ConfigDict, longest: int) -> str:
-    """The settings, as a command takes them, with no stage of longer clips."""
-    stages = tuple((min(frames, longest), *rest) for frames, *rest in config.curriculum.stages)
-    settings = {"data.num_frames": config.data.num_frames, "curriculum.stages": config.curriculum.stages}
-    new = {"data.num_frames": min(config.data.num_frames, longest), "curriculum.stages": stages}
-    return " ".join(
-        f"--config.{key}={shlex.quote(repr(new[key]).replace(' ', ''))}" for key in new if new[key] != settings[key]
-    )
-
-
-def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> None:
-    """Raises `ConfigError` where a device cannot cut its part of a batch into equal pieces."""
-    if (each := batch_size // jax.device_count()) % accumulation:
-        raise ConfigError(
-            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos that each of "
-            f"{jax.device_count()} devices gets of {where}batch_size={batch_size}: change one of them, e.g. "
-            f"--config.train.accumulation={math.gcd(each, accumulation)}"
-        )
-
-
-def untrained_frames(model: VideoModel, curriculum: Curriculum, config: ConfigDict) -> str:
-    """What to tell of a run that evaluates frames with so few refinements as none has in training; "" of others.
-
-    Late frames get one refinement. A model that has never had to do with so few loses its objects there: four balls
-    at the paper's size went from F-ARI .70 on clips of four to .37 at 40 frames (results/h200).
-    """
-    longest = max(stage.num_frames for stage in curriculum.stages)
-    trained = set(model.schedule(longest))
-    evaluated = model.schedule(max(config.eval.lengths))
-    late = next((frame for frame, refinements in enumerate(evaluated) if refinements not in trained), None)
-    if late is None:
-        return ""
-    return (
-        f"clips of at most {longest} frames train no frame with {evaluated[late]} refinements, as frame {late + 1} of "
-        f"an evaluated video has: it may lose its objects there. Train on longer clips at the end, by "
-        "--config.curriculum.stages, or with a lower --config.model.num_refinements"
-    )
-
-
-def make_curriculum(config: ConfigDict) -> Curriculum:
-    """The stages of a run: `data.num_frames`, `batch_size` and `train.num_steps`, then `curriculum.stages`."""
-    settings = config.curriculum.to_dict()
-    first = (config.data.num_frames, config.batch_size, config.train.num_steps)
-    stages = tuple(Stage(*stage) for stage in (first, *settings.pop("stages")))
-    return Curriculum(stages, **settings)

@@ -47,7 +47,8 @@ class Reporter:
         stages, timings = self._curriculum.stages, dict[int, Timing]()
         for number in range(progress.stage, len(stages)):
             clips = f"{stages[number].batch_size} clips of {_frames(stages[number].num_frames)}"
-            self._display.say(f"stage {number + 1} of {len(stages)}: compiling the step, for {clips}")
+            own = "".join(f", {setting}" for setting in stages[number].settings)
+            self._display.say(f"stage {number + 1} of {len(stages)}: compiling the step, for {clips}{own}")
             there = progress if number == progress.stage else CurriculumState(stage=number, stage_start=step)
             timings[number] = time_calls(make_call(stages[number], there))
         of_steps = [(stage.num_steps, timings[n].step if n in timings else 0.0) for n, stage in enumerate(stages)]

@@ -37,14 +37,30 @@ def layer_norm(x, axes):
     return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1.0), 0.0)
 
 
+def averages(x, size):
+    """Means of blocks of pixels; any leading axes."""
+    rows = [x[..., i::size, :, :] for i in range(size)]
+    return sum(row[..., j::size, :] for row in rows for j in range(size)) / size**2
+
+
 def decode(params, z, h, image_shape, settings):
     p = params["decoder"]
     x = jnp.concatenate([z, h], -1) if settings["conditional_decoder"] else z
     x = jax.nn.elu(dense(p["Dense_0"], x))
     x = jax.nn.elu(dense(p["Dense_1"], x))
-    x = jnp.broadcast_to(x[:, :, None, None], (*x.shape[:2], *image_shape, x.shape[-1]))
-    places = jnp.broadcast_to(grid(*image_shape), (*x.shape[:-1], 2))
+    pyramid = settings["architecture"] == "pyramid"
+    height, width = (size // 4 if pyramid else size for size in image_shape)
+    x = jnp.broadcast_to(x[:, :, None, None], (*x.shape[:2], height, width, x.shape[-1]))
+    places = jnp.broadcast_to(grid(height, width), (*x.shape[:-1], 2))
     x = jax.nn.elu(convolution(p["BroadcastConv3x3_0"], jnp.concatenate([x, places], -1)))
+    if pyramid:
+        x = jax.nn.elu(convolution(p["Conv3x3_0"], x))
+        x = jax.nn.elu(convolution(p["Conv3x3_1"], jnp.repeat(jnp.repeat(x, 2, 2), 2, 3)))
+        x = convolution(p["Conv3x3_2"], x)
+        fine = jnp.zeros((*x.shape[:2], *image_shape, x.shape[-1] // 4), x.dtype)
+        for n, part in enumerate(jnp.split(x, 4, -1)):
+            fine = fine.at[:, :, n // 2 :: 2, n % 2 :: 2].set(part)
+        return jax.nn.sigmoid(fine[..., :-1]), fine[..., -1]
     for i in range(3):
         x = jax.nn.elu(convolution(p[f"Conv3x3_{i}"], x))
     x = convolution(p["Conv3x3_3"], x)
@@ -70,12 +86,13 @@ def gaussian(x, mean, settings):
 
 
 def mixture(frame, means, masks, settings):
-    """Likelihood of every slot `B K H W`, and the mixture's log-likelihood `B H W`."""
-    channels = jnp.exp(gaussian(frame[:, None], means, settings))
+    """Likelihood of every slot `B K H W`, to the power 1 / temperature, and the mixture's log-likelihood `B H W`."""
+    tau = settings["temperature"]
+    channels = jnp.exp(gaussian(frame[:, None], means, settings)) ** (1 / tau)
     slots = channels.prod(-1)
     if settings["likelihood"] == "channelwise":
-        return slots, jnp.log((masks[..., None] * channels).sum(1)).sum(-1)
-    return slots, jnp.log((masks * slots).sum(1))
+        return slots, tau * jnp.log((masks[..., None] * channels).sum(1)).sum(-1)
+    return slots, tau * jnp.log((masks * slots).sum(1))
 
 
 def elbo_terms(params, lam, means, masks, h, frame, settings):
@@ -146,14 +163,24 @@ def refine(params, frame, means, logits, gradients, lam, temporal, refinement, s
         images.append(lax.stop_gradient(layer_norm(jnp.log(others), (2, 3)))[..., None])
     shared = [frame, lax.stop_gradient(layer_norm(pixels, (1, 2)))[..., None]]
     shared.append(jnp.broadcast_to(grid(*frame.shape[1:3]), (*frame.shape[:3], 2)))
+    shared_channels = sum(image.shape[-1] for image in shared)
     images += [jnp.repeat(image[:, None], masks.shape[1], 1) for image in shared]
     x = jnp.concatenate(images, -1)
     encoder = p["Encoder_0"]
-    for name in ("SharedConv3x3_0", "Conv3x3_0", "Conv3x3_1", "Conv3x3_2"):
-        x = jax.nn.elu(convolution(encoder[name], x))
-    rows, columns = x.shape[2] // 4, x.shape[3] // 4
-    pooled = [x[:, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((2, 3)) for i in range(rows) for j in range(columns)]
-    features = jax.nn.elu(dense(encoder["Dense_0"], jnp.concatenate(pooled, -1)))
+    if settings["architecture"] == "pyramid":
+        # A block's pixels, channel after channel of each; what all slots share comes after all of what is a slot's.
+        own = x.shape[-1] - shared_channels
+        parts = [x[:, :, i::2, j::2] for i in range(2) for j in range(2)]
+        x = jnp.concatenate([part[..., :own] for part in parts] + [part[..., own:] for part in parts], -1)
+        x = averages(jax.nn.elu(convolution(encoder["SharedConv3x3_0"], x)), 2)
+        for name in ("Conv3x3_0", "Conv3x3_1"):
+            x = jax.nn.elu(convolution(encoder[name], x))
+        x = averages(x, 2)
+    else:
+        for name in ("SharedConv3x3_0", "Conv3x3_0", "Conv3x3_1", "Conv3x3_2"):
+            x = jax.nn.elu(convolution(encoder[name], x))
+        x = averages(x, 4)
+    features = jax.nn.elu(dense(encoder["Dense_0"], x.reshape(*x.shape[:2], -1)))
     x = jnp.concatenate([features, lam, layer_norm(by_lam, -1)], -1)
     state = lstm(p["LSTM2D_0"]["Dense_0"], x, temporal, refinement, settings["cell"])
     return lam + dense(p["Dense_0"], state[0]), state

@@ -1,4 +1,4 @@
-"""The spatial-broadcast decoder's shape, range and place-awareness."""
+"""The decoders' shape, range and place-awareness."""
 
 import jax
 import jax.numpy as jnp
@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 import tiny
 
-from stii_jax.models.decoder import Decoder
+from stii_jax.models.decoder import DECODERS
 
 
-def decode(dtype):
-    decoder = Decoder(4, 8, 12, 3, jnp.dtype(dtype))
+def decode(architecture, dtype):
+    decoder = DECODERS[architecture](4, 8, 12, 3, jnp.dtype(dtype))
     inputs = jax.device_put(np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32))
     params = tiny.random_like(jax.eval_shape(decoder.init, jax.random.key(0), inputs))
     return tiny.jit(decoder.apply)(params, inputs)
 
 
+@pytest.fixture(scope="module", params=DECODERS)
+def architecture(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def decoded():
-    return decode("float32")
+def decoded(architecture):
+    return decode(architecture, "float32")
 
 
 def test_means_are_colours_and_logits_are_one_a_pixel(decoded):
@@ -31,8 +36,8 @@ def test_pixels_know_where_they_are(decoded):
     assert np.asarray(decoded[1]).std(axis=(1, 2)).min() > 0
 
 
-def test_bfloat16_is_for_convolutions_and_the_result_is_float32(decoded):
-    (means, logits), (low_means, low_logits) = decoded, decode("bfloat16")
+def test_bfloat16_is_for_convolutions_and_the_result_is_float32(architecture, decoded):
+    (means, logits), (low_means, low_logits) = decoded, decode(architecture, "bfloat16")
     assert low_means.dtype == low_logits.dtype == jnp.float32
     np.testing.assert_allclose(low_means, means, atol=0.02)
     np.testing.assert_allclose(low_logits, logits, atol=0.02 * np.abs(logits).max())

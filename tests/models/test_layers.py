@@ -116,3 +116,19 @@ def test_layer_norm_treats_leading_axes_on_their_own():
     y = layer_norm(x, num_axes=2)
     np.testing.assert_array_equal(y[0], np.zeros((4, 4)))
     np.testing.assert_allclose(y[1], layer_norm(x[1], num_axes=2), rtol=1e-6)
+
+
+def test_blocks_of_pixels_become_channels_and_back():
+    image = jnp.asarray(normal(0, 2, 3, 4, 6, 5))
+    blocks = layers.space_to_depth(image)
+    assert blocks.shape == (2, 3, 2, 3, 20)
+    np.testing.assert_array_equal(blocks[:, :, 1, 2, 10:15], image[:, :, 3, 4])  # third of its block: second row, left
+    np.testing.assert_array_equal(layers.depth_to_space(blocks), image)
+
+
+def test_averages_undo_upsampling():
+    image = jnp.asarray(normal(0, 2, 4, 6, 5))
+    large = layers.upsample(image)
+    assert large.shape == (2, 8, 12, 5)
+    np.testing.assert_array_equal(large[:, 2:4, 4:6], np.broadcast_to(image[:, 1:2, 2:3], (2, 2, 2, 5)))
+    np.testing.assert_allclose(layers.average_pool(large, 2), image, rtol=1e-6)

@@ -11,7 +11,7 @@ from tiny import jit
 
 from stii_jax.models import likelihood
 
-mixture = jit(likelihood.mixture, static_argnames=("sigma", "kind"))
+mixture = jit(likelihood.mixture, static_argnames=("sigma", "kind", "temperature"))
 mask_posterior = jit(likelihood.mask_posterior, static_argnames="kind")
 leave_one_out = jit(likelihood.leave_one_out)
 mask_entropy = jit(likelihood.mask_entropy)
@@ -60,6 +60,25 @@ def test_mixture_against_loops(kind, num_slots):
     actual = mixture(frame, means, masks, sigma=SIGMA, kind=kind)
     np.testing.assert_allclose(actual.slots, np.log(slots), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(actual.pixels, pixels, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_a_slot_alone_has_the_same_likelihood_at_any_temperature(temperature):
+    frame, means, masks = case(1)
+    alone = mixture(frame, means, masks, sigma=SIGMA)
+    tempered = mixture(frame, means, masks, sigma=SIGMA, temperature=temperature)
+    np.testing.assert_allclose(tempered.pixels, alone.pixels, rtol=1e-6)
+    np.testing.assert_allclose(tempered.slots * temperature, alone.slots, rtol=1e-6)
+
+
+def test_grey_frames_channel_by_channel_are_those_together_at_temperature_three():
+    """Where all channels agree, so do the two mixtures, but for the normaliser: C log(1 / (sigma sqrt(2 pi)))."""
+    frame, means, masks = case(3)
+    frame, means = (jnp.repeat(image[..., :1], C, -1) for image in (frame, means))
+    channelwise = mixture(frame, means, masks, sigma=SIGMA, kind="channelwise")
+    together = mixture(frame, means, masks, sigma=math.sqrt(SIGMA), temperature=float(C))
+    normaliser = -C * math.log(math.sqrt(SIGMA * 2 * math.pi))
+    np.testing.assert_allclose(together.pixels, channelwise.pixels + normaliser, rtol=1e-5, atol=1e-5)
 
 
 def test_the_mixture_over_channels_together_is_the_default():

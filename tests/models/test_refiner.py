@@ -10,7 +10,13 @@ from stii_jax.models.recurrent import LSTMState
 from stii_jax.models.refiner import CellGradients, Decoded, Refiner, refinement_images
 
 B, K, H, W, C, Z, D = 2, 3, 8, 4, 3, 2, 5
-OPTIONS = {"sigma": 0.3, "likelihood_kind": "joint", "posterior_input": "mixture", "with_leave_one_out": True}
+OPTIONS = {
+    "sigma": 0.3,
+    "likelihood_kind": "joint",
+    "temperature": 1.0,
+    "posterior_input": "mixture",
+    "with_leave_one_out": True,
+}
 # Channels of the slots' images, in their order.
 MEANS, MASKS, LOGITS, BY_MEANS, BY_MASKS, POSTERIOR, OTHERS = (
     *(slice(0, 3), slice(3, 4), slice(4, 5)),

@@ -13,6 +13,7 @@ IODINE = {"conditional_prior": False, "conditional_decoder": False, "posterior_s
 VARIANTS = {
     "provide": {"preset": "provide", "num_refinements": 3},
     "base": {"schedule": "constant", "posterior_start": "previous"},
+    "pyramid": {"architecture": "pyramid", "temperature": 2.0},
     "learned start": {"posterior_start": "learned", "refinement_weights": "budget", "cell": "stable"},
 }
 
@@ -129,16 +130,19 @@ def test_nothing_is_kept_for_all_cells_ahead_of_the_frames(video, keys):
 
 
 @pytest.mark.slow
-def test_provides_gradient(video, keys):
-    settings, model = tiny.settings_of("provide"), tiny.build("provide")
+@pytest.mark.parametrize("changes", [{"preset": "provide"}, VARIANTS["pyramid"]], ids=["provide", "pyramid"])
+def test_gradients_of_variants(video, keys, changes):
+    settings, model = tiny.settings_of(**changes), tiny.build(**changes)
     params = tiny.params_of(model)
-    _, expected = Reference(settings, with_gradient=True)(params, video, keys, attached=True)
+    attached = not settings["detach_refiner_inputs"]
+    _, expected = Reference(settings, with_gradient=True)(params, video, keys, attached=attached)
     _, gradients = loss_and_rest(model)(params, video, keys)
     assert_gradients(gradients, expected, tolerance=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [name if name == "pyramid" else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_variants_against_the_reference(variant, video, keys):
     changes = VARIANTS[variant]
     model = tiny.build(**changes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy import TIMES, compilations, forget_programs, make_config, use_toy_model
 
-from stii_jax.config import ConfigError
+from stii_jax.config import ConfigError, stage_configs
 from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
 from stii_jax.devices.parallel import DeviceError
 from stii_jax.errors import Preempted
@@ -17,8 +17,9 @@ from stii_jax.models.registry import make_model
 from stii_jax.runs.setup import open_source
 from stii_jax.storage.checkpoints import CheckpointError, restore_params
 from stii_jax.storage.metric_log import read_metrics
-from stii_jax.training.curriculum import CurriculumState, PosteriorCollapse
-from stii_jax.training.loop import Trainer, TrainingError, check_training, make_curriculum, untrained_frames
+from stii_jax.training.checks import check_training, untrained_frames
+from stii_jax.training.curriculum import CurriculumState, PosteriorCollapse, make_curriculum
+from stii_jax.training.loop import Trainer, TrainingError
 from stii_jax.training.state import init_state, split_params
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -48,14 +49,14 @@ def make_trainer(data_dir):
 
 def stop_after(trainer, num_steps):
     """The next `run` is interrupted after so many steps."""
-    step, left = trainer._step, iter(range(num_steps))
+    step, left = trainer._steps[0], iter(range(num_steps))
 
     def interrupted(*arguments):
         if next(left, None) is None:
             raise KeyboardInterrupt
         return step(*arguments)
 
-    trainer._step = interrupted
+    trainer._steps = [interrupted] * len(trainer._steps)
 
 
 def bits(tree):
@@ -132,14 +133,14 @@ def test_resumes_bit_for_bit(make_trainer, straight, tmp_path, capsys, stopped):
 @pytest.mark.parametrize("stopped", [5, 11, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 4, 9))])
 def test_sigterm_saves_at_once_and_loses_nothing(make_trainer, straight, tmp_path, stopped):
     trainer = make_trainer(tmp_path, **STAGED)
-    step = trainer._step
+    step = trainer._steps[0]
 
     def told(state, *arguments):
         if int(state.step) == stopped - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(state, *arguments)
 
-    trainer._step = told
+    trainer._steps = [told] * len(trainer._steps)
     with pytest.raises(Preempted, match=f"after step {stopped}, which is saved"):
         trainer.run()
     assert trainer.checkpointer.latest_step() == stopped
@@ -179,7 +180,7 @@ def test_sigterm_cuts_an_evaluation_short(make_trainer, straight, tmp_path):
 
 def test_sigterm_after_a_failed_step_saves_nothing(make_trainer, tmp_path):
     trainer = make_trainer(tmp_path, train__log_every=8, train__eval_every=8, train__checkpoint_every=8)
-    step = trainer._step
+    step = trainer._steps[0]
 
     def poisoned(state, batch, index):
         if int(state.step) == 1:
@@ -187,7 +188,7 @@ def test_sigterm_after_a_failed_step_saves_nothing(make_trainer, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
         return step(state, batch, index)
 
-    trainer._step = poisoned
+    trainer._steps = [poisoned] * len(trainer._steps)
     with pytest.raises(TrainingError, match=r"step 2: .* not finite"):
         trainer.run()
     assert trainer.checkpointer.latest_step() is None
@@ -223,7 +224,7 @@ def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_pat
     `jax.transfer_guard` sees nothing on CPU, where reading copies nothing; so reads are counted where jax makes them.
     """
     trainer = make_trainer(tmp_path, train__log_every=4, train__checkpoint_every=8, train__eval_every=NEVER)
-    step, kind, events = trainer._step, type(jax.numpy.zeros(1)), []
+    step, kind, events = trainer._steps[0], type(jax.numpy.zeros(1)), []
     read = kind._value.fget
 
     def counted_step(*arguments):
@@ -234,7 +235,7 @@ def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_pat
         events.append("read")
         return read(array)
 
-    trainer._step = counted_step
+    trainer._steps = [counted_step] * len(trainer._steps)
     monkeypatch.setattr(kind, "_value", property(counted_read))
     trainer.run()
     monkeypatch.undo()
@@ -253,7 +254,7 @@ def test_loss_falls(make_trainer, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(make_trainer, tmp_path, bad_step):
     every = {"train__log_every": 4, "train__eval_every": NEVER, "train__checkpoint_every": 4}
     trainer = make_trainer(tmp_path, **every)
-    step, states = trainer._step, []
+    step, states = trainer._steps[0], []
 
     def poisoned(state, batch, index):
         if int(state.step) == bad_step - 1:
@@ -262,7 +263,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_trainer, tmp_path, bad_ste
         states.append(jax.device_get(state.params))
         return state, logs
 
-    trainer._step = poisoned
+    trainer._steps = [poisoned] * len(trainer._steps)
     last_good = {1: "none", 6: "step 4"}[bad_step]
     with pytest.raises(
         TrainingError,
@@ -314,9 +315,10 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
 )
 def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
     videos = BouncingBallsConfig(name="toy", image_size=8, num_frames=6)
-    check_training(make_config(tmp_path), videos)
+    check_training(make_config(tmp_path), [videos])
     with pytest.raises(error, match=message) as caught:
-        check_training(make_config(tmp_path, **changes), videos)
+        config = make_config(tmp_path, **changes)
+        check_training(config, [videos] * len(stage_configs(config)))
     assert "\n" not in str(caught.value)
 
 
@@ -332,7 +334,8 @@ def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
 )
 def test_late_frames_that_training_never_has(tmp_path, changes, late):
     config = make_config(tmp_path, **changes)
-    warning = untrained_frames(make_model(config, 8), make_curriculum(config), config)
+    curriculum = make_curriculum(config)
+    warning = untrained_frames([make_model(config, 8)] * len(curriculum.stages), curriculum, config)
     assert (late in warning) if late else warning == ""
 
 

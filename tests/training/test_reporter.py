@@ -36,19 +36,19 @@ def straight(make_trainer, tmp_path_factory):
     """A run that was not timed: its folder and last state."""
     workdir = tmp_path_factory.mktemp("straight")
     trainer = make_trainer(workdir)
-    trainer._program = lambda *_: None
+    trainer._programs = [lambda *_: None] * 2
     return workdir, trainer.run()
 
 
 def test_timing_the_stages_changes_nothing(make_trainer, straight, tmp_path, capsys):
     trainer, called = make_trainer(tmp_path), []
-    program = trainer._program
+    program = trainer._programs[0]
 
     def counted(state, batch, index):
         called.append(batch["video"].shape[1])
         return program(state, batch, index)
 
-    trainer._program = counted
+    trainer._programs = [counted] * 2
     assert bits(split_params(trainer.run())) == bits(split_params(straight[1]))
     assert logged(tmp_path) == logged(straight[0])
     assert sorted(set(called)) == [2, 3] and called.count(2) >= 2 and called.count(3) >= 2
@@ -58,14 +58,14 @@ def test_timing_the_stages_changes_nothing(make_trainer, straight, tmp_path, cap
 
 
 def test_a_stage_that_cannot_be_computed_stops_the_run_at_once(make_trainer, tmp_path):
-    trainer, program = make_trainer(tmp_path), make_trainer(tmp_path)._program
+    trainer, program = make_trainer(tmp_path), make_trainer(tmp_path)._programs[0]
 
     def too_large(state, batch, index):
         if batch["video"].shape[1] == 3:
             raise MemoryError
         return program(state, batch, index)
 
-    trainer._program = too_large
+    trainer._programs = [too_large] * 2
     with pytest.raises(MemoryError):
         trainer.run()
     assert read_metrics(tmp_path / "metrics.jsonl") == []

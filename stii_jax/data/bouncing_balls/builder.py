@@ -29,13 +29,19 @@ class BouncingBallsConfig(GeneratedConfig):
     num_balls: tuple[int, int] = (4, 4)
     """Fewest and most balls of a video; each count is as likely."""
     num_colors: int = 4
-    """Ball k has colour k modulo this, of the eight of the palette; 0 draws all balls white."""
+    """Ball k has colour k modulo this, of those of the palette; 0 draws all balls white."""
     palette: str = "paper"
     """One of `render.PALETTES`."""
     shuffle_colors: bool = False
     """Each video deals the colours out anew, so that none stands for a ball; there must be enough of them."""
     random_background: bool = False
     """Each video has a background colour of its own, of half brightness at most; otherwise it is black."""
+    black_share: float = 0.0
+    """Share of the videos whose background is black nevertheless."""
+    one_color_share: float = 0.0
+    """Share of the videos whose balls all have one colour, that of the first."""
+    white_share: float = 0.0
+    """Share of the videos that are white on black."""
     box_size: float = 10.0
     """Side of the box. A smaller box in a smaller image keeps the balls' size in pixels: 5.0 in 32 pixels."""
     margin: float = 0.0
@@ -59,7 +65,8 @@ class BouncingBallsConfig(GeneratedConfig):
         if self.palette not in render.PALETTES:
             raise unknown(f"palette of {self.name}", self.palette, render.PALETTES)
         if not 0 <= self.num_colors <= len(render.PALETTES[self.palette]):
-            raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to 8")
+            known = len(render.PALETTES[self.palette])
+            raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to {known}")
         if self.shuffle_colors and self.num_colors < most:
             raise DataError(
                 f"option shuffle_colors={self.shuffle_colors} of {self.name}: give num_colors as many as balls, {most}"
@@ -69,6 +76,9 @@ class BouncingBallsConfig(GeneratedConfig):
                 f"options radii={self.radii}, box_size={self.box_size}, speed={self.speed} of {self.name}: "
                 "give positive lengths, and speed as (least, greatest)"
             )
+        for share in ("black_share", "one_color_share", "white_share"):
+            if not 0 <= getattr(self, share) <= 1:
+                raise DataError(f"option {share}={getattr(self, share)} of {self.name}: give 0 to 1")
         if not 0 <= 2 * self.margin < self.box_size:
             raise DataError(f"option margin={self.margin} of {self.name}: give 0 or more, less than half of box_size")
 
@@ -165,4 +175,9 @@ def draw_colors(rng: np.random.Generator, config: BouncingBallsConfig) -> tuple[
     backgrounds = np.zeros((_BLOCK, 3), np.uint8)
     if config.random_background:
         backgrounds = rng.integers(0, 128, (_BLOCK, 3), np.uint8)
+    if any(shares := (config.black_share, config.one_color_share, config.white_share)):
+        black, one_color, white = rng.random((3, _BLOCK)) < np.array(shares)[:, None]
+        colors = np.where(one_color[:, None, None], colors[:, :1], colors)
+        colors = np.where(white[:, None, None], render.WHITE, colors)
+        backgrounds = np.where((black | white)[:, None], np.uint8(0), backgrounds)
     return colors, backgrounds

@@ -5,7 +5,7 @@ from jaxtyping import Float, UInt8
 
 Array = np.ndarray
 
-PALETTES: dict[str, UInt8[Array, "8 3"]] = {
+PALETTES: dict[str, UInt8[Array, "N 3"]] = {
     # The colours of the paper's program. Only its test with eight colours shows the last four.
     "paper": np.array(
         [
@@ -35,6 +35,7 @@ PALETTES: dict[str, UInt8[Array, "8 3"]] = {
         np.uint8,
     ),
 }
+PALETTES["both"] = np.concatenate([PALETTES["paper"], PALETTES["vivid"]])
 """RGB of the balls."""
 
 WHITE: UInt8[Array, "3"] = np.full(3, 255, np.uint8)

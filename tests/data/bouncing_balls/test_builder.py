@@ -8,6 +8,7 @@ import pytest
 
 from stii_jax.data import resolve_config
 from stii_jax.data.bouncing_balls import BouncingBalls, render
+from stii_jax.data.errors import DataError
 
 
 def videos(variant: str, split: str, tmp_path: Path, **options) -> tuple[BouncingBalls, list[dict]]:
@@ -93,6 +94,30 @@ def test_random_backgrounds_are_shown_and_change_nothing_else(tmp_path):
         assert all(np.array_equal(video[key], black[key]) for key in video if key != "background")
         clip = builder.decode(video, 0, 2)
         assert (clip["video"][clip["segmentation"] == 0] == video["background"]).all()
+
+
+def test_shares_of_appearances_and_nothing_else(tmp_path):
+    options = {"num_frames": 1, "num_train": 2048, "num_balls": (2, 2), "palette": "vivid", "num_colors": 6}
+    options |= {"shuffle_colors": True, "random_background": True}
+    shares = {"black_share": 0.3, "one_color_share": 0.25, "white_share": 0.1}
+    _, plain = videos("mini", "train", tmp_path, **options)
+    _, mixed = videos("mini", "train", tmp_path, **options, **shares)
+    colors, backgrounds = (np.array([video[key] for video in mixed]) for key in ("colors", "background"))
+    white = (colors == 255).all((1, 2)) & (backgrounds == 0).all(1)
+    black, one_color = (backgrounds == 0).all(1), (colors[:, 0] == colors[:, 1]).all(1)
+    # Draws are independent: a video is black by its background's share, or as one of the white ones.
+    for found, share in ((white, 0.1), (black, 1 - 0.7 * 0.9), (one_color, 1 - 0.75 * 0.9)):
+        assert abs(found.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(mixed))
+    for before, after in zip(plain, mixed):
+        assert all(np.array_equal(before[key], after[key]) for key in ("positions", "radii"))
+    as_before = ~(black | one_color)
+    np.testing.assert_array_equal(np.array([video["colors"] for video in plain])[as_before], colors[as_before])
+
+
+@pytest.mark.parametrize("share", ["black_share", "one_color_share", "white_share"])
+def test_a_share_is_from_nought_to_one(share):
+    with pytest.raises(DataError, match=f"option {share}=1.5 of .*: give 0 to 1"):
+        resolve_config("bouncing_balls", "mini", {share: 1.5})
 
 
 def test_a_smaller_box_keeps_the_balls_in_pixels(tmp_path):
