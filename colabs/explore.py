@@ -107,7 +107,7 @@ from stii_jax.runs import setup
 
 config.eval.batch_size, config.eval.num_pictures = NUM_VIDEOS, 4
 config.eval.num_videos = NUM_VIDEOS
-evaluator = Evaluator(config, setup.open_source(config, evaluated=True))
+evaluator = Evaluator(config, setup.load_dataset(config, evaluated=True))
 scores, pictures = evaluator.evaluate(params, config.eval.split, (NUM_FRAMES,), NUM_VIDEOS)
 result_files.print_scores(scores)
 
@@ -143,17 +143,17 @@ show(draw_trajectories(*pictures[VIDEO]))
 # its place; without the background's, the balls' slots must fill the frame with what they never had to draw.
 
 # %%
-from stii_jax.analysis.slot_editing import join, pick, redraw, slots_of
+from stii_jax.analysis.slot_editing import concatenate, get_slots, render, select
 from stii_jax.analysis.traversal import largest_object, observe_held_out, to_rgb
 from stii_jax.analysis.traversal_pictures import draw_panels, draw_traversal
 
 model = evaluator.model
-moment = observe_held_out(evaluator, params, num_frames=10)
-slots, numbers = slots_of(moment, VIDEO), range(model.num_slots)
-seen = [to_rgb(frame) for frame in jax.device_get(moment.frame)]
-shown = {"seen": seen[VIDEO], "all slots": redraw(model, params, slots)}
+observed = observe_held_out(evaluator, params, num_frames=10)
+slots, numbers = get_slots(observed, VIDEO), range(model.num_slots)
+seen = [to_rgb(frame) for frame in jax.device_get(observed.frame)]
+shown = {"seen": seen[VIDEO], "all slots": render(model, params, slots)}
 for k in numbers:
-    shown[f"without {k}"] = redraw(model, params, pick(slots, [n for n in numbers if n != k]))
+    shown[f"without {k}"] = render(model, params, select(slots, [n for n in numbers if n != k]))
 show(draw_panels([shown]))
 
 # %% [markdown]
@@ -164,11 +164,11 @@ show(draw_panels([shown]))
 
 # %%
 OTHER = 1  # @param {type:"slider", min:0, max:3}
-own, new = largest_object(moment, VIDEO), largest_object(moment, OTHER)
-guest = pick(slots_of(moment, OTHER), [new])
-swapped = join(pick(slots, [n for n in numbers if n != own]), guest)
-shown = {"this video": seen[VIDEO], "the other": seen[OTHER], "swapped": redraw(model, params, swapped)}
-shown["added"] = redraw(model, params, join(slots, guest))
+own, new = largest_object(observed, VIDEO), largest_object(observed, OTHER)
+guest = select(get_slots(observed, OTHER), [new])
+swapped = concatenate(select(slots, [n for n in numbers if n != own]), guest)
+shown = {"this video": seen[VIDEO], "the other": seen[OTHER], "swapped": render(model, params, swapped)}
+shown["added"] = render(model, params, concatenate(slots, guest))
 show(draw_panels([shown]))
 
 # %% [markdown]
@@ -181,11 +181,11 @@ show(draw_panels([shown]))
 # %%
 import ipywidgets as widgets
 
-from stii_jax.analysis.slot_editing import move
-from stii_jax.analysis.traversal import measure
+from stii_jax.analysis.slot_editing import shift_latent
+from stii_jax.analysis.traversal import latent_statistics
 from stii_jax.storage.images import encode_png
 
-statistics = measure(moment)
+statistics = latent_statistics(observed)
 last = len(statistics.kl) - 1
 slot = widgets.IntSlider(value=own, min=0, max=model.num_slots - 1, description="slot")
 dimension = widgets.IntSlider(value=int(statistics.kl.argmax()), min=0, max=last, description="dimension")
@@ -193,12 +193,12 @@ moved_by = widgets.FloatSlider(value=0, min=-3, max=3, step=0.25, description="m
 screen = widgets.Image(format="png")
 
 # %%
-still = redraw(model, params, slots)
+still = render(model, params, slots)
 
 
 def move_and_draw(_=None):
     step = moved_by.value * float(statistics.scale[dimension.value])
-    frame = redraw(model, params, move(slots, slot.value, dimension.value, step))
+    frame = render(model, params, shift_latent(slots, slot.value, dimension.value, step))
     screen.value = encode_png(draw_panels([{"unmoved": still, "moved": frame}]))
 
 
@@ -220,7 +220,7 @@ widgets.VBox([slot, dimension, moved_by, screen])
 # %%
 from stii_jax.analysis.traversal import traverse
 
-show(draw_traversal(traverse(model, params, moment, statistics, index=VIDEO)))
+show(draw_traversal(traverse(model, params, observed, statistics, index=VIDEO)))
 
 # %% [markdown]
 # ## Predict

@@ -103,7 +103,7 @@ from stii_jax.runs import setup
 from stii_jax.visualization.notebook import show
 
 config = load_config("quickstart", OVERRIDES)
-source = setup.open_source(config, evaluated=True)
+source = setup.load_dataset(config, evaluated=True)
 videos = next(source.eval_batches("test", 40, 3, 3))["video"]
 show(draw_panels([{f"t={t}": video[t] for t in range(0, 40, 5)} for video in videos]))
 

@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import NoReturn
 
-__all__ = ["PlatformError", "Preempted", "UserError", "check_platform", "leave"]
+__all__ = ["PlatformError", "Preempted", "UserError", "check_platform", "exit_now"]
 
 
 class UserError(Exception):
@@ -31,7 +31,7 @@ def check_platform() -> None:
         )
 
 
-def leave(code: int, message: str = "") -> NoReturn:
+def exit_now(code: int, message: str = "") -> NoReturn:
     """End the process at once: a usual exit would wait for the other processes, or for writes that have failed."""
     print(message, end="\n" if message else "", file=sys.stderr)
     sys.stdout.flush()

@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 from stii_jax import __version__, pretrained
 from stii_jax.config import ConfigError, config_names, split_overrides
-from stii_jax.devices.machine import keep_compiled
-from stii_jax.errors import Preempted, UserError, check_platform, leave
+from stii_jax.devices.machine import enable_compilation_cache
+from stii_jax.errors import Preempted, UserError, check_platform, exit_now
 from stii_jax.inference.request import Request, make_request
 from stii_jax.runs.settings import check_init, open_config, open_model_config
 from stii_jax.runs.trust import check_data_dir, check_links
@@ -154,12 +154,12 @@ def run(
         config = open_model_config(model, workdir, overrides)
     before_jax(config)
 
-    from stii_jax.devices.processes import joined
+    from stii_jax.devices.processes import is_distributed
     from stii_jax.evaluation.evaluator import check_predicts
     from stii_jax.runs import modes, setup
     from stii_jax.runs.loading import as_model
 
-    if mode in _ALONE and joined():
+    if mode in _ALONE and is_distributed():
         raise ConfigError(f"--mode {mode} is the work of one process: start it without the others")
 
     def trained() -> pretrained.Trained:
@@ -286,10 +286,10 @@ def _before_jax(config: ConfigDict) -> None:
 
     from stii_jax.devices import parallel, processes
 
-    processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
+    processes.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
     if DISTRIBUTED.value:
         processes.say(line)
-    if not processes.joined():
+    if not processes.is_distributed():
         stages = [batch_size for _, batch_size, *_ in config.curriculum.stages]
         parallel.use_all_cores([config.batch_size, *stages, config.eval.batch_size])
 
@@ -318,19 +318,19 @@ def _main(arguments: Sequence[str]) -> None:
         from stii_jax.devices.processes import say
 
         say(str(stop))
-        leave(stop.EXIT_CODE)
+        exit_now(stop.EXIT_CODE)
     except KeyboardInterrupt:
-        leave(128 + signal.SIGINT, "" if mode == "train" else "stopped by Ctrl-C")
+        exit_now(128 + signal.SIGINT, "" if mode == "train" else "stopped by Ctrl-C")
     except ERRORS as error:
-        leave(1, f"error: {error}")
+        exit_now(1, f"error: {error}")
     except RuntimeError as error:
         from stii_jax.devices.processes import explain
 
         if not (line := explain(error)):
             raise
-        leave(1, f"error: {line}")
+        exit_now(1, f"error: {line}")
 
 
 if __name__ == "__main__":
-    keep_compiled()
+    enable_compilation_cache()
     app.run(_main, flags_parser=_parse)

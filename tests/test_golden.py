@@ -17,7 +17,7 @@ from toy import make_config
 
 from stii_jax.devices.parallel import data_parallel
 from stii_jax.models.registry import make_model
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.training.optimizer import make_optimizer
 from stii_jax.training.state import init_state
 from stii_jax.training.step import train_step
@@ -47,7 +47,7 @@ def golden_file() -> Path:
 def curves(data_dir, name, num_devices=1, **changes):
     """Loss and gradient norm of the first steps."""
     config = make_config(data_dir, data__num_frames=3, optim__learning_rate=1e-3, **MODELS[name] | changes)
-    source = open_source(config)
+    source = load_dataset(config)
     model = make_model(config, source.image_size)
     optimizer = make_optimizer(**config.optim, num_steps=STEPS)
     step = data_parallel(

@@ -60,5 +60,5 @@ if __name__ == "__main__":
     if folder := os.environ.get("TOY_ORDER"):
         _write_order(Path(folder))
     sys.argv[0] = main.__file__
-    main.keep_compiled()
+    main.enable_compilation_cache()
     app.run(main._main, flags_parser=main._parse)

@@ -27,8 +27,8 @@ OFFSETS = tuple(np.linspace(-2, 2, 13).tolist())
 """Where dimensions are moved to; an odd number of places, so that one of them is 0."""
 
 
-class Moment(NamedTuple):
-    """One frame of several videos: what was seen of it, and what it was decoded from."""
+class ObservedFrame(NamedTuple):
+    """One frame of several videos, with the masks and latents that the model inferred for it."""
 
     frame: Float[Array, "B H W C"]
     masks: Float[Array, "B K H W"]
@@ -40,8 +40,8 @@ class Moment(NamedTuple):
     """Number of the frame in its video."""
 
 
-class Statistics(NamedTuple):
-    """Of every dimension of the latents, over objects."""
+class LatentStatistics(NamedTuple):
+    """Statistics of every latent dimension over objects."""
 
     scale: Float[np.ndarray, " Z"]
     """Standard deviation of posterior means."""
@@ -65,7 +65,7 @@ class Traversal(NamedTuple):
     slot: int
     dimensions: tuple[int, ...]
     kl: tuple[float, ...]
-    """Of the dimensions, see `Statistics`."""
+    """Of the dimensions, see `LatentStatistics`."""
     offsets: tuple[float, ...]
     """From the posterior mean, in standard deviations over objects."""
     color: Color
@@ -87,10 +87,10 @@ def check_traversable(model: VideoModel) -> STII:
     return model
 
 
-def observe_moment(
+def observe_frame(
     model: STII, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"], frame: int
-) -> Moment:
-    """Decomposes videos up to frame `frame`; what comes later is not looked at.
+) -> ObservedFrame:
+    """Decompose videos up to frame `frame`; later frames are not used.
 
     Raises:
         ValueError: there is no such frame.
@@ -108,36 +108,36 @@ def observe_moment(
         return now.masks[:, 0], now.posterior[:, 0], model.elbo.prior_parameters(params, h), h
 
     masks, posterior, prior, h = observe(params, video[:, : frame + 1], keys)
-    return Moment(video[:, frame], masks, posterior, prior, h, frame)
+    return ObservedFrame(video[:, frame], masks, posterior, prior, h, frame)
 
 
-def measure(moment: Moment) -> Statistics:
-    """Statistics over the objects of several videos.
+def latent_statistics(observed: ObservedFrame) -> LatentStatistics:
+    """Compute the statistics of the latents over the objects of several videos.
 
     Raises:
         ValueError: fewer than two objects, which have no standard deviation.
     """
-    areas = _areas(moment)
+    areas = _areas(observed)
     is_object = (areas > 0) & (np.arange(areas.shape[1]) != areas.argmax(1)[:, None])
     if (count := int(is_object.sum())) < 2:
         raise ValueError(f"{count} slots show an object, expected at least 2 to measure their spread: give more videos")
-    mean, log_scale = np.split(np.asarray(moment.posterior)[is_object], 2, axis=-1)
-    prior_mean, prior_log_scale = np.split(np.asarray(moment.prior)[is_object], 2, axis=-1)
+    mean, log_scale = np.split(np.asarray(observed.posterior)[is_object], 2, axis=-1)
+    prior_mean, prior_log_scale = np.split(np.asarray(observed.prior)[is_object], 2, axis=-1)
     ratio, distance = np.exp(2 * (log_scale - prior_log_scale)), (mean - prior_mean) * np.exp(-prior_log_scale)
     kl = 0.5 * (ratio + np.square(distance) - 1) + prior_log_scale - log_scale
-    return Statistics(mean.std(axis=0), kl.mean(axis=0), count)
+    return LatentStatistics(mean.std(axis=0), kl.mean(axis=0), count)
 
 
-def largest_object(moment: Moment, index: int) -> int:
+def largest_object(observed: ObservedFrame, index: int) -> int:
     """The slot with most pixels in video `index`, but for the background's."""
-    return int(np.argsort(-_areas(moment)[index], kind="stable")[1])
+    return int(np.argsort(-_areas(observed)[index], kind="stable")[1])
 
 
 def traverse(
     model: STII,
     params: Params,
-    moment: Moment,
-    statistics: Statistics,
+    observed: ObservedFrame,
+    statistics: LatentStatistics,
     *,
     index: int = 0,
     slot: int | None = None,
@@ -147,11 +147,11 @@ def traverse(
     """Moves the `num_dims` dimensions of a slot with the highest KL divergence, or all if there are fewer.
 
     Args:
-        model: that the moment was observed with.
+        model: the model that observed the frame.
         params: of the model.
-        moment: from `observe_moment`.
-        statistics: from `measure`, of the same moment or one of more videos.
-        index: of the video in the moment.
+        observed: from `observe_frame`.
+        statistics: from `latent_statistics`, of the same frame or of one of more videos.
+        index: of the video in the batch.
         slot: which slot; None is the one of the largest object.
         num_dims: rows of the pictures.
         offsets: in standard deviations over objects, ascending; one of them is 0.
@@ -159,14 +159,14 @@ def traverse(
     Raises:
         ValueError: there is no such slot, or no 0 among the offsets.
     """
-    num_slots = moment.masks.shape[1]
-    slot = largest_object(moment, index) if slot is None else slot
+    num_slots = observed.masks.shape[1]
+    slot = largest_object(observed, index) if slot is None else slot
     if not 0 <= slot < num_slots:
         raise ValueError(f"slot is {slot}, expected 0 to {num_slots - 1}, as the model has {num_slots} slots")
     if 0.0 not in offsets:
         raise ValueError(f"offsets are {offsets}, expected 0 among them, for the picture with nothing moved")
     dimensions = np.argsort(-statistics.kl, kind="stable")[:num_dims]
-    mean = np.split(np.asarray(moment.posterior[index]), 2, axis=-1)[0]
+    mean = np.split(np.asarray(observed.posterior[index]), 2, axis=-1)[0]
     latents = np.tile(mean, (len(dimensions), len(offsets), 1, 1))
     for row, dimension in enumerate(dimensions):
         latents[row, :, slot, dimension] += np.asarray(offsets, np.float32) * statistics.scale[dimension]
@@ -177,14 +177,14 @@ def traverse(
         parts = decoded.masks[..., None] * decoded.means
         return parts.sum(1), parts[:, slot] + (1 - decoded.masks[:, slot, ..., None]) * OUTSIDE / 255
 
-    rows = [decode(params, of_row, moment.h[index]) for of_row in latents]
+    rows = [decode(params, of_row, observed.h[index]) for of_row in latents]
     frames, alone = (to_rgb(np.stack(images)) for images in zip(*rows))
     return Traversal(
         latents=latents,
         frames=frames,
         alone=alone,
-        seen=to_rgb(np.asarray(moment.frame[index])),
-        time=moment.time,
+        seen=to_rgb(np.asarray(observed.frame[index])),
+        time=observed.time,
         slot=slot,
         dimensions=tuple(dimensions.tolist()),
         kl=tuple(statistics.kl[dimensions].tolist()),
@@ -209,16 +209,16 @@ def traverse_held_out(
     Raises:
         ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
     """
-    moment = observe_held_out(evaluator, params, num_frames)
-    statistics, model = measure(moment), check_traversable(evaluator.model)
+    observed = observe_held_out(evaluator, params, num_frames)
+    statistics, model = latent_statistics(observed), check_traversable(evaluator.model)
     offsets = tuple(np.linspace(-reach, reach, len(OFFSETS)).tolist())
     return [
-        traverse(model, params, moment, statistics, index=i, num_dims=num_dims, offsets=offsets)
-        for i in range(min(num_pictures, len(moment.frame)))
+        traverse(model, params, observed, statistics, index=i, num_dims=num_dims, offsets=offsets)
+        for i in range(min(num_pictures, len(observed.frame)))
     ]
 
 
-def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> Moment:
+def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> ObservedFrame:
     """The last of the first `num_frames` frames of the first held-out videos, one batch of them.
 
     Raises:
@@ -232,12 +232,12 @@ def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> M
     valid = batch["valid"]
     video = jnp.asarray(batch["video"][valid], jnp.float32) / 255
     keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.asarray(index[valid]))
-    return observe_moment(model, params, video, keys, num_frames - 1)
+    return observe_frame(model, params, video, keys, num_frames - 1)
 
 
-def _areas(moment: Moment) -> np.ndarray:
+def _areas(observed: ObservedFrame) -> np.ndarray:
     """Pixels of each slot of each video."""
-    masks = np.asarray(moment.masks)
+    masks = np.asarray(observed.masks)
     slots = masks.argmax(axis=1)
     return np.stack([(slots == k).sum((1, 2)) for k in range(masks.shape[1])], axis=1)
 

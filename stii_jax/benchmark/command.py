@@ -81,7 +81,7 @@ def _one(options: argparse.Namespace, overrides: Sequence[str], before_jax: Call
 def _sweep(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     from stii_jax.benchmark import pictures
 
-    machine = sweep.find_machine()
+    machine = sweep.describe_machine()
     points = plan(options.config, options.size, options.factors, overrides, machine)
     if options.list:
         print("\n".join(sweep.name_of(point._asdict()) for point in points))
@@ -89,7 +89,7 @@ def _sweep(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        measured = sweep.carry_out(points, options.output, options.steps, machine)
+        measured = sweep.measure_points(points, options.output, options.steps, machine)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -84,7 +84,7 @@ def curve(measured: Sequence[Measured], config: str, factor: str) -> list[Measur
     return sorted(own, key=lambda point: point["values"][factor])
 
 
-def fitted_to_cells(points: Sequence[Measured]) -> list[float]:
+def fit_time_per_cell(points: Sequence[Measured]) -> list[float]:
     """Seconds in proportion to the number of cells, by the constant that fits the logarithms best."""
     cells = [point["result"]["cells_per_step"] for point in points]
     ratios = [point["result"]["step_seconds"] / count for point, count in zip(points, cells)]
@@ -109,7 +109,7 @@ def _draw(axes: Axes, points: Sequence[Measured], factor: str, title: str, order
     axes.plot(x, values, **look, **line)
     if with_cells:
         label = f"{config}, in proportion to cells (t, r)"
-        axes.plot(x, fitted_to_cells(known), "--", color=color, linewidth=1.1, label=label)
+        axes.plot(x, fit_time_per_cell(known), "--", color=color, linewidth=1.1, label=label)
 
 
 def _limits(points: Sequence[Measured], title: str) -> tuple[float, float]:

@@ -28,8 +28,8 @@ class SweepError(UserError, RuntimeError):
     """A sweep that cannot go on; the message is one line."""
 
 
-def find_machine() -> Machine:
-    """This machine; asked of another process, since this one must leave accelerators to the points."""
+def describe_machine() -> Machine:
+    """Describe this machine. Another process asks jax, so that accelerators stay free for the points."""
     environment = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run([sys.executable, "-c", _ASK], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -58,8 +58,8 @@ def measure(point: Point, steps: int, machine: Machine) -> Measured:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def carry_out(points: Sequence[Point], output: Path, steps: int, machine: Machine) -> list[Measured]:
-    """Measures the points that `output` does not have yet, and tells of each; returns them all, in their order.
+def measure_points(points: Sequence[Point], output: Path, steps: int, machine: Machine) -> list[Measured]:
+    """Measure the points that `output` lacks, and print a line for each; returns all points in order.
 
     A point that failed is kept with its error, and tried again by the next call.
 

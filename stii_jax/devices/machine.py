@@ -47,12 +47,12 @@ def _cpu_name_of_macos() -> str:
         return ""
 
 
-def compiled_folder() -> Path:
+def compilation_cache_dir() -> Path:
     """The folder of compiled programs: `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`."""
     return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "stii_jax" / "compiled")
 
 
-def keep_compiled() -> None:
-    """Have jax keep compiled programs in `compiled_folder()` for the next start. Call it before jax is imported."""
+def enable_compilation_cache() -> None:
+    """Have jax keep compiled programs in `compilation_cache_dir()` between runs. Call it before importing jax."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # an empty one turns the cache off
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled_folder())
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache_dir())

@@ -21,8 +21,10 @@ class ProcessError(UserError, RuntimeError):
     """Processes that do not come together, or one that has stopped; the message says what to do."""
 
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None, *, detect: bool = False) -> None:
-    """Joins the other processes of a run; call it before jax looks for devices. Does nothing for a run of one.
+def initialize(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, *, detect: bool = False
+) -> None:
+    """Connect the processes of a run. Call it before jax looks for devices; a run of one process needs nothing.
 
     Args:
         coordinator: `host:port` of process 0, which listens there.
@@ -56,8 +58,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         ) from error
 
 
-def joined() -> bool:
-    """Whether this process is one of a run of several, or was started as such."""
+def is_distributed() -> bool:
+    """True if this process belongs to a run of several processes, or was started as such."""
     return jax.distributed.is_initialized()
 
 
@@ -68,7 +70,7 @@ def _restrict_cpu() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process writes the run's files and speaks for it."""
+    """True in the process that writes the run's files and prints its messages."""
     return jax.process_index() == 0
 
 
@@ -78,8 +80,8 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def first_does(function: Callable[[], None]) -> None:
-    """Calls the function in the first process; all go on when it has returned, or fail where it has failed.
+def run_on_first(function: Callable[[], None]) -> None:
+    """Call the function in the first process only; the others wait for it, and fail if it fails.
 
     Raises:
         ProcessError: in the others, with the first one's message.
@@ -126,7 +128,7 @@ def check_same(value: int, what: str) -> None:
 
 def explain(error: Exception) -> str:
     """One line for an error of jax in a run of several processes; "" for any other error."""
-    if not (joined() and isinstance(error, jax.errors.JaxRuntimeError)):
+    if not (is_distributed() and isinstance(error, jax.errors.JaxRuntimeError)):
         return ""
     text = " ".join(str(error).split())
     return (

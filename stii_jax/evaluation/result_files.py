@@ -1,4 +1,4 @@
-"""What the evaluation of a run leaves in its workdir: scores with what made them, and pictures."""
+"""The files that an evaluation writes to a workdir: scores with their provenance, and pictures."""
 
 import math
 import re
@@ -31,9 +31,10 @@ def label(trained: ConfigDict, config: ConfigDict) -> str:
     return label
 
 
-def draw(
+def write_pictures(
     evaluator: Evaluator, workdir: Path, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
 ) -> None:
+    """Write strips and animations of videos to `media`, with their trajectories if frames are predicted."""
     writer = MetricWriter(workdir, enabled=is_first())
     evaluator.draw(writer, step, pictures, name, num_observed)
     if num_observed is not None:
@@ -41,8 +42,8 @@ def draw(
     writer.close()
 
 
-def report(config: ConfigDict, workdir: Path, name: str, results: dict, made_by: Mapping[str, Any]) -> None:
-    """Writes results with what made them: settings, and the facts of the trained model."""
+def write_scores(config: ConfigDict, workdir: Path, name: str, results: dict, made_by: Mapping[str, Any]) -> None:
+    """Write scores with their provenance: the settings, and the facts of the trained model."""
     if not is_first():
         return
     facts = {

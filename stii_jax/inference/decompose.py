@@ -36,8 +36,8 @@ from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
 from stii_jax.inference.model import FRAMES_FOR_BACKGROUND, Model, find_background
 from stii_jax.inference.object_clips import CLIPS, write_clips
-from stii_jax.inference.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replacing
-from stii_jax.inference.outputs import Animation, Masks, Scene, Trajectories, VideoFile
+from stii_jax.inference.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replace_output
+from stii_jax.inference.outputs import Animation, Masks, Trajectories, VideoFile, VideoInfo
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
 from stii_jax.inference.stream import FrameResult
@@ -81,13 +81,13 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     recording, canvas = stream.video, stream.canvas
     print_notes(noted := recording.notes)
     expected = recording.expected and recording.expected + request.num_predicted
-    with replacing(request.output, names, job, request.overwrite) as folder:
+    with replace_output(request.output, names, job, request.overwrite) as folder:
         shown = iter(tqdm(stream, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
         # Colours must be known at the start, while the very first frames are often not yet cut as the rest.
         if not (head := list(itertools.islice(shown, FRAMES_FOR_BACKGROUND))):
             raise DataError(f"{request.input}: {stream.damage}")
         background = find_background(head)
-        scene = Scene(
+        info = VideoInfo(
             name=request.input.name,
             width=recording.width,
             height=recording.height,
@@ -97,10 +97,10 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             colors=visualize.slot_colors(model.num_slots, background),
             background=background,
         )
-        counts = _write(folder, itertools.chain(head, shown), scene, request.formats)
+        counts = _write(folder, itertools.chain(head, shown), info, request.formats)
         if request.object_clips:
             again = Recording(request.input, model.view, model.frame_stride, recording.value_range)
-            write_clips(folder, again, scene)
+            write_clips(folder, again, info)
         results = {
             "input": str(request.input),
             "input_size": (recording.width, recording.height),
@@ -128,20 +128,20 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     return results
 
 
-def _write(folder: Path, frames: Iterable[FrameResult], scene: Scene, formats: Iterable[str]) -> Counter[bool]:
+def _write(folder: Path, frames: Iterable[FrameResult], info: VideoInfo, formats: Iterable[str]) -> Counter[bool]:
     """Write every file but the summary and the clips. Returns the number of frames, by whether they are predicted."""
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
-        video = files.enter_context(VideoFile(folder, scene.fps))
-        animation = files.enter_context(Animation(folder, scene.fps))
-        always = [files.enter_context(Masks(folder, scene)), files.enter_context(Trajectories(folder, scene))]
-        observed = [files.enter_context(FORMATS[name](folder, scene)) for name in formats]
+        video = files.enter_context(VideoFile(folder, info.fps))
+        animation = files.enter_context(Animation(folder, info.fps))
+        always = [files.enter_context(Masks(folder, info)), files.enter_context(Trajectories(folder, info))]
+        observed = [files.enter_context(FORMATS[name](folder, info)) for name in formats]
         for result in frames:
             number, seconds, predicted, *_ = result.segmented
             for file in always if predicted else always + observed:
                 file.write(result.segmented)
             caption = f"t={number}" + "  predicted" * predicted
-            picture = visualize.moment(result.frame, result.decomposition, scene.colors, caption)
+            picture = visualize.animation_frame(result.frame, result.decomposition, info.colors, caption)
             video.write(picture, seconds)
             animation.write(picture, seconds)
             counts[predicted] += 1

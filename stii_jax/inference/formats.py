@@ -17,32 +17,32 @@ import numpy as np
 from jaxtyping import Bool
 
 from stii_jax.config import ConfigError
-from stii_jax.inference.outputs import Export, Scene, Segmented
+from stii_jax.inference.outputs import FrameWriter, SegmentedFrame, VideoInfo
 from stii_jax.visualization.regions import Region
 
 
-class Format(Export):
+class Format(FrameWriter):
     """Base class of the formats.
 
     Args:
         folder: the folder of the results.
-        scene: facts about the whole video.
+        info: facts about the whole video.
     """
 
     name: ClassVar[str]
     """Name of the file."""
 
-    def __init__(self, folder: Path, scene: Scene):
-        self._path, self._scene = folder / self.name, scene
+    def __init__(self, folder: Path, info: VideoInfo):
+        self._path, self._info = folder / self.name, info
 
     @abc.abstractmethod
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """Write one frame of the input."""
 
-    def _objects(self, frame: Segmented) -> Iterator[tuple[int, Region]]:
+    def _objects(self, frame: SegmentedFrame) -> Iterator[tuple[int, Region]]:
         """The objects of a frame by their numbers, from 1."""
         for slot, region in frame.regions.items():
-            if slot != self._scene.background:
+            if slot != self._info.background:
                 yield slot + 1, region
 
 
@@ -54,19 +54,19 @@ class Coco(Format):
 
     name = "coco.json"
 
-    def __init__(self, folder: Path, scene: Scene):
-        super().__init__(folder, scene)
+    def __init__(self, folder: Path, info: VideoInfo):
+        super().__init__(folder, info)
         self._file, self._images = self._path.open("w"), (folder / "images.json").open("w+")
         self._num_annotations = 0
         head = {
-            "info": {"description": f"objects in {scene.name}, found by stii_jax"},
+            "info": {"description": f"objects in {info.name}, found by stii_jax"},
             "categories": [{"id": 1, "name": "object", "supercategory": "object"}],
         }
         self._file.write(json.dumps(head)[:-1] + ', "annotations": [')
 
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """See `Format`."""
-        height, width, scale = self._scene.height, self._scene.width, self._scene.scale
+        height, width, scale = self._info.height, self._info.width, self._info.scale
         image = {"id": frame.number, "file_name": f"{frame.number:06}.png", "width": width, "height": height}
         self._append(self._images, image | {"time": round(frame.seconds, 6)}, first=frame.number == 0)
         slots = frame.slots.repeat(scale, axis=0).repeat(scale, axis=1)[:height, :width]
@@ -93,7 +93,7 @@ class Coco(Format):
         json.dump(item, file)
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         with self._file, self._images:
             self._file.write('\n], "images": [')
             self._images.seek(0)
@@ -110,12 +110,12 @@ class Mot(Format):
 
     name = "mot.txt"
 
-    def __init__(self, folder: Path, scene: Scene):
-        super().__init__(folder, scene)
+    def __init__(self, folder: Path, info: VideoInfo):
+        super().__init__(folder, info)
         self._file = self._path.open("w", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
 
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """See `Format`."""
         for number, region in self._objects(frame):
             box = [region.left + 1, region.top + 1, region.right - region.left, region.bottom - region.top]
@@ -123,7 +123,7 @@ class Mot(Format):
             self._table.writerow([frame.number + 1, number, *(round(v, 3) for v in box), confidence, -1, -1, -1])
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         self._file.close()
 
 
@@ -132,20 +132,20 @@ class LabelStack(Format):
 
     name = "labels.tif"
 
-    def __init__(self, folder: Path, scene: Scene):
-        super().__init__(folder, scene)
+    def __init__(self, folder: Path, info: VideoInfo):
+        super().__init__(folder, info)
         import tifffile
 
-        pixels = scene.width * scene.height // scene.scale**2
+        pixels = info.width * info.height // info.scale**2
         # A classic TIFF ends at 4 GB, which ImageJ by itself can read; compressed labels stay far below their size.
-        big = scene.expected is None or scene.expected * pixels > 2**32
+        big = info.expected is None or info.expected * pixels > 2**32
         self._file = tifffile.TiffWriter(self._path, bigtiff=big)
         self._labels = np.zeros(256, np.uint8)
-        self._labels[: len(scene.colors)] = np.arange(1, len(scene.colors) + 1)
-        self._labels[scene.background] = 0
+        self._labels[: len(info.colors)] = np.arange(1, len(info.colors) + 1)
+        self._labels[info.background] = 0
         self._num_frames = 0
 
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """See `Format`."""
         page = self._labels[frame.slots]
         head = self._description() if self._num_frames == 0 else None
@@ -153,7 +153,7 @@ class LabelStack(Format):
         self._num_frames += 1
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         import tifffile
 
         self._file.close()
@@ -164,8 +164,8 @@ class LabelStack(Format):
         """The first page's comment, from which ImageJ knows that the pages are frames."""
         count = f"{self._num_frames:09}"  # of a constant length
         facts = {"ImageJ": "1.11a", "images": count, "frames": count, "hyperstack": "true", "mode": "grayscale"}
-        facts |= {"loop": "false", "finterval": f"{1 / self._scene.fps:.9f}", "unit": "pixel"}
-        facts |= {"min": "0.0", "max": f"{len(self._scene.colors)}.0"}
+        facts |= {"loop": "false", "finterval": f"{1 / self._info.fps:.9f}", "unit": "pixel"}
+        facts |= {"min": "0.0", "max": f"{len(self._info.colors)}.0"}
         return "".join(f"{key}={value}\n" for key, value in facts.items())
 
 
@@ -174,17 +174,17 @@ class ViaTracks(Format):
 
     name = "via_tracks.csv"
 
-    def __init__(self, folder: Path, scene: Scene):
-        super().__init__(folder, scene)
+    def __init__(self, folder: Path, info: VideoInfo):
+        super().__init__(folder, info)
         self._file = self._path.open("w", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         attributes = ("region_count", "region_id", "region_shape_attributes", "region_attributes")
         self._table.writerow(("filename", "file_size", "file_attributes", *attributes))
 
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """See `Format`."""
         objects = list(self._objects(frame))
-        of_frame = {"clip": self._scene.name, "frame": frame.number, "time": round(frame.seconds, 6)}
+        of_frame = {"clip": self._info.name, "frame": frame.number, "time": round(frame.seconds, 6)}
         for place, (number, region) in enumerate(objects):
             box = {"x": region.left, "y": region.top}
             box |= {"width": region.right - region.left, "height": region.bottom - region.top}
@@ -194,7 +194,7 @@ class ViaTracks(Format):
             self._table.writerow((f"{frame.number:06}.png", 0, *cells))
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         self._file.close()
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from stii_jax.inference.outputs import TABLE, Scene, VideoFile
+from stii_jax.inference.outputs import TABLE, VideoFile, VideoInfo
 from stii_jax.inference.recordings import RecordedFrame
 
 CLIPS = "objects"
@@ -28,7 +28,7 @@ class _Window(NamedTuple):
     y: float
 
 
-def write_clips(folder: Path, frames: Iterable[RecordedFrame], scene: Scene) -> None:
+def write_clips(folder: Path, frames: Iterable[RecordedFrame], info: VideoInfo) -> None:
     """Write a clip of every object that is visible in some frame.
 
     A clip has all frames of the input, and one size: that of the object's largest box, with a margin. It follows the
@@ -38,11 +38,11 @@ def write_clips(folder: Path, frames: Iterable[RecordedFrame], scene: Scene) -> 
     Args:
         folder: holds `trajectories.csv`, which says where the objects are.
         frames: the same frames once more.
-        scene: facts about the whole video.
+        info: facts about the whole video.
     """
-    windows = _windows(folder / TABLE, scene.width, scene.height)
+    windows = _windows(folder / TABLE, info.width, info.height)
     (folder / CLIPS).mkdir()
-    files = {slot: VideoFile(folder / CLIPS, scene.fps, f"slot_{slot}.mp4") for slot in windows}
+    files = {slot: VideoFile(folder / CLIPS, info.fps, f"slot_{slot}.mp4") for slot in windows}
     places = {slot: (window.x, window.y) for slot, window in windows.items()}
     whole = False
     try:

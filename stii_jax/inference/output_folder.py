@@ -68,8 +68,8 @@ def check_output(output: Path, names: Iterable[str], job: Mapping[str, Any], ove
 
 
 @contextlib.contextmanager
-def replacing(output: Path, names: Iterable[str], job: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
-    """A folder to write to; at the end its files replace those in `output`, or vanish if there was an error.
+def replace_output(output: Path, names: Iterable[str], job: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
+    """Yield a folder to write to. Its files then replace those in `output`, or vanish if there was an error.
 
     Arguments and errors are those of `check_output`. A kill leaves the folder, which the next call deletes.
 

@@ -33,7 +33,7 @@ Cell = int | float | None
 """A value of the table."""
 
 
-class Scene(NamedTuple):
+class VideoInfo(NamedTuple):
     """Facts that hold for every frame of a decomposition."""
 
     name: str
@@ -53,7 +53,7 @@ class Scene(NamedTuple):
     """The background's slot."""
 
 
-class Segmented(NamedTuple):
+class SegmentedFrame(NamedTuple):
     """The segmentation of one frame."""
 
     number: int
@@ -68,7 +68,7 @@ class Segmented(NamedTuple):
     """The regions of the visible slots, by slot."""
 
 
-class Export(contextlib.AbstractContextManager):
+class FrameWriter(contextlib.AbstractContextManager):
     """Base class of the files: closes at the end of its context."""
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -79,7 +79,7 @@ class Export(contextlib.AbstractContextManager):
         """End the file; there is no need to finish it if it is not to become `whole`."""
 
 
-class VideoFile(Export):
+class VideoFile(FrameWriter):
     """Writes H.264 to `overlay.mp4`, or to a file of another name, for any player."""
 
     def __init__(self, folder: Path, fps: float, name: str = OVERLAY):
@@ -90,11 +90,11 @@ class VideoFile(Export):
         self._encoder.write(picture, seconds)
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         self._encoder.close(whole)
 
 
-class Animation(Export):
+class Animation(FrameWriter):
     """Writes the first `MAX_ANIMATED` frames to `overlay.gif`."""
 
     def __init__(self, folder: Path, fps: float):
@@ -109,26 +109,26 @@ class Animation(Export):
             self._frames.append(quantize(picture))
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         if whole:
             shown = np.diff(self._times, append=self._times[-1] + 1 / self._fps)
             self._path.write_bytes(join_gif(self._frames, shown[: len(self._frames)].tolist()))
 
 
-class Masks(Export):
+class Masks(FrameWriter):
     """Writes the slot of every pixel: `masks/000000.png` and so on in the slots' colours, and all in `masks.npz`."""
 
-    def __init__(self, folder: Path, scene: Scene):
+    def __init__(self, folder: Path, info: VideoInfo):
         self._folder = folder
         self._palette = np.zeros((OUTSIDE + 1, 3), np.uint8)
-        self._palette[: len(scene.colors)] = scene.colors
+        self._palette[: len(info.colors)] = info.colors
         self._shape, self._times = (0, 0, 0), list[float]()
         (folder / IMAGES).mkdir()
         # The head of an array says how long it is, which is known at the end.
         self._raw = folder / "segmentation.gz"
         self._file = gzip.GzipFile(self._raw, "wb", compresslevel=1)
 
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """Write one frame."""
         image = Image.fromarray(frame.slots)
         image.putpalette(self._palette.tobytes())
@@ -138,7 +138,7 @@ class Masks(Export):
         self._shape = (len(self._times), *frame.slots.shape)
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         self._file.close()
         if whole:
             self._pack()
@@ -155,26 +155,26 @@ class Masks(Export):
                     np.lib.format.write_array(file, array)
 
 
-class Trajectories(Export):
+class Trajectories(FrameWriter):
     """Writes `trajectories.csv`, one row per frame and slot; see `regions.Region` for the measures."""
 
-    def __init__(self, folder: Path, scene: Scene):
-        self._scene = scene
+    def __init__(self, folder: Path, info: VideoInfo):
+        self._info = info
         self._file = folder.joinpath(TABLE).open("w", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         self._table.writerow(COLUMNS)
 
-    def write(self, frame: Segmented) -> None:
+    def write(self, frame: SegmentedFrame) -> None:
         """Write one frame."""
-        for row in table_rows(frame, len(self._scene.colors), self._scene.background):
+        for row in table_rows(frame, len(self._info.colors), self._info.background):
             self._table.writerow(["" if cell is None else round(cell, 6) for cell in row])
 
     def close(self, whole: bool) -> None:
-        """See `Export`."""
+        """See `FrameWriter`."""
         self._file.close()
 
 
-def table_rows(frame: Segmented, num_slots: int, background: int) -> Iterator[tuple[Cell, ...]]:
+def table_rows(frame: SegmentedFrame, num_slots: int, background: int) -> Iterator[tuple[Cell, ...]]:
     """Yield one row of `COLUMNS` per slot of a frame; None stands for the measures of an invisible one."""
     for slot in range(num_slots):
         region = frame.regions.get(slot)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from stii_jax.evaluation import novelty
-from stii_jax.inference.outputs import Segmented
+from stii_jax.inference.outputs import SegmentedFrame
 from stii_jax.inference.recordings import Frames, RecordedFrame, Recording
 from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys
 from stii_jax.types import Decomposition, Params
@@ -20,7 +20,7 @@ from stii_jax.visualization.regions import Canvas, Region
 class FrameResult(NamedTuple):
     """The decomposition of one frame, observed or predicted."""
 
-    segmented: Segmented
+    segmented: SegmentedFrame
     """Number, time, mask and regions."""
     frame: UInt8[np.ndarray, "S S 3"] | None
     """The model's view of the frame; None for a predicted one."""
@@ -109,7 +109,7 @@ class FrameStream:
         for item in items:
             number, seconds = self._clock.tick(item.seconds)
             labels = self.canvas.segment(np.asarray(item.decomposition.masks)[0, 0])
-            segmented = Segmented(number, seconds, item.frame is None, labels.slots, self.canvas.measure(labels))
+            segmented = SegmentedFrame(number, seconds, item.frame is None, labels.slots, self.canvas.measure(labels))
             yield FrameResult(segmented, item.frame, item.decomposition)
 
 
@@ -130,7 +130,7 @@ class _Clock:
         return self._number, self._seconds
 
 
-class Decomposed(NamedTuple):
+class DecomposedFrame(NamedTuple):
     """One frame and its decomposition."""
 
     frame: UInt8[np.ndarray, "S S 3"] | None
@@ -151,7 +151,7 @@ class Stream:
         self.damage: str | None = None
         """Why it stopped before the end, once it has."""
 
-    def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[Decomposed]:
+    def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[DecomposedFrame]:
         """Decompose one or more frames, and predict those after them."""
         for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
             if not all(np.isfinite(array).all() for array in item.decomposition):
@@ -161,13 +161,13 @@ class Stream:
                 self.monitor.add(item.frame, item.decomposition)
             yield item
 
-    def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[Decomposed]:
+    def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[DecomposedFrame]:
         for frame in frames:
             decomposition, self._state = _observe(self._model, self._params, self._state, frame.view)
-            yield Decomposed(frame.view, frame.seconds, decomposition)
+            yield DecomposedFrame(frame.view, frame.seconds, decomposition)
         for _ in range(num_predicted):
             decomposition, self._state = _predict(self._model, self._params, self._state)
-            yield Decomposed(None, None, decomposition)
+            yield DecomposedFrame(None, None, decomposition)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -181,7 +181,7 @@ def _predict(model, params, state):
     return model.predict(params, state, 1)
 
 
-def _one_ahead(items: Iterator[Decomposed]) -> Iterator[Decomposed]:
+def _one_ahead(items: Iterator[DecomposedFrame]) -> Iterator[DecomposedFrame]:
     """The same, but one is drawn and written while the device works on the next."""
     waiting = next(items)
     for item in items:

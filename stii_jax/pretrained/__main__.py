@@ -12,8 +12,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     try:
         check_platform()
-        from stii_jax.pretrained.cards import card
+        from stii_jax.pretrained.cards import model_card
 
-        print("\n\n".join(card(name) for name in options.models or names()))
+        print("\n\n".join(model_card(name) for name in options.models or names()))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -9,7 +9,7 @@ from stii_jax.pretrained.trained import Trained, load
 _SHOWN = ("ari", "f_ari", "video_ari", "video_f_ari", "fg_miou", "identity_switches", "mse")
 
 
-def card(name: str) -> str:
+def model_card(name: str) -> str:
     """A model's card as Markdown: the text beside its file, if there is one, then the facts that are in the file.
 
     Raises:

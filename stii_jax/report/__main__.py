@@ -4,7 +4,7 @@ import sys
 
 from ml_collections import ConfigDict
 
-from stii_jax.devices.machine import keep_compiled
+from stii_jax.devices.machine import enable_compilation_cache
 from stii_jax.report.command import main
 
 
@@ -15,5 +15,5 @@ def _use_cores(config: ConfigDict) -> None:
 
 
 if __name__ == "__main__":
-    keep_compiled()
+    enable_compilation_cache()
     sys.exit(main(before_jax=_use_cores))

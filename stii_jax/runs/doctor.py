@@ -18,7 +18,7 @@ from stii_jax.config import config_names
 from stii_jax.data import NEED_FILES
 from stii_jax.data.folders import resolve_data_dir, resolve_manual_dir
 from stii_jax.data.video import pyav
-from stii_jax.devices.machine import compiled_folder, cpu_name, memory_bytes, num_cores
+from stii_jax.devices.machine import compilation_cache_dir, cpu_name, memory_bytes, num_cores
 from stii_jax.runs.provenance import PACKAGES, provenance
 
 _LEAST_FREE = 1e9
@@ -75,7 +75,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("CPU", f"{cpu_name()}, {num_cores()} cores{size}")
     yield _computes()
     yield from _folder("datasets", resolve_data_dir(""), "$STII_DATA_DIR")
-    yield from _folder("compiled programs", compiled_folder(), "$JAX_COMPILATION_CACHE_DIR")
+    yield from _folder("compiled programs", compilation_cache_dir(), "$JAX_COMPILATION_CACHE_DIR")
     yield from _folder("this folder", Path.cwd(), "another folder for --workdir")
 
 

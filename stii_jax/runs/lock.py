@@ -45,8 +45,8 @@ def has_checkpoint(workdir: Path) -> bool:
 
 
 @contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """Makes the folder if it is missing, and keeps every other run out of it meanwhile.
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Create the folder if it is missing, and lock it against other runs within the context.
 
     Raises:
         ConfigError: another run is in it.

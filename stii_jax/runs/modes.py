@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from stii_jax import pretrained
 from stii_jax.config import ConfigError, to_json
-from stii_jax.devices.processes import check_shared, first_does, is_first, say
+from stii_jax.devices.processes import check_shared, is_first, run_on_first, say
 from stii_jax.evaluation import novelty, result_files
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.model import Model
@@ -21,10 +21,10 @@ from stii_jax.inference.request import Request
 from stii_jax.models.stii import STII
 from stii_jax.pretrained.trained import Trained
 from stii_jax.runs.initial import Initial, load_initial
-from stii_jax.runs.lock import check_writable, has_checkpoint, held, holds_run
+from stii_jax.runs.lock import check_writable, has_checkpoint, holds_run, lock_workdir
 from stii_jax.runs.provenance import provenance
 from stii_jax.runs.settings import check_same_run
-from stii_jax.runs.setup import open_source, open_stages
+from stii_jax.runs.setup import load_dataset, open_stages
 from stii_jax.runs.trust import read_object
 from stii_jax.storage.files import write_atomic, write_results
 from stii_jax.storage.metric_log import MetricWriter
@@ -41,9 +41,9 @@ def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
 
     Nothing is written to the workdir before the dataset is open and the models made.
     """
-    first_does(lambda: check_writable(workdir))
+    run_on_first(lambda: check_writable(workdir))
     sources = open_stages(config)
-    trainer = Trainer(config, sources, open_source(config, evaluated=True), workdir)
+    trainer = Trainer(config, sources, load_dataset(config, evaluated=True), workdir)
     initial = None
     if init is not None and has_checkpoint(workdir):
         say(f"{workdir} has a checkpoint: training continues from it, and --init {init} is ignored")
@@ -53,15 +53,15 @@ def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
     with contextlib.ExitStack() as lock:
 
         def begin():
-            lock.enter_context(held(workdir))
+            lock.enter_context(lock_workdir(workdir))
             _write_settings(config, workdir, initial)
 
-        first_does(begin)
+        run_on_first(begin)
         check_shared(workdir / "config.json")
         trainer.run(None if initial is None else initial.params)
         if is_first():
             (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
-            visualize.curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
+            visualize.plot_learning_curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
 
 
 def _write_settings(config: ConfigDict, workdir: Path, initial: Initial | None) -> None:
@@ -83,24 +83,24 @@ def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
 
     With other videos, slots or system than those that it was trained with, it is `results_LABEL.json`.
     """
-    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    evaluator = Evaluator(config, load_dataset(config, evaluated=True))
     results, pictures = evaluator.final(trained.params)
     label = result_files.label(trained.config, config)
-    result_files.report(config, workdir, f"results{label}.json", results, trained.facts)
-    result_files.draw(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
+    result_files.write_scores(config, workdir, f"results{label}.json", results, trained.facts)
+    result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
     result_files.print_scores(results["lengths"])
     say(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     """Imagines frames after observed ones, scores them against the true future in `prediction.json`, draws them."""
-    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    evaluator = Evaluator(config, load_dataset(config, evaluated=True))
     scores, pictures = evaluator.forecast(trained.params)
     observed = config.eval.observed_frames
     label = result_files.label(trained.config, config)
     results = {"observed_frames": observed, "lengths": scores}
-    result_files.report(config, workdir, f"prediction{label}.json", results, trained.facts)
-    result_files.draw(evaluator, workdir, trained.step, pictures, f"prediction{label}", num_observed=observed)
+    result_files.write_scores(config, workdir, f"prediction{label}.json", results, trained.facts)
+    result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"prediction{label}", num_observed=observed)
     say(f"predicted after {observed} frames:")
     result_files.print_scores(scores)
     say(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
@@ -116,7 +116,7 @@ def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     from stii_jax.analysis.traversal_pictures import draw_traversal, traversal_animation
 
     settings = config.probe
-    evaluator = Evaluator(config, open_source(config, evaluated=True))
+    evaluator = Evaluator(config, load_dataset(config, evaluated=True))
     try:
         results = probe(collect(evaluator, trained.params, settings.num_videos, settings.num_frames))
         traversals = []
@@ -126,7 +126,7 @@ def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     label = result_files.label(trained.config, config)
-    result_files.report(config, workdir, f"probes{label}.json", results, trained.facts)
+    result_files.write_scores(config, workdir, f"probes{label}.json", results, trained.facts)
     (workdir / "media").mkdir(exist_ok=True)
     draw_scores(workdir / "media" / f"probes{label}.png", results)
     writer = MetricWriter(workdir, enabled=is_first())

@@ -45,8 +45,8 @@ def check(config: ConfigDict, mode: str) -> None:
         )
 
 
-def open_source(config: ConfigDict, *, evaluated: bool = False) -> Source:
-    """The dataset that the config trains on, or evaluates on, built if it is not there."""
+def load_dataset(config: ConfigDict, *, evaluated: bool = False) -> Source:
+    """Open the dataset that the config trains or evaluates on; builds it if it is missing."""
     data = config.data
     folders = (data.data_dir, data.manual_dir)
     return open_dataset(*dataset_of(config, evaluated), *folders, num_threads=data.num_threads)
@@ -58,7 +58,7 @@ def open_stages(config: ConfigDict) -> list[Source]:
     sources = []
     for stage in stage_configs(config):
         name = repr(dataset_of(stage, evaluated=False))
-        opened[name] = opened[name] if name in opened else open_source(stage)
+        opened[name] = opened[name] if name in opened else load_dataset(stage)
         sources.append(opened[name])
     return sources
 

@@ -26,7 +26,7 @@ def write_atomic(path: PathLike, data: bytes) -> None:
     # A name of its own for each process: two that write the same file must not write into each other's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with naming(path):
+        with name_in_errors(path):
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
@@ -37,8 +37,8 @@ def write_atomic(path: PathLike, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of a write, which by themselves do not always name the file, with the way out."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Re-raise write errors with the file's name, which they may lack, and a way out."""
     try:
         yield
     except OSError as error:

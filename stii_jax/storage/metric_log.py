@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stii_jax.errors import UserError
-from stii_jax.storage.files import PathLike, dumps, naming, write_atomic
+from stii_jax.storage.files import PathLike, dumps, name_in_errors, write_atomic
 from stii_jax.storage.images import Picture, encode_gif, encode_png
 
 RESERVED_KEYS = ("step", "time")
@@ -59,9 +59,9 @@ class MetricWriter:
             raise ValueError(f"scalar {taken[0]!r}: each line of metrics.jsonl has this key, rename it")
         values = {name: np.asarray(value).item() for name, value in scalars.items()}
         line = {"step": int(step), "time": round(time.monotonic() - self._started, 3), **values}
-        with naming(self._metrics), self._metrics.open("a") as file:
+        with name_in_errors(self._metrics), self._metrics.open("a") as file:
             file.write(dumps(line) + "\n")
-        with naming(self._workdir / "tensorboard"):
+        with name_in_errors(self._workdir / "tensorboard"):
             for name, value in values.items():
                 self._summaries().add_scalar(name, value, step)
 
@@ -92,7 +92,7 @@ class MetricWriter:
     def close(self) -> None:
         """Finish the TensorBoard file. A later write starts another one."""
         if self._tensorboard is not None:
-            with naming(self._workdir / "tensorboard"):
+            with name_in_errors(self._workdir / "tensorboard"):
                 self._tensorboard.close()
             self._tensorboard = None
 
@@ -122,7 +122,7 @@ class MetricWriter:
         height, width, channels = shape
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
         # Only tensors have a public method; this is what it calls once they are encoded.
-        with naming(self._workdir / "tensorboard"):
+        with name_in_errors(self._workdir / "tensorboard"):
             file_writer = self._summaries()._get_file_writer()
             file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 

@@ -62,7 +62,7 @@ class Processes:
                 process.kill()
 
 
-def carry_out(run: Run, processes: Processes, program: Sequence[str] = MAIN) -> dict[str, Any]:
+def run_one(run: Run, processes: Processes, program: Sequence[str] = MAIN) -> dict[str, Any]:
     """Trains and evaluates, does the further jobs and writes the entry, which is returned.
 
     Raises:
@@ -100,7 +100,7 @@ def run_all(
     processes, failed, started = Processes(environment), [], time.monotonic()
     with ThreadPoolExecutor(workers, initializer=_take_cores, initargs=(shares,)) as pool:
         try:
-            futures = {pool.submit(carry_out, run, processes, program): run for run in runs}
+            futures = {pool.submit(run_one, run, processes, program): run for run in runs}
             for number, future in enumerate(as_completed(futures), 1):
                 run = futures[future]
                 try:

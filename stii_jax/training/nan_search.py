@@ -67,7 +67,7 @@ def explain(model: VideoModel, state: TrainState, batch: FailedBatch, workdir: P
     params = jax.tree.map(np.asarray, params)
     keys = example_keys(jax.random.fold_in(rng, batch.step), jnp.asarray(batch.numbers))
     video = batch.arrays["video"].astype(np.float32) / 255.0
-    found = first_not_finite(model, params, video, keys)
+    found = first_nonfinite(model, params, video, keys)
     if found is None:
         part = "" if jax.process_count() == 1 else " on this process's part of the batch (see what the others say)"
         return Explanation(f"repeated{part}, all of it is finite", saved, _NOT_AGAIN)
@@ -85,7 +85,7 @@ def unexplained(error: Exception) -> Explanation:
     return Explanation(f"the loss is NaN or Inf, and the step could not be repeated ({reason})", "", _OF_TRAINING)
 
 
-def first_not_finite(
+def first_nonfinite(
     model: VideoModel, params: Params, video: Float[Array | np.ndarray, "B T H W C"], keys: Key[Array, " B"]
 ) -> Finding | None:
     """The first quantity that is not finite: parameters, then the model's in their order, then the loss's gradient."""

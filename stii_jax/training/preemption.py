@@ -24,7 +24,7 @@ class Preemption:
             yield
             return
         before: Any = signal.SIG_DFL
-        if not processes.joined():  # there jax has its own handler, since the processes have joined
+        if not processes.is_distributed():  # there jax has its own handler, since the processes have joined
             before = signal.signal(signal.SIGTERM, self._note)
         try:
             yield
@@ -33,11 +33,11 @@ class Preemption:
 
     def noticed(self) -> bool:
         """Whether this process was told to, and may stop by itself, between any two steps."""
-        return self._told and not processes.joined()
+        return self._told and not processes.is_distributed()
 
     def agreed(self, step: int) -> bool:
         """Whether all processes are to stop after `step` steps, or an earlier one; all have to ask at every step."""
-        if processes.joined():
+        if processes.is_distributed():
             self._told = self._told or bool(multihost_utils.reached_preemption_sync_point(step))
         return self._told
 

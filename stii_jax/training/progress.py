@@ -36,7 +36,7 @@ def time_calls(call: Callable[[], object], enough: float = 2.0, most: int = 4) -
     return Timing(max(seconds[0] - step, 0.0), step)
 
 
-class Forecast:
+class TimeEstimate:
     """The time that is left of a run, by timed steps at first, and by the steps taken as the run goes on.
 
     Args:
@@ -55,28 +55,28 @@ class Forecast:
         """Return the expected time of a step."""
         return self._pace * self._stages[stage][1]
 
-    def stepped(self, stage: int, num_steps: int, seconds: float) -> None:
+    def record_steps(self, stage: int, num_steps: int, seconds: float) -> None:
         """Record the pace of a stage's last steps, if there are any."""
         if not num_steps:  # a run that was stopped at a line begins with it
             return
         pace = seconds / num_steps / self._stages[stage][1]
         self._pace = _MEMORY * self._pace + (1 - _MEMORY) * pace
 
-    def evaluated(self, seconds: float) -> None:
+    def record_evaluation(self, seconds: float) -> None:
         """Record the time of a periodic evaluation. The first one also compiles and does not count."""
         self._num_evaluated += 1
         if self._num_evaluated > 1:
             self._evaluation = seconds
 
-    def evaluations(self, count: int) -> float:
+    def evaluation_seconds(self, count: int) -> float:
         """Return the seconds of `count` periodic evaluations and of all that comes after the last step."""
         return count * self._evaluation + self._ending
 
-    def left(self, stage: int, steps_left: int, evaluations_left: int) -> float:
+    def seconds_left(self, stage: int, steps_left: int, evaluations_left: int) -> float:
         """Return the seconds left, where `steps_left` steps of `stage` and all later stages are to come."""
         later = sum(count * seconds for count, seconds in self._stages[stage + 1 :])
         steps = steps_left * self._stages[stage][1] + later
-        return self._pace * steps + self.evaluations(evaluations_left)
+        return self._pace * steps + self.evaluation_seconds(evaluations_left)
 
 
 class Display:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from stii_jax.devices.processes import is_first
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.training.curriculum import Curriculum, CurriculumState, Stage
-from stii_jax.training.progress import Display, Forecast, Timing, duration, status, time_calls
+from stii_jax.training.progress import Display, TimeEstimate, Timing, duration, status, time_calls
 
 PREVIEW_AFTER = 60.0
 """Seconds of training after which held-out videos are drawn for the first time, if no evaluation has done so."""
@@ -25,7 +25,7 @@ class Reporter:
         self._train, self._eval, self._media = config.train, config.eval, workdir / "media"
         self._curriculum, self._evaluator = curriculum, evaluator
         self._display = Display(enabled=is_first())
-        self._forecast = Forecast([])
+        self._estimate = TimeEstimate([])
         self._since = self._begun = time.monotonic()
         self._draws = bool(config.eval.periodic_videos and config.eval.num_pictures)
         self._last = 0
@@ -52,7 +52,7 @@ class Reporter:
             there = progress if number == progress.stage else CurriculumState(stage=number, stage_start=step)
             timings[number] = time_calls(make_call(stages[number], there))
         of_steps = [(stage.num_steps, timings[n].step if n in timings else 0.0) for n, stage in enumerate(stages)]
-        self._forecast = Forecast(of_steps, *self._guess_evaluations(timings[len(stages) - 1]))
+        self._estimate = TimeEstimate(of_steps, *self._guess_evaluations(timings[len(stages) - 1]))
         for line in self._announcement(step, progress):
             self._display.say(line)
         self._since = self._begun = time.monotonic()
@@ -79,14 +79,14 @@ class Reporter:
             means: the scalars logged; see docs/metrics.md.
         """
         now = time.monotonic()
-        self._forecast.stepped(progress.stage, step - self._last, now - self._since)
+        self._estimate.record_steps(progress.stage, step - self._last, now - self._since)
         self._since, self._last = now, step
         self._display.show(step, status(self._left(step, following), means))
 
     def evaluated(self, seconds: float) -> None:
         """Record the time of a periodic evaluation."""
         self.paused(seconds)
-        self._forecast.evaluated(seconds)
+        self._estimate.record_evaluation(seconds)
 
     def paused(self, seconds: float) -> None:
         """Leave a pause between steps out of their pace."""
@@ -138,7 +138,7 @@ class Reporter:
         most = "at most" if self._curriculum.patience else "about"
         left, evaluating = (
             self._left(step, progress),
-            self._forecast.evaluations(self._evaluations_left(step, progress)),
+            self._estimate.evaluation_seconds(self._evaluations_left(step, progress)),
         )
         lines = [
             f"{stages}, {most} {duration(left)} {'more' if step else 'in all'} on this machine: training "
@@ -146,7 +146,7 @@ class Reporter:
         ]
         if self._draws and not (self._media / "validation_0.png").exists():
             at = self._train.eval_every - step % self._train.eval_every
-            until = at * self._forecast.seconds_per_step(progress.stage)
+            until = at * self._estimate.seconds_per_step(progress.stage)
             until = min(until, PREVIEW_AFTER) if jax.process_count() == 1 else until
             lines.append(f"first pictures of held-out videos: in about {duration(until)}, in {self._media}")
         return lines
@@ -167,7 +167,7 @@ class Reporter:
         """Seconds left of the run."""
         stage = min(progress.stage, len(self._curriculum.stages) - 1)
         here = self._steps_left(step, progress)[0]
-        return self._forecast.left(stage, here, self._evaluations_left(step, progress))
+        return self._estimate.seconds_left(stage, here, self._evaluations_left(step, progress))
 
 
 def _frames(count: int) -> str:

@@ -125,7 +125,7 @@ def _page(folder: Path) -> str:
     parts = [f"<pre>{html.escape(_last_line(folder / LOG))}</pre>"]
     if read_metrics(folder / "metrics.jsonl"):
         media.mkdir(exist_ok=True)
-        visualize.curve(media / "curve.png", folder / "metrics.jsonl")
+        visualize.plot_learning_curve(media / "curve.png", folder / "metrics.jsonl")
     for name in ("curve.png", "validation_0.gif"):
         if (path := media / name).exists():
             parts.append(_image(name, path.suffix[1:], path.read_bytes(), "max-width: 48%"))

@@ -147,7 +147,7 @@ def animation(
     return pictures
 
 
-def moment(
+def animation_frame(
     frame: UInt8[np.ndarray, "H W 3"] | None,
     decomposition: Decomposition,
     colors: UInt8[np.ndarray, "K 3"],
@@ -182,7 +182,7 @@ def save_gif(path: str | os.PathLike[str], frames: Sequence[Picture], fps: int |
     write_atomic(path, encode_gif(frames, fps))
 
 
-def curve(path: str | os.PathLike[str], *metrics: str | os.PathLike[str]) -> None:
+def plot_learning_curve(path: str | os.PathLike[str], *metrics: str | os.PathLike[str]) -> None:
     """Write a PNG with the loss and the ARI scores of runs, against the step and against hours of training.
 
     Args:

@@ -13,7 +13,7 @@ from stii_jax.analysis.probes_figure import draw_scores
 from stii_jax.analysis.probes_samples import COMPONENTS, FACTORS, Samples, _codes, collect, match_slots, object_factors
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.models.baselines.rnem import RNEM
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.types import Decomposition
 
 NUM_VIDEOS, PER_VIDEO = 40, 4
@@ -201,7 +201,7 @@ def evaluator(tmp_path_factory):
     config = make_config(tmp_path_factory.mktemp("data"))
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch)
-        yield Evaluator(config, open_source(config))
+        yield Evaluator(config, load_dataset(config))
 
 
 @pytest.mark.usefixtures("quick_compiles")

@@ -12,12 +12,12 @@ from toy import make_config
 
 from stii_jax.analysis.traversal import (
     OFFSETS,
-    Moment,
-    Statistics,
+    LatentStatistics,
+    ObservedFrame,
     check_traversable,
     largest_object,
-    measure,
-    observe_moment,
+    latent_statistics,
+    observe_frame,
     traverse,
     traverse_held_out,
 )
@@ -27,7 +27,7 @@ from stii_jax.models.baselines.iodine import Iodine
 from stii_jax.models.baselines.rnem import RNEM
 from stii_jax.models.prior import gaussian_kl
 from stii_jax.models.video_model import EVALUATION_SEED, example_keys
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.visualization.visualize import CELL, GAP, LINE
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -57,18 +57,18 @@ def keys():
 
 
 @pytest.fixture(scope="module")
-def moment(model, params, video, keys):
-    return observe_moment(model, params, video, keys, FRAME)
+def observed(model, params, video, keys):
+    return observe_frame(model, params, video, keys, FRAME)
 
 
 @pytest.fixture(scope="module")
 def statistics():
-    return Statistics(np.float32([0.5, 1.0, 2.0]), np.float32([0.1, 3.0, 1.0]), 10)
+    return LatentStatistics(np.float32([0.5, 1.0, 2.0]), np.float32([0.1, 3.0, 1.0]), 10)
 
 
 @pytest.fixture(scope="module")
-def traversal(model, params, moment, statistics):
-    return traverse(model, params, moment, statistics, index=1, slot=SLOT, num_dims=2)
+def traversal(model, params, observed, statistics):
+    return traverse(model, params, observed, statistics, index=1, slot=SLOT, num_dims=2)
 
 
 @functools.cache
@@ -97,33 +97,33 @@ def as_pixels(values):
     return (np.clip(values, 0, 1) * 255).round()
 
 
-def test_a_moment_is_what_the_frame_was_decoded_from(model, params, video, keys, moment):
+def test_an_observed_frame_is_what_the_frame_was_decoded_from(model, params, video, keys, observed):
     whole, _ = decompose(model, params, video, keys)
-    np.testing.assert_allclose(moment.posterior, whole.posterior[:, FRAME], atol=1e-5)
-    np.testing.assert_allclose(moment.masks, whole.masks[:, FRAME], atol=1e-5)
+    np.testing.assert_allclose(observed.posterior, whole.posterior[:, FRAME], atol=1e-5)
+    np.testing.assert_allclose(observed.masks, whole.masks[:, FRAME], atol=1e-5)
     _, before = decompose(model, params, video[:, :FRAME], keys)
-    np.testing.assert_allclose(moment.h, before.temporal.h, atol=1e-5)
+    np.testing.assert_allclose(observed.h, before.temporal.h, atol=1e-5)
     prior = tiny.jit(model.elbo.prior_parameters)(params, before.temporal.h)
-    np.testing.assert_allclose(moment.prior, prior, atol=1e-5)
-    np.testing.assert_array_equal(moment.frame, video[:, FRAME])
+    np.testing.assert_allclose(observed.prior, prior, atol=1e-5)
+    np.testing.assert_array_equal(observed.frame, video[:, FRAME])
 
 
-def test_later_frames_are_not_looked_at(model, params, video, keys, moment):
-    again = observe_moment(model, params, video.at[:, FRAME + 1 :].set(0.5), keys, FRAME)
-    tree_map(np.testing.assert_array_equal, again, moment)
+def test_later_frames_are_not_looked_at(model, params, video, keys, observed):
+    again = observe_frame(model, params, video.at[:, FRAME + 1 :].set(0.5), keys, FRAME)
+    tree_map(np.testing.assert_array_equal, again, observed)
 
 
 def test_the_first_frame_has_a_moment_too(model, params, video, keys):
-    first = observe_moment(model, params, video, keys, 0)
+    first = observe_frame(model, params, video, keys, 0)
     assert first.time == 0 and not np.any(first.h)
     alone, _ = decompose(model, params, video[:, :1], keys)
     np.testing.assert_allclose(first.posterior, alone.posterior[:, 0], atol=1e-5)
 
 
-def test_only_the_slots_own_dimension_moves(moment, statistics, traversal):
+def test_only_the_slots_own_dimension_moves(observed, statistics, traversal):
     assert traversal.dimensions == (1, 2), "by KL divergence, the highest first"
     assert traversal.kl == (3.0, 1.0)
-    mean = np.asarray(moment.posterior[1, :, : tiny.Z])
+    mean = np.asarray(observed.posterior[1, :, : tiny.Z])
     for row, dimension in enumerate(traversal.dimensions):
         moved = traversal.latents[row] - mean
         expected = np.float32(OFFSETS) * statistics.scale[dimension]
@@ -132,28 +132,28 @@ def test_only_the_slots_own_dimension_moves(moment, statistics, traversal):
         assert not moved.any(), "all else stays, to the bit"
 
 
-def test_the_middle_is_the_unchanged_reconstruction(model, params, moment, traversal):
-    expected, _, _ = decode(model, params, moment.posterior[1, :, : tiny.Z], moment.h[1])
+def test_the_middle_is_the_unchanged_reconstruction(model, params, observed, traversal):
+    expected, _, _ = decode(model, params, observed.posterior[1, :, : tiny.Z], observed.h[1])
     for row in traversal.frames[:, traversal.middle]:
         np.testing.assert_allclose(row, as_pixels(expected), atol=1)
     np.testing.assert_array_equal(traversal.frames[0, traversal.middle], traversal.frames[1, traversal.middle])
 
 
-def test_pictures_are_decoded_from_the_latents_beside_them(model, params, moment, traversal):
-    frame, masks, means = decode(model, params, jnp.asarray(traversal.latents[1, -1]), moment.h[1])
+def test_pictures_are_decoded_from_the_latents_beside_them(model, params, observed, traversal):
+    frame, masks, means = decode(model, params, jnp.asarray(traversal.latents[1, -1]), observed.h[1])
     np.testing.assert_allclose(traversal.frames[1, -1], as_pixels(frame), atol=1)
     mask = masks[SLOT, ..., None]
     np.testing.assert_allclose(traversal.alone[1, -1], as_pixels(mask * means[SLOT] + (1 - mask) * 215 / 255), atol=1)
     assert (traversal.frames[1, -1] != traversal.frames[1, 0]).any()
 
 
-def test_a_dimension_without_use_changes_nothing(model, params, moment, statistics):
+def test_a_dimension_without_use_changes_nothing(model, params, observed, statistics):
     """The decoder's first layer is told to ignore dimension 2."""
     first = params["decoder"]["Dense_0"]["kernel"]
     assert first.shape[0] == tiny.Z + tiny.D
     deaf = {**params, "decoder": {**params["decoder"], "Dense_0": {**params["decoder"]["Dense_0"]}}}
     deaf["decoder"]["Dense_0"]["kernel"] = first.at[2].set(0)
-    traversal = traverse(model, deaf, moment, statistics, slot=SLOT, num_dims=2)
+    traversal = traverse(model, deaf, observed, statistics, slot=SLOT, num_dims=2)
     for images in (traversal.frames, traversal.alone):
         assert (images[1] == images[1, :1]).all() and (images[0] != images[0, :1]).any()
 
@@ -165,26 +165,28 @@ def test_statistics_are_of_the_objects_alone():
     masks = np.moveaxis(np.eye(3, dtype=np.float32)[slots], -1, 1)
     rng = np.random.default_rng(0)
     posterior, prior = rng.normal(size=(2, 2, 3, 6)).astype(np.float32)
-    moment = Moment(jnp.zeros((2, 4, 4, 3)), masks, jnp.asarray(posterior), jnp.asarray(prior), jnp.zeros((2, 3, 4)), 0)
+    observed = ObservedFrame(
+        jnp.zeros((2, 4, 4, 3)), masks, jnp.asarray(posterior), jnp.asarray(prior), jnp.zeros((2, 3, 4)), 0
+    )
     q, p = posterior[[0, 1], [2, 0]], prior[[0, 1], [2, 0]]
-    found = measure(moment)
+    found = latent_statistics(observed)
     assert found.num_objects == 2
     np.testing.assert_allclose(found.scale, np.abs(q[0] - q[1])[:3] / 2, rtol=1e-5)
     np.testing.assert_allclose(found.kl.sum(), gaussian_kl(jnp.asarray(q), jnp.asarray(p)).mean(), rtol=1e-5)
-    assert [largest_object(moment, index) for index in range(2)] == [2, 0]
+    assert [largest_object(observed, index) for index in range(2)] == [2, 0]
     with pytest.raises(ValueError, match="1 slots show an object, expected at least 2"):
-        measure(Moment(*(array[:1] for array in moment[:-1]), 0))
+        latent_statistics(ObservedFrame(*(array[:1] for array in observed[:-1]), 0))
 
 
 @pytest.mark.slow
 def test_iodine_has_traversals_too(video, keys, statistics):
     iodine = Iodine(**tiny.settings_of(conditional_prior=False, conditional_decoder=False, posterior_start="learned"))
     own = tiny.params_of(iodine)
-    moment = observe_moment(iodine, own, video, keys, 1)
+    observed = observe_frame(iodine, own, video, keys, 1)
     whole, _ = decompose(iodine, own, video[:, :2], keys)
-    np.testing.assert_allclose(moment.posterior, whole.posterior[:, 1], atol=1e-5)
-    traversal = traverse(iodine, own, moment, statistics, slot=0, num_dims=1, offsets=(-1.0, 0.0))
-    expected, _, _ = decode(iodine, own, moment.posterior[0, :, : tiny.Z], moment.h[0])
+    np.testing.assert_allclose(observed.posterior, whole.posterior[:, 1], atol=1e-5)
+    traversal = traverse(iodine, own, observed, statistics, slot=0, num_dims=1, offsets=(-1.0, 0.0))
+    expected, _, _ = decode(iodine, own, observed.posterior[0, :, : tiny.Z], observed.h[0])
     np.testing.assert_allclose(traversal.frames[0, 1], as_pixels(expected), atol=1)
 
 
@@ -192,15 +194,15 @@ def test_iodine_has_traversals_too(video, keys, statistics):
 def test_traversals_of_held_out_videos(tmp_path):
     """Five videos of a dataset in a batch of eight; the noise is that of their evaluation."""
     config = make_config(tmp_path, data__options__num_test=5, eval__batch_size=8)
-    evaluator = Evaluator(config, open_source(config))
+    evaluator = Evaluator(config, load_dataset(config))
     params = tiny.params_of(evaluator.model)
     first, second = traverse_held_out(evaluator, params, 2, num_frames=2, num_dims=1, reach=1.5)
     batch, index = next(evaluator._batches("test", 2, 5))
     video = jnp.asarray(batch["video"][:5], jnp.float32) / 255
     keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.asarray(index[:5]))
-    moment = observe_moment(evaluator.model, params, video, keys, 1)
+    observed = observe_frame(evaluator.model, params, video, keys, 1)
     for number, traversal in enumerate((first, second)):
-        expected = traverse(evaluator.model, params, moment, measure(moment), index=number, num_dims=1)
+        expected = traverse(evaluator.model, params, observed, latent_statistics(observed), index=number, num_dims=1)
         assert traversal.slot == expected.slot and traversal.dimensions == expected.dimensions
         np.testing.assert_allclose(traversal.latents[0, 6], expected.latents[0, 6], atol=1e-4)
         np.testing.assert_array_equal(traversal.seen, batch["video"][number, 1])
@@ -209,15 +211,15 @@ def test_traversals_of_held_out_videos(tmp_path):
         traverse_held_out(evaluator, params, 1, num_frames=7)
 
 
-def test_bad_input_is_named(model, params, video, keys, moment, statistics):
+def test_bad_input_is_named(model, params, video, keys, observed, statistics):
     with pytest.raises(ValueError, match=r"RNEM decodes no latents .*config.system 'stii'"):
         check_traversable(RNEM.__new__(RNEM))
     with pytest.raises(ValueError, match="frame is 4, expected 0 to 3"):
-        observe_moment(model, params, video, keys, 4)
+        observe_frame(model, params, video, keys, 4)
     with pytest.raises(ValueError, match="slot is 3, expected 0 to 2"):
-        traverse(model, params, moment, statistics, slot=3)
+        traverse(model, params, observed, statistics, slot=3)
     with pytest.raises(ValueError, match=r"offsets are \(1.0, 2.0\), expected 0"):
-        traverse(model, params, moment, statistics, offsets=(1.0, 2.0))
+        traverse(model, params, observed, statistics, offsets=(1.0, 2.0))
 
 
 def test_a_still_shows_rows_of_dimensions_and_columns_of_values(traversal):

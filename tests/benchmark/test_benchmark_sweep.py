@@ -52,7 +52,7 @@ def stub(monkeypatch):
         return measured_by_cells(point, steps, machine)
 
     monkeypatch.setattr(sweep, "measure", measure)
-    monkeypatch.setattr(sweep, "find_machine", lambda: TWO_CORES)
+    monkeypatch.setattr(sweep, "describe_machine", lambda: TWO_CORES)
     monkeypatch.setattr(pictures, "figure", lambda points: f"{len(points)} points".encode())
     return seen
 
@@ -226,8 +226,8 @@ def test_lines_are_in_proportion_to_cells():
     stii, iodine = (pictures.curve(points, system, "frames") for system in SYSTEMS)
     assert [point["values"]["frames"] for point in stii] == [4, 10, 20, 40]
     # R = 6 and a batch of 2, a millisecond a cell: 18 cells, then 21 and one a frame; IODINE has six a frame.
-    np.testing.assert_allclose(pictures.fitted_to_cells(stii), 2e-3 * np.array([18, 25, 35, 55]))
-    np.testing.assert_allclose(pictures.fitted_to_cells(iodine), 2e-3 * np.array([24, 60, 120, 240]))
+    np.testing.assert_allclose(pictures.fit_time_per_cell(stii), 2e-3 * np.array([18, 25, 35, 55]))
+    np.testing.assert_allclose(pictures.fit_time_per_cell(iodine), 2e-3 * np.array([24, 60, 120, 240]))
 
 
 def test_a_figure_without_times_or_with_failures():

@@ -9,14 +9,14 @@ import threading
 import pytest
 
 from stii_jax.devices import processes
-from stii_jax.devices.processes import ProcessError, check_shared, first_does, is_first, join, joined
+from stii_jax.devices.processes import ProcessError, check_shared, initialize, is_distributed, is_first, run_on_first
 from stii_jax.errors import Preempted
 from stii_jax.training.preemption import Preemption
 
 
 def test_a_run_of_one_process(capsys):
-    join(None, None, None)
-    assert not joined() and is_first()
+    initialize(None, None, None)
+    assert not is_distributed() and is_first()
     processes.say("hello")
     assert capsys.readouterr().out == "hello\n"
 
@@ -31,15 +31,15 @@ def test_a_run_of_one_process(capsys):
 )
 def test_half_of_the_flags(given, missing):
     with pytest.raises(ProcessError, match=f"^give {missing}, too, or --distributed"):
-        join(*given)
+        initialize(*given)
 
 
 def test_the_only_process_does_what_the_first_one_does():
     done = []
-    first_does(lambda: done.append(1))
+    run_on_first(lambda: done.append(1))
     assert done == [1]
     with pytest.raises(OSError, match="full"):
-        first_does(lambda: (_ for _ in ()).throw(OSError("full")))
+        run_on_first(lambda: (_ for _ in ()).throw(OSError("full")))
 
 
 def test_a_file_that_is_not_shared(tmp_path, monkeypatch):
@@ -51,7 +51,7 @@ def test_a_file_that_is_not_shared(tmp_path, monkeypatch):
 
 def test_leaving_is_at_once_but_nothing_printed_is_lost():
     code = "import atexit; atexit.register(print, 'late'); print('out'); from stii_jax import errors; "
-    code += "errors.leave(3, 'error: this')"
+    code += "errors.exit_now(3, 'error: this')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "error: this\n")
 

@@ -69,7 +69,7 @@ class Workshop:
         patch.setattr("stii_jax.analysis.probes_samples.MIN_IOU", 0.0)  # a model of two steps finds no objects
         patch.setattr(runner.Processes, "run", self._run_in_process)
         patch.setattr(benchmark_sweep, "measure", _measured)
-        patch.setattr(benchmark_sweep, "find_machine", lambda: Machine("cpu", 2, "a CPU, 2 cores", "abc"))
+        patch.setattr(benchmark_sweep, "describe_machine", lambda: Machine("cpu", 2, "a CPU, 2 cores", "abc"))
         (folder / "README.md").write_text((ROOT / "README.md").read_text())
         (folder / "results").mkdir()
         for path in (*(ROOT / "results").glob("*.json"), ROOT / "results" / "README.md"):

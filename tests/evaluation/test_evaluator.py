@@ -13,7 +13,7 @@ from stii_jax.evaluation.evaluator import Evaluator, check_evaluation, check_for
 from stii_jax.models.baselines.iodine import Iodine, SequentialIodine
 from stii_jax.models.registry import make_model
 from stii_jax.models.video_model import example_keys
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -29,7 +29,7 @@ def data_dir(tmp_path_factory):
 def make_evaluator(data_dir):
     def make(**changes):
         config = make_config(data_dir, **changes)
-        return Evaluator(config, open_source(config))
+        return Evaluator(config, load_dataset(config))
 
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch)

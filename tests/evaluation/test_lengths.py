@@ -10,7 +10,7 @@ from toy import use_toy_model
 from stii_jax.config import ConfigError, load_config
 from stii_jax.data import DataError
 from stii_jax.main import run
-from stii_jax.runs.setup import check, open_source
+from stii_jax.runs.setup import check, load_dataset
 from stii_jax.training.loop import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -51,7 +51,7 @@ def test_lengths_fit_the_videos(tmp_path, settings, videos, frames, lengths, for
     write(tmp_path, *videos)
     config = load_config("video_folder:small", settings)
     check(config, "train")
-    source = open_source(config)
+    source = load_dataset(config)
     trainer = Trainer(config, source, source, tmp_path / "run")
     assert tuple(stage.num_frames for stage in trainer.curriculum.stages) == frames
     fit = trainer.evaluator.settings
@@ -96,7 +96,7 @@ def test_a_clip_length_that_was_asked_for(tmp_path, settings):
         run("train", "video_folder:small", workdir, [*settings, "data.options.num_frames=12", "curriculum.stages=()"])
     assert not workdir.exists()
     config = load_config("video_folder:small", settings)
-    source = open_source(config)
+    source = load_dataset(config)
     assert Trainer(config, source, source, workdir).curriculum.stages[-1].num_frames == 5
 
 
@@ -107,5 +107,5 @@ def test_a_video_of_one_frame(tmp_path, settings):
         run("train", "video_folder:small", tmp_path / "run", settings)
     config = load_config("video_folder:small", [*settings, "eval.periodic_videos=0", "eval.split=train"])
     check(config, "train")
-    source = open_source(config)
+    source = load_dataset(config)
     Trainer(config, source, source, tmp_path / "run")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toy import make_config, overrides
 
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.checkpoints import Checkpointer
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -34,13 +34,13 @@ process, port = int(os.environ["PROCESS"]), os.environ["PORT"]
 jax.distributed.initialize(f"localhost:{port}", 2, process)
 import pytest
 import test_nan_search, toy
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.training.loop import Trainer, TrainingError
 patch = pytest.MonkeyPatch()
 toy.use_toy_model(patch)
 test_nan_search.poison(patch, clip=6, frame=1)
 config = toy.make_config(Path(sys.argv[2]), train__parallel=sys.argv[3], train__eval_every=1000)
-source = open_source(config)
+source = load_dataset(config)
 try:
     Trainer(config, source, source, Path(sys.argv[1])).run()
 except TrainingError as error:
@@ -94,7 +94,7 @@ def test_each_process_says_what_it_finds_in_its_part(tmp_path, compiled, paralle
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     arguments = (ONE_OF_TWO, tmp_path / "run", tmp_path / "data", parallel)
-    open_source(make_config(tmp_path / "data"))
+    load_dataset(make_config(tmp_path / "data"))
     common = {"PORT": port, "JAX_NUM_CPU_DEVICES": "1", "compiled": compiled}
     processes = [start(*arguments, PROCESS=str(process), **common) for process in range(2)]
     try:

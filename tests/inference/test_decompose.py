@@ -26,11 +26,11 @@ from stii_jax.inference.request import Request
 from stii_jax.inference.stream import Stream
 from stii_jax.main import ERRORS, run
 from stii_jax.runs import loading
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.checkpoints import CheckpointError
 from stii_jax.visualization.regions import OUTSIDE as NOT_SEEN
 from stii_jax.visualization.regions import Canvas
-from stii_jax.visualization.visualize import BACKGROUND, PREDICTED, moment, slot_colors
+from stii_jax.visualization.visualize import BACKGROUND, PREDICTED, animation_frame, slot_colors
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -181,7 +181,7 @@ def test_times_are_kept(workdir, tmp_path):
 def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
     """The evaluator's first video, in batches, chunks and on several devices, and its forecast."""
     config = make_config(tmp_path)
-    evaluator = Evaluator(config, open_source(config))
+    evaluator = Evaluator(config, load_dataset(config))
     seen = np.stack([View(size=SIZE, square=True).frame(frame) for frame in noise(7)])
     batch = np.stack([seen, *noise(3 * 7, SIZE, SIZE).reshape(3, 7, SIZE, SIZE, 3)])
     parts = evaluator.predict(params, batch, np.arange(4), 3)
@@ -223,7 +223,9 @@ def test_predicted_frames_are_marked(workdir, video, tmp_path):
 def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):
     """In the arrays, in the images (see above), and in what is drawn."""
     drawn = []
-    monkeypatch.setattr(module.visualize, "moment", lambda *given: drawn.append(given[2]) or moment(*given))
+    monkeypatch.setattr(
+        module.visualize, "animation_frame", lambda *given: drawn.append(given[2]) or animation_frame(*given)
+    )
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results")
     palette = arrays["palette"][:2]
     assert tuple(palette[summary["background_slot"]]) == BACKGROUND
@@ -281,7 +283,7 @@ def test_the_same_command_works_after_a_kill(workdir, video, tmp_path, monkeypat
     output = tmp_path / "results"
     with monkeypatch.context() as patch:
         patch.setattr(output_folder.shutil, "rmtree", lambda *_, **__: None)
-        patch.setattr(module.visualize, "moment", lambda *_: 1 / 0)
+        patch.setattr(module.visualize, "animation_frame", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             decompose(workdir, video, output)
     assert [path.name for path in output.iterdir()] == [".unfinished"]
@@ -303,9 +305,9 @@ def test_an_interrupted_run_leaves_nothing_new(workdir, video, tmp_path, monkeyp
         calls.append(arguments)
         if len(calls) == 5:
             raise error
-        return moment(*arguments)
+        return animation_frame(*arguments)
 
-    monkeypatch.setattr(module.visualize, "moment", fails_at_the_fifth)
+    monkeypatch.setattr(module.visualize, "animation_frame", fails_at_the_fifth)
     with pytest.raises(error if isinstance(error, type) else OSError):
         decompose(workdir, video, tmp_path / "results")
     assert not list((tmp_path / "results").iterdir())

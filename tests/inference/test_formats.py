@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from stii_jax.config import ConfigError
 from stii_jax.inference.formats import FORMATS, check_formats, run_lengths
-from stii_jax.inference.outputs import Scene, Segmented
+from stii_jax.inference.outputs import SegmentedFrame, VideoInfo
 from stii_jax.visualization.regions import Canvas
 from stii_jax.visualization.visualize import slot_colors
 
@@ -27,8 +27,8 @@ pytestmark = [
 ]
 
 
-def make_scene(width=WIDTH, height=HEIGHT, scale=1, expected=NUM_FRAMES):
-    return Scene("video.mp4", width, height, scale, 10.0, expected, slot_colors(K, BACKGROUND), BACKGROUND)
+def make_info(width=WIDTH, height=HEIGHT, scale=1, expected=NUM_FRAMES):
+    return VideoInfo("video.mp4", width, height, scale, 10.0, expected, slot_colors(K, BACKGROUND), BACKGROUND)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def frames():
         if t == 2:
             masks[2, 5:7, 8:] = 0.8
         labels = canvas.segment(masks)
-        made.append(Segmented(t, 0.25 + t / 10, False, labels.slots, canvas.measure(labels)))
+        made.append(SegmentedFrame(t, 0.25 + t / 10, False, labels.slots, canvas.measure(labels)))
     assert [set(frame.regions) for frame in made] == [{0, 1}, {0, 1}, {0, 1, 2}]
     return made
 
 
-def write(folder, name, frames, scene=None):
-    with FORMATS[name](folder, scene or make_scene()) as file:
+def write(folder, name, frames, info=None):
+    with FORMATS[name](folder, info or make_info()) as file:
         for frame in frames:
             file.write(frame)
     assert [path.name for path in folder.iterdir()] == [FORMATS[name].name]
@@ -83,8 +83,8 @@ def test_coco_of_a_reduced_frame_has_the_size_of_the_input(tmp_path):
     masks = np.full((K, 4, 4), 0.1, np.float32)
     masks[BACKGROUND, :, :2] = masks[0, :, 2:] = 0.7
     labels = canvas.segment(masks)
-    frame = Segmented(0, 0.0, False, labels.slots, canvas.measure(labels))
-    coco = coco_module.COCO(write(tmp_path, "coco", [frame], make_scene(2001, 9, canvas.scale)))
+    frame = SegmentedFrame(0, 0.0, False, labels.slots, canvas.measure(labels))
+    coco = coco_module.COCO(write(tmp_path, "coco", [frame], make_info(2001, 9, canvas.scale)))
     mask = coco.annToMask(coco.anns[1])
     assert mask.shape == (9, 2001) and mask[:, 1002:].all() and not mask[:, :1000].any()
 
@@ -121,7 +121,7 @@ def test_label_stack(tmp_path, frames):
 
 
 def test_a_stack_that_may_pass_4_gigabytes_is_a_bigtiff(tmp_path, frames):
-    with tifffile.TiffFile(write(tmp_path, "tiff", frames, make_scene(expected=10**8))) as file:
+    with tifffile.TiffFile(write(tmp_path, "tiff", frames, make_info(expected=10**8))) as file:
         assert file.is_bigtiff and file.asarray().shape[0] == NUM_FRAMES
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stii_jax.inference.object_clips import write_clips
-from stii_jax.inference.outputs import COLUMNS, TABLE, Scene
+from stii_jax.inference.outputs import COLUMNS, TABLE, VideoInfo
 from stii_jax.inference.recordings import RecordedFrame
 from stii_jax.visualization.visualize import slot_colors
 
@@ -44,7 +44,7 @@ def read(path):
 
 
 def test_clips_follow_their_objects(folder):
-    write_clips(folder, recorded(), Scene("v.mp4", WIDTH, HEIGHT, 1, 10.0, 5, slot_colors(4, 0), 0))
+    write_clips(folder, recorded(), VideoInfo("v.mp4", WIDTH, HEIGHT, 1, 10.0, 5, slot_colors(4, 0), 0))
     assert {path.name for path in (folder / "objects").iterdir()} == {"slot_1.mp4", "slot_2.mp4"}  # 3 is never seen
     frames, times = read(folder / "objects" / "slot_1.mp4")
     assert times == pytest.approx(TIMES, abs=1e-3)

@@ -8,7 +8,7 @@ import pytest
 
 from stii_jax.data import DataError
 from stii_jax.inference import output_folder
-from stii_jax.inference.output_folder import NAMES, SUMMARY, check_output, replacing
+from stii_jax.inference.output_folder import NAMES, SUMMARY, check_output, replace_output
 
 JOB = {"input": "/videos/a.mp4", "num_predicted": "0"}
 OTHER = {"input": "/videos/b.mp4", "num_predicted": "0"}
@@ -29,7 +29,7 @@ def fill(folder, text, names=NAMES):
 
 
 def write(output, text, job=JOB, overwrite=False, names=NAMES):
-    with replacing(output, names, job, overwrite) as folder:
+    with replace_output(output, names, job, overwrite) as folder:
         fill(folder, text, names)
 
 
@@ -131,7 +131,7 @@ def test_the_same_command_works_after_a_kill(tmp_path, monkeypatch, moves, earli
 def test_an_error_leaves_the_earlier_results(tmp_path):
     write(tmp_path, "first")
     before = contents(tmp_path)
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path, NAMES, JOB, True) as folder:
+    with pytest.raises(ZeroDivisionError), replace_output(tmp_path, NAMES, JOB, True) as folder:
         fill(folder, "second")
         raise ZeroDivisionError
     assert contents(tmp_path) == before
@@ -151,7 +151,7 @@ def test_the_folders_of_a_run_are_refused(tmp_path, inside, overwrite):
 
 
 def test_one_decomposition_at_a_time(tmp_path):
-    with replacing(tmp_path, NAMES, JOB, overwrite=False) as folder:
+    with replace_output(tmp_path, NAMES, JOB, overwrite=False) as folder:
         for job in (JOB, OTHER):
             refused(tmp_path, f"another decomposition writes to {tmp_path}: wait for its end, or give", job, True)
         fill(folder, "first")

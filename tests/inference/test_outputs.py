@@ -5,15 +5,15 @@ import csv
 import numpy as np
 from PIL import Image
 
-from stii_jax.inference.outputs import COLUMNS, MAX_ANIMATED, Animation, Masks, Scene, Segmented, Trajectories
+from stii_jax.inference.outputs import COLUMNS, MAX_ANIMATED, Animation, Masks, SegmentedFrame, Trajectories, VideoInfo
 from stii_jax.visualization.regions import OUTSIDE, Canvas
 from stii_jax.visualization.visualize import slot_colors
 
 TIMES = [0.0, 0.1, 0.4, 0.47]
 
 
-def scene(num_slots=3):
-    return Scene("video.mp4", 12, 8, 1, 10.0, len(TIMES), slot_colors(num_slots, 0), 0)
+def info(num_slots=3):
+    return VideoInfo("video.mp4", 12, 8, 1, 10.0, len(TIMES), slot_colors(num_slots, 0), 0)
 
 
 def frames():
@@ -24,7 +24,7 @@ def frames():
         masks[0], masks[2] = 0.5, 0.1
         masks[1, 2:4, t : t + 3] = 0.75
         labels = canvas.segment(masks)
-        yield Segmented(t, seconds, t == 3, labels.slots, canvas.measure(labels))
+        yield SegmentedFrame(t, seconds, t == 3, labels.slots, canvas.measure(labels))
 
 
 def write(file):
@@ -34,7 +34,7 @@ def write(file):
 
 
 def test_one_row_per_frame_and_slot(tmp_path):
-    write(Trajectories(tmp_path, scene()))
+    write(Trajectories(tmp_path, info()))
     with (tmp_path / "trajectories.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
@@ -51,7 +51,7 @@ def test_one_row_per_frame_and_slot(tmp_path):
 
 
 def test_masks_in_both_forms(tmp_path):
-    write(Masks(tmp_path, scene()))
+    write(Masks(tmp_path, info()))
     assert {path.name for path in tmp_path.iterdir()} == {"masks", "masks.npz"}  # no helper is left
     with np.load(tmp_path / "masks.npz", allow_pickle=False) as archive:
         segmentation, palette, time = (archive[name] for name in ("segmentation", "palette", "time"))

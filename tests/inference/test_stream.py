@@ -9,7 +9,7 @@ from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.recordings import RecordedFrame
 from stii_jax.inference.stream import Stream
 from stii_jax.models.registry import make_model
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -27,7 +27,7 @@ def recorded(frames):
 @pytest.mark.slow
 def test_the_real_model_as_in_the_evaluation(tmp_path):
     config = make_config(tmp_path)
-    evaluator = Evaluator(config, open_source(config))
+    evaluator = Evaluator(config, load_dataset(config))
     evaluator.model = make_model(config, SIZE)
     params = evaluator.model.init(jax.random.key(0))
     batch = noise(4, 7)

@@ -17,7 +17,7 @@ from stii_jax.evaluation import novelty
 from stii_jax.inference.request import Request
 from stii_jax.main import ERRORS, run
 from stii_jax.pretrained import ModelFileError, Trained
-from stii_jax.pretrained.cards import card
+from stii_jax.pretrained.cards import model_card
 from stii_jax.storage.digests import digest_leaves, name_leaves
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -220,7 +220,9 @@ def test_the_fit_of_held_out_videos_goes_with_the_model(finished, exported, tmp_
     found = read(tmp_path / "found" / "decomposition.json")["novelty"]
     typical = measured["per_video"][-1]["relative_error"]["q50"]
     assert found["relative_error"]["held_out"] == typical
-    assert f"Reconstruction of held-out videos, the median over 6: relative error {typical:.3f}" in card(str(exported))
+    assert f"Reconstruction of held-out videos, the median over 6: relative error {typical:.3f}" in model_card(
+        str(exported)
+    )
 
 
 def test_a_model_takes_up_scores_that_it_lacks(finished, exported, tmp_path, capsys):
@@ -231,7 +233,7 @@ def test_a_model_takes_up_scores_that_it_lacks(finished, exported, tmp_path, cap
     request = Request(finished / "media" / "test_0.gif", tmp_path / "found")
     run("decompose", None, None, [], request=request, model=str(old))
     assert read(tmp_path / "found" / "decomposition.json")["novelty"]["is_novel"] is None
-    assert "Reconstruction" not in card(str(old))
+    assert "Reconstruction" not in model_card(str(old))
 
     run("export", None, tmp_path / "nothing", [], model=str(old), output=new)
     assert "--mode evaluate first lets its decompositions warn of unfamiliar videos" in capsys.readouterr().out
@@ -272,5 +274,5 @@ def test_flags_that_would_do_nothing(finished, exported, tmp_path):
 
 
 def test_a_card_without_scores_or_text(model):
-    text = card(str(model))
+    text = model_card(str(model))
     assert "| steps, seed | 7, 0 |" in text and "| hardware | two cores |" in text and "frames |" not in text

@@ -10,13 +10,13 @@ import pytest
 
 from stii_jax import pretrained
 from stii_jax.main import run
-from stii_jax.pretrained.cards import card
+from stii_jax.pretrained.cards import model_card
 
 
 def test_the_cards_are_in_the_docs():
     text = (Path(__file__).resolve().parents[2] / "docs" / "pretrained.md").read_text()
     _, shown, _ = re.split(r"<!-- cards:\w+ -->\n", text)
-    assert shown.strip() == "\n\n".join(map(card, pretrained.names()))
+    assert shown.strip() == "\n\n".join(map(model_card, pretrained.names()))
 
 
 @pytest.mark.parametrize("name", pretrained.names())

@@ -15,7 +15,7 @@ from stii_jax import pretrained
 from stii_jax.config import ConfigError
 from stii_jax.main import run
 from stii_jax.pretrained import ModelFileError, Trained
-from stii_jax.pretrained.cards import card
+from stii_jax.pretrained.cards import model_card
 from stii_jax.runs import modes, setup
 from stii_jax.runs.initial import load_initial
 from stii_jax.runs.settings import check_init
@@ -70,7 +70,7 @@ def settings(data_dir, **changes):
 def first_params(data_dir, folder, init, **changes):
     """Parameters before the first step of a run that starts from `init`."""
     config = make_config(data_dir, **NO_EVALUATION, **changes)
-    source = setup.open_source(config)
+    source = setup.load_dataset(config)
     trainer = Trainer(config, source, source, folder)
     initial = load_initial(str(init), trainer.model)
     state, _, _ = trainer.restore(initial.params)
@@ -183,7 +183,7 @@ def test_the_record(straight, workdir, file, tmp_path):
     run("export", None, straight, [], output=tmp_path / "student.safetensors")
     assert pretrained.load(str(tmp_path / "student.safetensors")).facts["init"] == record
     row = f"| started from | teacher, step 3 (parameters {record['digest']}) |"
-    assert row in card(str(tmp_path / "student.safetensors"))
+    assert row in model_card(str(tmp_path / "student.safetensors"))
 
 
 def test_a_run_without_a_checkpoint_forgets_the_model_that_it_was_begun_with(workdir, data_dir, tmp_path, monkeypatch):

@@ -6,27 +6,27 @@ import os
 import pytest
 
 from stii_jax.config import ConfigError
-from stii_jax.runs.lock import LOCK, held
+from stii_jax.runs.lock import LOCK, lock_workdir
 
 
 def test_one_run_at_a_time(tmp_path):
     workdir = tmp_path / "deep" / "run"
-    with held(workdir):
+    with lock_workdir(workdir):
         assert json.loads((workdir / LOCK).read_text())["process"] == os.getpid()
         with (
             pytest.raises(ConfigError, match=rf"another run trains in {workdir} \(process {os.getpid()} on .*\): wait"),
-            held(workdir),
+            lock_workdir(workdir),
         ):
             pass
-        with held(tmp_path / "other"):
+        with lock_workdir(tmp_path / "other"):
             pass
-    with held(workdir):
+    with lock_workdir(workdir):
         pass
 
 
 def test_a_lock_file_that_tells_nothing(tmp_path):
     (tmp_path / LOCK).write_text("{cut sho")
-    with held(tmp_path):
+    with lock_workdir(tmp_path):
         (tmp_path / LOCK).write_text("{cut sho")
-        with pytest.raises(ConfigError, match=r"another run trains in .*: wait for its end"), held(tmp_path):
+        with pytest.raises(ConfigError, match=r"another run trains in .*: wait for its end"), lock_workdir(tmp_path):
             pass

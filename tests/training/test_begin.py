@@ -11,7 +11,7 @@ from stii_jax.data import DataError
 from stii_jax.main import run
 from stii_jax.runs import modes
 from stii_jax.runs.lock import check_writable, holds_run
-from stii_jax.runs.setup import open_source, restore
+from stii_jax.runs.setup import load_dataset, restore
 from stii_jax.training.loop import Trainer
 from stii_jax.visualization import visualize
 
@@ -82,7 +82,7 @@ def test_a_model_that_cannot_be_made(tmp_path, data_dir, monkeypatch, part):
 
 def test_a_trainer_writes_nothing_before_it_runs(tmp_path, data_dir):
     config = make_config(data_dir)
-    source = open_source(config)
+    source = load_dataset(config)
     trainer = Trainer(config, source, source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert trainer.checkpointer.latest_step() is None and (tmp_path / "run").exists()
@@ -124,14 +124,14 @@ def test_after_it_they_may_not(tmp_path, data_dir, monkeypatch, capsys):
 def test_settings_are_compared_again_once_the_folder_is_locked(tmp_path, data_dir, monkeypatch):
     """Another run may have begun, and ended, while this one opened its data."""
     workdir, every = tmp_path / "run", {"train__num_steps": 2, **NO_EVALUATION}
-    opened = modes.open_source
+    opened = modes.load_dataset
 
     def meanwhile(config, **which):
         if config.seed == 1 and not workdir.exists():
             run("train", "default", workdir, overrides(data_dir, **every))
         return opened(config, **which)
 
-    monkeypatch.setattr(modes, "open_source", meanwhile)
+    monkeypatch.setattr(modes, "load_dataset", meanwhile)
     with pytest.raises(ConfigError, match=r"holds a run with other settings \(seed: saved 0, given 1\)"):
         run("train", "default", workdir, overrides(data_dir, seed=1, **every))
 

@@ -6,7 +6,7 @@ import pytest
 from test_loop import bits, logged, stop_after
 from toy import make_config, use_toy_model
 
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.metric_log import read_metrics
 from stii_jax.training.loop import Trainer
 from stii_jax.training.state import split_params
@@ -32,7 +32,7 @@ def toy(monkeypatch):
 
 def make_trainer(data_dir, workdir, **changes):
     config = make_config(data_dir, **changes)
-    source = open_source(config)
+    source = load_dataset(config)
     return Trainer(config, source, source, workdir)
 
 

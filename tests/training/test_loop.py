@@ -14,7 +14,7 @@ from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
 from stii_jax.devices.parallel import DeviceError
 from stii_jax.errors import Preempted
 from stii_jax.models.registry import make_model
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.checkpoints import CheckpointError, restore_params
 from stii_jax.storage.metric_log import read_metrics
 from stii_jax.training.checks import check_training, untrained_frames
@@ -39,7 +39,7 @@ def make_trainer(data_dir):
 
     def make(workdir, **changes):
         config = make_config(data_dir, **changes)
-        source = open_source(config)
+        source = load_dataset(config)
         return Trainer(config, source, source, workdir)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,10 +11,10 @@ from toy import make_config, use_toy_model
 from stii_jax.data import DataError, Source
 from stii_jax.models.registry import make_model
 from stii_jax.models.video_model import Losses, VideoModel, example_keys
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.training import nan_search
 from stii_jax.training.loop import Trainer, TrainingError
-from stii_jax.training.nan_search import first_not_finite
+from stii_jax.training.nan_search import first_nonfinite
 from stii_jax.training.nan_trace import trace
 from stii_jax.types import Decomposition
 
@@ -107,7 +107,7 @@ WHOLE = (0, None)
 )
 def test_parameters_that_spoil_a_cell(real, path, where, value, what):
     model, params, video, keys = real
-    found = first_not_finite(model, changed(params, path, set_to(value, *where)), video, keys)
+    found = first_nonfinite(model, changed(params, path, set_to(value, *where)), video, keys)
     shown = what.replace("inf", "-inf") if f"is -{what.split(' is ')[1]}" in found.what else what  # noise has a sign
     parameter = "" if np.isfinite(value) else f"parameter {path} is {value} before the step, and so "
     assert found.what == f"{parameter}{shown} (and in 3 others of 4)"
@@ -126,7 +126,7 @@ def test_a_frame_that_spoils_a_cell(real, value, what, advice):
     model, params, video, keys = real
     video = video.copy()
     video[2, 1, 3, 4, 0] = value
-    found = first_not_finite(model, params, video, keys)
+    found = first_nonfinite(model, params, video, keys)
     assert (found.what, found.video) == (what, 2) and advice in found.advice
 
 
@@ -161,7 +161,7 @@ class Formula(VideoModel):
 def test_a_gradient_that_overflows(formula, what, video):
     clips = np.stack([np.full((2, 2, 2, 3), value, np.float32) for value in (0.25, 0.75)])
     keys = jax.random.split(jax.random.key(0), 2)
-    found = first_not_finite(Formula(formula), {"a": np.float32(0)}, clips, keys)
+    found = first_nonfinite(Formula(formula), {"a": np.float32(0)}, clips, keys)
     assert found is None if what is None else (found.what, found.video) == (what, video)
 
 
@@ -178,7 +178,7 @@ def test_a_gradient_that_overflows(formula, what, video):
 )
 def test_baselines_name_the_frame(tmp_path, system, path, what):
     model, params, video, keys = build(tmp_path, system=system)
-    found = first_not_finite(model, changed(params, path, set_to(np.nan)), video, keys)
+    found = first_nonfinite(model, changed(params, path, set_to(np.nan)), video, keys)
     assert found.what == f"parameter {path} is nan before the step, and so {what} (and in 3 others of 4)"
 
 
@@ -206,7 +206,7 @@ def poisoned_run(tmp_path_factory, tmp_path, monkeypatch):
     poison(monkeypatch, clip=10, frame=2)
     stages = {"train__num_steps": 4, "curriculum__stages": ((3, 4, 8),), "train__eval_every": 1000}
     config = make_config(tmp_path_factory.mktemp("data"), data__num_frames=2, **stages)
-    source = open_source(config)
+    source = load_dataset(config)
     return Trainer(config, source, source, tmp_path), source
 
 

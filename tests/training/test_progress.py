@@ -7,7 +7,7 @@ import termios
 import pytest
 
 from stii_jax.training import progress
-from stii_jax.training.progress import Display, Forecast, duration, status, time_calls
+from stii_jax.training.progress import Display, TimeEstimate, duration, status, time_calls
 
 
 class Clock:
@@ -44,30 +44,30 @@ def test_calls_are_timed_without_the_first(clock, costs, first, step):
 
 
 def test_forecast_by_timed_steps():
-    forecast = Forecast([(100, 0.5), (20, 3.0), (10, 6.0)], evaluation=5.0, ending=40.0)
-    assert forecast.left(0, 100, 2) == 50 + 60 + 60 + 2 * 5 + 40
-    assert forecast.left(1, 5, 0) == 15 + 60 + 40
-    assert forecast.left(2, 0, 0) == forecast.evaluations(0) == 40
+    estimate = TimeEstimate([(100, 0.5), (20, 3.0), (10, 6.0)], evaluation=5.0, ending=40.0)
+    assert estimate.seconds_left(0, 100, 2) == 50 + 60 + 60 + 2 * 5 + 40
+    assert estimate.seconds_left(1, 5, 0) == 15 + 60 + 40
+    assert estimate.seconds_left(2, 0, 0) == estimate.evaluation_seconds(0) == 40
 
 
 def test_forecast_follows_the_pace():
     """Where steps take twice as long as timed, so will those of the stages to come."""
-    forecast = Forecast([(100, 0.5), (20, 3.0)])
+    estimate = TimeEstimate([(100, 0.5), (20, 3.0)])
     for _ in range(60):
-        forecast.stepped(0, 10, 10.0)
-    assert forecast.left(0, 10, 0) == pytest.approx(2 * (5 + 60), rel=1e-4)
-    assert forecast.seconds_per_step(1) == pytest.approx(6.0, rel=1e-4)
-    forecast.stepped(0, 0, 3.0)  # no steps, no pace
-    assert forecast.seconds_per_step(1) == pytest.approx(6.0, rel=1e-4)
+        estimate.record_steps(0, 10, 10.0)
+    assert estimate.seconds_left(0, 10, 0) == pytest.approx(2 * (5 + 60), rel=1e-4)
+    assert estimate.seconds_per_step(1) == pytest.approx(6.0, rel=1e-4)
+    estimate.record_steps(0, 0, 3.0)  # no steps, no pace
+    assert estimate.seconds_per_step(1) == pytest.approx(6.0, rel=1e-4)
 
 
 def test_forecast_of_evaluations():
     """The first one compiles."""
-    forecast = Forecast([(10, 1.0)], evaluation=5.0)
-    forecast.evaluated(60.0)
-    assert forecast.evaluations(2) == 10
-    forecast.evaluated(7.0)
-    assert forecast.evaluations(2) == 14
+    estimate = TimeEstimate([(10, 1.0)], evaluation=5.0)
+    estimate.record_evaluation(60.0)
+    assert estimate.evaluation_seconds(2) == 10
+    estimate.record_evaluation(7.0)
+    assert estimate.evaluation_seconds(2) == 14
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from toy import make_config
 
 from stii_jax.models.stii import STII
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.metric_log import read_metrics
 from stii_jax.training.loop import Trainer
 from stii_jax.training.state import init_state
@@ -26,7 +26,7 @@ def test_all_of_it_is_trained(tmp_path, changes):
     # From the prior, which is the default, the learned start is not used.
     learned = {"model__posterior_start": "learned"}
     config = make_config(tmp_path / "data", train__num_steps=4, train__eval_every=NEVER, **learned, **changes)
-    source = open_source(config)
+    source = load_dataset(config)
     trainer = Trainer(config, source, source, tmp_path / "run")
     assert type(trainer.model) is STII
     start = init_state(trainer.model, trainer.optimizer, config.seed).params

@@ -8,7 +8,7 @@ from test_loop import STAGED, bits, logged
 from toy import make_config, use_toy_model
 
 from stii_jax.errors import Preempted
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.metric_log import read_metrics
 from stii_jax.training import reporter
 from stii_jax.training.loop import Trainer
@@ -23,7 +23,7 @@ def make_trainer(tmp_path_factory):
 
     def make(workdir, **changes):
         config = make_config(data_dir, **STAGED, train__checkpoint_every=4, **changes)
-        source = open_source(config)
+        source = load_dataset(config)
         return Trainer(config, source, source, workdir)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -15,10 +15,10 @@ from stii_jax.visualization.visualize import (
     OUTSIDE,
     PREDICTED,
     animation,
-    curve,
-    moment,
+    animation_frame,
     one_video,
     overlay,
+    plot_learning_curve,
     save_gif,
     save_png,
     segmentation_colors,
@@ -160,14 +160,14 @@ def write_run(folder, num_lines):
 @pytest.mark.parametrize("num_lines", [1, 100])
 def test_learning_curves_of_several_runs(tmp_path, num_lines):
     runs = [write_run(tmp_path / name, num_lines) for name in ("seed_0", "seed_1")]
-    curve(tmp_path / "curve.png", *runs)
+    plot_learning_curve(tmp_path / "curve.png", *runs)
     assert Image.open(tmp_path / "curve.png").size[0] > 1000
 
 
 def test_a_curve_of_nothing_is_refused(tmp_path):
     for metrics in ((), (write_run(tmp_path / "empty", 0),)):
         with pytest.raises(ValueError, match="at least one line"):
-            curve(tmp_path / "curve.png", *metrics)
+            plot_learning_curve(tmp_path / "curve.png", *metrics)
 
 
 @pytest.mark.parametrize("predicted", [False, True])
@@ -179,7 +179,7 @@ def test_pixels_of_a_moment(predicted):
     means = np.broadcast_to(np.float32([0.2, 0.8])[:, None, None, None], (1, 1, 2, 8, 8, 3))
     decomposition = Decomposition(means, masks, np.zeros((1, 1, 2, 4), np.float32))
     colors = np.array([[10, 20, 30], [200, 100, 50]], np.uint8)
-    picture = moment(None if predicted else frame, decomposition, colors, "caption")
+    picture = animation_frame(None if predicted else frame, decomposition, colors, "caption")
     left = np.arange(8) < 3
     reconstruction = np.broadcast_to(np.where(left, 51, 204)[None, :, None], frame.shape)
     mixed = 0.6 * colors[np.where(left, 0, 1)] + 0.4 * (reconstruction if predicted else frame)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stii_jax.evaluation.evaluator import Evaluator, join
 from stii_jax.models.registry import SYSTEMS
-from stii_jax.runs.setup import open_source
+from stii_jax.runs.setup import load_dataset
 from stii_jax.types import Decomposition, Params
 from stii_jax.visualization import visualize
 
@@ -45,7 +45,7 @@ def held_out_clips(config: ConfigDict, params: Params, num_videos: int) -> list[
     Raises:
         ConfigError, DataError, DeviceError: the dataset cannot be had, or does not fit.
     """
-    source = open_source(config, evaluated=True)
+    source = load_dataset(config, evaluated=True)
     evaluator, settings = Evaluator(config, source), config.eval
     longest = source.frames_of(settings.split)
     predicts = SYSTEMS[settings.system or config.system].predicts and longest > 1
