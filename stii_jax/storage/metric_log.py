@@ -1,10 +1,13 @@
-"""The log of a run: `metrics.jsonl`, TensorBoard and pictures.
+"""The log of a run: `metrics.jsonl`, pictures and TensorBoard.
 
-WORKDIR/metrics.jsonl    one JSON object a line: `step`, `time` (seconds of training) and the scalars
-WORKDIR/tensorboard/     the same scalars, and the pictures
+WORKDIR/metrics.jsonl    one JSON object per line: `step`, `time` (seconds of training) and the scalars
 WORKDIR/media/           the newest picture of each name, as PNG or GIF
+WORKDIR/tensorboard/     the same scalars and pictures
+
+Another tracker is a `Logger` and a line in `LOGGERS`.
 """
 
+import abc
 import json
 import math
 import os
@@ -26,11 +29,87 @@ class LogError(UserError, ValueError):
     """A `metrics.jsonl` with a line that is none of ours."""
 
 
+class Logger(abc.ABC):
+    """A tracker that receives a copy of a run's scalars and pictures. Importing its library can wait for a write."""
+
+    @abc.abstractmethod
+    def __init__(self, workdir: Path): ...
+
+    @abc.abstractmethod
+    def write_scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+        """Record the scalars of a step."""
+
+    @abc.abstractmethod
+    def write_picture(self, step: int, name: str, path: Path, shape: tuple[int, ...]) -> None:
+        """Record a picture, a PNG or GIF file of `shape` (height, width, channels)."""
+
+    @abc.abstractmethod
+    def truncate(self, step: int) -> None:
+        """Drop everything after `step`: the run resumes from there."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Flush. A later write may follow."""
+
+
+class TensorBoard(Logger):
+    """Writes event files to `tensorboard/`."""
+
+    def __init__(self, workdir: Path):
+        self._folder = workdir / "tensorboard"
+        self._writer: Any = None
+
+    def write_scalars(self, step: int, values: Mapping[str, int | float]) -> None:
+        """See `Logger`."""
+        with name_in_errors(self._folder):
+            for name, value in values.items():
+                self._open().add_scalar(name, value, step)
+
+    def write_picture(self, step: int, name: str, path: Path, shape: tuple[int, ...]) -> None:
+        """See `Logger`. A GIF is an image, which TensorBoard plays; tensorboardX's video summary would need moviepy."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        height, width, channels = shape
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=path.read_bytes())
+        # Only tensors have a public method; this is what it calls once they are encoded.
+        with name_in_errors(self._folder):
+            self._open()._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def truncate(self, step: int) -> None:
+        """See `Logger`: a purge mark hides later steps."""
+        self.close()
+        self._open(purge_step=step + 1)
+
+    def close(self) -> None:
+        """Finish the file. A later write starts another one."""
+        if self._writer is not None:
+            with name_in_errors(self._folder):
+                self._writer.close()
+            self._writer = None
+
+    def _open(self, purge_step: int | None = None) -> Any:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter  # a second; reading logs and writing results do without
+
+            self._writer = SummaryWriter(
+                str(self._folder),
+                purge_step=purge_step,
+                flush_secs=10,
+                # Names are unique to the second only, and a second file of the same name replaces the first.
+                filename_suffix=f".{time.time_ns()}",
+            )
+        return self._writer
+
+
+LOGGERS: tuple[type[Logger], ...] = (TensorBoard,)
+"""The trackers that every run writes to, besides `metrics.jsonl` and `media/`."""
+
+
 class MetricWriter:
     """Writes the scalars and pictures of a run; does nothing if not `enabled`, which only process 0 may be.
 
     A run that resumes from the checkpoint of step s makes a writer for the same folder and calls
-    `truncate(s)`: its files then read as if it had never stopped. `time` counts on from the last kept line,
+    `truncate(s)`: its files then read as if it had never stopped. `time` continues from the last kept line,
     without the pause.
     """
 
@@ -38,7 +117,7 @@ class MetricWriter:
         self.enabled = enabled
         self._workdir = Path(workdir)
         self._metrics = self._workdir / "metrics.jsonl"
-        self._tensorboard: Any = None
+        self._loggers = [logger(self._workdir) for logger in LOGGERS] if enabled else []
         self._started = time.monotonic()
         if enabled:
             self._workdir.mkdir(parents=True, exist_ok=True)
@@ -61,70 +140,45 @@ class MetricWriter:
         line = {"step": int(step), "time": round(time.monotonic() - self._started, 3), **values}
         with name_in_errors(self._metrics), self._metrics.open("a") as file:
             file.write(dumps(line) + "\n")
-        with name_in_errors(self._workdir / "tensorboard"):
-            for name, value in values.items():
-                self._summaries().add_scalar(name, value, step)
+        for logger in self._loggers:
+            logger.write_scalars(step, values)
 
     def write_images(self, step: int, images: Mapping[str, Picture]) -> None:
-        """Each as `media/NAME.png`, in place of the one before, and in TensorBoard."""
+        """Write each image as `media/NAME.png`, replacing the previous one, and to the trackers."""
         if self.enabled:
             for name, image in images.items():
                 self._write_picture(step, name, ".png", encode_png(image), image.shape)
 
     def write_gif(self, step: int, name: str, frames: Sequence[Picture], fps: int | float) -> None:
-        """As `media/NAME.gif`, in place of the one before, and in TensorBoard.
-
-        There it is an image, which TensorBoard plays too; tensorboardX's video summary would need moviepy.
-        """
+        """Write an animation as `media/NAME.gif`, replacing the previous one, and to the trackers."""
         if self.enabled:
             self._write_picture(step, name, ".gif", encode_gif(frames, fps), frames[0].shape)
 
     def truncate(self, step: int) -> None:
-        """Drop what was written after `step`: lines of `metrics.jsonl`; TensorBoard by a purge mark."""
+        """Drop everything after `step`."""
         if not self.enabled:
             return
         kept = [line for line in read_metrics(self._metrics) if line["step"] <= step]
         write_atomic(self._metrics, "".join(dumps(line) + "\n" for line in kept).encode())
         self._continue_clock()
-        self.close()
-        self._summaries(purge_step=step + 1)
+        for logger in self._loggers:
+            logger.truncate(step)
 
     def close(self) -> None:
-        """Finish the TensorBoard file. A later write starts another one."""
-        if self._tensorboard is not None:
-            with name_in_errors(self._workdir / "tensorboard"):
-                self._tensorboard.close()
-            self._tensorboard = None
+        """Flush the trackers. A later write may follow."""
+        for logger in self._loggers:
+            logger.close()
 
     def _continue_clock(self) -> None:
         lines = read_metrics(self._metrics)
         self._started = time.monotonic() - (lines[-1]["time"] if lines else 0)
 
-    def _summaries(self, purge_step: int | None = None) -> Any:
-        if self._tensorboard is None:
-            from tensorboardX import SummaryWriter  # a second; reading logs and writing results do without
-
-            self._tensorboard = SummaryWriter(
-                str(self._workdir / "tensorboard"),
-                purge_step=purge_step,
-                flush_secs=10,
-                # Names are unique to the second only, and a second file of the same name replaces the first.
-                filename_suffix=f".{time.time_ns()}",
-            )
-        return self._tensorboard
-
     def _write_picture(self, step: int, name: str, suffix: str, encoded: bytes, shape: tuple[int, ...]) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
         path = self._workdir / "media" / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, encoded)
-        height, width, channels = shape
-        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
-        # Only tensors have a public method; this is what it calls once they are encoded.
-        with name_in_errors(self._workdir / "tensorboard"):
-            file_writer = self._summaries()._get_file_writer()
-            file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        for logger in self._loggers:
+            logger.write_picture(step, name, path, shape)
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
+from stii_jax.storage import metric_log
 from stii_jax.storage.files import write_atomic, write_results
 from stii_jax.storage.images import encode_gif
 from stii_jax.storage.metric_log import MetricWriter, read_metrics
@@ -151,6 +152,38 @@ def test_pictures_are_kept_as_files_and_in_tensorboard(tmp_path):
     assert [value.tag for value in values] == ["eval/strip", "eval/video"]
     assert (values[1].image.height, values[1].image.width) == (8, 12)
     assert Image.open(io.BytesIO(values[1].image.encoded_image_string)).n_frames == 3
+
+
+def test_every_logger_gets_what_the_run_writes(tmp_path, monkeypatch):
+    calls = []
+
+    class Calls(metric_log.Logger):
+        def __init__(self, workdir):
+            assert workdir == tmp_path
+
+        def write_scalars(self, step, values):
+            calls.append((step, values))
+
+        def write_picture(self, step, name, path, shape):
+            assert path.is_file()
+            calls.append((step, name, path.suffix, shape))
+
+        def truncate(self, step):
+            calls.append(("truncate", step))
+
+        def close(self):
+            calls.append("close")
+
+    monkeypatch.setattr(metric_log, "LOGGERS", (*metric_log.LOGGERS, Calls))
+    writer = MetricWriter(tmp_path)
+    writer.truncate(2)
+    writer.write_scalars(3, {"loss": jnp.float32(1.5)})
+    writer.write_images(3, {"strip": pictures(1)[0]})
+    writer.write_gif(3, "video", pictures(2), fps=5)
+    writer.close()
+    shape = (8, 12, 3)
+    scalars = (3, {"loss": 1.5})
+    assert calls == [("truncate", 2), scalars, (3, "strip", ".png", shape), (3, "video", ".gif", shape), "close"]
 
 
 def test_a_gif_needs_frames():
