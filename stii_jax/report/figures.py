@@ -69,6 +69,14 @@ def prediction_figure(found: Sequence[Experiment]) -> bytes | None:
     return _score_figure(lines, PREDICTIONS, "predicted frames", num_columns=2)
 
 
+FIGURES = (
+    ("curves", "Learning curves", "Mean over seeds; the band holds all seeds.", curves_figure),
+    ("lengths", "Scores by length", "Bars are standard errors over seeds.", length_figure),
+    ("prediction", "Prediction", "Bars are standard errors over seeds.", prediction_figure),
+)
+"""File name, title, note and function of every figure. A function returns None if the runs lack its data."""
+
+
 def binned(curve: Sequence[Mapping[str, Any]], key: str) -> Float[np.ndarray, "N 2"]:
     """Steps and values of a curve, each the mean of a part of training; parts without a finite value are left out.
 

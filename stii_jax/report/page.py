@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stii_jax.report.collect import Collection, picture_of
-from stii_jax.report.figures import curves_figure, length_figure, prediction_figure
+from stii_jax.report.figures import FIGURES
 from stii_jax.report.markdown import without_html
 from stii_jax.report.published import Published
 from stii_jax.report.seeds import Experiment, experiments
@@ -21,12 +21,6 @@ from stii_jax.report.tables import (
     probe_table,
 )
 from stii_jax.storage.files import PathLike, write_atomic
-
-FIGURES = (
-    ("curves", "Learning curves", "Mean over seeds; the band holds all seeds.", curves_figure),
-    ("lengths", "Scores by length", "Bars are standard errors over seeds.", length_figure),
-    ("prediction", "Prediction", "Bars are standard errors over seeds.", prediction_figure),
-)
 
 
 def write_report(collection: Collection, published: Published | None, output: PathLike) -> Path:
