@@ -47,6 +47,8 @@ def get_config(argument: str = "color") -> ConfigDict:
     config.train.num_steps = 50_000
     config.curriculum.stages = ((6, 20, 40_000), (10, 12, 40_000), (20, 6, 30_000), (40, 4, 30_000))
     config.curriculum.patience = 10_000
+    if argument in ("color", "binary"):
+        config.model.schedule = "paper"
     if frames == "mixture":
         _mixture(config)
     if preset in PRESETS:

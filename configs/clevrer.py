@@ -24,6 +24,7 @@ def get_config(argument: str = "paper") -> ConfigDict:
     config.data.variant = "square" if argument == "provide" else "default"
     config.model.num_slots = 6
     config.model.num_refinements = 5
+    config.model.schedule = "provide" if argument == "provide" else "paper"
     config.train.num_steps = 50_000
     config.curriculum.stages = ((6, 20, 40_000), (10, 12, 40_000), (20, 6, 30_000), (40, 4, 30_000))
     config.curriculum.patience = 10_000

@@ -23,6 +23,7 @@ def get_config(argument: str = "grand_central") -> ConfigDict:
     config.data.dataset = argument
     config.data.variant = "default"
     config.model.num_slots = 8
+    config.model.schedule = "paper"
     config.batch_size = 16
     config.train.num_steps = 50_000
     config.curriculum.stages = ((10, 8, 40_000), (20, 4, 40_000))

@@ -235,6 +235,7 @@ def test_bad_override_names_the_key(override, message):
         ("loss.observed_fraction=0", "more than 0 and at most 1"),
         ("loss.observed_fraction=1.5", "more than 0 and at most 1"),
         ("model.cell=mdd", "one of 'md', 'stable'"),
+        ("eval.schedule=papers", "one of '', 'triangular', 'paper', 'provide', 'constant'"),
         ("curriculum.stages=((6,16),)", "num_frames, batch_size, num_steps"),
         ("curriculum.stages=(6,16,100)", "num_frames, batch_size, num_steps"),
         ("curriculum.stages=((6,16,0),)", "all at least 1"),
@@ -248,6 +249,15 @@ def test_bad_value_says_what_is_expected(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_config("default", [override])
     assert f"change --config.{key}" in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["eval.schedule=constant", "eval.first_noise=mean"])
+@pytest.mark.parametrize("name", ["balls:color,iodine", "balls:binary,rnem"])
+def test_systems_without_a_grid_have_no_schedule_to_evaluate_with(name, override):
+    key, _, value = override.partition("=")
+    with pytest.raises(ConfigError, match=f"config.{key} is '{value}', expected '' with config.system="):
+        load_config(name, [override])
+    assert load_config("balls:color", [override])
 
 
 def test_error_in_the_config_s_code_is_one_line_with_its_place(write):

@@ -18,12 +18,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from stii_jax.config import load_config, to_json
-from stii_jax.evaluation import evaluator, metrics
+from stii_jax.evaluation import metrics
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.models import registry
 from stii_jax.models.recurrent import zero_state
 from stii_jax.models.stii import STII, UnrollOutputs, VideoState
-from stii_jax.runs import loading
 from stii_jax.storage.checkpoints import Checkpointer
 from stii_jax.training import loop, nan_trace
 from stii_jax.training.optimizer import make_optimizer
@@ -123,7 +122,7 @@ def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
     def toy_model(config, image_size, num_slots=0, system=""):
         return _shared_model(image_size, num_slots or config.model.num_slots, few_metrics)
 
-    for user in (loop, evaluator, loading, registry):
+    for user in (loop, registry):
         patch.setattr(user, "make_model", toy_model)
     if few_metrics:
         patch.setattr(metrics, "METRICS", {name: metrics.METRICS[name] for name in ("ari", "f_ari", "mse")})

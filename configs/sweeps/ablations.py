@@ -19,7 +19,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "inputs-attached": ("model.detach_refiner_inputs=false",),
     "cell-stable": ("model.cell=stable",),
     "bfloat16": ("model.compute_dtype=bfloat16",),
-    "weights-budget": ("loss.refinement_weights=budget",),
+    # The reference's grid, as the paper counts R: no frame has more than R decodes, so that no weight r/R exceeds 1.
+    "weights-budget": ("loss.refinement_weights=budget", "model.schedule=paper", "model.num_refinements=4"),
     "kl-3": ("loss.kl=3",),
     "kl-30": ("loss.kl=30",),
     "entropy-0.1": ("loss.mask_entropy=0.1",),

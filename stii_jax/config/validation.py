@@ -13,10 +13,13 @@ CHOICES = {
     "eval.system": ("", "stii", "iodine", "seq_iodine", "rnem", "ddpae"),
     "rnem.rollout": ("expected", "binary"),
     "model.architecture": ("paper", "pyramid"),
-    "model.schedule": ("triangular", "constant", "provide"),
+    "model.schedule": ("triangular", "paper", "provide", "constant"),
+    "eval.schedule": ("", "triangular", "paper", "provide", "constant"),
     "model.cell": ("md", "stable"),
     "model.posterior_start": ("learned", "prior", "previous"),
-    "model.first_noise": ("fresh", "clip"),
+    "model.first_noise": ("fresh", "clip", "mean"),
+    "eval.first_noise": ("", "fresh", "clip", "mean"),
+    "model.leave_one_out_masks": ("as_is", "renormalized"),
     "model.posterior_input": ("mixture", "likelihood"),
     "model.likelihood": ("joint", "channelwise"),
     "model.prior_scale": ("log_scale", "softplus_log_variance"),
@@ -92,6 +95,8 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
         require(system != "iodine" or not leaves[key], key, leaves[key], "false with config.system=iodine")
     fraction = leaves["loss.observed_fraction"]
     require(system != "iodine" or fraction == 1, "loss.observed_fraction", fraction, "1 with config.system=iodine")
+    for key in ("eval.schedule", "eval.first_noise"):
+        require(system == "stii" or not leaves[key], key, leaves[key], f"'' with config.system={system}")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]

@@ -16,7 +16,7 @@ from stii_jax.data.pipeline.source import Source
 from stii_jax.devices.parallel import check_batch_size, data_parallel, local_index
 from stii_jax.evaluation import metrics, novelty, velocities
 from stii_jax.evaluation.lengths import fitted
-from stii_jax.models.registry import SYSTEMS, make_model
+from stii_jax.models.registry import SYSTEMS, make_evaluated_model
 from stii_jax.models.video_model import EVALUATION_SEED, example_keys
 from stii_jax.storage.metric_log import MetricWriter
 from stii_jax.types import Decomposition, Params
@@ -93,7 +93,7 @@ class Evaluator:
         config = fitted(config, source)
         check_evaluation(config, source)
         self.settings, self.source = config.eval, source
-        self.model = make_model(config, source.image_size, self.settings.num_slots, self.settings.system)
+        self.model = make_evaluated_model(config, source.image_size)
         self.kind = config.train.parallel
         self._compiled: dict[Any, Any] = {}
 

@@ -64,14 +64,23 @@ def mask_posterior(
     return jax.nn.softmax(slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK)), axis=1)
 
 
-def leave_one_out(slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"]) -> Float[Array, "B K H W"]:
-    """log sum_{j != k} masks_j p(x | slot j): how well the others explain a pixel. Zero where there is one slot."""
+def leave_one_out(
+    slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"], kind: str = "as_is"
+) -> Float[Array, "B K H W"]:
+    """log sum_{j != k} masks_j p(x | slot j): how well the others explain a pixel. Zero where there is one slot.
+
+    "renormalized" divides the others' masks by their sum, as if slot k had never been there. With "as_is" a pixel that
+    the slot claims is explained badly even if another slot paints it as well.
+    """
     num_slots = slots.shape[1]
     if num_slots == 1:
         return jnp.zeros_like(slots)
-    terms = slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
+    log_masks = jnp.log(jnp.maximum(masks, _SMALLEST_MASK))
     others = ~jnp.eye(num_slots, dtype=bool)[:, :, None, None]
-    return jax.nn.logsumexp(terms[:, None], axis=2, where=others)
+    explained = jax.nn.logsumexp((slots + log_masks)[:, None], axis=2, where=others)
+    if kind == "as_is":
+        return explained
+    return explained - jax.nn.logsumexp(log_masks[:, None], axis=2, where=others)
 
 
 def mask_entropy(masks: Float[Array, "B K H W"]) -> Float[Array, " B"]:

@@ -43,6 +43,7 @@ def refinement_images(
     temperature: float,
     posterior_input: str,
     with_leave_one_out: bool,
+    leave_one_out_masks: str,
 ) -> RefinementImages:
     """The refiner's inputs (step 6). Gradients, likelihood and leave-one-out are layer-normalised and detached."""
     means, masks = decoded.means, decoded.masks
@@ -61,7 +62,8 @@ def refinement_images(
         posterior[..., None],
     ]
     if with_leave_one_out:
-        slots.append(normalized(likelihood.leave_one_out(pixels.slots, masks), 2)[..., None])
+        others = likelihood.leave_one_out(pixels.slots, masks, leave_one_out_masks)
+        slots.append(normalized(others, 2)[..., None])
     grid = jnp.broadcast_to(coordinates(*frame.shape[1:3]), (*frame.shape[:3], 2))
     shared = [frame, normalized(pixels.pixels, 2)[..., None], grid]
     return RefinementImages(jnp.concatenate(slots, axis=-1), jnp.concatenate(shared, axis=-1))

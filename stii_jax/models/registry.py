@@ -36,6 +36,14 @@ def model_settings(config: ConfigDict, system: str = "") -> dict[str, Any]:
     return config[SYSTEMS[system or config.system].section].to_dict()
 
 
+def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
+    """The model as `config.eval` has it evaluated and applied: its slots, system, schedule and first noise."""
+    settings, config = config.eval, config.copy_and_resolve_references()
+    config.model.schedule = settings.schedule or config.model.schedule
+    config.model.first_noise = settings.first_noise or config.model.first_noise
+    return make_model(config, image_size, settings.num_slots, settings.system)
+
+
 def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: str = "") -> VideoModel:
     """The model of a config for square colour frames, with another number of slots or as another system where given."""
     name = system or config.system

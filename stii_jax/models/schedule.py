@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 SCHEDULES = {
-    # Refinements of frame t, by budget R; each frame ends with one reconstruction that is not refined.
-    "triangular": lambda t, budget: max(budget - t, 1),
-    "provide": lambda t, budget: max(budget - t - 1, 1),  # its max(R - t, 2) decodes a frame
+    # Refinements of frame t, counted from 0, by budget R; each frame ends with one decode that is not refined.
+    "paper": lambda t, budget: max(budget - t - 1, 1),  # Eq. 3, which counts frames from 1
+    "provide": lambda t, budget: max(budget - t - 1, 1),  # the same: max(R - t, 2) decodes per frame
+    "triangular": lambda t, budget: max(budget - t, 1),  # the paper's with R + 1
     "constant": lambda t, budget: budget,
 }
 
@@ -20,8 +21,8 @@ def refinement_schedule(num_frames: int, budget: int, kind: str = "triangular", 
 def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame") -> np.ndarray:
     """Loss weights of decodes (equation 10; the paper's Eq. 3), `T max(R_t) + 1`; the last column is the last decode.
 
-    "frame" weighs r / n_t with n_t = R_t + 1 decodes; "budget" weighs r / R, so that late frames weigh less. Decodes
-    that do not happen weigh 0.
+    "frame" weighs r / n_t with n_t = R_t + 1 decodes; "budget" weighs r / R, so that late frames weigh less. That is at
+    most 1 where no frame has more than R decodes (see `decodes_fit`). Decodes that do not happen weigh 0.
     """
     weights = np.zeros((len(schedule), max(schedule) + 1), np.float32)
     for row, refinements in zip(weights, schedule):
@@ -29,6 +30,11 @@ def refinement_weights(schedule: Sequence[int], budget: int, kind: str = "frame"
         values = np.arange(1, decodes + 1) / (decodes if kind == "frame" else budget)
         row[:refinements], row[-1] = values[:-1], values[-1]
     return weights
+
+
+def decodes_fit(budget: int, kind: str) -> bool:
+    """True if no frame has more than R decodes."""
+    return SCHEDULES[kind](0, budget) + 1 <= budget
 
 
 def segments(schedule: Sequence[int]) -> list[tuple[int, int]]:

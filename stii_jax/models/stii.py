@@ -95,6 +95,7 @@ class STII(VideoModel):
         conditional_prior: bool,
         conditional_decoder: bool,
         leave_one_out: bool,
+        leave_one_out_masks: str,
         posterior_input: str,
         likelihood: str,
         sigma: float,
@@ -129,6 +130,7 @@ class STII(VideoModel):
             "temperature": temperature,
             "posterior_input": posterior_input,
             "with_leave_one_out": leave_one_out,
+            "leave_one_out_masks": leave_one_out_masks,
         }
         # Compiled as a part of whatever calls it, and traced once for all that do.
         self._refined = jax.jit(self._always_refine, inline=True)
@@ -271,7 +273,7 @@ class STII(VideoModel):
             prior = self.elbo.prior_parameters(params, state.temporal.h)
             z, log_scale = jnp.split(prior, 2, axis=-1)
             if keys is not None:
-                z = z + jnp.exp(log_scale) * self._noise(keys, state.frame[None], 1)[0, 0]
+                z = z + jnp.exp(log_scale) * self._draws(keys, state.frame[None], 1)[0, 0]
             decoded = self.elbo.decode(params, z, state.temporal.h)
             seen = lax.stop_gradient(decoded) if self.elbo.detach else decoded
             frame = (seen.means * seen.masks[..., None]).sum(1)
@@ -341,7 +343,19 @@ class STII(VideoModel):
         return learned
 
     def _noise(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:
-        """Noise of every decode of these frames; the first one's is the clip's where `first_noise` says so."""
+        """Noise of every decode of these frames.
+
+        With `first_noise` "mean", first decodes of frames after the video's first have none: they show the posterior's
+        mean. In the first frame noise tells the slots apart.
+        """
+        noise = self._draws(keys, frames, decodes)
+        if self.first_noise != "mean":
+            return noise
+        silent = (frames[:, None] > 0) & (jnp.arange(decodes) == 0)
+        return jnp.where(silent[:, :, None, None, None], 0.0, noise)
+
+    def _draws(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:
+        """Normal samples of every decode of these frames; the first one's is the clip's with `first_noise` "clip"."""
 
         def draw(frame, r, key):
             key = jax.random.fold_in(jax.random.fold_in(key, frame), r)

@@ -3,7 +3,7 @@
 python -m stii_jax.pretrained                   # the cards of those that are here
 
 trained = pretrained.load("quickstart")         # or the path of a file that `--mode export` wrote
-model = make_model(trained.config, image_size)  # `stii_jax.evaluation.evaluator`; pure functions of `trained.params`
+model = make_model(trained.config, image_size)  # `stii_jax.models.registry`; pure functions of `trained.params`
 """
 
 from typing import TYPE_CHECKING

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from stii_jax.config import load_config
 from stii_jax.inference.model import Model
-from stii_jax.models.registry import make_model
+from stii_jax.models.registry import make_evaluated_model
 from stii_jax.pretrained import Trained
 from stii_jax.runs import modes, setup
 from stii_jax.runs.dataset import describe
@@ -36,12 +36,12 @@ def as_model(config: ConfigDict, trained: Trained, held_out: Any) -> Model:
     """Return the model of a config with trained parameters.
 
     Args:
-        config: may name another number of slots or another system than those of the training.
+        config: its section `eval` may name other slots, another system, schedule or noise than those of the training.
         trained: the parameters and their provenance.
         held_out: `novelty.summarize` of held-out videos, or None.
     """
     dataset = describe(config)
-    network = make_model(config, dataset.image_size, config.eval.num_slots, config.eval.system)
+    network = make_evaluated_model(config, dataset.image_size)
     return Model(
         network=network,
         params=trained.params,

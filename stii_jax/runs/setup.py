@@ -8,7 +8,8 @@ from stii_jax import pretrained
 from stii_jax.config import ConfigError, default_config, differences, load_config, stage_configs
 from stii_jax.data.pipeline.source import Source, open_dataset
 from stii_jax.evaluation.evaluator import check_evaluation, check_forecast
-from stii_jax.models.registry import model_settings
+from stii_jax.models.registry import SYSTEMS, model_settings
+from stii_jax.models.schedule import decodes_fit
 from stii_jax.pretrained.trained import Trained
 from stii_jax.runs.dataset import dataset_of, describe
 from stii_jax.runs.trust import check_links, read_object
@@ -27,9 +28,11 @@ def check(config: ConfigDict, mode: str) -> None:
     """
     trained, evaluated = describe(config), describe(config, evaluated=True)
     if mode == "train":
-        stages = [describe(stage) for stage in stage_configs(config)]
+        configs = stage_configs(config)
+        stages = [describe(stage) for stage in configs]
         check_training(config, stages)
         for number, stage in enumerate(stages):
+            check_weights(configs[number])
             if stage.image_size != trained.image_size:
                 raise ConfigError(
                     f"stage {number + 1} of the training has frames of {stage.image_size} pixels, but the model is for "
@@ -43,6 +46,21 @@ def check(config: ConfigDict, mode: str) -> None:
             f"config.eval.variant is {config.eval.variant!r}, with frames of {evaluated.image_size} pixels, but the "
             f"model is for {trained.image_size}: change --config.eval.variant or its options"
         )
+
+
+def check_weights(config: ConfigDict) -> None:
+    """Stop a training whose loss would weigh some decodes by more than 1; raises `ConfigError`."""
+    budget, schedule = config.model.num_refinements, config.model.schedule
+    kind = "constant" if config.system == "iodine" else schedule
+    of_stii = SYSTEMS[config.system].is_stii
+    if not of_stii or config.loss.refinement_weights != "budget" or decodes_fit(budget, kind):
+        return
+    same_grid = f"--config.model.schedule=paper --config.model.num_refinements={budget + 1} (the same refinements), or "
+    raise ConfigError(
+        f"config.loss.refinement_weights is 'budget', which weighs decode r by r/{budget}, but with config.system="
+        f"{config.system} and config.model.schedule={schedule} some frames have {budget + 1} decodes: give "
+        f"{same_grid if kind == 'triangular' else ''}--config.loss.refinement_weights=frame"
+    )
 
 
 def load_dataset(config: ConfigDict, *, evaluated: bool = False) -> Source:

@@ -72,7 +72,9 @@ def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> N
         )
 
 
-def untrained_frames(models: Sequence[VideoModel], curriculum: Curriculum, config: ConfigDict) -> str:
+def untrained_frames(
+    models: Sequence[VideoModel], evaluated_model: VideoModel, curriculum: Curriculum, config: ConfigDict
+) -> str:
     """What to tell of a run that evaluates frames with so few refinements as none has in training; "" of others.
 
     Late frames get one refinement. A model that has never had to do with so few loses its objects there: four balls
@@ -80,7 +82,7 @@ def untrained_frames(models: Sequence[VideoModel], curriculum: Curriculum, confi
     """
     longest = max(stage.num_frames for stage in curriculum.stages)
     trained = {n for model, stage in zip(models, curriculum.stages) for n in model.schedule(stage.num_frames)}
-    evaluated = models[-1].schedule(max(config.eval.lengths))
+    evaluated = evaluated_model.schedule(max(config.eval.lengths))
     late = next((frame for frame, refinements in enumerate(evaluated) if refinements not in trained), None)
     if late is None:
         return ""

@@ -63,10 +63,11 @@ class Trainer:
         settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
         self.learning_rate = make_schedule(**settings, num_steps=self.curriculum.num_steps)
         self.evaluator = Evaluator(config, eval_source)
-        self.reporter = Reporter(config, self.curriculum, self.evaluator, workdir)
         self._configs = stage_configs(config)
         self.models, self._programs = self._make_stages()
+        self.reporter = Reporter(config, self.models[-1], self.curriculum, self.evaluator, workdir)
         self._steps = list(self._programs)
+        self._warning = untrained_frames(self.models, self.evaluator.model, self.curriculum, config)
         self._preemption = Preemption()
 
     def _make_stages(self) -> tuple[list[VideoModel], list[DataParallel]]:
@@ -105,8 +106,8 @@ class Trainer:
         """
         if self._note:
             say(self._note)
-        if (warning := untrained_frames(self.models, self.curriculum, self.config)) and is_first():
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        if self._warning and is_first():
+            print(f"warning: {self._warning}", file=sys.stderr, flush=True)
         state, progress, pending = self.restore(initial)
         with self._preemption.watched():
             try:

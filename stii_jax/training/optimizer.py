@@ -1,4 +1,4 @@
-"""The optimiser: Adam with the gradient's norm clipped (paper appendix C), warm-up and decay."""
+"""The optimiser: Adam (paper appendix C) with warm-up and decay. The authors' program clips the gradient's norm."""
 
 import optax
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from stii_jax.devices.processes import is_first
 from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.models.video_model import VideoModel
 from stii_jax.training.curriculum import Curriculum, CurriculumState, Stage
 from stii_jax.training.progress import Display, TimeEstimate, Timing, duration, status, time_calls
 
@@ -21,9 +22,11 @@ _EVALUATION_COST = 0.45
 class Reporter:
     """The messages and the progress display of one run. Only the first process prints; the run stays as it is."""
 
-    def __init__(self, config: ConfigDict, curriculum: Curriculum, evaluator: Evaluator, workdir: Path):
+    def __init__(
+        self, config: ConfigDict, model: VideoModel, curriculum: Curriculum, evaluator: Evaluator, workdir: Path
+    ):
         self._train, self._eval, self._media = config.train, config.eval, workdir / "media"
-        self._curriculum, self._evaluator = curriculum, evaluator
+        self._model, self._curriculum, self._evaluator = model, curriculum, evaluator
         self._display = Display(enabled=is_first())
         self._estimate = TimeEstimate([])
         self._since = self._begun = time.monotonic()
@@ -123,7 +126,7 @@ class Reporter:
             timing: of the last stage, whose clips are the most like the videos that are evaluated.
         """
         stage, settings, evaluator = self._curriculum.stages[-1], self._eval, self._evaluator
-        of_cell = _EVALUATION_COST * timing.step / (stage.batch_size * sum(evaluator.model.schedule(stage.num_frames)))
+        of_cell = _EVALUATION_COST * timing.step / (stage.batch_size * sum(self._model.schedule(stage.num_frames)))
         periodic = 0
         if settings.periodic_videos:
             periodic = evaluator.num_cells("validation", settings.lengths[0], settings.periodic_videos)

@@ -23,7 +23,7 @@ SYSTEMS = ("balls:color", "balls:color,iodine")
 
 
 def cells(point):
-    kind = "constant" if "iodine" in point.config else "triangular"
+    kind = "constant" if "iodine" in point.config else "paper"
     return sum(refinement_schedule(point.values["frames"], point.values["refinements"], kind))
 
 
@@ -151,7 +151,7 @@ def test_goes_on_where_it_was_stopped(stub, monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     main(sweep_command(output))
     shown = capsys.readouterr().out
-    assert shown.startswith("14 of 16 points to measure\n[1/14] balls:color, frames 20: 0.07 s a step, 20 MB, 7 s to")
+    assert shown.startswith("14 of 16 points to measure\n[1/14] balls:color, frames 20: 0.06 s a step, 20 MB, 7 s to")
     assert len(stub) == len(set(stub)) == 16
     main(sweep_command(output))
     assert len(stub) == 16  # all is known
@@ -225,8 +225,8 @@ def test_lines_are_in_proportion_to_cells():
     ]
     stii, iodine = (pictures.curve(points, system, "frames") for system in SYSTEMS)
     assert [point["values"]["frames"] for point in stii] == [4, 10, 20, 40]
-    # R = 6 and a batch of 2, a millisecond a cell: 18 cells, then 21 and one a frame; IODINE has six a frame.
-    np.testing.assert_allclose(pictures.fit_time_per_cell(stii), 2e-3 * np.array([18, 25, 35, 55]))
+    # R = 6 and a batch of 2, a millisecond per cell: 14 cells, then 15 and one per frame; IODINE has six a frame.
+    np.testing.assert_allclose(pictures.fit_time_per_cell(stii), 2e-3 * np.array([14, 20, 30, 50]))
     np.testing.assert_allclose(pictures.fit_time_per_cell(iodine), 2e-3 * np.array([24, 60, 120, 240]))
 
 

@@ -10,6 +10,7 @@ from stii_jax.config import ConfigError
 from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
 from stii_jax.devices.parallel import DeviceError, local_index
 from stii_jax.evaluation.evaluator import Evaluator, check_evaluation, check_forecast
+from stii_jax.evaluation.result_files import label
 from stii_jax.models.baselines.iodine import Iodine, SequentialIodine
 from stii_jax.models.registry import make_model
 from stii_jax.models.video_model import example_keys
@@ -147,6 +148,13 @@ def test_the_model_of_a_config(data_dir):
     model = make_model(config, 8)
     assert (model.num_slots, model.frame_shape) == (2, (8, 8, 3))
     assert make_model(config, 8, num_slots=7).num_slots == 7
+
+
+def test_another_schedule_is_another_evaluation(data_dir):
+    """So its scores lie beside those of the run, in a file of their own."""
+    config = make_config(data_dir)
+    assert label(config, make_config(data_dir, eval__schedule="constant", eval__first_noise="mean")) == "_mean_constant"
+    assert label(config, config) == ""
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from stii_jax.inference.recordings import RecordedFrame, Recording
 from stii_jax.inference.request import Request
 from stii_jax.inference.stream import Stream
 from stii_jax.main import ERRORS, run
-from stii_jax.runs import loading
+from stii_jax.models import registry
 from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.checkpoints import CheckpointError
 from stii_jax.visualization.regions import OUTSIDE as NOT_SEEN
@@ -343,7 +343,7 @@ def test_a_model_that_leaves_the_finite_numbers(workdir, params, tmp_path, monke
             out, new = super().stream(params, state, frame, keys)
             return out._replace(means=jnp.where(state.frame < self.start, out.means, jnp.nan)), new
 
-    monkeypatch.setattr(loading, "make_model", lambda *_: Diverging(SIZE))
+    monkeypatch.setattr(registry, "make_model", lambda *_: Diverging(SIZE))
     video = write_raw(tmp_path / "video.mkv", noise(7))
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results", num_predicted=2)
     assert (summary["num_frames"], summary["num_predicted"], len(arrays["segmentation"])) == (3, 0, 3)

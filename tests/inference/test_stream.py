@@ -8,7 +8,6 @@ from toy import ToyModel, make_config
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.recordings import RecordedFrame
 from stii_jax.inference.stream import Stream
-from stii_jax.models.registry import make_model
 from stii_jax.runs.setup import load_dataset
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -25,10 +24,13 @@ def recorded(frames):
 
 
 @pytest.mark.slow
-def test_the_real_model_as_in_the_evaluation(tmp_path):
-    config = make_config(tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "refinements"), [({}, {1, 2}), ({"eval__schedule": "constant", "eval__first_noise": "mean"}, {2})]
+)
+def test_the_real_model_as_in_the_evaluation(tmp_path, changes, refinements):
+    config = make_config(tmp_path, **changes)
     evaluator = Evaluator(config, load_dataset(config))
-    evaluator.model = make_model(config, SIZE)
+    assert set(evaluator.model.schedule(7)) == refinements
     params = evaluator.model.init(jax.random.key(0))
     batch = noise(4, 7)
     past, future = evaluator.predict(params, batch, np.arange(4), 2)

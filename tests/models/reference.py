@@ -160,6 +160,8 @@ def refine(params, frame, means, logits, gradients, lam, temporal, refinement, s
     ]
     if settings["leave_one_out"]:
         others = jnp.stack([jnp.delete(weighted, k, 1).sum(1) for k in range(weighted.shape[1])], 1)
+        if settings["leave_one_out_masks"] == "renormalized":
+            others /= 1 - masks
         images.append(lax.stop_gradient(layer_norm(jnp.log(others), (2, 3)))[..., None])
     shared = [frame, lax.stop_gradient(layer_norm(pixels, (1, 2)))[..., None]]
     shared.append(jnp.broadcast_to(grid(*frame.shape[1:3]), (*frame.shape[:3], 2)))
@@ -190,6 +192,7 @@ def refinements_of(t, settings):
     """Decodes of frame t, less the last one."""
     budget = settings["num_refinements"]
     counts = {"triangular": max(budget - t, 1), "constant": budget, "provide": max(budget - t, 2) - 1}
+    counts["paper"] = max(budget - (t + 1), 1)  # Eq. 3 counts t from 1
     return counts[settings["schedule"]]
 
 
@@ -230,7 +233,11 @@ def unroll(params, video, noise, settings, attached=0.0):
         refinement = (jnp.zeros_like(temporal[0]),) * 2
         elbos.append([])
         for r in range(decodes):
-            eps = noise("clip", 0) if r == 0 and settings["first_noise"] == "clip" else noise(t, r)
+            eps = noise(t, r)
+            if r == 0 and settings["first_noise"] == "clip":
+                eps = noise("clip", 0)
+            if r == 0 and t > 0 and settings["first_noise"] == "mean":
+                eps = jnp.zeros_like(eps)
             value, (means, logits, terms) = elbo_of(params, lam, h, frame, eps)
             elbos[-1].append(value)
             loss -= value * (r + 1) / (decodes if settings["refinement_weights"] == "frame" else budget)

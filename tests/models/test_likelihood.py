@@ -13,7 +13,7 @@ from stii_jax.models import likelihood
 
 mixture = jit(likelihood.mixture, static_argnames=("sigma", "kind", "temperature"))
 mask_posterior = jit(likelihood.mask_posterior, static_argnames="kind")
-leave_one_out = jit(likelihood.leave_one_out)
+leave_one_out = jit(likelihood.leave_one_out, static_argnames="kind")
 mask_entropy = jit(likelihood.mask_entropy)
 
 B, H, W, C = 2, 3, 4, 3
@@ -114,10 +114,36 @@ def test_leave_one_out_against_loops(num_slots):
     np.testing.assert_allclose(leave_one_out(slots, masks), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_slots", [2, 4])
+def test_leave_one_out_of_renormalised_masks_against_loops(num_slots):
+    frame, means, masks = case(num_slots)
+    slots = mixture(frame, means, masks, sigma=SIGMA).slots
+    densities, shares = np.exp(np.asarray(slots, np.float64)), np.asarray(masks, np.float64)
+    expected = np.empty(masks.shape)
+    for k in range(num_slots):
+        rest = np.delete(shares, k, 1)
+        rest = rest / rest.sum(1, keepdims=True)
+        expected[:, k] = np.log((rest * np.delete(densities, k, 1)).sum(1))
+    found = leave_one_out(slots, masks, kind="renormalized")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    if num_slots == 2:  # all that is left is the other slot
+        np.testing.assert_allclose(found, slots[:, ::-1], rtol=1e-6, atol=1e-5)
+
+
+def test_two_slots_of_the_same_colour_can_do_without_each_other():
+    """A pixel that both paint is as well explained without the one whose mask has it, once masks are renormalised."""
+    frame, means, _ = case(2)
+    masks = jnp.stack([jnp.full((B, H, W), share) for share in (0.9, 0.1)], 1)
+    slots = mixture(frame, jnp.stack([means[:, 0], means[:, 0]], 1), masks, sigma=SIGMA).slots
+    np.testing.assert_allclose(leave_one_out(slots, masks, kind="renormalized"), slots, atol=1e-5)
+    np.testing.assert_allclose(leave_one_out(slots, masks)[:, 0], slots[:, 0] + math.log(0.1), atol=1e-5)
+
+
 def test_a_single_slot_leaves_nothing_out():
     frame, means, masks = case(1)
     slots = mixture(frame, means, masks, sigma=SIGMA).slots
-    np.testing.assert_array_equal(leave_one_out(slots, masks), np.zeros((B, 1, H, W)))
+    for kind in ("as_is", "renormalized"):
+        np.testing.assert_array_equal(leave_one_out(slots, masks, kind=kind), np.zeros((B, 1, H, W)))
     np.testing.assert_array_equal(mask_posterior(slots, masks), np.ones((B, 1, H, W)))
 
 
@@ -139,8 +165,8 @@ def test_extremes_are_finite_with_finite_gradients(kind, num_slots):
     def total(frame, means, masks):
         pixels = likelihood.mixture(frame, means, masks, SIGMA, kind)
         posterior = likelihood.mask_posterior(pixels.slots, masks)
-        others = likelihood.leave_one_out(pixels.slots, masks)
-        return pixels.pixels.sum() + (posterior**2).sum() + others.sum() + likelihood.mask_entropy(masks).sum()
+        others = sum(likelihood.leave_one_out(pixels.slots, masks, kind).sum() for kind in ("as_is", "renormalized"))
+        return pixels.pixels.sum() + (posterior**2).sum() + others + likelihood.mask_entropy(masks).sum()
 
     frame = np.zeros((1, 2, 2, C), np.float32)
     masks = np.zeros((1, num_slots, 2, 2), np.float32)

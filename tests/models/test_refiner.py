@@ -16,6 +16,7 @@ OPTIONS = {
     "temperature": 1.0,
     "posterior_input": "mixture",
     "with_leave_one_out": True,
+    "leave_one_out_masks": "as_is",
 }
 # Channels of the slots' images, in their order.
 MEANS, MASKS, LOGITS, BY_MEANS, BY_MASKS, POSTERIOR, OTHERS = (

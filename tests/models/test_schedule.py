@@ -5,21 +5,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stii_jax.models.schedule import SCHEDULES, num_cells, refinement_schedule, refinement_weights, segments
+from stii_jax.models.schedule import (
+    SCHEDULES,
+    decodes_fit,
+    num_cells,
+    refinement_schedule,
+    refinement_weights,
+    segments,
+)
 
-PAPER = (6, 5, 4, 3, 2, 1, 1, 1, 1, 1)
+TRIANGULAR = (6, 5, 4, 3, 2, 1, 1, 1, 1, 1)
+PAPER = (5, 4, 3, 2, 1, 1, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("triangular", PAPER), ("provide", (5, 4, 3, 2, 1, 1, 1, 1, 1, 1)), ("constant", (6,) * 10)],
+    [("triangular", TRIANGULAR), ("paper", PAPER), ("provide", PAPER), ("constant", (6,) * 10)],
 )
 def test_six_refinements_ten_frames(kind, expected):
     assert refinement_schedule(10, 6, kind) == expected
 
 
 def test_triangular_is_the_default():
-    assert refinement_schedule(10, 6) == PAPER
+    assert refinement_schedule(10, 6) == TRIANGULAR
 
 
 def test_a_later_start_is_a_cut_of_the_whole():
@@ -35,6 +43,19 @@ def test_one_frame_is_iodine():
 def test_provide_decodes_each_frame_r_minus_t_times_but_at_least_twice():
     decodes = [refinements + 1 for refinements in refinement_schedule(10, 6, "provide")]
     assert decodes == [6, 5, 4, 3, 2, 2, 2, 2, 2, 2]
+
+
+@given(budget=st.integers(1, 12), start=st.integers(0, 20))
+def test_triangular_is_the_papers_with_one_refinement_more(budget, start):
+    assert refinement_schedule(15, budget, "triangular", start) == refinement_schedule(15, budget + 1, "paper", start)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("triangular", None), ("constant", None), ("paper", 2), ("provide", 2)])
+def test_budget_weights_reach_one_and_no_more_where_the_decodes_fit(kind, least):
+    for budget in range(1, 8):
+        largest = refinement_weights(refinement_schedule(10, budget, kind), budget, "budget").max()
+        assert decodes_fit(budget, kind) == (least is not None and budget >= least)
+        assert largest == pytest.approx(1.0 if decodes_fit(budget, kind) else (budget + 1) / budget)
 
 
 def test_weights_of_a_frame_end_at_one():

@@ -14,6 +14,12 @@ VARIANTS = {
     "provide": {"preset": "provide", "num_refinements": 3},
     "base": {"schedule": "constant", "posterior_start": "previous"},
     "pyramid": {"architecture": "pyramid", "temperature": 2.0},
+    "paper's grid": {
+        "schedule": "paper",
+        "num_refinements": 3,
+        "first_noise": "mean",
+        "leave_one_out_masks": "renormalized",
+    },
     "learned start": {"posterior_start": "learned", "refinement_weights": "budget", "cell": "stable"},
 }
 
@@ -204,6 +210,24 @@ def test_clips_noise_is_drawn_once(keys):
     first, last = tiny.jit(model.unroll)(tiny.params_of(model), clip, keys)[0].cell_elbo.T
     assert first[0] == first[1]
     assert abs(last[0] - last[1]) > 1
+
+
+def test_without_first_noise_later_frames_start_from_the_mean(model, keys):
+    """And the first one as ever: there, noise tells the slots apart. Other decodes keep their noise."""
+    silent, frames = tiny.build(first_noise="mean"), jnp.arange(3)
+    noise, usual = (m._noise(keys, frames, 2) for m in (silent, model))
+    np.testing.assert_array_equal(noise[1:, 0], 0)
+    np.testing.assert_array_equal(noise[0], usual[0])
+    np.testing.assert_array_equal(noise[:, 1], usual[:, 1])
+    np.testing.assert_array_equal(silent._noise(keys, frames[2:], 2), noise[2:])
+
+
+def test_sampled_predictions_keep_their_noise(params, video, keys):
+    """`first_noise` is of observed frames."""
+    silent = tiny.build(first_noise="mean")
+    state = silent.initial_state(params, tiny.B)._replace(frame=jnp.int32(4))
+    predict = tiny.jit(lambda keys: silent.predict(params, state, 1, keys)[0].means)
+    assert np.any(predict(keys) != predict(keys[::-1]))
 
 
 def test_provide_decodes_a_frame_r_minus_t_times_but_at_least_twice(video, keys):

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from stii_jax.config import load_config
+from stii_jax.config import ConfigError, load_config
 from stii_jax.main import run
 from stii_jax.models.registry import make_model
+from stii_jax.runs.setup import restore
 from stii_jax.storage.checkpoints import Checkpointer, restore_params
 from stii_jax.storage.metric_log import read_metrics
 from stii_jax.training.optimizer import make_optimizer
@@ -62,6 +63,16 @@ def test_the_training_state_is_read_bit_for_bit(workdir):
     checkpointer.close()
     assert (digest(params), digest(state)) == (PARAMS, STATE)
     assert (state["step"], state["failed_step"], meta["curriculum"]["best_step"]) == (3, -1, 3)
+
+
+def test_a_checkpoint_older_than_a_setting_is_of_the_settings_default(workdir):
+    """It knows nothing of `leave_one_out_masks`, which came later; only another value is another model."""
+    assert "leave_one_out_masks" not in restore_params(workdir / "checkpoints")[1]["model"]
+    trained = restore(load_config(workdir / "config.json"), workdir)
+    assert digest(trained.params) == PARAMS and trained.config.model.leave_one_out_masks == "as_is"
+    changed = load_config(str(workdir / "config.json"), ["model.leave_one_out_masks=renormalized"])
+    with pytest.raises(ConfigError, match="leave_one_out_masks: saved 'as_is', given 'renormalized'"):
+        restore(changed, workdir)
 
 
 @pytest.mark.slow

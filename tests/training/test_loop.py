@@ -13,12 +13,11 @@ from stii_jax.config import ConfigError, stage_configs
 from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
 from stii_jax.devices.parallel import DeviceError
 from stii_jax.errors import Preempted
-from stii_jax.models.registry import make_model
 from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.checkpoints import CheckpointError, restore_params
 from stii_jax.storage.metric_log import read_metrics
-from stii_jax.training.checks import check_training, untrained_frames
-from stii_jax.training.curriculum import CurriculumState, PosteriorCollapse, make_curriculum
+from stii_jax.training.checks import check_training
+from stii_jax.training.curriculum import CurriculumState, PosteriorCollapse
 from stii_jax.training.loop import Trainer, TrainingError
 from stii_jax.training.state import init_state, split_params
 
@@ -320,23 +319,6 @@ def test_settings_that_cannot_be_trained(tmp_path, changes, error, message):
         config = make_config(tmp_path, **changes)
         check_training(config, [videos] * len(stage_configs(config)))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "late"),
-    [
-        ({"data__num_frames": 1}, "no frame with 1 refinements, as frame 2 of"),
-        ({"data__num_frames": 1, "curriculum__stages": ((2, 4, 5),)}, ""),
-        ({"data__num_frames": 1, "eval__lengths": (1,)}, ""),
-        ({"data__num_frames": 1, "model__schedule": "constant"}, ""),
-        ({"data__num_frames": 2, "model__num_refinements": 4}, "no frame with 2 refinements, as frame 3 of"),
-    ],
-)
-def test_late_frames_that_training_never_has(tmp_path, changes, late):
-    config = make_config(tmp_path, **changes)
-    curriculum = make_curriculum(config)
-    warning = untrained_frames([make_model(config, 8)] * len(curriculum.stages), curriculum, config)
-    assert (late in warning) if late else warning == ""
 
 
 def test_a_run_without_late_frames_says_so(make_trainer, tmp_path, capsys):
