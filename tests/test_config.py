@@ -106,6 +106,21 @@ def test_every_rule_names_a_setting():
     assert ruled <= set(flatten(default_config()))
 
 
+def test_a_section_with_slots_makes_a_system_of_its_name():
+    config = default_config()
+    assert set(validation.own_systems(flatten(config))) == {"rnem", "ddpae"}
+    with config.unlocked():
+        config.palette = {"num_slots": 2}
+    config.system = "palette"
+    validation.validate(config)
+    config.palette.num_slots = 256
+    with pytest.raises(ConfigError, match=r"config\.palette\.num_slots is 256, expected at most 255"):
+        validation.validate(config)
+    config.system = "palete"
+    with pytest.raises(ConfigError, match=r"config\.system is 'palete', expected one of 'stii', 'iodine'.*'palette'"):
+        validation.validate(config)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

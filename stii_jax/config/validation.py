@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from stii_jax.config.settings import FREE_SECTIONS, ConfigError, flatten
 
 CHOICES = {
-    "system": ("stii", "iodine", "rnem", "ddpae"),
-    "eval.system": ("", "stii", "iodine", "seq_iodine", "rnem", "ddpae"),
+    "system": ("stii", "iodine"),  # and those of `own_systems`, like the next one
+    "eval.system": ("", "stii", "iodine", "seq_iodine"),
     "rnem.rollout": ("expected", "binary"),
     "model.architecture": ("paper", "pyramid"),
     "model.schedule": ("triangular", "paper", "provide", "constant"),
@@ -56,7 +56,9 @@ def validate(config: ConfigDict) -> None:
       ConfigError: names the field, what was given and what is expected.
     """
     leaves = flatten(config)
+    own = own_systems(leaves)
     for key, choices in CHOICES.items():
+        choices += own if key in ("system", "eval.system") else ()
         require(leaves[key] in choices, key, leaves[key], f"one of {', '.join(map(repr, choices))}")
     for key, value in leaves.items():
         if key.rpartition(".")[0] in FREE_SECTIONS:
@@ -69,7 +71,7 @@ def validate(config: ConfigDict) -> None:
         elif type(value) is float:
             require(math.isfinite(value) and value >= 0, key, value, "at least 0")
 
-    for key in ("model.num_slots", "rnem.num_slots", "ddpae.num_slots", "eval.num_slots"):
+    for key in ("model.num_slots", "eval.num_slots", *(f"{system}.num_slots" for system in own)):
         require(leaves[key] <= MAX_SLOTS, key, leaves[key], f"at most {MAX_SLOTS}")
     fraction = leaves["loss.observed_fraction"]
     require(0 < fraction <= 1, "loss.observed_fraction", fraction, "more than 0 and at most 1")
@@ -86,6 +88,12 @@ def validate(config: ConfigDict) -> None:
     lengths = leaves["eval.lengths"]
     good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
     require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")
+
+
+def own_systems(leaves: Mapping[str, Any]) -> tuple[str, ...]:
+    """The systems with a section of their own, by flattened settings: it has their name and a `num_slots`."""
+    sections = (key.rpartition(".")[0] for key in leaves if key.endswith(".num_slots"))
+    return tuple(name for name in sections if name not in ("model", "eval", *FREE_SECTIONS))
 
 
 def _validate_system(leaves: Mapping[str, Any]) -> None:

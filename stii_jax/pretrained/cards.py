@@ -7,6 +7,7 @@ from stii_jax.pretrained.files import SUFFIX, find
 from stii_jax.pretrained.trained import Trained, load
 
 _SHOWN = ("ari", "f_ari", "video_ari", "video_f_ari", "fg_miou", "identity_switches", "mse")
+_SIZES = ("num_slots", "num_refinements", "latent_dim", "hidden_dim", "decoder_channels", "refiner_channels")
 
 
 def model_card(name: str) -> str:
@@ -42,7 +43,8 @@ def _reconstruction(reference: novelty.Reference) -> str:
 def _facts(trained: Trained, size: int) -> str:
     config, facts = trained.config, trained.facts
     options = ", ".join(f"{key}={value}" for key, value in sorted(config.data.options.items()))
-    model = ", ".join(f"{key} {config[_section(config.system)][key]}" for key in _sizes(config.system))
+    section, sizes = (config.system, ("num_slots",)) if config.system in config else ("model", _SIZES)
+    model = ", ".join(f"{key} {config[section][key]}" for key in sizes)
     commit = f"{facts['commit'][:9]}{' with changes' * bool(facts.get('dirty'))}" if facts.get("commit") else "unknown"
     seconds = facts.get("train_seconds")
     rows = {
@@ -61,16 +63,6 @@ def _facts(trained: Trained, size: int) -> str:
 
 def _start(init: dict[str, Any]) -> str:
     return f"{init.get('model')}, step {init.get('step')} (parameters {init.get('digest')})"
-
-
-def _section(system: str) -> str:
-    return system if system in ("rnem", "ddpae") else "model"
-
-
-def _sizes(system: str) -> tuple[str, ...]:
-    if _section(system) != "model":
-        return ("num_slots",)
-    return ("num_slots", "num_refinements", "latent_dim", "hidden_dim", "decoder_channels", "refiner_channels")
 
 
 def _scores(title: str, found: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
-from stii_jax.config import CHOICES, config_names, default_config, load_config
+from stii_jax.config import CHOICES, config_names, default_config, flatten, load_config
+from stii_jax.config.validation import own_systems
 from stii_jax.models.registry import SYSTEMS, make_model, model_settings
 
 ARGUMENTS = (
@@ -92,6 +93,12 @@ def load(name, system=""):
     if SYSTEMS[system].is_stii and not SYSTEMS[system].predicts:
         config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
     return config, system
+
+
+def test_a_config_can_name_every_system():
+    own = own_systems(flatten(default_config()))
+    assert {*CHOICES["eval.system"], *own} == {"", *SYSTEMS}
+    assert {name: SYSTEMS[name].section for name in own} == {name: name for name in own}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
