@@ -91,7 +91,7 @@ def check_init(init: str, config: ConfigDict, workdir: Path) -> None:
         workdir: the folder of the run to train.
 
     Raises:
-        ConfigError: there is no such model, or it belongs to another system.
+        ConfigError: there is no such model, or it belongs to another system or architecture.
         ModelFileError: the file is not a model's.
     """
     from stii_jax.runs.lock import has_checkpoint  # as in `check_same_run`
@@ -107,11 +107,17 @@ def check_init(init: str, config: ConfigDict, workdir: Path) -> None:
     if path.is_dir() and init not in names():
         if not (path / "config.json").is_file() or not has_checkpoint(path):
             raise ConfigError(f"--init {init} is a folder without a checkpoint of a run: give another model")
-        system = load_config(path / "config.json").system
+        trained = load_config(path / "config.json")
     else:
-        system = read_config(init).system
-    if system != config.system:
+        trained = read_config(init)
+    if trained.system != config.system:
         raise ConfigError(
-            f"--init {init} is a model of the system {system}, but the config trains {config.system}: give a model of "
-            f"{config.system}, or change --config.system"
+            f"--init {init} is a model of the system {trained.system}, but the config trains {config.system}: give a "
+            f"model of {config.system}, or change --config.system"
+        )
+    # Layers of the two have the same names and may have the same shapes, but other resolutions.
+    if (given := trained.model.architecture) != (wanted := config.model.architecture):
+        raise ConfigError(
+            f"--init {init} has the architecture {given}, but the config trains {wanted}: give a model of the "
+            f"architecture {wanted}, or --config.model.architecture={given}"
         )

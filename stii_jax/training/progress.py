@@ -142,13 +142,18 @@ def status(left: float, means: Mapping[str, float]) -> str:
     parts = [f"{duration(left)} left"]
     if "relative_error" in means:
         parts.append(f"error {means['relative_error']:.0%}")
-    shares = [value for key, value in means.items() if key.startswith("slot_share_")]
-    if shares:
-        shown = "/".join(f"{100 * share:.0f}" for share in shares[:_SHOWN_SLOTS])
-        parts.append(f"slots {shown}{'/..' * (len(shares) > _SHOWN_SLOTS)}%")
+    if shown := shares(means):
+        parts.append(shown)
     if "f_ari" in means:
         parts.append(f"F-ARI {means['f_ari']:.2f}".replace("0.", "."))
     return ", ".join(parts)
+
+
+def shares(means: Mapping[str, float]) -> str:
+    """Return the slots' shares of the frame as text: `slots 71/15/14%`, or "" where there are none."""
+    values = [value for key, value in means.items() if key.startswith("slot_share_")]
+    shown = "/".join(f"{100 * share:.0f}" for share in values[:_SHOWN_SLOTS])
+    return f"slots {shown}{'/..' * (len(values) > _SHOWN_SLOTS)}%" if values else ""
 
 
 def duration(seconds: float) -> str:

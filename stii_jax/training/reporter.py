@@ -11,6 +11,7 @@ from stii_jax.devices.processes import is_first
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.models.video_model import VideoModel
 from stii_jax.training.curriculum import Curriculum, CurriculumState, Stage
+from stii_jax.training.failures import FailureWatch
 from stii_jax.training.progress import Display, TimeEstimate, Timing, duration, status, time_calls
 
 PREVIEW_AFTER = 60.0
@@ -28,7 +29,7 @@ class Reporter:
         self._train, self._eval, self._media = config.train, config.eval, workdir / "media"
         self._model, self._curriculum, self._evaluator = model, curriculum, evaluator
         self._display = Display(enabled=is_first())
-        self._estimate = TimeEstimate([])
+        self._estimate, self._failures = TimeEstimate([]), FailureWatch(config)
         self._since = self._begun = time.monotonic()
         self._draws = bool(config.eval.periodic_videos and config.eval.num_pictures)
         self._last = 0
@@ -85,6 +86,8 @@ class Reporter:
         self._estimate.record_steps(progress.stage, step - self._last, now - self._since)
         self._since, self._last = now, step
         self._display.show(step, status(self._left(step, following), means))
+        if warning := self._failures.warning(step, progress, means):
+            self._display.say(f"warning: {warning}")
 
     def evaluated(self, seconds: float) -> None:
         """Record the time of a periodic evaluation."""

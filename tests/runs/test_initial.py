@@ -234,6 +234,12 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
     )
 
 
+def test_a_model_of_another_architecture(file, data_dir, tmp_path):
+    """Its layers have the same names, and some the same shapes."""
+    message = "has the architecture paper, but the config trains pyramid: give a model of the architecture pyramid, or "
+    refused(ConfigError, message, file, tmp_path, data_dir, model__architecture="pyramid")
+
+
 def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quickstart").mkdir()

@@ -10,7 +10,7 @@ from toy import make_config, use_toy_model
 from stii_jax.errors import Preempted
 from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.metric_log import read_metrics
-from stii_jax.training import reporter
+from stii_jax.training import failures, reporter
 from stii_jax.training.loop import Trainer
 from stii_jax.training.state import split_params
 
@@ -101,3 +101,16 @@ def test_a_preview_that_is_interrupted(make_trainer, straight, tmp_path, monkeyp
         trainer.run()
     assert not (tmp_path / "media").exists()
     assert bits(split_params(make_trainer(tmp_path).run())) == bits(split_params(straight[1]))
+
+
+def test_a_failure_is_printed_once_and_the_run_goes_on(make_trainer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(failures, "_EARLIEST", 4)
+    monkeypatch.setattr(failures, "_FEWEST_LINES", 2)
+    monkeypatch.setattr(failures, "_WINDOW", 3)
+    monkeypatch.setattr(failures, "FAILURES", (failures.FAILURES[0]._replace(shows=lambda lines: True),))
+    assert int(make_trainer(tmp_path).run().step) == 11
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.startswith("warning: step ")]
+    assert [line.partition(": for")[0] for line in lines] == [
+        f"warning: step {step}: the model draws nothing" for step in (4, 8)
+    ]
