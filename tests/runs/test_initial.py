@@ -38,7 +38,7 @@ def data_dir(tmp_path_factory):
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(modes, "evaluate", lambda *_: None)
-    monkeypatch.setattr(visualize, "curve", lambda *_: None)
+    monkeypatch.setattr(visualize, "plot_learning_curve", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def straight(workdir, data_dir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch)
         patch.setattr(modes, "evaluate", lambda *_: None)
-        patch.setattr(visualize, "curve", lambda *_: None)
+        patch.setattr(visualize, "plot_learning_curve", lambda *_: None)
         run("train", "default", folder, settings(data_dir), init=str(workdir))
     return folder
 

@@ -29,7 +29,7 @@ def data_dir(tmp_path_factory):
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(modes, "evaluate", lambda *_: None)
-    monkeypatch.setattr(visualize, "curve", lambda *_: None)
+    monkeypatch.setattr(visualize, "plot_learning_curve", lambda *_: None)
 
 
 def stopped_after(monkeypatch, num_steps):
