@@ -65,7 +65,7 @@ class Workshop:
         patch.chdir(folder)
         patch.setenv("STII_DATA_DIR", str(folder / "data"))
         patch.setenv("JAX_NUM_CPU_DEVICES", "4")
-        patch.setattr(stii_main, "leave", _leave)
+        patch.setattr(stii_main, "exit_now", _exit_now)
         patch.setattr("stii_jax.analysis.probes_samples.MIN_IOU", 0.0)  # a model of two steps finds no objects
         patch.setattr(runner.Processes, "run", self._run_in_process)
         patch.setattr(benchmark_sweep, "measure", _measured)
@@ -305,7 +305,7 @@ def _measured(point, steps, machine) -> dict:
     return {"cells_per_step": frames * batch, **costs, **memory}
 
 
-def _leave(code: int, message: str = "") -> None:
+def _exit_now(code: int, message: str = "") -> None:
     raise SystemExit(message or code)
 
 
