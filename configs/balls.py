@@ -15,7 +15,11 @@ backgrounds the model first learns to draw none of the balls, and stays there fo
 with R = 6 slots lose their balls (results/quick). Not yet run.
 
 `balls:mixture` is for two CPU cores: the pyramid, on videos of all appearances, with a soft mixture at first. It is
-evaluated on the videos of the paper. Not yet run to its end.
+evaluated on the paper's videos in colour; on those in black and white by
+
+    python -m stii_jax.main --workdir runs/balls-mixture --mode evaluate --config.eval.options.num_colors=0
+
+Not yet run to its end.
 
 `balls:color,iodine` and `balls:binary,iodine` train the baseline IODINE on single frames. SEQ-IODINE is the same run,
 evaluated frame after frame (on binary balls with `--config.eval.clamp=10`):
@@ -79,15 +83,10 @@ def _mixture(config: ConfigDict) -> None:
     config.model.update(architecture="pyramid", num_refinements=3, latent_dim=32)
     config.model.update(decoder_channels=32, refiner_channels=32)
     config.optim.update(learning_rate=1e-3, warmup_steps=100, decay="cosine")
-    # White balls first, softly shared among the slots: nothing but place and shape explains them (docs/fidelity.md).
-    config.curriculum.first = ("data.options.white_share=1.0", "model.temperature=10.0")
-    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 500
-    config.curriculum.stages = (
-        (1, 8, 300, "model.temperature=10.0"),
-        (1, 8, 400, "model.temperature=3.0"),
-        (4, 4, 1_600),
-        (12, 2, 1_200),
-    )
+    # A soft mixture first: white balls need it, and the colours tell the slots apart (docs/fidelity.md).
+    config.curriculum.first = ("model.temperature=10",)
+    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 800
+    config.curriculum.stages = ((1, 8, 400, "model.temperature=3"), (4, 4, 1_600), (12, 2, 1_200))
     config.curriculum.patience = 0
     config.train.update(log_every=20, eval_every=1_000, checkpoint_every=100)
     config.eval.periodic_videos = 16

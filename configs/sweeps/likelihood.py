@@ -1,10 +1,12 @@
 """Which mixture separates what: `python -m stii_jax.sweep --sweep likelihood --output runs/likelihood --seeds 3`.
 
-The quickstart's model with the pyramid's layers on single frames, 700 steps: the likelihood proper and softer ones, on balls that have colours and
-backgrounds of their own and on white balls on black. Scores are those of single held-out frames.
+The quickstart's model with the pyramid's layers, on single frames: the likelihood proper and softer ones, 700 steps, on
+balls that have colours and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both
+kinds and others: with the likelihood proper, with a temperature that falls, and with white balls first. Scores are of
+single held-out frames; of the last three also on white balls.
 """
 
-from stii_jax.sweep import Sweep
+from stii_jax.sweep import Job, Sweep, Variant
 
 _SINGLE_FRAMES = (
     "model.architecture=pyramid",
@@ -12,22 +14,40 @@ _SINGLE_FRAMES = (
     *("train.eval_every=700", "train.checkpoint_every=700", "eval.lengths=(1,)", "eval.periodic_videos=0"),
 )
 _WHITE = ("data.options.num_colors=0", "data.options.shuffle_colors=false", "data.options.random_background=false")
-_MIXTURES = {
+_LIKELIHOODS = {
     "proper": (),
     "tau-3": ("model.temperature=3",),
     "tau-10": ("model.temperature=10",),
-    "variance-0.3": ("model.sigma=0.5477",),
-    "variance-0.3-tau-3": ("model.sigma=0.5477", "model.temperature=3"),
     "channelwise": ("model.likelihood=channelwise",),
+}
+_ALL_KINDS = tuple(
+    f"data.options.{kind}_share={share}" for kind, share in (("black", 0.2), ("one_color", 0.2), ("white", 0.1))
+)
+_ON_WHITE = Job("evaluate", ("eval.options.white_share=1.0",))
+_CURRICULA = {
+    "proper": ("train.num_steps=1100",),
+    "annealed": (
+        "train.num_steps=500",
+        "curriculum.first=('model.temperature=10',)",
+        "curriculum.stages=((1, 6, 200, 'model.temperature=3'), (1, 6, 400))",
+    ),
+    "white-first": (
+        "train.num_steps=400",
+        "curriculum.first=('model.temperature=10', 'data.options.white_share=1.0')",
+        "curriculum.stages=((1, 6, 700),)",
+    ),
 }
 
 
 def get_sweep() -> Sweep:
     """The sweep."""
-    kinds = {"colors": (), "white": _WHITE}
     variants = {
-        f"{kind}-{name}": (*_SINGLE_FRAMES, *options, *mixture)
-        for kind, options in kinds.items()
-        for name, mixture in _MIXTURES.items()
+        f"{kind}-{name}": Variant((*_SINGLE_FRAMES, *options, *likelihood))
+        for kind, options in {"colors": (), "white": _WHITE}.items()
+        for name, likelihood in _LIKELIHOODS.items()
+    }
+    variants |= {
+        f"all-kinds-{name}": Variant((*_SINGLE_FRAMES, *_ALL_KINDS, *curriculum), after=(_ON_WHITE,))
+        for name, curriculum in _CURRICULA.items()
     }
     return Sweep(config="quickstart", variants=variants)
