@@ -288,7 +288,7 @@ def _before_jax(config: ConfigDict) -> None:
 
     processes.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
     if DISTRIBUTED.value:
-        processes.say(line)
+        processes.print_on_first(line)
     if not processes.is_distributed():
         stages = [batch_size for _, batch_size, *_ in config.curriculum.stages]
         parallel.use_all_cores([config.batch_size, *stages, config.eval.batch_size])
@@ -315,9 +315,9 @@ def _main(arguments: Sequence[str]) -> None:
         name, init = MODEL.value, INIT.value
         run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=name, output=exported, init=init)
     except Preempted as stop:
-        from stii_jax.devices.processes import say
+        from stii_jax.devices.processes import print_on_first
 
-        say(str(stop))
+        print_on_first(str(stop))
         exit_now(stop.EXIT_CODE)
     except KeyboardInterrupt:
         exit_now(128 + signal.SIGINT, "" if mode == "train" else "stopped by Ctrl-C")

@@ -15,12 +15,12 @@ import toy
 from absl import app
 
 from stii_jax import main
-from stii_jax.data import Source
+from stii_jax.data import VideoDataset
 
 
 def _write_order(folder: Path) -> None:
     """Makes every source write down what it gives."""
-    train_batches = Source.train_batches
+    train_batches = VideoDataset.train_batches
 
     def written(self, *arguments, start_step=0, process_index=0, **settings):
         batches = train_batches(self, *arguments, start_step=start_step, process_index=process_index, **settings)
@@ -31,18 +31,18 @@ def _write_order(folder: Path) -> None:
                     print(step, process_index * len(batch["video"]) + number, look, file=file, flush=True)
                 yield batch
 
-    Source.train_batches = written  # type: ignore[method-assign]
+    VideoDataset.train_batches = written  # type: ignore[method-assign]
 
 
 def _slow_down(seconds: float) -> None:
-    eval_batches = Source.eval_batches
+    eval_batches = VideoDataset.eval_batches
 
     def slow(self, *arguments, **settings):
         for batch in eval_batches(self, *arguments, **settings):
             time.sleep(seconds)
             yield batch
 
-    Source.eval_batches = slow  # type: ignore[method-assign]
+    VideoDataset.eval_batches = slow  # type: ignore[method-assign]
 
 
 def _let_the_clock_jump() -> None:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from stii_jax.data.catalog import resolve_config
 from stii_jax.data.pipeline.source import open_dataset
 from stii_jax.devices.machine import peak_bytes
-from stii_jax.devices.parallel import check_batch_size, data_parallel, local_index
+from stii_jax.devices.parallel import check_batch_size, data_parallel, process_batch_indices
 from stii_jax.models.registry import make_model
 from stii_jax.models.stii import STII
 from stii_jax.training.checks import check_accumulation
@@ -48,7 +48,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         model, optimizer, dataset.max_objects, config.train.parallel, accumulation=config.train.accumulation
     )
     batch = _random_batch(config, dataset.image_size, dataset.max_objects)
-    index = local_index(config.batch_size)
+    index = process_batch_indices(config.batch_size)
 
     started = time.monotonic()
     program = step.compiled(state, batch, index)

@@ -17,13 +17,13 @@ from stii_jax.lazy import Table, exports
 if TYPE_CHECKING:
     from stii_jax.data.builder import VideoBuilder
     from stii_jax.data.catalog import resolve_config
-    from stii_jax.data.pipeline.source import Source, open_dataset
+    from stii_jax.data.pipeline.source import VideoDataset, open_dataset
 else:
     __getattr__ = exports(
-        __name__, dict.fromkeys(("Source", "open_dataset"), "pipeline.source") | {"resolve_config": "catalog"}
+        __name__, dict.fromkeys(("VideoDataset", "open_dataset"), "pipeline.source") | {"resolve_config": "catalog"}
     )
 
-__all__ = ["DATASETS", "NEED_FILES", "DataError", "Source", "open_dataset", "resolve_config"]
+__all__ = ["DATASETS", "NEED_FILES", "DataError", "VideoDataset", "open_dataset", "resolve_config"]
 
 DATASETS: Table["type[VideoBuilder]"] = Table(
     {

@@ -48,7 +48,7 @@ def check_batch_size(batch_size: int, field: str) -> None:
         )
 
 
-def local_index(batch_size: int) -> np.ndarray:
+def process_batch_indices(batch_size: int) -> np.ndarray:
     """Numbers of this process's videos within the whole batch."""
     local = batch_size // jax.process_count()
     return np.arange(local) + jax.process_index() * local

@@ -74,7 +74,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
+def print_on_first(text: str) -> None:
     """Prints in the first process only."""
     if is_first():
         print(text, flush=True)

@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 
 from stii_jax.config import ConfigError
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.pipeline.source import Source
-from stii_jax.devices.parallel import check_batch_size, data_parallel, local_index
+from stii_jax.data.pipeline.source import VideoDataset
+from stii_jax.devices.parallel import check_batch_size, data_parallel, process_batch_indices
 from stii_jax.evaluation import metrics, novelty, velocities
-from stii_jax.evaluation.lengths import fitted
+from stii_jax.evaluation.lengths import fit_to_videos
 from stii_jax.models.registry import SYSTEMS, make_evaluated_model
 from stii_jax.models.video_model import EVALUATION_SEED, example_keys
 from stii_jax.storage.metric_log import MetricWriter
@@ -32,7 +32,7 @@ class Interrupted(Exception):
     """An evaluation was told to stop between two batches."""
 
 
-def check_evaluation(config: ConfigDict, dataset: VideoConfig | Source) -> None:
+def check_evaluation(config: ConfigDict, dataset: VideoConfig | VideoDataset) -> None:
     """Stops a config that cannot be evaluated on a dataset; reads and compiles nothing.
 
     Raises:
@@ -62,7 +62,7 @@ def check_predicts(config: ConfigDict) -> None:
         raise ConfigError(f"config.system is {system!r}, which knows no motion and predicts nothing")
 
 
-def check_forecast(config: ConfigDict, dataset: VideoConfig | Source) -> None:
+def check_forecast(config: ConfigDict, dataset: VideoConfig | VideoDataset) -> None:
     """Stops a forecast that has no frames or more than the videos, or no model for it; raises `ConfigError`."""
     observed, ahead = config.eval.observed_frames, config.eval.predict_frames
     check_predicts(config)
@@ -89,8 +89,8 @@ def _gather(tree: Any) -> Any:
 class Evaluator:
     """Runs the model on held-out videos. Its functions are compiled once, at the first call."""
 
-    def __init__(self, config: ConfigDict, source: Source):
-        config = fitted(config, source)
+    def __init__(self, config: ConfigDict, source: VideoDataset):
+        config = fit_to_videos(config, source)
         check_evaluation(config, source)
         self.settings, self.source = config.eval, source
         self.model = make_evaluated_model(config, source.image_size)
@@ -182,7 +182,7 @@ class Evaluator:
         size = self.settings.batch_size
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         for i, batch in enumerate(self.source.eval_batches(split, num_frames, size, num_videos, **processes)):
-            yield batch, i * size + local_index(size)
+            yield batch, i * size + process_batch_indices(size)
 
     def _score(
         self, items: Iterable[tuple[dict, Decomposition, Decomposition]], lengths: tuple[int, ...]

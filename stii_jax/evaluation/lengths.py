@@ -3,10 +3,10 @@
 from ml_collections import ConfigDict
 
 from stii_jax.config import flatten
-from stii_jax.data.pipeline.source import Source
+from stii_jax.data.pipeline.source import VideoDataset
 
 
-def fitted(config: ConfigDict, source: Source) -> ConfigDict:
+def fit_to_videos(config: ConfigDict, source: VideoDataset) -> ConfigDict:
     """Return the config with no clip longer than the videos.
 
     A dataset that reads files knows how long they are once it is built, and may have shorter clips than its settings
@@ -28,9 +28,9 @@ def fitted(config: ConfigDict, source: Source) -> ConfigDict:
     return config
 
 
-def shortened(config: ConfigDict, source: Source) -> str:
-    """Return a line on the training and evaluation lengths that `fitted` shortens; "" if it shortens none."""
-    before, after = flatten(config), flatten(fitted(config, source))
+def describe_shortening(config: ConfigDict, source: VideoDataset) -> str:
+    """Return a line on the training and evaluation lengths that `fit_to_videos` shortens; "" if it shortens none."""
+    before, after = flatten(config), flatten(fit_to_videos(config, source))
     names = ("data.num_frames", "curriculum.stages", "eval.lengths")
     changes = [f"{name} is {after[name]} instead of {before[name]}" for name in names if before[name] != after[name]]
     return f"the videos give clips of {source.frames_of('train')} frames: {', '.join(changes)}" if changes else ""

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stii_jax.config import flatten
-from stii_jax.devices.processes import is_first, say
+from stii_jax.devices.processes import is_first, print_on_first
 from stii_jax.evaluation.evaluator import Evaluator, Picture
 from stii_jax.models.registry import model_settings
 from stii_jax.storage.files import write_results
@@ -65,4 +65,4 @@ def print_scores(lengths: Sequence[dict]) -> None:
             error = scores[f"{name}_stderr"]
             shown.append(f"{name} {scores[name]:.4f}" + (f" +- {error:.4f}" if math.isfinite(error) else ""))
         videos = f"{scores['num_videos']} video{'s' * (scores['num_videos'] != 1)}"
-        say(f"{scores['num_frames']} frames, {videos}: {', '.join(shown)}")
+        print_on_first(f"{scores['num_frames']} frames, {videos}: {', '.join(shown)}")

@@ -93,7 +93,7 @@ class CellELBO:
         prior: Any = self.prior.apply
         return prior({"params": params["prior"]}, h)
 
-    def of_imagined(
+    def predicted_elbo(
         self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, " B"]]]:
         """ELBO, summed over the batch, and its terms, of a frame that was imagined from the prior: its KL is zero."""

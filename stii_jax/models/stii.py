@@ -17,7 +17,7 @@ from stii_jax.models.prior import ConditionalPrior
 from stii_jax.models.recurrent import LSTMState, zero_state
 from stii_jax.models.refiner import CellGradients, Decoded, Refiner, refinement_images
 from stii_jax.models.schedule import SCHEDULES, refinement_schedule, refinement_weights, segments
-from stii_jax.models.video_model import Losses, VideoModel
+from stii_jax.models.video_model import LossOutputs, VideoModel
 from stii_jax.types import Decomposition, Params
 
 _CLIP = 2**31 - 1  # stands for the frame where noise belongs to the whole clip
@@ -165,7 +165,7 @@ class STII(VideoModel):
         """Refinements of each of `num_frames` frames, the first being frame `start` of its video."""
         return refinement_schedule(num_frames, self.num_refinements, self.schedule_kind, start)
 
-    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
+    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
         """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes (equation 10; the paper's Eq. 3).
 
         Of a clip's last frames, those past `observed_fraction` of it, the model sees nothing: it imagines them, and
@@ -173,15 +173,15 @@ class STII(VideoModel):
         """
         observed = self.num_observed(video.shape[1])
         out, state = self.unroll(params, video[:, :observed], keys)
-        seen = Losses(out.loss, out.terms, out.decomposition)
+        seen = LossOutputs(out.loss, out.terms, out.decomposition)
         if observed == video.shape[1]:
             return seen
         imagined, _ = self.predict(params, state, video.shape[1] - observed)
-        elbo, terms = jax.vmap(self.elbo.of_imagined, (1, 1, 1), (0, 1))(
+        elbo, terms = jax.vmap(self.elbo.predicted_elbo, (1, 1, 1), (0, 1))(
             video[:, observed:], imagined.means, imagined.masks
         )
         shown = (seen.terms, seen.decomposition), (lax.stop_gradient(terms), imagined)
-        return Losses(seen.loss - elbo.sum(), *jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), *shown))
+        return LossOutputs(seen.loss - elbo.sum(), *jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), *shown))
 
     def num_observed(self, num_frames: int) -> int:
         """Frames of a training clip that the model sees."""

@@ -12,7 +12,7 @@ EVALUATION_SEED = 0
 """Seed of the posterior's noise outside training; the same for every run, so that scores differ by parameters alone."""
 
 
-class Losses(NamedTuple):
+class LossOutputs(NamedTuple):
     """What training needs of a clip."""
 
     loss: Float[Array, ""]
@@ -40,7 +40,7 @@ class VideoModel(abc.ABC):
         """Parameters to start training with."""
 
     @abc.abstractmethod
-    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
+    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
         """The loss of clips, and what they were decomposed into on the way."""
 
     @abc.abstractmethod

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from stii_jax import pretrained
 from stii_jax.config import ConfigError, to_json
-from stii_jax.devices.processes import check_shared, is_first, run_on_first, say
+from stii_jax.devices.processes import check_shared, is_first, print_on_first, run_on_first
 from stii_jax.evaluation import novelty, result_files
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.model import Model
@@ -46,10 +46,10 @@ def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
     trainer = Trainer(config, sources, load_dataset(config, evaluated=True), workdir)
     initial = None
     if init is not None and has_checkpoint(workdir):
-        say(f"{workdir} has a checkpoint: training continues from it, and --init {init} is ignored")
+        print_on_first(f"{workdir} has a checkpoint: training continues from it, and --init {init} is ignored")
     elif init is not None:
         initial = load_initial(init, trainer.model)
-        say(initial.line)
+        print_on_first(initial.line)
     with contextlib.ExitStack() as lock:
 
         def begin():
@@ -67,7 +67,9 @@ def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
 def _write_settings(config: ConfigDict, workdir: Path, initial: Initial | None) -> None:
     """Write `config.json`, unless the workdir holds a run, and `provenance.json`."""
     if changed := check_same_run(config, workdir):
-        say(f"{workdir} has other settings but no checkpoint: training starts anew ({'; '.join(changed[:5])})")
+        print_on_first(
+            f"{workdir} has other settings but no checkpoint: training starts anew ({'; '.join(changed[:5])})"
+        )
     saved = workdir / "config.json"
     if changed or not saved.exists() or not holds_run(workdir, config.train.checkpoint_every):
         write_atomic(saved, to_json(config).encode())
@@ -89,7 +91,7 @@ def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     result_files.write_scores(config, workdir, f"results{label}.json", results, trained.facts)
     result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
     result_files.print_scores(results["lengths"])
-    say(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
+    print_on_first(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
@@ -101,9 +103,9 @@ def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     results = {"observed_frames": observed, "lengths": scores}
     result_files.write_scores(config, workdir, f"prediction{label}.json", results, trained.facts)
     result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"prediction{label}", num_observed=observed)
-    say(f"predicted after {observed} frames:")
+    print_on_first(f"predicted after {observed} frames:")
     result_files.print_scores(scores)
-    say(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
+    print_on_first(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
 
 
 def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from stii_jax import pretrained
 from stii_jax.config import ConfigError, default_config, differences, load_config, stage_configs
-from stii_jax.data.pipeline.source import Source, open_dataset
+from stii_jax.data.pipeline.source import VideoDataset, open_dataset
 from stii_jax.evaluation.evaluator import check_evaluation, check_forecast
 from stii_jax.models.registry import SYSTEMS, model_settings
 from stii_jax.models.schedule import decodes_fit
@@ -63,16 +63,16 @@ def check_weights(config: ConfigDict) -> None:
     )
 
 
-def load_dataset(config: ConfigDict, *, evaluated: bool = False) -> Source:
+def load_dataset(config: ConfigDict, *, evaluated: bool = False) -> VideoDataset:
     """Open the dataset that the config trains or evaluates on; builds it if it is missing."""
     data = config.data
     folders = (data.data_dir, data.manual_dir)
     return open_dataset(*dataset_of(config, evaluated), *folders, num_threads=data.num_threads)
 
 
-def open_stages(config: ConfigDict) -> list[Source]:
+def open_stages(config: ConfigDict) -> list[VideoDataset]:
     """The training videos of each stage, built where they are missing; stages with the same data share one."""
-    opened: dict[str, Source] = {}
+    opened: dict[str, VideoDataset] = {}
     sources = []
     for stage in stage_configs(config):
         name = repr(dataset_of(stage, evaluated=False))

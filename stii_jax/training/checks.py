@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 
 from stii_jax.config import ConfigError
 from stii_jax.data.options import VideoConfig
-from stii_jax.data.pipeline.source import Source
+from stii_jax.data.pipeline.source import VideoDataset
 from stii_jax.devices.parallel import check_batch_size
 from stii_jax.models.video_model import VideoModel
 from stii_jax.training.curriculum import Curriculum, make_curriculum
 
 
-def check_training(config: ConfigDict, datasets: Sequence[VideoConfig | Source]) -> None:
+def check_training(config: ConfigDict, datasets: Sequence[VideoConfig | VideoDataset]) -> None:
     """Stop a config that cannot be trained on its datasets, one for each stage; reads and compiles nothing.
 
     Raises:

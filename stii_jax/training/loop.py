@@ -14,12 +14,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stii_jax.config import stage_configs
-from stii_jax.data.pipeline.source import Source
-from stii_jax.devices.parallel import DataParallel, local_index
-from stii_jax.devices.processes import check_same, is_first, say
+from stii_jax.data.pipeline.source import VideoDataset
+from stii_jax.devices.parallel import DataParallel, process_batch_indices
+from stii_jax.devices.processes import check_same, is_first, print_on_first
 from stii_jax.errors import Preempted, UserError
 from stii_jax.evaluation.evaluator import Evaluator, Interrupted
-from stii_jax.evaluation.lengths import fitted, shortened
+from stii_jax.evaluation.lengths import describe_shortening, fit_to_videos
 from stii_jax.models.registry import make_model, model_settings
 from stii_jax.models.video_model import VideoModel
 from stii_jax.storage.checkpoints import Checkpointer, CheckpointError
@@ -51,12 +51,18 @@ class Trainer:
         workdir: the run's folder.
     """
 
-    def __init__(self, config: ConfigDict, sources: Source | Sequence[Source], eval_source: Source, workdir: Path):
-        first = sources if isinstance(sources, Source) else sources[0]
-        self._note = shortened(config, first)
-        config = fitted(config, first)
+    def __init__(
+        self,
+        config: ConfigDict,
+        sources: VideoDataset | Sequence[VideoDataset],
+        eval_source: VideoDataset,
+        workdir: Path,
+    ):
+        first = sources if isinstance(sources, VideoDataset) else sources[0]
+        self._note = describe_shortening(config, first)
+        config = fit_to_videos(config, first)
         self.config, self.workdir, self.curriculum = config, workdir, make_curriculum(config)
-        self.sources = [first] * len(self.curriculum.stages) if isinstance(sources, Source) else sources
+        self.sources = [first] * len(self.curriculum.stages) if isinstance(sources, VideoDataset) else sources
         check_training(config, self.sources)
         self.model = make_model(config, first.image_size)
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
@@ -105,7 +111,7 @@ class Trainer:
             Preempted: SIGTERM came; all is saved.
         """
         if self._note:
-            say(self._note)
+            print_on_first(self._note)
         if self._warning and is_first():
             print(f"warning: {self._warning}", file=sys.stderr, flush=True)
         state, progress, pending = self.restore(initial)
@@ -136,7 +142,7 @@ class Trainer:
         def make_call(stage: Stage, there: CurriculumState) -> Callable[[], object]:
             if self._preemption.noticed():
                 raise Preempted(f"stopped by SIGTERM before step {step + 1}: the same command begins there")
-            batch, index = next(self._batches(stage, there, step)), local_index(stage.batch_size)
+            batch, index = next(self._batches(stage, there, step)), process_batch_indices(stage.batch_size)
             program = self._programs[there.stage]
             return lambda: jax.block_until_ready(program(jax.tree.map(jnp.copy, state), batch, index))
 
@@ -159,7 +165,7 @@ class Trainer:
         progress, pending = _read_meta(meta, self.workdir)
         check_same(int(state.step), "step")
         self.writer.truncate(int(state.step) - bool(pending))
-        say(f"Resuming from the checkpoint of step {state.step}")
+        print_on_first(f"Resuming from the checkpoint of step {state.step}")
         return state, progress, pending
 
     def _run_stage(
@@ -167,7 +173,7 @@ class Trainer:
     ) -> tuple[TrainState, CurriculumState]:
         """Trains to the end of one stage. Logs are means over the steps since the last line: those in `pending`."""
         step, this = int(state.step), progress.stage
-        index = local_index(stage.batch_size)
+        index = process_batch_indices(stage.batch_size)
         batches = self._batches(stage, progress, step)
         self.reporter.begin_stage(step, progress)
         taken, started = 0, time.monotonic()
@@ -285,7 +291,7 @@ class Trainer:
         failed = int(state.failed_step)
         if failed < 0:
             return
-        say(f"step {failed + 1} is not finite: repeating it to find where that began")
+        print_on_first(f"step {failed + 1} is not finite: repeating it to find where that began")
         try:
             batch = self._failed_batch(failed, progress)
             found = nan_search.explain(self.models[progress.stage], state, batch, self.workdir)
@@ -301,8 +307,8 @@ class Trainer:
     def _failed_batch(self, step: int, progress: CurriculumState) -> nan_search.FailedBatch:
         """This process's part of a step's batch, read once more."""
         stage = self.curriculum.stages[progress.stage]
-        index = local_index(stage.batch_size)
-        place = self.sources[progress.stage].places(stage.num_frames, self.config.seed + progress.stage)
+        index = process_batch_indices(stage.batch_size)
+        place = self.sources[progress.stage].clip_locations(stage.num_frames, self.config.seed + progress.stage)
         first = (step - progress.stage_start) * stage.batch_size
         places = np.array([place(first + i) for i in index.tolist()])
         return nan_search.FailedBatch(step, dict(next(self._batches(stage, progress, step))), index, places)

@@ -130,7 +130,7 @@ def _imagined(model: STII, params, video, state, observed) -> Iterator[Quantity]
     imagined, _ = jax.jit(model.predict, static_argnums=2)(params, state, video.shape[1] - observed)
     for number, t in enumerate(range(observed, video.shape[1])):
         parts = {name: getattr(imagined, name)[:, number] for name in ("posterior", "means", "masks")}
-        _, terms = model.elbo.of_imagined(video[:, t], parts["means"], parts["masks"])
+        _, terms = model.elbo.predicted_elbo(video[:, t], parts["means"], parts["masks"])
         found = {"input": video[:, t], **parts, **terms}
         yield from (Quantity(name, t, None, value) for name, value in found.items())
 

@@ -8,13 +8,13 @@ from samples import GENERATED, SAMPLES
 
 from stii_jax.data import DATASETS, DataError, open_dataset, resolve_config
 from stii_jax.data.catalog import prepare
-from stii_jax.data.pipeline.source import Source
+from stii_jax.data.pipeline.source import VideoDataset
 
 VARIANTS = [(name, config.name) for name, builder in DATASETS.items() for config in builder.BUILDER_CONFIGS]
 
 
 @pytest.fixture(scope="session", params=DATASETS)
-def source(request, tmp_path_factory) -> Source:
+def source(request, tmp_path_factory) -> VideoDataset:
     """A small instance of each dataset, in its real format."""
     folder = tmp_path_factory.mktemp(request.param)
     variant, options, manual_dir = SAMPLES[request.param](folder / "raw")
@@ -25,7 +25,7 @@ def take(batches, count):
     return list(itertools.islice(batches, count))
 
 
-def whole(source: Source, split: str) -> dict[str, np.ndarray]:
+def whole(source: VideoDataset, split: str) -> dict[str, np.ndarray]:
     """All videos of a split, at full length."""
     batches = list(source.eval_batches(split, source.frames_of(split), 1))
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}

@@ -11,19 +11,19 @@ from sample_recordings import balls, make_rnem_balls, write_rnem
 from stii_jax.data.bouncing_balls import render
 from stii_jax.data.errors import DataError
 from stii_jax.data.pipeline.prepare import build_if_missing
-from stii_jax.data.pipeline.source import Source
+from stii_jax.data.pipeline.source import VideoDataset
 from stii_jax.data.rnem_balls import GROUPS, RnemBalls
 
 COUNTS = {"train": 5, "validation": 2, "test": 3}
 
 
-def build(manual_dir: Path, variant: str = "color4", **options) -> Source:
+def build(manual_dir: Path, variant: str = "color4", **options) -> VideoDataset:
     config = {config.name: config for config in RnemBalls.BUILDER_CONFIGS}[variant]
     config = config.with_options({"num_frames": 8} | options)
-    return Source(build_if_missing(RnemBalls, config, manual_dir.parent / "built", manual_dir))
+    return VideoDataset(build_if_missing(RnemBalls, config, manual_dir.parent / "built", manual_dir))
 
 
-def whole(source: Source, split: str = "train") -> dict[str, np.ndarray]:
+def whole(source: VideoDataset, split: str = "train") -> dict[str, np.ndarray]:
     """All videos of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     return batch

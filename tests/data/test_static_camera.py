@@ -12,7 +12,7 @@ from sample_recordings import make_grand_central, make_static_camera, write_raw,
 
 from stii_jax.data.errors import DataError
 from stii_jax.data.pipeline.prepare import build_if_missing
-from stii_jax.data.pipeline.source import Source
+from stii_jax.data.pipeline.source import VideoDataset
 from stii_jax.data.static_camera import GrandCentral, RecordingConfig, StaticCamera, StaticCameraConfig, cut
 
 HEIGHT, WIDTH = 16, 24
@@ -27,15 +27,15 @@ def numbered(num_frames: int) -> np.ndarray:
     return frames
 
 
-def build(file: Path, builder_class=StaticCamera, manual_dir=None, **options) -> Source:
+def build(file: Path, builder_class=StaticCamera, manual_dir=None, **options) -> VideoDataset:
     options = {"image_size": HEIGHT, "num_frames": 4} | options
     if builder_class is StaticCamera:
         options["file"] = str(file)
     config = builder_class.BUILDER_CONFIGS[0].with_options(options)
-    return Source(build_if_missing(builder_class, config, file.parent / "built", manual_dir or file.parent))
+    return VideoDataset(build_if_missing(builder_class, config, file.parent / "built", manual_dir or file.parent))
 
 
-def whole(source: Source, split: str = "train") -> np.ndarray:
+def whole(source: VideoDataset, split: str = "train") -> np.ndarray:
     """All sequences of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     assert set(batch) == {"video", "valid"}

@@ -11,7 +11,7 @@ from sample_recordings import balls, colored, make_video_folder, write_raw, writ
 
 from stii_jax.data.errors import DataError
 from stii_jax.data.pipeline.prepare import build_if_missing
-from stii_jax.data.pipeline.source import Source
+from stii_jax.data.pipeline.source import VideoDataset
 from stii_jax.data.video.folder import Recording, find_recordings, split_recordings
 from stii_jax.data.video_folder import VideoFolder
 
@@ -21,11 +21,11 @@ def configure(folder: Path | str, **options):
     return VideoFolder.BUILDER_CONFIGS[0].with_options({"folder": str(folder), **options})
 
 
-def build(folder: Path, **options) -> Source:
-    return Source(build_if_missing(VideoFolder, configure(folder, **options), folder.parent / "built", folder))
+def build(folder: Path, **options) -> VideoDataset:
+    return VideoDataset(build_if_missing(VideoFolder, configure(folder, **options), folder.parent / "built", folder))
 
 
-def whole(source: Source, split: str = "train") -> dict[str, np.ndarray]:
+def whole(source: VideoDataset, split: str = "train") -> dict[str, np.ndarray]:
     """All clips of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     return batch

@@ -17,7 +17,7 @@ from stii_jax.training.preemption import Preemption
 def test_a_run_of_one_process(capsys):
     initialize(None, None, None)
     assert not is_distributed() and is_first()
-    processes.say("hello")
+    processes.print_on_first("hello")
     assert capsys.readouterr().out == "hello\n"
 
 

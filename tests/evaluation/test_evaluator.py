@@ -8,7 +8,7 @@ from toy import ToyModel, make_config, use_toy_model
 
 from stii_jax.config import ConfigError
 from stii_jax.data.bouncing_balls.builder import BouncingBallsConfig
-from stii_jax.devices.parallel import DeviceError, local_index
+from stii_jax.devices.parallel import DeviceError, process_batch_indices
 from stii_jax.evaluation.evaluator import Evaluator, check_evaluation, check_forecast
 from stii_jax.evaluation.result_files import label
 from stii_jax.models.baselines.iodine import Iodine, SequentialIodine
@@ -138,7 +138,7 @@ def test_forecast_lengths(make_evaluator, params):
 
 
 def test_keys_and_numbers_of_videos():
-    np.testing.assert_array_equal(local_index(3), [0, 1, 2])
+    np.testing.assert_array_equal(process_batch_indices(3), [0, 1, 2])
     keys = jax.random.key_data(example_keys(jax.random.key(1), jnp.array([5, 2])))
     np.testing.assert_array_equal(keys[0], jax.random.key_data(jax.random.fold_in(jax.random.key(1), 5)))
 

@@ -16,7 +16,7 @@ import pytest
 from breaking import TRIALS, cut_short, fill, flip_bit, small_disk
 from sample_recordings import balls, colored, write_video
 
-from stii_jax.data import DataError, Source, open_dataset
+from stii_jax.data import DataError, VideoDataset, open_dataset
 from stii_jax.data.video_folder import VideoFolder
 
 pytestmark = pytest.mark.faults
@@ -60,7 +60,7 @@ def kill(child: subprocess.Popen) -> None:
     child.communicate()
 
 
-def contents(source: Source) -> dict[str, np.ndarray]:
+def contents(source: VideoDataset) -> dict[str, np.ndarray]:
     """Every video of every split, decoded."""
     whole = {}
     for split in source.splits:
@@ -69,7 +69,7 @@ def contents(source: Source) -> dict[str, np.ndarray]:
     return whole
 
 
-def assert_whole(source: Source, expected: dict[str, np.ndarray]) -> None:
+def assert_whole(source: VideoDataset, expected: dict[str, np.ndarray]) -> None:
     found = contents(source)
     assert found.keys() == expected.keys()
     for key, value in expected.items():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from toy import make_config, use_toy_model
 
-from stii_jax.data import DataError, Source
+from stii_jax.data import DataError, VideoDataset
 from stii_jax.models.registry import make_model
-from stii_jax.models.video_model import Losses, VideoModel, example_keys
+from stii_jax.models.video_model import LossOutputs, VideoModel, example_keys
 from stii_jax.runs.setup import load_dataset
 from stii_jax.training import nan_search
 from stii_jax.training.loop import Trainer, TrainingError
@@ -141,7 +141,7 @@ class Formula(VideoModel):
     def loss(self, params, video, keys):
         B, T, H, W, C = video.shape
         zeros = Decomposition(jnp.zeros((B, T, 1, H, W, C)), jnp.ones((B, T, 1, H, W)), jnp.zeros((B, T, 1, 2)))
-        return Losses(self.formula(params["a"], video.mean((1, 2, 3, 4))).sum(), {"kl": jnp.zeros((B, T))}, zeros)
+        return LossOutputs(self.formula(params["a"], video.mean((1, 2, 3, 4))).sum(), {"kl": jnp.zeros((B, T))}, zeros)
 
     def init(self, key):
         return {"a": jnp.float32(0.0)}
@@ -184,7 +184,7 @@ def test_baselines_name_the_frame(tmp_path, system, path, what):
 
 def poison(patch, clip, frame):
     """A source's batches are spoilt on their way: clip number `clip` of the order has a NaN in `frame`."""
-    clean = Source.train_batches
+    clean = VideoDataset.train_batches
 
     def spoilt(self, num_frames, batch_size, *seed, start_step=0, process_index=0, process_count=1, **rest):
         rest |= {"start_step": start_step, "process_index": process_index, "process_count": process_count}
@@ -196,7 +196,7 @@ def poison(patch, clip, frame):
                 video[place, frame, 0, 0, 0] = np.nan
             yield batch | {"video": video}
 
-    patch.setattr(Source, "train_batches", spoilt)
+    patch.setattr(VideoDataset, "train_batches", spoilt)
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_the_message_of_a_run(poisoned_run, tmp_path):
     with pytest.raises(TrainingError) as caught:
         trainer.run()
     message = str(caught.value)
-    number, first = source.places(3, 1)(10)
+    number, first = source.clip_locations(3, 1)(10)
     assert message.startswith(
         f"step 7: input of frame t=2 is nan in video 2 of the batch (video {number} of the dataset, from its frame "
         f"{first}); t and videos count from 0, r from 1. The loss or its gradient is not finite (mean loss nan). "

@@ -28,7 +28,7 @@ from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.catalog import resolve_config
 from stii_jax.data.errors import DataError
 from stii_jax.data.pipeline import tfds
-from stii_jax.data.pipeline.source import Source, open_dataset
+from stii_jax.data.pipeline.source import VideoDataset, open_dataset
 from stii_jax.devices.machine import peak_bytes
 
 _MEMORY = Path("/proc/self/statm")  # Linux alone has it
@@ -122,14 +122,14 @@ def build(folder: Path, num_shards: int, num_videos: int) -> dict[str, int]:
     return options
 
 
-def measure_reading(source: Source, seconds: float) -> Figures:
+def measure_reading(source: VideoDataset, seconds: float) -> Figures:
     """Clips of four frames in batches of 32: `read` is reading and deserializing, `clips` with frames drawn, too.
 
     `cold` is `read` of files that the system does not have in memory. `handles` and `megabytes` are what the process
     holds more than before: after a pass, and when the iterator is gone.
     """
     reading = Numbered(source.builder, read=True)
-    before, batches = _held(), Source(reading).train_batches(4, 32, seed=0)
+    before, batches = _held(), VideoDataset(reading).train_batches(4, 32, seed=0)
     for _ in range(-(-source.split_sizes["train"] // 32)):
         next(batches)
     figures = _more(before, "read")
@@ -137,20 +137,20 @@ def measure_reading(source: Source, seconds: float) -> Figures:
     _wind_down(before[0])
     figures |= _more(before, "closed")
     for threads in _THREADS:
-        figures |= _rate(Source(reading, threads), f"read_{threads}_threads", seconds)
-        figures |= _rate(Source(source.builder, threads), f"clips_{threads}_threads", seconds)
+        figures |= _rate(VideoDataset(reading, threads), f"read_{threads}_threads", seconds)
+        figures |= _rate(VideoDataset(source.builder, threads), f"clips_{threads}_threads", seconds)
     _forget(source)
-    return figures | _rate(Source(reading, 8), "cold_8_threads", seconds)
+    return figures | _rate(VideoDataset(reading, 8), "cold_8_threads", seconds)
 
 
-def check_hosts(source: Source, hosts: Sequence[int], batch_size: int = 256) -> Figures:
+def check_hosts(source: VideoDataset, hosts: Sequence[int], batch_size: int = 256) -> Figures:
     """Compares the order of two passes over hosts with that of one host, and with the stored one.
 
     Where all orders are as likely, the correlations are 0, the mean distance between a record's two places is a third
     of the records, and pairs within a batch of 32 lie in one file as often as expected: `same_file` is 1.
     """
     size = source.split_sizes["train"]
-    numbers, steps = Source(Numbered(source.builder), 1), -(-2 * size // batch_size)
+    numbers, steps = VideoDataset(Numbered(source.builder), 1), -(-2 * size // batch_size)
     one = read_order(numbers, batch_size, steps, 1)
     first, second = one[:size], one[size : 2 * size]
     stored = np.arange(size)
@@ -174,7 +174,7 @@ def _same_file(files: np.ndarray, batch_size: int) -> float:
     return float(same / (batches.size * (batch_size - 1)))
 
 
-def read_order(numbers: Source, batch_size: int, num_steps: int, num_hosts: int) -> np.ndarray:
+def read_order(numbers: VideoDataset, batch_size: int, num_steps: int, num_hosts: int) -> np.ndarray:
     """Records in the order in which training sees them, the hosts' parts of each batch side by side."""
     parts = []
     for host in range(num_hosts):
@@ -183,9 +183,9 @@ def read_order(numbers: Source, batch_size: int, num_steps: int, num_hosts: int)
     return np.concatenate(parts, axis=1).reshape(-1)
 
 
-def many_records(source: Source, seconds: float, size: int = 10**8, num_batches: int = 1000) -> Figures:
+def many_records(source: VideoDataset, seconds: float, size: int = 10**8, num_batches: int = 1000) -> Figures:
     """The order of a dataset of that `size`, with no files: what it takes a clip, and to go on at step 10**7."""
-    numbers = Source(Numbered(source.builder, size=size), 1)
+    numbers = VideoDataset(Numbered(source.builder, size=size), 1)
     figures: Figures = {}
     for step in (0, 10**7):
         before, began = _held(), time.monotonic()
@@ -197,7 +197,7 @@ def many_records(source: Source, seconds: float, size: int = 10**8, num_batches:
     return figures | _rate(numbers, "order_of_many", seconds)
 
 
-def _rate(source: Source, name: str, seconds: float) -> Figures:
+def _rate(source: VideoDataset, name: str, seconds: float) -> Figures:
     """Clips a second, and what they take of the processor, in which other programs are not counted."""
     batches = source.train_batches(4, 32, seed=0)
     next(batches)
@@ -230,7 +230,7 @@ def _wind_down(handles: int) -> None:
         time.sleep(0.02)
 
 
-def _forget(source: Source) -> None:
+def _forget(source: VideoDataset) -> None:
     """Lets the system drop the files from memory, so that they are read from disk."""
     for path in source.builder.info.splits["train"].filepaths:
         with open(path, "rb") as file:

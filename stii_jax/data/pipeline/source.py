@@ -21,7 +21,7 @@ Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class VideoDataset:
     """A dataset that is ready to be read."""
 
     builder: VideoBuilder
@@ -92,7 +92,7 @@ class Source:
         if not 0 <= seed < 2**32:
             raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
-        place = self.places(num_frames, seed, split)
+        place = self.clip_locations(num_frames, seed, split)
         read = self._reader(split, num_frames)
 
         def clip(position: int) -> Batch:
@@ -108,7 +108,7 @@ class Source:
         steps = grain.MapDataset.range(start_step, np.iinfo(np.int64).max).map(batch)
         return iter(steps.to_iter_dataset(self._read_options))
 
-    def places(self, num_frames: int, seed: int, split: str = "train") -> Callable[[int], tuple[int, int]]:
+    def clip_locations(self, num_frames: int, seed: int, split: str = "train") -> Callable[[int], tuple[int, int]]:
         """Which video of the split, and from which frame on, the n-th clip of `train_batches` is, as `place(n)`.
 
         Clip i of the batch of a step is number `step * batch_size + i`.
@@ -219,7 +219,7 @@ def open_dataset(
     manual_dir: str = "",
     *,
     num_threads: int = 4,
-) -> Source:
+) -> VideoDataset:
     """Opens a dataset for reading, after building it if it is missing.
 
     Args:
@@ -230,7 +230,7 @@ def open_dataset(
         manual_dir: see `prepare`.
         num_threads: reader threads of each iterator.
     """
-    return Source(prepare(dataset, variant, options, data_dir, manual_dir), num_threads)
+    return VideoDataset(prepare(dataset, variant, options, data_dir, manual_dir), num_threads)
 
 
 def allow_open_files(count: int) -> None:

@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from stii_jax.models.layers import conv3x3, elu
-from stii_jax.models.video_model import Losses, VideoModel
+from stii_jax.models.video_model import LossOutputs, VideoModel
 from stii_jax.types import Decomposition, Params
 
 _EPSILON = 1e-6  # of the E-step, and the bound of probabilities in the loss [C]
@@ -282,14 +282,14 @@ class RNEM(VideoModel):
         slots = (batch_size, self.num_slots)
         return RNEMState(jnp.zeros((*slots, self.hidden_dim)), jnp.zeros((*slots, *self.frame_shape[:2])), jnp.int32(0))
 
-    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
+    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
         """Cross-entropy and weighted KL of the predictions of frames 1 to T-1, summed; the input is noisy.
 
         Gradients run through all frames by way of hidden states and predictions, never through masks [C].
         """
         decomposition, terms, _ = self._unroll(params, video, keys, None, self.noise)
         total = terms["cross_entropy"] + self.kl_weight * terms["kl_to_background"]
-        return Losses(total.sum(), terms, decomposition)
+        return LossOutputs(total.sum(), terms, decomposition)
 
     def decompose(
         self,

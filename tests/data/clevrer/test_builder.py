@@ -21,7 +21,7 @@ from sample_clevrer import (
     write_zips,
 )
 
-from stii_jax.data import DataError, Source
+from stii_jax.data import DataError, VideoDataset
 from stii_jax.data.clevrer import Clevrer
 from stii_jax.data.clevrer.locate import Locator
 from stii_jax.data.pipeline.prepare import build_if_missing
@@ -29,18 +29,18 @@ from stii_jax.data.pipeline.prepare import build_if_missing
 DEFAULT, SQUARE = Clevrer.BUILDER_CONFIGS
 
 
-def build(data_dir: Path, manual_dir: Path, **options) -> Source:
+def build(data_dir: Path, manual_dir: Path, **options) -> VideoDataset:
     config = DEFAULT.with_options(OPTIONS | options)
-    return Source(build_if_missing(Clevrer, config, data_dir, manual_dir), num_threads=2)
+    return VideoDataset(build_if_missing(Clevrer, config, data_dir, manual_dir), num_threads=2)
 
 
-def whole(source: Source, split: str) -> dict[str, np.ndarray]:
+def whole(source: VideoDataset, split: str) -> dict[str, np.ndarray]:
     (batch,) = source.eval_batches(split, source.frames_of(split), source.split_sizes[split])
     return batch
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Source:
+def source(tmp_path_factory) -> VideoDataset:
     folder = tmp_path_factory.mktemp("clevrer")
     make_clevrer(folder / "raw")
     return build(folder / "built", folder / "raw")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sample_clevrer import encode_rle
 
-from stii_jax.data import Source
+from stii_jax.data import VideoDataset
 from stii_jax.data.clevrer import Clevrer
 from stii_jax.data.clevrer.annotations import read_scene
 from stii_jax.data.clevrer.link import RELABELLED
@@ -48,7 +48,7 @@ def test_codes_are_the_official_ones(clevrer):
 def test_whole_videos(clevrer, tmp_path):
     options = {"train_videos": (9_000, 11_000), "validation_videos": (0, 0), "test_videos": (0, 0)}
     config = Clevrer.BUILDER_CONFIGS[0].with_options(options)
-    source = Source(build_if_missing(Clevrer, config, tmp_path, clevrer))
+    source = VideoDataset(build_if_missing(Clevrer, config, tmp_path, clevrer))
     assert source.split_sizes == {"train": 1}
     (batch,) = source.eval_batches("train", 128, 1)
     assert batch["video"].std() > 10

@@ -39,7 +39,7 @@ from stii_jax.models.baselines.ddpae.latents import DDPAEState, LatentModel, Lat
 from stii_jax.models.baselines.ddpae.networks import doublings
 from stii_jax.models.likelihood import slot_log_likelihood
 from stii_jax.models.prior import gaussian_kl
-from stii_jax.models.video_model import Losses, VideoModel
+from stii_jax.models.video_model import LossOutputs, VideoModel
 from stii_jax.types import Decomposition, Params
 
 _INITIAL_PRIOR = (0.2, 1.0, 1.0)  # standard deviations of an initial pose's scale, x and y
@@ -149,7 +149,7 @@ class DDPAE(VideoModel):
             raise ValueError(f"num_frames={num_frames}: expected 2 or more, some to observe, some to predict")
         return min(max(1, round(num_frames * self.observed_fraction)), num_frames - 1)
 
-    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> Losses:
+    def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
         """The negative ELBO of clips whose first frames are observed and whose others are predicted from those.
 
         Raises:
@@ -166,7 +166,7 @@ class DDPAE(VideoModel):
         pasted = self.latents.draw(params, latents, observed, *self.frame_shape[:2])
         terms = {"log_likelihood": self._log_likelihood(video, pasted), "kl": jnp.concatenate(kl, axis=1)}
         loss = (terms["kl"] - terms["log_likelihood"]).sum()
-        return Losses(loss, terms, self._decomposition(latents, pasted))
+        return LossOutputs(loss, terms, self._decomposition(latents, pasted))
 
     def decompose(
         self,
