@@ -180,6 +180,6 @@ def test_logs_of_all_systems():
 
 
 def test_logs_of_likelihoods():
-    """White balls fail with sharp mixtures; one run on colours learns so late, from step 600 on, that it looks alike."""
+    """White balls fail with sharp mixtures; one run on colours learns so late (from step 600) that it looks alike."""
     failed = {f"white-{name}-seed{seed}" for name in ("proper", "tau-3") for seed in range(3)}
     assert warned_of(("likelihood",)) == (24, failed | {"colors-tau-10-seed0"})
