@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stii_jax import config as configs
@@ -326,6 +326,7 @@ def test_differences_names_both_values():
     ]
 
 
+@settings(deadline=None)  # it runs config files, and a busy machine takes its time
 @given(
     learning_rate=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
     stages=st.lists(st.tuples(*[st.integers(1, 10**6)] * 3), max_size=3).map(tuple),

@@ -1,4 +1,4 @@
-"""Which mixture separates what: `python -m stii_jax.sweep --sweep likelihood --output runs/likelihood --seeds 3`.
+"""Compare likelihoods and curricula: `python -m stii_jax.sweep --sweep likelihood --output runs/likelihood --seeds 3`.
 
 The quickstart's model with the pyramid's layers, on single frames: the likelihood proper and softer ones, 700 steps, on
 balls that have colours and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both

@@ -65,7 +65,7 @@ class Traversal(NamedTuple):
     slot: int
     dimensions: tuple[int, ...]
     kl: tuple[float, ...]
-    """Of the dimensions, see `LatentStatistics`."""
+    """Statistics of the dimensions; see `LatentStatistics`."""
     offsets: tuple[float, ...]
     """From the posterior mean, in standard deviations over objects."""
     color: Color

@@ -1,4 +1,4 @@
-"""What the values of settings may be, as far as the config alone can judge."""
+"""Checks of the values of settings, as far as the config alone can judge."""
 
 import math
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ def require(condition: bool, key: str, value: Any, expected: str) -> None:
 
 
 def complaint(key: str, value: Any, expected: str) -> str:
-    """What to say of a value that does not do."""
+    """Return the message about an invalid value."""
     return f"config.{key} is {value!r}, expected {expected}: change --config.{key}"
 
 

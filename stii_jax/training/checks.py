@@ -1,4 +1,4 @@
-"""What makes a config impossible, or unwise, to train on a dataset; told before anything is read or compiled."""
+"""Checks of a config against its datasets, before anything is read or compiled."""
 
 import math
 import shlex
@@ -75,7 +75,7 @@ def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> N
 def untrained_frames(
     models: Sequence[VideoModel], evaluated_model: VideoModel, curriculum: Curriculum, config: ConfigDict
 ) -> str:
-    """What to tell of a run that evaluates frames with so few refinements as none has in training; "" of others.
+    """Return a warning if an evaluation has frames with fewer refinements than any in training, "" otherwise.
 
     Late frames get one refinement. A model that has never had to do with so few loses its objects there: four balls
     at the paper's size went from F-ARI .70 on clips of four to .37 at 40 frames (results/h200).

@@ -21,7 +21,7 @@ class Stage(NamedTuple):
     num_steps: int
     """At most this many."""
     settings: tuple[str, ...] = ()
-    """What differs from the config while the stage lasts: `key=value`, as on the command line."""
+    """Settings of this stage alone: `key=value`, as on the command line."""
 
 
 class CurriculumState(NamedTuple):

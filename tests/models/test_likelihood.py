@@ -72,7 +72,7 @@ def test_a_slot_alone_has_the_same_likelihood_at_any_temperature(temperature):
 
 
 def test_grey_frames_channel_by_channel_are_those_together_at_temperature_three():
-    """Where all channels agree, so do the two mixtures, but for the normaliser: C log(1 / (sigma sqrt(2 pi)))."""
+    """The two mixtures agree if all channels do, up to the normaliser C log(1 / (sigma sqrt(2 pi)))."""
     frame, means, masks = case(3)
     frame, means = (jnp.repeat(image[..., :1], C, -1) for image in (frame, means))
     channelwise = mixture(frame, means, masks, sigma=SIGMA, kind="channelwise")
