@@ -166,7 +166,7 @@ def test_logs_of_the_papers_size(name, plain_mse, steps):
 
 
 def warned_of(folders):
-    """How many logs of `results/quick` these folders have, and the runs that are warned of."""
+    """Return the number of logs in these folders of `results/quick`, and the runs with a warning."""
     paths = [path for folder in folders for path in (ROOT / "results" / "quick" / folder).glob("*-seed*.json")]
     curves = {path.stem: json.loads(path.read_text())["curve"] for path in paths}
     fields = ("step", "num_frames", "f_ari")
