@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, depth_to_space, elu, upsample
+from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, depth_to_space, elu, smooth, upsample
 
 
 class BroadcastDecoder(nn.Module):
@@ -35,7 +35,8 @@ class BroadcastDecoder(nn.Module):
 class PyramidDecoder(nn.Module):
     """Broadcast at a quarter of the resolution, two convolutions there and two at half; the last fills in pixels.
 
-    Height and width must be divisible by 4.
+    They are smoothed, since the four pixels that one output makes differ like those of a checkerboard: slots share grey
+    out among them. Height and width must be divisible by 4.
     """
 
     channels: int
@@ -53,7 +54,7 @@ class PyramidDecoder(nn.Module):
         x = elu(Conv3x3(self.channels, self.dtype)(x))
         x = elu(Conv3x3(self.channels, self.dtype)(upsample(x)))
         x = Conv3x3(4 * (self.image_channels + 1), self.dtype)(x)
-        x = depth_to_space(x).astype(jnp.float32)
+        x = smooth(depth_to_space(x).astype(jnp.float32))
         return jax.nn.sigmoid(x[..., :-1]), x[..., -1]
 
 

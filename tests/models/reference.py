@@ -60,6 +60,13 @@ def decode(params, z, h, image_shape, settings):
         fine = jnp.zeros((*x.shape[:2], *image_shape, x.shape[-1] // 4), x.dtype)
         for n, part in enumerate(jnp.split(x, 4, -1)):
             fine = fine.at[:, :, n // 2 :: 2, n % 2 :: 2].set(part)
+        framed = jnp.pad(fine, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        weights = jnp.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+        fine = sum(
+            weights[i, j] * framed[:, :, i : i + image_shape[0], j : j + image_shape[1]]
+            for i in range(3)
+            for j in range(3)
+        )
         return jax.nn.sigmoid(fine[..., :-1]), fine[..., -1]
     for i in range(3):
         x = jax.nn.elu(convolution(p[f"Conv3x3_{i}"], x))

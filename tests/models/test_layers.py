@@ -132,3 +132,20 @@ def test_averages_undo_upsampling():
     assert large.shape == (2, 8, 12, 5)
     np.testing.assert_array_equal(large[:, 2:4, 4:6], np.broadcast_to(image[:, 1:2, 2:3], (2, 2, 2, 5)))
     np.testing.assert_allclose(layers.average_pool(large, 2), image, rtol=1e-6)
+
+
+def test_smoothing_keeps_planes_and_removes_checkerboards():
+    rows, columns = np.mgrid[:6, :8].astype(np.float32)
+    plane = jnp.asarray(3 * rows - 2 * columns + 5)[..., None]
+    np.testing.assert_allclose(layers.smooth(plane)[1:-1, 1:-1], plane[1:-1, 1:-1], rtol=1e-6)
+    for pattern in (rows + columns, rows, columns):
+        np.testing.assert_array_equal(
+            layers.smooth(jnp.asarray(pattern % 2)[None, ..., None])[0, 1:-1, 1:-1], np.full((4, 6, 1), 0.5)
+        )
+
+
+def test_smoothing_of_a_dot():
+    dot = jnp.zeros((5, 5, 1)).at[0, 2].set(16.0)
+    expected = np.zeros((5, 5, 1), np.float32)
+    expected[0, 1:4, 0], expected[1, 1:4, 0] = (3, 6, 3), (1, 2, 1)  # the first row counts for the one beyond, too
+    np.testing.assert_array_equal(layers.smooth(dot), expected)
