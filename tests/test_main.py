@@ -198,9 +198,9 @@ def nothing_built(monkeypatch):
         ({"data__options__balls": 2}, DataError, "unknown option of mini 'balls'"),
         ({"data__options__image_size": 10}, ConfigError, "10x10 pixels.* multiple of 4"),
         (
-            {"data__options__image_size": 12, "model__architecture": "pyramid"},
+            {"data__options__image_size": 10, "model__architecture": "pyramid"},
             ConfigError,
-            "12x12 pixels.* multiple of 8",
+            "10x10 pixels.* multiple of 4",
         ),
         ({"data__num_frames": 7}, ConfigError, r"data\.num_frames is 7, but the videos have 6 frames"),
         ({"batch_size": 6}, DeviceError, "batch_size=6 cannot be divided by the 4 devices"),

@@ -32,6 +32,12 @@ class Interrupted(Exception):
     """An evaluation was told to stop between two batches."""
 
 
+def check_image_size(size: int) -> None:
+    """Stops a model for frames whose side no encoder takes; raises `ConfigError`."""
+    if size % 4:
+        raise ConfigError(f"frames of {size}x{size} pixels: the encoder averages 4x4 pixels, give a multiple of 4")
+
+
 def check_evaluation(config: ConfigDict, dataset: VideoConfig | VideoDataset) -> None:
     """Stops a config that cannot be evaluated on a dataset; reads and compiles nothing.
 
@@ -41,10 +47,7 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | VideoDataset) ->
     """
     settings, size = config.eval, dataset.image_size
     check_batch_size(settings.batch_size, "eval.batch_size")
-    if size % (block := 8 if config.model.architecture == "pyramid" else 4):
-        raise ConfigError(
-            f"frames of {size}x{size} pixels: the encoder averages {block}x{block} pixels, give a multiple of {block}"
-        )
+    check_image_size(size)
     if settings.split not in dataset.splits:
         raise ConfigError(f"config.eval.split is {settings.split!r}, expected one of {', '.join(dataset.splits)}")
     periodic = ("validation",) if settings.periodic_videos and "validation" in dataset.splits else ()

@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stii_jax.models.layers import Conv3x3, SharedConv3x3, average_pool, before_elu, elu, space_to_depth
+from stii_jax.models.layers import Conv3x3, SharedConv3x3, average_pool, average_to, before_elu, elu, space_to_depth
+
+_PLACES = 8  # rows and columns in which the pyramid's dense layer sees an image
 
 
 class RefinementImages(NamedTuple):
@@ -34,9 +36,9 @@ class FlatEncoder(nn.Module):
 
 
 class PyramidEncoder(nn.Module):
-    """One convolution at half the resolution, two at a quarter, 2x2 averages, a dense layer; ELU throughout.
+    """One convolution at half the resolution, two at a quarter, averages of 8x8 places, a dense layer; ELU throughout.
 
-    Height and width must be divisible by 8.
+    Its parameters fit images of every size whose sides are divisible by 4.
     """
 
     channels: int
@@ -51,7 +53,7 @@ class PyramidEncoder(nn.Module):
         x = average_pool(x.reshape(-1, *x.shape[2:]), 2)
         for _ in range(2):
             x = elu(Conv3x3(self.channels, self.dtype)(x))
-        return _features(average_pool(x, 2), images, self.feature_dim)
+        return _features(average_to(x, _PLACES), images, self.feature_dim)
 
 
 ENCODERS = {"paper": FlatEncoder, "pyramid": PyramidEncoder}

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -160,3 +161,17 @@ def average_pool(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N H//{s
     """Means of blocks of `size` by `size` pixels."""
     n, height, width, channels = x.shape
     return x.reshape(n, height // size, size, width // size, size, channels).mean((2, 4))
+
+
+def average_to(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N {size} {size} C"]:
+    """Means over `size` by `size` equal parts of an image of any size; a pixel that two parts share counts for both."""
+    rows, columns = _shares(x.shape[1], size), _shares(x.shape[2], size)
+    return jnp.einsum("ih,nhwc,jw->nijc", rows.astype(x.dtype), x, columns.astype(x.dtype))
+
+
+def _shares(length: int, parts: int) -> np.ndarray:
+    """What each of `length` pixels is worth in the means of `parts` equal parts: `parts length`, rows sum to 1."""
+    edges = np.arange(parts + 1) * length / parts
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.maximum(overlap, 0) * parts / length

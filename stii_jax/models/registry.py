@@ -36,6 +36,11 @@ def model_settings(config: ConfigDict, system: str = "") -> dict[str, Any]:
     return config[SYSTEMS[system or config.system].section].to_dict()
 
 
+def fits_every_size(config: ConfigDict) -> bool:
+    """Whether the same parameters make a model for frames of another size."""
+    return SYSTEMS[config.system].is_stii and config.model.architecture == "pyramid"
+
+
 def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
     """The model as `config.eval` has it evaluated and applied: its slots, system, schedule and first noise."""
     settings, config = config.eval, config.copy_and_resolve_references()

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from stii_jax import pretrained
 from stii_jax.config import ConfigError, default_config, differences, load_config, stage_configs
 from stii_jax.data.pipeline.source import VideoDataset, open_dataset
-from stii_jax.evaluation.evaluator import check_evaluation, check_forecast
-from stii_jax.models.registry import SYSTEMS, model_settings
+from stii_jax.evaluation.evaluator import check_evaluation, check_forecast, check_image_size
+from stii_jax.models.registry import SYSTEMS, fits_every_size, model_settings
 from stii_jax.models.schedule import decodes_fit
 from stii_jax.pretrained.trained import Trained
 from stii_jax.runs.dataset import dataset_of, describe
@@ -33,10 +33,12 @@ def check(config: ConfigDict, mode: str) -> None:
         check_training(config, stages)
         for number, stage in enumerate(stages):
             check_weights(configs[number])
-            if stage.image_size != trained.image_size:
+            check_image_size(stage.image_size)
+            if stage.image_size != trained.image_size and not fits_every_size(config):
                 raise ConfigError(
                     f"stage {number + 1} of the training has frames of {stage.image_size} pixels, but the model is for "
-                    f"{trained.image_size}: give it the same data.options.image_size"
+                    f"{trained.image_size}: give it the same data.options.image_size, or take "
+                    "model.architecture=pyramid, whose parameters fit every size"
                 )
     check_evaluation(config, evaluated)
     if mode == "predict":

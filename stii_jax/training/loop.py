@@ -64,7 +64,7 @@ class Trainer:
         self.config, self.workdir, self.curriculum = config, workdir, make_curriculum(config)
         self.sources = [first] * len(self.curriculum.stages) if isinstance(sources, VideoDataset) else sources
         check_training(config, self.sources)
-        self.model = make_model(config, first.image_size)
+        self.model = make_model(config, eval_source.image_size)
         self.optimizer = make_optimizer(**config.optim, num_steps=self.curriculum.num_steps)
         settings = {k: config.optim[k] for k in ("learning_rate", "warmup_steps", "decay")}
         self.learning_rate = make_schedule(**settings, num_steps=self.curriculum.num_steps)
@@ -82,10 +82,10 @@ class Trainer:
         how = {key: self.config.train[key] for key in ("parallel", "accumulation")}
         made: dict[str, tuple[VideoModel, DataParallel]] = {}
         stages = []
-        for config in self._configs:
-            model = make_model(config, self.sources[0].image_size)
-            name = repr((config.model, config.loss))
+        for config, source in zip(self._configs, self.sources):
+            name = repr((config.model, config.loss, source.image_size))
             if name not in made:
+                model = make_model(config, source.image_size)
                 made[name] = model, make_train_step(model, self.optimizer, num_objects, **how)
             stages.append(made[name])
         models, programs = zip(*stages)

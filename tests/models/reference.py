@@ -184,7 +184,8 @@ def refine(params, frame, means, logits, gradients, lam, temporal, refinement, s
         x = averages(jax.nn.elu(convolution(encoder["SharedConv3x3_0"], x)), 2)
         for name in ("Conv3x3_0", "Conv3x3_1"):
             x = jax.nn.elu(convolution(encoder[name], x))
-        x = averages(x, 2)
+        *batch, height, width, channels = x.shape
+        x = jnp.repeat(jnp.repeat(x, 8, 2), 8, 3).reshape(*batch, 8, height, 8, width, channels).mean((3, 5))
     else:
         for name in ("SharedConv3x3_0", "Conv3x3_0", "Conv3x3_1", "Conv3x3_2"):
             x = jax.nn.elu(convolution(encoder[name], x))

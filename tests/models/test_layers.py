@@ -149,3 +149,11 @@ def test_smoothing_of_a_dot():
     expected = np.zeros((5, 5, 1), np.float32)
     expected[0, 1:4, 0], expected[1, 1:4, 0] = (3, 6, 3), (1, 2, 1)  # the first row counts for the one beyond, too
     np.testing.assert_array_equal(layers.smooth(dot), expected)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(16, 8, 8), (10, 3, 4), (2, 5, 8)])
+def test_averages_of_equal_parts(height, width, size):
+    image = normal(0, 2, height, width, 5)
+    fine = image.repeat(size, axis=1).repeat(size, axis=2)
+    expected = fine.reshape(2, size, height, size, width, 5).mean((2, 4))
+    np.testing.assert_allclose(layers.average_to(jnp.asarray(image), size), expected, atol=1e-5)

@@ -1,5 +1,6 @@
 """Stages with settings of their own: what each trains with, that the whole run resumes, and what cannot be."""
 
+import jax
 import numpy as np
 import pytest
 from toy import make_config, use_toy_model
@@ -14,6 +15,7 @@ WHITE_FIRST = {
     "curriculum__first": ("data.options.num_colors=0", "model.temperature=3"),
     "curriculum__stages": ((2, 4, 4, "model.temperature=2", "loss.kl=1"), (3, 4, 4)),
 }
+TWO_STAGES = {"train__num_steps": 2, "train__eval_every": 4, "curriculum__stages": ((2, 4, 2),)}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,40 @@ def test_settings_that_no_stage_can_have(data_dir, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_stages_show_frames_of_one_size(data_dir):
+def test_the_papers_layers_are_for_frames_of_one_size(data_dir):
     config = make_config(data_dir, curriculum__first=("data.options.image_size=16",))
-    with pytest.raises(ConfigError, match="stage 1 of the training has frames of 16 pixels, but the model is for 8"):
+    message = r"stage 1 of the training has frames of 16 pixels, but the model is for 8.* model.architecture=pyramid"
+    with pytest.raises(ConfigError, match=message):
+        check(config, "train")
+
+
+def test_the_pyramid_has_frames_of_another_size_first(data_dir, tmp_path):
+    config = make_config(
+        data_dir, model__architecture="pyramid", curriculum__first=("data.options.image_size=12",), **TWO_STAGES
+    )
+    check(config, "train")
+    sources = open_stages(config)
+    trainer = Trainer(config, sources, sources[-1], tmp_path)
+    assert [model.frame_shape for model in trainer.models] == [(12, 12, 3), (8, 8, 3)]
+    assert trainer.model.frame_shape == (8, 8, 3)
+    shapes = [jax.eval_shape(model.init, jax.random.key(0)) for model in trainer.models]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compiles")
+def test_the_pyramid_trains_on_frames_of_another_size_first(data_dir, tmp_path):
+    config = make_config(
+        data_dir, model__architecture="pyramid", curriculum__first=("data.options.image_size=12",), **TWO_STAGES
+    )
+    sources = open_stages(config)
+    params = Trainer(config, sources, sources[-1], tmp_path).run().params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines][-1] == 4 and "eval_f_ari" in lines[-1]
+
+
+def test_no_stage_has_frames_that_no_encoder_takes(data_dir):
+    config = make_config(data_dir, model__architecture="pyramid", curriculum__first=("data.options.image_size=10",))
+    with pytest.raises(ConfigError, match=r"frames of 10x10 pixels.* multiple of 4"):
         check(config, "train")
