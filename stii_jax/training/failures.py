@@ -1,9 +1,10 @@
-"""The classic failures of training, as they show in the logged lines: nothing is drawn, or one slot takes all.
+"""The classic failures of training, as they show in the logged lines: nothing drawn, slots alike, one slot for all.
 
 Each is reported once per stage, with the evidence and the settings to change; the run goes on.
 """
 
 import json
+import math
 import shlex
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +29,45 @@ _CHANCE, _MOST, _RISING = 0.1, 0.15, 0.02
 """Mean and greatest F-ARI where one slot holds all objects, and the most that it rises from half to half."""
 _DRAWN = 0.75
 """Relative error of a model that draws objects, whichever slot does."""
+_UNIFORM = 0.99
+"""Least entropy, relative to that of uniform masks, of masks that assign no pixel to a slot yet."""
+_DRAWN_WELL = 0.4
+"""Relative error of slots that have drawn the frame without dividing it. Runs that learn late divide it above .48."""
+_APART = 0.3
+"""Least mean F-ARI of separated objects, which may be too small to show in the entropy."""
+_MOST_COLORS = 8
+"""Colours that every palette of balls has."""
 _EVERYTHING = 0.999
 """Least share of the pixels where one slot holds everything. A background leaves more than that to objects."""
 
 Line = Mapping[str, float]
+
+
+class Case(NamedTuple):
+    """A stage of a run."""
+
+    config: ConfigDict
+    """The run's settings."""
+    stages: Sequence[ConfigDict]
+    """The settings of each stage."""
+    number: int
+    """Which stage it is, from 0."""
+    videos: VideoConfig
+    """The videos of the stage."""
+
+    @property
+    def stage(self) -> ConfigDict:
+        """The settings of this stage."""
+        return self.stages[self.number]
+
+    def change(self, setting: str) -> str:
+        """Return how to give this setting, `key=value`, so that it holds in this stage."""
+        curriculum = self.config.curriculum
+        own = curriculum.stages[self.number - 1][3:] if self.number else curriculum.first
+        key = setting.partition("=")[0]
+        if any(one.partition("=")[0] == key for one in own):
+            return f"{setting} in the settings of this stage"
+        return f"--config.{setting}"
 
 
 class Failure(NamedTuple):
@@ -41,8 +77,7 @@ class Failure(NamedTuple):
     shows: Callable[[Sequence[Line]], bool]
     """True if the lines of the window show it."""
     evidence: Callable[[Sequence[Line]], str]
-    remedies: Callable[[VideoConfig, bool], list[str]]
-    """Changes to these training videos; the second argument is `data.recolor`."""
+    remedies: Sequence[Callable[[Case], list[str]]]
 
 
 class FailureWatch:
@@ -54,7 +89,7 @@ class FailureWatch:
 
     def __init__(self, config: ConfigDict):
         self._config, self._stages = config, stage_configs(config)
-        self._stage = -1
+        self._case: Case | None = None
         self._lines: deque[tuple[int, Line]] = deque()
         self._reported: set[str] = set()
 
@@ -66,10 +101,13 @@ class FailureWatch:
             progress: the place of these steps in the curriculum.
             means: the scalars logged; see docs/metrics.md.
         """
-        if progress.stage != self._stage:
-            self._stage, self._reported = progress.stage, set()
+        if self._case is None or progress.stage != self._case.number:
+            data = self._stages[progress.stage].data
+            videos = resolve_config(data.dataset, data.variant, data.options.to_dict())
+            self._case = Case(self._config, self._stages, progress.stage, videos)
+            self._reported = set()
             self._lines.clear()
-        self._lines.append((step, means))
+        self._lines.append((step, {**means, **_uniformity(self._case, means)}))
         while self._lines[0][0] <= step - _WINDOW:
             self._lines.popleft()
         earliest = max(_EARLIEST, progress.stage_start + _WINDOW, self._config.optim.warmup_steps + _WINDOW)
@@ -80,18 +118,25 @@ class FailureWatch:
         if failure is None or failure.name in self._reported:
             return ""
         self._reported.add(failure.name)
-        data = self._stages[progress.stage].data
-        videos = resolve_config(data.dataset, data.variant, data.options.to_dict())
-        softer = _softer_mixture(self._config, self._stages)
-        remedies = "; ".join([*softer, *failure.remedies(videos, data.recolor), *_easier_starts(self._config)])
+        remedies = "; ".join(text for remedy in (*failure.remedies, _easier_starts) for text in remedy(self._case))
         return f"step {step}: {failure.name}: for {_WINDOW} steps {failure.evidence(lines)}. Remedies: {remedies}"
 
 
 def draws_nothing(lines: Sequence[Line]) -> bool:
-    """True if the reconstructions stay as far off as frames of one plain colour each."""
-    errors = _values(lines, "relative_error")
+    """True if the reconstructions stay as far off as frames of one plain colour each, and objects together."""
+    errors, scores = _values(lines, "relative_error"), _values(lines, "f_ari")
+    if not errors or min(errors) < _PLAIN or (scores and _come_apart(scores)):
+        return False
     half = len(errors) // 2
-    return bool(errors) and min(errors) >= _PLAIN and _mean(errors[half:]) > _FALLING * _mean(errors[:half])
+    return _mean(errors[half:]) > _FALLING * _mean(errors[:half])
+
+
+def stay_alike(lines: Sequence[Line]) -> bool:
+    """True if most of the frames is drawn while masks stay uniform, and no labelled objects are apart nevertheless."""
+    errors, uniformity, scores = (_values(lines, name) for name in ("relative_error", "mask_uniformity", "f_ari"))
+    if not errors or _mean(errors) >= _DRAWN_WELL or (scores and _mean(scores) >= _APART):
+        return False
+    return bool(uniformity) and min(uniformity) >= _UNIFORM
 
 
 def takes_all_objects(lines: Sequence[Line]) -> bool:
@@ -99,6 +144,8 @@ def takes_all_objects(lines: Sequence[Line]) -> bool:
     scores, errors = _values(lines, "f_ari"), _values(lines, "relative_error")
     if not scores or (errors and _mean(errors) >= _DRAWN):
         return False
+    if max(_values(lines, "mask_uniformity"), default=0.0) >= _UNIFORM:
+        return False  # no slot has taken anything yet
     half = len(scores) // 2
     rising = _mean(scores[half:]) - _mean(scores[:half]) > _RISING
     return max(scores) < _MOST and _mean(scores) < _CHANCE and not rising
@@ -112,6 +159,14 @@ def takes_everything(lines: Sequence[Line]) -> bool:
 def _no_better_than_plain(lines: Sequence[Line]) -> str:
     error, mse = _mean(_values(lines, "relative_error")), _mean(_values(lines, "mse"))
     return f"its error has been {error:.0%} of that of one plain colour per frame (MSE {mse:.4f})"
+
+
+def _drawn_by_all(lines: Sequence[Line]) -> str:
+    uniformity = min(_values(lines, "mask_uniformity"))
+    return (
+        f"their masks have had {uniformity:.1%} of the entropy of uniform masks or more, so that each slot draws the "
+        f"whole frame ({_drawn(lines[-1])})"
+    )
 
 
 def _objects_together(lines: Sequence[Line]) -> str:
@@ -129,32 +184,75 @@ def _drawn(line: Line) -> str:
     return ", ".join([*error, shares(line)])
 
 
-def _inferred_backgrounds(videos: VideoConfig, recolored: bool) -> list[str]:
-    del recolored
-    missing = [name for name in ("random_background", "random_floor") if getattr(videos, name, None) is False]
-    return [f"backgrounds that have to be inferred, --config.data.options.{name}=true" for name in missing]
+def _inferred_backgrounds(case: Case) -> list[str]:
+    missing = [name for name in ("random_background", "random_floor") if getattr(case.videos, name, None) is False]
+    return [f"backgrounds that have to be inferred, {case.change(f'data.options.{name}=true')}" for name in missing]
 
 
-def _changing_colors(videos: VideoConfig, recolored: bool) -> list[str]:
-    option = ""
+def _changing_colors(case: Case) -> list[str]:
+    videos, option = case.videos, ""
     if getattr(videos, "shuffle_colors", None) is False and getattr(videos, "num_colors", 0) >= videos.max_objects:
         option = "data.options.shuffle_colors"
-    elif not hasattr(videos, "shuffle_colors") and not recolored:
+    elif not hasattr(videos, "shuffle_colors") and not case.stage.data.recolor:
         option = "data.recolor"
-    return [f"colours that stand for no object, --config.{option}=true"] if option else []
+    return [f"colours that stand for no object, {case.change(f'{option}=true')}"] if option else []
 
 
-def _softer_mixture(config: ConfigDict, stages: Sequence[ConfigDict]) -> list[str]:
-    soft = any(stage.model.temperature > 1 or stage.model.likelihood == "channelwise" for stage in stages)
-    if soft or not SYSTEMS[config.system].is_stii:
+def _mixed_kinds(case: Case) -> list[str]:
+    videos = case.videos
+    if not (_all_white(videos) and hasattr(videos, "white_share") and videos.max_objects <= _MOST_COLORS):
         return []
-    first = ",".join(map(json.dumps, (*config.curriculum.first, "model.temperature=10")))
+    num_colors = videos.num_colors if videos.num_colors >= videos.max_objects else _MOST_COLORS
+    wanted = {"num_colors": num_colors, "shuffle_colors": True, "random_background": True, "white_share": 0.1}
+    missing = [f"data.options.{name}={json.dumps(to)}" for name, to in wanted.items() if getattr(videos, name) != to]
+    return [f"colours and backgrounds of their own beside white on black, {' '.join(map(case.change, missing))}"]
+
+
+def _larger_objects(case: Case) -> list[str]:
+    option = "--config.data.options.crop"
+    return [f"a crop in which objects are larger, {option}"] if hasattr(case.videos, "crop") else []
+
+
+def _softer_mixture(case: Case) -> list[str]:
+    if any(map(_softness, case.stages)) or not SYSTEMS[case.config.system].is_stii:
+        return []
+    first = ",".join(map(json.dumps, (*case.config.curriculum.first, "model.temperature=10")))
     return [f"if objects look alike, a soft mixture at first, --config.curriculum.first={shlex.quote(f'({first},)')}"]
 
 
-def _easier_starts(config: ConfigDict) -> list[str]:
-    shorter = ["single frames first, --config.data.num_frames=1"] if config.data.num_frames > 1 else []
+def _sharper_mixture(case: Case) -> list[str]:
+    if _all_white(case.videos) or not (soft := _softness(case.stage)):
+        return []
+    return [f"if objects differ in colour, a sharper mixture, {' '.join(map(case.change, soft))}"]
+
+
+def _softness(config: ConfigDict) -> list[str]:
+    """Return the settings that make the mixture as sharp as the objective is by itself, where it is softer."""
+    temperature = ["model.temperature=1"] if config.model.temperature > 1 else []
+    return [*temperature, *(["model.likelihood=joint"] if config.model.likelihood == "channelwise" else [])]
+
+
+def _all_white(videos: VideoConfig) -> bool:
+    return getattr(videos, "num_colors", None) == 0 or getattr(videos, "white_share", 0.0) == 1
+
+
+def _easier_starts(case: Case) -> list[str]:
+    shorter = ["single frames first, --config.data.num_frames=1"] if case.config.data.num_frames > 1 else []
     return [*shorter, "a start from a model of similar videos, --init", "another --config.seed"]
+
+
+def _uniformity(case: Case, means: Line) -> Line:
+    """Return the entropy of the masks relative to that of uniform ones, if there are masks of several slots."""
+    num_slots = case.stage.model.num_slots
+    if "mask_entropy" not in means or num_slots == 1:
+        return {}
+    return {"mask_uniformity": means["mask_entropy"] / (case.videos.image_size**2 * math.log(num_slots))}
+
+
+def _come_apart(scores: Sequence[float]) -> bool:
+    """True if F-ARI has left chance and has doubled, which the masks may do before the error falls."""
+    half = len(scores) // 2
+    return _mean(scores[half:]) > max(_CHANCE, 2 * _mean(scores[:half]))
 
 
 def _values(lines: Sequence[Line], name: str) -> list[float]:
@@ -166,8 +264,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 FAILURES = (
-    Failure("the model draws nothing", draws_nothing, _no_better_than_plain, _inferred_backgrounds),
-    Failure("one slot takes all objects", takes_all_objects, _objects_together, _changing_colors),
-    Failure("one slot takes everything", takes_everything, _pixels_together, _changing_colors),
+    Failure("the model draws nothing", draws_nothing, _no_better_than_plain, (_softer_mixture, _inferred_backgrounds)),
+    Failure("slots stay alike", stay_alike, _drawn_by_all, (_sharper_mixture, _mixed_kinds, _larger_objects)),
+    Failure("one slot takes all objects", takes_all_objects, _objects_together, (_softer_mixture, _changing_colors)),
+    Failure("one slot takes everything", takes_everything, _pixels_together, (_softer_mixture, _changing_colors)),
 )
 """In the order in which they are looked for."""
