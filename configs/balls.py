@@ -72,7 +72,7 @@ def _varied(config: ConfigDict) -> None:
 
 
 def _mixture(config: ConfigDict) -> None:
-    """The pyramid on videos of all kinds: colours and white, on black and on backgrounds of their own."""
+    """The pyramid on videos of all kinds, at half the resolution until the last stage."""
     config.data.options.update(palette="both", num_colors=16, shuffle_colors=True, random_background=True)
     config.data.options.update(black_share=0.3, one_color_share=0.25, white_share=0.1, num_train=20_000)
     for option, value in (
@@ -82,13 +82,22 @@ def _mixture(config: ConfigDict) -> None:
         config.eval.options[option] = value
     config.model.update(architecture="pyramid", num_refinements=3, latent_dim=32)
     config.model.update(decoder_channels=32, refiner_channels=32)
+    config.loss.mask_entropy = 1.0  # otherwise slots share a background out in equal parts, and none is left for a ball
     config.optim.update(learning_rate=1e-3, warmup_steps=100, decay="cosine")
-    # A soft mixture first: white balls need it, and the colours tell the slots apart (docs/fidelity.md).
-    config.curriculum.first = ("model.temperature=10",)
-    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 800
-    config.curriculum.stages = ((1, 8, 400, "model.temperature=3"), (4, 4, 1_600), (12, 2, 1_200))
+    # A quarter of the pixels, so a quarter of the weight against them.
+    half = ("data.options.image_size=32", "loss.kl=2.5")
+    # A soft mixture first: the balls come apart, each in a cell of its own that is black around it. Then the likelihood
+    # proper on backgrounds that have to be inferred, which one slot takes over; it keeps to that on black.
+    config.curriculum.first = ("model.temperature=10", "loss.mask_entropy=0", *half)
+    inferred = ("data.options.black_share=0", "data.options.white_share=0", *half)
+    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 500
+    config.curriculum.stages = (
+        *((1, 8, 1_200, *inferred), (4, 4, 3_000, *inferred), (12, 2, 2_000, *inferred)),
+        (16, 2, 1_500),
+    )
     config.curriculum.patience = 0
-    config.train.update(log_every=20, eval_every=1_000, checkpoint_every=100)
+    config.train.update(log_every=20, eval_every=4_100, checkpoint_every=100)
+    config.eval.num_videos = 200
     config.eval.periodic_videos = 16
 
 
