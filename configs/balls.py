@@ -14,12 +14,13 @@ colours out anew, clips begin as single frames, and R is 3. It is evaluated on t
 backgrounds the model first learns to draw none of the balls, and stays there for thousands of steps (results/h200);
 with R = 6 slots lose their balls (results/quick). Not yet run.
 
-`balls:mixture` is for two CPU cores: the pyramid, on videos of all appearances, with a soft mixture at first. It is
-evaluated on the paper's videos in colour; on those in black and white by
+`balls:mixture` is for two CPU cores: the pyramid, at half the resolution until the last stage, on videos whose balls
+and backgrounds have colours of their own. It is evaluated on the paper's videos in colour; on those in black and
+white by
 
     python -m stii_jax.main --workdir runs/balls-mixture --mode evaluate --config.eval.options.num_colors=0
 
-Not yet run to its end.
+`python -m stii_jax.sweep --sweep balls --output runs/balls` does both, and six to eight balls, over seeds.
 
 `balls:color,iodine` and `balls:binary,iodine` train the baseline IODINE on single frames. SEQ-IODINE is the same run,
 evaluated frame after frame (on binary balls with `--config.eval.clamp=10`):

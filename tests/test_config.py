@@ -275,6 +275,17 @@ def test_systems_without_a_grid_have_no_schedule_to_evaluate_with(name, override
     assert load_config("balls:color", [override])
 
 
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [("balls:binary,rnem", "rnem"), ("balls:color,iodine", "seq_iodine"), ("balls:binary,ddpae", "ddpae")],
+)
+def test_systems_without_refinements_have_no_number_of_them(name, system):
+    changes = ["eval.num_refinements=6", f"eval.system={system}"]
+    with pytest.raises(ConfigError, match=f"config.eval.num_refinements is 6, expected 0 with {system}"):
+        load_config(name, changes)
+    assert load_config("balls:color,iodine", ["eval.num_refinements=6"])
+
+
 def test_error_in_the_config_s_code_is_one_line_with_its_place(write):
     with pytest.raises(ConfigError, match=r"mine.py:foo', line 5: ValueError: invalid literal"):
         load_config(write("config.model.num_slots = int(argument)", arguments="argument='3'") + ":foo")

@@ -33,7 +33,7 @@ CHOICES = {
 MAY_BE_ZERO = (
     *("seed", "data.num_threads", "optim.warmup_steps"),
     *("curriculum.patience", "curriculum.collapse_patience"),
-    *("eval.num_slots", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
+    *("eval.num_slots", "eval.num_refinements", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
     "ddpae.object_size",
 )
 ABOVE_ZERO = ("probe.reach", "model.sigma", "model.temperature", "optim.learning_rate", "optim.clip_norm")
@@ -105,6 +105,9 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     require(system != "iodine" or fraction == 1, "loss.observed_fraction", fraction, "1 with config.system=iodine")
     for key in ("eval.schedule", "eval.first_noise"):
         require(system == "stii" or not leaves[key], key, leaves[key], f"'' with config.system={system}")
+    refinements = leaves["eval.num_refinements"]
+    possible = refinements == 0 or evaluated in ("stii", "iodine")
+    require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which has no such number")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]

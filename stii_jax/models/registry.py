@@ -42,8 +42,9 @@ def fits_every_size(config: ConfigDict) -> bool:
 
 
 def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
-    """The model as `config.eval` has it evaluated and applied: its slots, system, schedule and first noise."""
+    """The model as `config.eval` has it evaluated and applied: slots, system, refinements, schedule, first noise."""
     settings, config = config.eval, config.copy_and_resolve_references()
+    config.model.num_refinements = settings.num_refinements or config.model.num_refinements
     config.model.schedule = settings.schedule or config.model.schedule
     config.model.first_noise = settings.first_noise or config.model.first_noise
     return make_model(config, image_size, settings.num_slots, settings.system)

@@ -5,11 +5,16 @@ from toy import make_config
 from stii_jax.models.registry import make_evaluated_model, make_model
 
 
-def test_the_evaluated_model_has_the_slots_schedule_and_noise_of_the_evaluation(tmp_path):
-    changes = {"eval__num_slots": 7, "eval__schedule": "constant", "eval__first_noise": "mean"}
+def test_the_evaluated_model_has_the_slots_grid_and_noise_of_the_evaluation(tmp_path):
+    changes = {
+        "eval__num_slots": 7,
+        "eval__schedule": "constant",
+        "eval__first_noise": "mean",
+        "eval__num_refinements": 3,
+    }
     usual, config = make_evaluated_model(make_config(tmp_path), 8), make_config(tmp_path, **changes)
     assert (usual.num_slots, usual.schedule(4), usual.first_noise) == (2, (2, 1, 1, 1), "fresh")
     model = make_evaluated_model(config, 8)
-    assert (model.num_slots, model.schedule(4), model.first_noise) == (7, (2, 2, 2, 2), "mean")
+    assert (model.num_slots, model.schedule(4), model.first_noise) == (7, (3, 3, 3, 3), "mean")
     trained = make_model(config, 8)
     assert (trained.num_slots, trained.schedule(4), trained.first_noise) == (2, (2, 1, 1, 1), "fresh")
