@@ -108,6 +108,8 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     refinements = leaves["eval.num_refinements"]
     possible = refinements == 0 or evaluated in ("stii", "iodine")
     require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which has no such number")
+    restarts = leaves["eval.restarts"]
+    require(restarts == 1 or evaluated == "stii", "eval.restarts", restarts, f"1 with {evaluated}")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]

@@ -15,7 +15,10 @@ from stii_jax.models.registry import model_settings
 from stii_jax.storage.files import write_results
 from stii_jax.storage.metric_log import MetricWriter
 
-_OTHER_EVALUATION = ("variant", "split", "system", "num_slots", "clamp", "num_refinements", "schedule", "first_noise")
+_OTHER_EVALUATION = (
+    *("variant", "split", "system", "num_slots", "clamp"),
+    *("num_refinements", "restarts", "schedule", "first_noise"),
+)
 """Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
 
 

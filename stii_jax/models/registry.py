@@ -1,5 +1,7 @@
 """The systems that a config can name, and their models."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -7,6 +9,7 @@ from ml_collections import ConfigDict
 from stii_jax.models.baselines.ddpae import DDPAE
 from stii_jax.models.baselines.iodine import Iodine, SequentialIodine
 from stii_jax.models.baselines.rnem import RNEM
+from stii_jax.models.restarts import RestartedSTII
 from stii_jax.models.stii import STII
 from stii_jax.models.video_model import VideoModel
 
@@ -42,16 +45,31 @@ def fits_every_size(config: ConfigDict) -> bool:
 
 
 def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
-    """The model as `config.eval` has it evaluated and applied: slots, system, refinements, schedule, first noise."""
+    """The model as `config.eval` has it evaluated and applied: slots, system, refinements, restarts and the like."""
     settings, config = config.eval, config.copy_and_resolve_references()
     config.model.num_refinements = settings.num_refinements or config.model.num_refinements
     config.model.schedule = settings.schedule or config.model.schedule
     config.model.first_noise = settings.first_noise or config.model.first_noise
-    return make_model(config, image_size, settings.num_slots, settings.system)
+    kind = partial(RestartedSTII, restarts=settings.restarts) if settings.restarts > 1 else None
+    return make_model(config, image_size, settings.num_slots, settings.system, kind)
 
 
-def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: str = "") -> VideoModel:
-    """The model of a config for square colour frames, with another number of slots or as another system where given."""
+def make_model(
+    config: ConfigDict,
+    image_size: int,
+    num_slots: int = 0,
+    system: str = "",
+    kind: Callable[..., VideoModel] | None = None,
+) -> VideoModel:
+    """The model of a config for square colour frames.
+
+    Args:
+        config: the whole of it.
+        image_size: height and width, in pixels.
+        num_slots: another number of slots than the config's; 0 is its own.
+        system: another system than the config's; "" is its own.
+        kind: what takes the system's settings in place of its class.
+    """
     name = system or config.system
     settings = model_settings(config, name)
     settings["num_slots"] = num_slots or settings["num_slots"]
@@ -62,4 +80,4 @@ def make_model(config: ConfigDict, image_size: int, num_slots: int = 0, system: 
         settings["weights"] = weights
     if name == "seq_iodine":
         settings["clamp"] = config.eval.clamp
-    return SYSTEMS[name].model(**settings)
+    return (kind or SYSTEMS[name].model)(**settings)
