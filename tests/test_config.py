@@ -280,7 +280,7 @@ def test_systems_without_a_grid_have_no_schedule_to_evaluate_with(name, override
     [("balls:binary,rnem", "rnem"), ("balls:color,iodine", "seq_iodine"), ("balls:binary,ddpae", "ddpae")],
 )
 def test_systems_without_refinements_have_no_number_of_them(name, system):
-    for key, expected in (("num_refinements", 0), ("restarts", 1)):
+    for key, expected in (("num_refinements", 0), ("restarts", 1), ("reseeds", 0)):
         message = f"config.eval.{key} is 6, expected {expected} with {system}"
         with pytest.raises(ConfigError, match=message):
             load_config(name, [f"eval.{key}=6", f"eval.system={system}"])

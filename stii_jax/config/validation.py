@@ -33,7 +33,14 @@ CHOICES = {
 MAY_BE_ZERO = (
     *("seed", "data.num_threads", "optim.warmup_steps"),
     *("curriculum.patience", "curriculum.collapse_patience"),
-    *("eval.num_slots", "eval.num_refinements", "eval.periodic_videos", "eval.predict_frames", "eval.num_pictures"),
+    *(
+        "eval.num_slots",
+        "eval.num_refinements",
+        "eval.reseeds",
+        "eval.periodic_videos",
+        "eval.predict_frames",
+        "eval.num_pictures",
+    ),
     "ddpae.object_size",
 )
 ABOVE_ZERO = ("probe.reach", "model.sigma", "model.temperature", "optim.learning_rate", "optim.clip_norm")
@@ -108,8 +115,8 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     refinements = leaves["eval.num_refinements"]
     possible = refinements == 0 or evaluated in ("stii", "iodine")
     require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which has no such number")
-    restarts = leaves["eval.restarts"]
-    require(restarts == 1 or evaluated == "stii", "eval.restarts", restarts, f"1 with {evaluated}")
+    for key, usual in (("eval.restarts", 1), ("eval.reseeds", 0)):
+        require(leaves[key] == usual or evaluated == "stii", key, leaves[key], f"{usual} with {evaluated}")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]

@@ -50,8 +50,10 @@ def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
     config.model.num_refinements = settings.num_refinements or config.model.num_refinements
     config.model.schedule = settings.schedule or config.model.schedule
     config.model.first_noise = settings.first_noise or config.model.first_noise
-    kind = partial(RestartedSTII, restarts=settings.restarts) if settings.restarts > 1 else None
-    return make_model(config, image_size, settings.num_slots, settings.system, kind)
+    if settings.restarts == 1 and settings.reseeds == 0:
+        return make_model(config, image_size, settings.num_slots, settings.system)
+    kind = partial(RestartedSTII, restarts=settings.restarts, reseeds=settings.reseeds)
+    return make_model(config, image_size, settings.num_slots, kind=kind)
 
 
 def make_model(

@@ -1,27 +1,32 @@
-"""Inference of a video's first frame from several starts, of which the best is kept."""
+"""Inference from several starts, of which the best is kept: for objects that one start leaves out."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from stii_jax.models import likelihood, losses
 from stii_jax.models.stii import STII, VideoState
 from stii_jax.types import Decomposition, Params
 
 
 class RestartedSTII(STII):
-    """STII that infers a video's first frame `restarts` times, with other noise each, and goes on from the best.
+    """STII that tries each frame again from other starts, and goes on from the one with the highest ELBO.
 
-    Slots that begin alike may settle on the same object, and nothing moves one of them to an object that none draws:
-    refinement follows a gradient. Which noise leaves no object out shows in the frame's likelihood, without labels. The
-    first try has the noise of `STII`. Ours; the paper infers once.
+    Slots may settle on the same object, and nothing moves one of them to an object that none draws: refinement follows
+    a gradient. Which start leaves no object out shows in the ELBO, without labels.
+
+    The first frame is inferred `restarts` times, with other noise. Every later frame is inferred as usual, then
+    `reseeds` times more with one slot as at a video's start: the slot that the frame is explained best without. So an
+    object that was left out, or that comes into view, gets a slot. The first try of every frame is that of `STII`.
+    Ours; the paper infers once.
     """
 
-    def __init__(self, *, restarts: int, **settings: Any):
+    def __init__(self, *, restarts: int = 1, reseeds: int = 0, **settings: Any):
         super().__init__(**settings)
-        self.restarts = restarts
+        self.restarts, self.reseeds = restarts, reseeds
 
     def decompose(
         self,
@@ -32,36 +37,62 @@ class RestartedSTII(STII):
         start: int = 0,
     ) -> tuple[Decomposition, VideoState]:
         """See `VideoModel.decompose`."""
-        if state is not None:
-            return super().decompose(params, video, keys, state, start)
-        first, state = self._first_frame(params, video[:, :1], keys)
-        if video.shape[1] == 1:
-            return first, state
-        rest, state = super().decompose(params, video[:, 1:], keys, state, start=1)
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), first, rest), state
+        del start  # the state counts frames
+
+        def step(state, frame):
+            found, state = self.stream(params, state, frame, keys)
+            return state, jax.tree.map(lambda a: a[:, 0], found)
+
+        begin = self.initial_state(params, video.shape[0]) if state is None else state
+        end, frames = lax.scan(step, begin, video.swapaxes(0, 1))
+        return jax.tree.map(lambda a: a.swapaxes(0, 1), frames), end
 
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
     ) -> tuple[Decomposition, VideoState]:
         """See `VideoModel.stream`."""
-        return lax.cond(
-            state.frame == 0,
-            lambda: self._first_frame(params, frame[:, None], keys),
-            lambda: super(RestartedSTII, self).stream(params, state, frame, keys),
-        )
+        is_first = state.frame == 0
 
-    def _first_frame(
-        self, params: Params, frame: Float[Array, "B 1 H W C"], keys: Key[Array, " B"]
-    ) -> tuple[Decomposition, VideoState]:
-        """Each video's try whose last decode explains its frame best, and the state after it."""
+        def attempt(number, best):
+            elbo, found, _ = best
+            begin = self._reseed(params, state, frame, found, (number > 0) & ~is_first)
+            after, out = self.next_frame(params, begin, frame, _keys_of_try(keys, number))
+            reached = losses.elbo(out.terms, self.elbo.weights)
+            better = ~(reached <= elbo)  # a NaN shows
+            return jax.tree.map(lambda new, old: _choose(better, new, old), (reached, out.decomposition, after), best)
 
-        def infer(keys):
-            found, state = super(RestartedSTII, self).decompose(params, frame, keys)
-            return found, state, self.log_likelihood(frame, found).sum((1, 2, 3))
+        shapes = jax.eval_shape(super().stream, params, state, frame, keys)
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        # One loop for all tries: one copy of a frame to compile.
+        tries = jnp.where(is_first, self.restarts, 1 + self.reseeds)
+        _, found, after = lax.fori_loop(0, tries, attempt, (jnp.full(len(frame), -jnp.inf), *nothing))
+        return found, after
 
-        others = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(keys, jnp.arange(1, self.restarts))
-        found, state, scores = lax.map(infer, jnp.concatenate([keys[None], others]))
-        best = scores.argmax(axis=0)
-        return jax.tree.map(
-            lambda tries: tries[best, jnp.arange(len(best))] if tries.ndim > 1 else tries[0], (found, state)
-        )
+    def _reseed(
+        self,
+        params: Params,
+        state: VideoState,
+        frame: Float[Array, "B H W C"],
+        found: Decomposition,
+        active: Bool[Array, ""],
+    ) -> VideoState:
+        """The state with one slot as at a video's start, where `active`: the slot that `found` needs least."""
+        means, masks = found.means[:, 0], found.masks[:, 0]
+        pixels = self.elbo.mixture(frame, means, masks)
+        without = likelihood.leave_one_out(pixels.slots, masks, "renormalized").sum((2, 3))
+        chosen = jax.nn.one_hot(without.argmax(axis=1), self.num_slots, dtype=bool)[..., None] & active
+        begin = self.initial_state(params, len(frame))
+        fresh = VideoState(begin.temporal, begin.posterior, state.frame)
+        return jax.tree.map(lambda new, old: jnp.where(chosen, new, old) if new.ndim else old, fresh, state)
+
+
+def _keys_of_try(keys: Key[Array, " B"], number: Int[Array, ""]) -> Key[Array, " B"]:
+    """The first try has the video's own keys."""
+    others = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    data = jnp.where(number == 0, jax.random.key_data(keys), jax.random.key_data(others))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
+
+
+def _choose(better: Bool[Array, " B"], new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new` of the videos that it is better of; the number of frames seen, which has no axis of videos, is the same."""
+    return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old) if new.ndim else new

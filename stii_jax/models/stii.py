@@ -252,12 +252,18 @@ class STII(VideoModel):
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
     ) -> tuple[Decomposition, VideoState]:
         """See `VideoModel.stream`."""
+        state, out = self.next_frame(params, state, frame, keys)
+        return out.decomposition, state
+
+    def next_frame(
+        self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
+    ) -> tuple[VideoState, FrameOutputs]:
+        """The next frame of a video, refined as often as the schedule has it; no part of a loss."""
         longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
         table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
         refinements = table[jnp.minimum(state.frame, longest)]
         noise = self._noise(keys, state.frame[None], longest + 1)[0]
-        state, out = self.frame(params, state, frame, noise, jnp.zeros(longest + 1), refinements)
-        return out.decomposition, state
+        return self.frame(params, state, frame, noise, jnp.zeros(longest + 1), refinements)
 
     def predict(
         self, params: Params, state: VideoState, num_frames: int, keys: Key[Array, " B"] | None = None
