@@ -14,9 +14,10 @@ colours out anew, clips begin as single frames, and R is 3. It is evaluated on t
 backgrounds the model first learns to draw none of the balls, and stays there for thousands of steps (results/h200);
 with R = 6 slots lose their balls (results/quick). Not yet run.
 
-`balls:mixture` is for two CPU cores: the pyramid, at half the resolution until the last stage, on videos whose balls
-and backgrounds have colours of their own. It is evaluated on the paper's videos in colour; on those in black and
-white by
+`balls:mixture` is for two CPU cores, 70 minutes: the pyramid, at half the resolution until the last two stages, on
+videos whose balls and backgrounds have colours of their own. The model `balls` was trained like that, in two runs
+(results/balls); in one piece it has not been run. It is evaluated on the paper's videos in colour; on those in black
+and white by
 
     python -m stii_jax.main --workdir runs/balls-mixture --mode evaluate --config.eval.options.num_colors=0
 
@@ -73,7 +74,7 @@ def _varied(config: ConfigDict) -> None:
 
 
 def _mixture(config: ConfigDict) -> None:
-    """The pyramid on videos of all kinds, at half the resolution until the last stage."""
+    """The pyramid on videos of all kinds, at half the resolution until the last two stages."""
     config.data.options.update(palette="both", num_colors=16, shuffle_colors=True, random_background=True)
     config.data.options.update(black_share=0.3, one_color_share=0.25, white_share=0.1, num_train=20_000)
     for option, value in (
@@ -94,12 +95,11 @@ def _mixture(config: ConfigDict) -> None:
     config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 500
     config.curriculum.stages = (
         *((1, 8, 1_200, *inferred), (4, 4, 3_000, *inferred), (12, 2, 2_000, *inferred)),
-        (16, 2, 1_500),
+        *((4, 4, 1_500), (12, 2, 1_300)),
     )
     config.curriculum.patience = 0
-    config.train.update(log_every=20, eval_every=4_100, checkpoint_every=100)
-    config.eval.num_videos = 200
-    config.eval.periodic_videos = 16
+    config.train.update(log_every=20, eval_every=4_740, checkpoint_every=100)
+    config.eval.update(num_videos=200, periodic_videos=16, schedule="constant", restarts=16, reseeds=1)
 
 
 def _iodine(config: ConfigDict) -> None:
