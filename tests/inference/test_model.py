@@ -159,7 +159,9 @@ def test_videos_that_are_none(model, video, options, message):
 def test_models_that_are_none(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'; nearest: quickstart"):
         stii_jax.load_model("quikstart")
-    with pytest.raises(ConfigError, match=f"no run in {tmp_path}: give the folder of a run, or one of balls, quickstart"):
+    with pytest.raises(
+        ConfigError, match=f"no run in {tmp_path}: give the folder of a run, or one of balls, quickstart"
+    ):
         stii_jax.load_model(tmp_path)
 
 
