@@ -21,7 +21,7 @@ and white by
 
     python -m stii_jax.main --workdir runs/balls-mixture --mode evaluate --config.eval.options.num_colors=0
 
-`python -m stii_jax.sweep --sweep balls --output runs/balls` does both, and six to eight balls, over seeds.
+`python -m stii_jax.sweep --sweep balls --output runs/paper-balls` does both, and six to eight balls, over seeds.
 
 `balls:color,iodine` and `balls:binary,iodine` train the baseline IODINE on single frames. SEQ-IODINE is the same run,
 evaluated frame after frame (on binary balls with `--config.eval.clamp=10`):

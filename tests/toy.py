@@ -119,7 +119,7 @@ def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
     `forget_programs` has them traced anew.
     """
 
-    def toy_model(config, image_size, num_slots=0, system=""):
+    def toy_model(config, image_size, num_slots=0, system="", kind=None):
         return _shared_model(image_size, num_slots or config.model.num_slots, few_metrics)
 
     for user in (loop, registry):

@@ -1,4 +1,4 @@
-"""The paper's tables on two cores: `python -m stii_jax.sweep --sweep balls --output runs/balls --seeds 3 --workers 1`.
+"""The paper's tables on two cores: `python -m stii_jax.sweep --sweep balls --output runs/paper-balls --seeds 3`.
 
 `balls:mixture`, whose training videos have all appearances, evaluated on the paper's test videos: four balls in colour
 and in black and white, and six to eight, which it never saw, in nine slots.
