@@ -36,7 +36,17 @@ from stii_jax.runs.setup import describe
 from stii_jax.sweep import runner
 
 FEW = {"num_frames": 6, "num_train": 16, "num_validation": 8, "num_test": 12}
-SMALL = MODEL | RUN | {"curriculum.stages": (), "train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
+SMALL = (
+    MODEL
+    | RUN
+    | {
+        "curriculum.first": (),
+        "curriculum.stages": (),
+        "train.num_steps": 2,
+        "train.eval_every": 2,
+        "data.num_frames": 2,
+    }
+)
 SMALL |= {"eval.lengths": (2,), "eval.num_slots": 0, "optim.warmup_steps": 1, "ddpae.object_size": 4}
 SMALL |= {"train.accumulation": 1, "data.options.image_size": 8, "train.parallel": "pmap"}
 EVALUATION = {key: value for key, value in RUN.items() if key.startswith("eval.")}
