@@ -84,12 +84,12 @@ def _mixture(config: ConfigDict) -> None:
         config.eval.options[option] = value
     config.model.update(architecture="pyramid", num_refinements=3, latent_dim=32)
     config.model.update(decoder_channels=32, refiner_channels=32)
-    config.loss.mask_entropy = 1.0  # otherwise slots share a background out in equal parts, and none is left for a ball
+    config.loss.mask_entropy = 1.0  # otherwise several slots share the background, and too few are left for the balls
     config.optim.update(learning_rate=1e-3, warmup_steps=100, decay="cosine")
-    # A quarter of the pixels, so a quarter of the weight against them.
+    # With a quarter of the pixels, the KL gets a quarter of its weight.
     half = ("data.options.image_size=32", "loss.kl=2.5")
-    # A soft mixture first: the balls come apart, each in a cell of its own that is black around it. Then the likelihood
-    # proper on backgrounds that have to be inferred, which one slot takes over; it keeps to that on black.
+    # A soft mixture first separates the balls, each in a cell of its own with the black around it. Then the proper
+    # likelihood on coloured backgrounds makes one slot own the background, which carries over to black.
     config.curriculum.first = ("model.temperature=10", "loss.mask_entropy=0", *half)
     inferred = ("data.options.black_share=0", "data.options.white_share=0", *half)
     config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 500

@@ -129,9 +129,9 @@ def get_config(preset: str = "paper") -> ConfigDict:
     )
     config.eval.split = "test"  # of the final evaluation; the periodic one reads "validation"
     config.eval.num_slots = 0  # 0 is model.num_slots
-    config.eval.num_refinements = 0  # 0 is model.num_refinements; more find objects that fewer miss
-    config.eval.restarts = 1  # tries of a video's first frame, of which the best is kept: finds objects left out
-    config.eval.reseeds = 0  # tries more of every later frame, each with one slot that begins anew
+    config.eval.num_refinements = 0  # 0 is model.num_refinements; more refinements miss fewer objects
+    config.eval.restarts = 1  # tries of the first frame; the one with the highest ELBO is kept
+    config.eval.reseeds = 0  # additional tries of every later frame, each with one slot reset
     config.eval.schedule = ""  # "" is model.schedule; "constant" refines late frames more than training did
     config.eval.first_noise = ""  # "" is model.first_noise
     config.eval.num_videos = 1_000

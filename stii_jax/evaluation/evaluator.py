@@ -33,7 +33,7 @@ class Interrupted(Exception):
 
 
 def check_image_size(size: int) -> None:
-    """Stops a model for frames whose side no encoder takes; raises `ConfigError`."""
+    """Raise `ConfigError` unless the frame size is divisible by 4."""
     if size % 4:
         raise ConfigError(f"frames of {size}x{size} pixels: the encoder averages 4x4 pixels, give a multiple of 4")
 

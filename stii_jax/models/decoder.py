@@ -35,8 +35,8 @@ class BroadcastDecoder(nn.Module):
 class PyramidDecoder(nn.Module):
     """Broadcast at a quarter of the resolution, two convolutions there and two at half; the last fills in pixels.
 
-    They are smoothed, since the four pixels that one output makes differ like those of a checkerboard: slots share grey
-    out among them. Height and width must be divisible by 4.
+    The output is blurred, because depth-to-space produces checkerboards, which let slots share a grey area between
+    them. Height and width must be divisible by 4.
     """
 
     channels: int

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from stii_jax.models.layers import Conv3x3, SharedConv3x3, average_pool, average_to, before_elu, elu, space_to_depth
 
-_PLACES = 8  # rows and columns in which the pyramid's dense layer sees an image
+_PLACES = 8  # rows and columns of the grid that the dense layer of the pyramid sees
 
 
 class RefinementImages(NamedTuple):
@@ -36,7 +36,7 @@ class FlatEncoder(nn.Module):
 
 
 class PyramidEncoder(nn.Module):
-    """One convolution at half the resolution, two at a quarter, averages of 8x8 places, a dense layer; ELU throughout.
+    """One convolution at half the resolution, two at a quarter, averages on an 8x8 grid, a dense layer; ELU throughout.
 
     Its parameters fit images of every size whose sides are divisible by 4.
     """

@@ -143,7 +143,7 @@ def depth_to_space(x: Float[Array, "*N H W D"]) -> Float[Array, "*N 2*H 2*W D//4
 
 
 def smooth(x: Float[Array, "*N H W C"]) -> Float[Array, "*N H W C"]:
-    """Weighted means of 3x3 pixels, 1 2 1 along each axis; the border goes on beyond. No checkerboard is left."""
+    """Blur with the kernel [1, 2, 1] / 4 along each axis, edges replicated. Removes checkerboards exactly."""
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
     x = x[..., :-2, :, :] + 2 * x[..., 1:-1, :, :] + x[..., 2:, :, :]
     return (x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]) / 16
@@ -164,13 +164,13 @@ def average_pool(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N H//{s
 
 
 def average_to(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N {size} {size} C"]:
-    """Means over `size` by `size` equal parts of an image of any size; a pixel that two parts share counts for both."""
+    """Average an image of any size over a `size` by `size` grid; pixels that straddle two cells count for both."""
     rows, columns = _shares(x.shape[1], size), _shares(x.shape[2], size)
     return jnp.einsum("ih,nhwc,jw->nijc", rows.astype(x.dtype), x, columns.astype(x.dtype))
 
 
 def _shares(length: int, parts: int) -> np.ndarray:
-    """What each of `length` pixels is worth in the means of `parts` equal parts: `parts length`, rows sum to 1."""
+    """Weights of `length` pixels in the means of `parts` equal parts, of shape `(parts, length)`. Rows sum to 1."""
     edges = np.arange(parts + 1) * length / parts
     pixels = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

@@ -40,12 +40,12 @@ def model_settings(config: ConfigDict, system: str = "") -> dict[str, Any]:
 
 
 def fits_every_size(config: ConfigDict) -> bool:
-    """Whether the same parameters make a model for frames of another size."""
+    """True if the model's parameters do not depend on the frame size."""
     return SYSTEMS[config.system].is_stii and config.model.architecture == "pyramid"
 
 
 def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
-    """The model as `config.eval` has it evaluated and applied: slots, system, refinements, restarts and the like."""
+    """The model with the settings of `config.eval`, as used for evaluation and inference."""
     settings, config = config.eval, config.copy_and_resolve_references()
     config.model.num_refinements = settings.num_refinements or config.model.num_refinements
     config.model.schedule = settings.schedule or config.model.schedule
@@ -63,14 +63,14 @@ def make_model(
     system: str = "",
     kind: Callable[..., VideoModel] | None = None,
 ) -> VideoModel:
-    """The model of a config for square colour frames.
+    """Build the model of a config for square colour frames.
 
     Args:
-        config: the whole of it.
+        config: the complete config.
         image_size: height and width, in pixels.
         num_slots: another number of slots than the config's; 0 is its own.
         system: another system than the config's; "" is its own.
-        kind: what takes the system's settings in place of its class.
+        kind: a class or factory to call with the system's settings; None is the system's own class.
     """
     name = system or config.system
     settings = model_settings(config, name)

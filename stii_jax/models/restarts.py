@@ -1,4 +1,4 @@
-"""Inference from several starts, of which the best is kept: for objects that one start leaves out."""
+"""Inference from several starts, keeping the best one, to find objects that a single start misses."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from stii_jax.types import Decomposition, Params
 
 
 class RestartedSTII(STII):
-    """STII that tries each frame again from other starts, and goes on from the one with the highest ELBO.
+    """STII that infers each frame from several starts and continues from the one with the highest ELBO.
 
-    Slots may settle on the same object, and nothing moves one of them to an object that none draws: refinement follows
-    a gradient. Which start leaves no object out shows in the ELBO, without labels.
+    Two slots may settle on the same object. Refinement follows a gradient, so neither then moves to an object that no
+    slot draws. The ELBO shows which start misses no object, without labels.
 
-    The first frame is inferred `restarts` times, with other noise. Every later frame is inferred as usual, then
-    `reseeds` times more with one slot as at a video's start: the slot that the frame is explained best without. So an
-    object that was left out, or that comes into view, gets a slot. The first try of every frame is that of `STII`.
-    Ours; the paper infers once.
+    The first frame is inferred `restarts` times with different noise. Every later frame is inferred as usual, then
+    `reseeds` more times with one slot reset to its initial state: the slot whose removal costs the least likelihood.
+    An object that was missed, or that enters the view, thus gets a slot. The first try of every frame equals that of
+    `STII`. This is our extension; the paper infers once.
     """
 
     def __init__(self, *, restarts: int = 1, reseeds: int = 0, **settings: Any):
@@ -58,12 +58,12 @@ class RestartedSTII(STII):
             begin = self._reseed(params, state, frame, found, (number > 0) & ~is_first)
             after, out = self.next_frame(params, begin, frame, _keys_of_try(keys, number))
             reached = losses.elbo(out.terms, self.elbo.weights)
-            better = ~(reached <= elbo)  # a NaN shows
+            better = ~(reached <= elbo)  # a NaN is not hidden
             return jax.tree.map(lambda new, old: _choose(better, new, old), (reached, out.decomposition, after), best)
 
         shapes = jax.eval_shape(super().stream, params, state, frame, keys)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-        # One loop for all tries: one copy of a frame to compile.
+        # A single loop for all tries compiles one copy of the frame.
         tries = jnp.where(is_first, self.restarts, 1 + self.reseeds)
         _, found, after = lax.fori_loop(0, tries, attempt, (jnp.full(len(frame), -jnp.inf), *nothing))
         return found, after
@@ -76,7 +76,7 @@ class RestartedSTII(STII):
         found: Decomposition,
         active: Bool[Array, ""],
     ) -> VideoState:
-        """The state with one slot as at a video's start, where `active`: the slot that `found` needs least."""
+        """Reset the slot that `found` needs least to its initial state, if `active`."""
         means, masks = found.means[:, 0], found.masks[:, 0]
         pixels = self.elbo.mixture(frame, means, masks)
         without = likelihood.leave_one_out(pixels.slots, masks, "renormalized").sum((2, 3))
@@ -87,12 +87,12 @@ class RestartedSTII(STII):
 
 
 def _keys_of_try(keys: Key[Array, " B"], number: Int[Array, ""]) -> Key[Array, " B"]:
-    """The first try has the video's own keys."""
+    """The random keys of a try; the first try uses the video's own."""
     others = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
     data = jnp.where(number == 0, jax.random.key_data(keys), jax.random.key_data(others))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
 
 
 def _choose(better: Bool[Array, " B"], new: jax.Array, old: jax.Array) -> jax.Array:
-    """`new` of the videos that it is better of; the number of frames seen, which has no axis of videos, is the same."""
+    """Select `new` for the videos where it is better. Scalars, such as the frame count, are equal in both."""
     return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old) if new.ndim else new

@@ -258,7 +258,7 @@ class STII(VideoModel):
     def next_frame(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
     ) -> tuple[VideoState, FrameOutputs]:
-        """The next frame of a video, refined as often as the schedule has it; no part of a loss."""
+        """Infer the next frame of a video with the refinements of the schedule, outside of training."""
         longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
         table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
         refinements = table[jnp.minimum(state.frame, longest)]

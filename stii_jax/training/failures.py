@@ -51,7 +51,7 @@ class Case(NamedTuple):
     stages: Sequence[ConfigDict]
     """The settings of each stage."""
     number: int
-    """Which stage it is, from 0."""
+    """Index of the stage, from 0."""
     videos: VideoConfig
     """The videos of the stage."""
 

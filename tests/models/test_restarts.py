@@ -1,4 +1,4 @@
-"""Several tries of a frame: each video goes on from its best."""
+"""Several tries per frame: each video continues from the one with the highest ELBO."""
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def step(model, params, keys):
 
 
 def best_of(tries):
-    """Of each video, the try with the highest ELBO; their numbers."""
+    """Return each video's try with the highest ELBO, and the index of that try."""
     numbers = np.argmax([elbo for elbo, _, _ in tries], axis=0)
     assert len(set(numbers.tolist())) > 1, "the same try is the best everywhere: this would show nothing"
 

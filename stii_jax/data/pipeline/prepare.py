@@ -51,7 +51,7 @@ def build_if_missing(
     """
     folder = data_dir / builder_class.name / config.name / str(builder_class.VERSION)
     partial = partial_dir(folder)
-    # Even beside a dataset that is whole: a kill right after it got its name leaves the folder for downloads.
+    # A kill right after the dataset was renamed leaves the download folder beside a complete dataset.
     if overwrite or not folder.exists() or partial.exists() or any(folder.parent.glob("incomplete.*")):
         with _lock(folder):
             # Whoever holds the lock is alone here: these are left from processes that were killed.
