@@ -95,10 +95,10 @@ def _mixture(config: ConfigDict) -> None:
     config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 500
     config.curriculum.stages = (
         *((1, 8, 1_200, *inferred), (4, 4, 3_000, *inferred), (12, 2, 2_000, *inferred)),
-        *((4, 4, 1_500), (12, 2, 1_300)),
+        *((4, 4, 2_000), (16, 2, 1_500)),
     )
     config.curriculum.patience = 0
-    config.train.update(log_every=20, eval_every=4_740, checkpoint_every=100)
+    config.train.update(log_every=20, eval_every=5_100, checkpoint_every=100)
     config.eval.update(num_videos=200, periodic_videos=16, schedule="constant", restarts=16, reseeds=1)
 
 
