@@ -134,6 +134,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.reseeds = 0  # additional tries of every later frame, each with one slot reset
     config.eval.schedule = ""  # "" is model.schedule; "constant" refines late frames more than training did
     config.eval.first_noise = ""  # "" is model.first_noise
+    config.eval.segmentation = "masks"  # or "responsibilities", which know the pixel's colour: sharper at edges
     config.eval.num_videos = 1_000
     config.eval.periodic_videos = 64
     config.eval.batch_size = 16

@@ -15,21 +15,31 @@ Batch = Mapping[str, jax.Array]
 
 
 class Decomposition(NamedTuple):
-    """What the model says of a video: its last reconstruction of every frame."""
+    """What the model says of a video: its last reconstruction of every frame.
+
+    The arrays are jax's, or numpy's once fetched from the device.
+    """
 
     means: Float[Array, "B T K H W C"]
     """Appearance of each slot, in [0, 1]."""
     masks: Float[Array, "B T K H W"]
-    """Soft assignment of pixels to slots; sums to 1 over K."""
+    """Weight of each slot in the mixture of a pixel, as decoded; sums to 1 over K."""
     posterior: Float[Array, "B T K Z2"]
     """Posterior parameters: mean, then log-scale (Z2 is 2 Z)."""
+    responsibilities: Float[Array, "B T K H W"] | None = None
+    """Probability that each slot painted a pixel, given its colour (equation 5); None unless asked for."""
 
     @property
-    def reconstruction(self) -> Float[Array, "B T H W C"]:
+    def assignment(self) -> Float[Any, "B T K H W"]:
+        """Probability that a pixel belongs to each slot: the responsibilities if there are any, else the masks."""
+        return self.masks if self.responsibilities is None else self.responsibilities
+
+    @property
+    def reconstruction(self) -> Float[Any, "B T H W C"]:
         """The mixture's mean, `sum_k masks_k means_k`."""
         return (self.means * self.masks[..., None]).sum(axis=2)
 
     @property
-    def segmentation(self) -> Int[Array, "B T H W"]:
+    def segmentation(self) -> Int[Any, "B T H W"]:
         """The most likely slot of every pixel."""
-        return self.masks.argmax(axis=2)
+        return self.assignment.argmax(axis=2)

@@ -280,6 +280,9 @@ def test_systems_without_a_grid_have_no_schedule_to_evaluate_with(name, override
     [("balls:binary,rnem", "rnem"), ("balls:color,iodine", "seq_iodine"), ("balls:binary,ddpae", "ddpae")],
 )
 def test_systems_without_refinements_have_no_number_of_them(name, system):
+    if system in ("rnem", "ddpae"):
+        with pytest.raises(ConfigError, match=f"config.eval.segmentation .*, expected 'masks' with {system}"):
+            load_config(name, ["eval.segmentation=responsibilities"])
     for key, expected in (("num_refinements", 0), ("restarts", 1), ("reseeds", 0)):
         message = f"config.eval.{key} is 6, expected {expected} with {system}"
         with pytest.raises(ConfigError, match=message):

@@ -17,8 +17,9 @@ CHOICES = {
     "eval.schedule": ("", "triangular", "paper", "provide", "constant"),
     "model.cell": ("md", "stable"),
     "model.posterior_start": ("learned", "prior", "previous"),
-    "model.first_noise": ("fresh", "clip", "mean"),
-    "eval.first_noise": ("", "fresh", "clip", "mean"),
+    "model.first_noise": ("fresh", "clip", "mean", "once"),
+    "eval.first_noise": ("", "fresh", "clip", "mean", "once"),
+    "eval.segmentation": ("masks", "responsibilities"),
     "model.leave_one_out_masks": ("as_is", "renormalized"),
     "model.posterior_input": ("mixture", "likelihood"),
     "model.likelihood": ("joint", "channelwise"),
@@ -115,6 +116,8 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     refinements = leaves["eval.num_refinements"]
     possible = refinements == 0 or evaluated in ("stii", "iodine")
     require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which has no such number")
+    segmentation, made_of_stii = leaves["eval.segmentation"], system in ("stii", "iodine")
+    require(segmentation == "masks" or made_of_stii, "eval.segmentation", segmentation, f"'masks' with {evaluated}")
     for key, usual in (("eval.restarts", 1), ("eval.reseeds", 0)):
         require(leaves[key] == usual or evaluated == "stii", key, leaves[key], f"{usual} with {evaluated}")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")

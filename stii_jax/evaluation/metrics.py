@@ -1,7 +1,8 @@
 """How good a decomposition is: adjusted Rand index, squared error, matched intersection over union, identities.
 
-Every metric gives one number a video and is written in plain jnp, so it runs inside `jit`. Segmentations are
-hard: a pixel belongs to the slot with the largest mask. Published conventions differ, hence the names:
+Every metric gives one number per video and is written in plain jnp, so it runs inside `jit`. Segmentations are
+hard: a pixel belongs to the slot with the largest mask, or with the largest responsibility where the decomposition has
+any. Published conventions differ, hence the names:
 
     ari, f_ari              clustered in each frame, then the mean over frames: the paper's tables (section 4)
     video_ari, video_f_ari  clustered over the whole clip, so a slot must keep its object: what SAVi reports
@@ -222,12 +223,22 @@ METRICS: dict[str, Metric] = {
 }
 UNLABELLED_METRICS = ("mse",)
 """Those that need no segmentation."""
+MASK_METRICS = ("ari", "f_ari", "video_ari", "video_f_ari")
+"""Those that are taken of the masks as well, where responsibilities decide the segmentation."""
 
 
 def evaluate_video(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
-    """Every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`."""
-    names = METRICS if "segmentation" in batch else UNLABELLED_METRICS
-    return {name: METRICS[name](decomposition, batch, num_objects) for name in names}
+    """Every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`.
+
+    Where responsibilities decide the segmentation, `MASK_METRICS` are added, of the masks, as `mask_ari` and so on.
+    """
+    if "segmentation" not in batch:
+        return {name: METRICS[name](decomposition, batch, num_objects) for name in UNLABELLED_METRICS}
+    scores = {name: metric(decomposition, batch, num_objects) for name, metric in METRICS.items()}
+    if decomposition.responsibilities is None:
+        return scores
+    of_masks = decomposition._replace(responsibilities=None)
+    return scores | {f"mask_{name}": METRICS[name](of_masks, batch, num_objects) for name in MASK_METRICS}
 
 
 def summarize(values: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, float | int]:

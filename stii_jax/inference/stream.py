@@ -60,7 +60,7 @@ class FrameResult(NamedTuple):
     @property
     def slot_masks(self) -> Float[np.ndarray, "K S S"]:
         """The probability that a pixel belongs to each slot; sums to 1 over the slots."""
-        return np.asarray(self.decomposition.masks)[0, 0]
+        return np.asarray(self.decomposition.assignment)[0, 0]
 
     @property
     def reconstruction(self) -> Float[np.ndarray, "S S 3"]:
@@ -108,7 +108,7 @@ class FrameStream:
     def _results(self, items):
         for item in items:
             number, seconds = self._clock.tick(item.seconds)
-            labels = self.canvas.segment(np.asarray(item.decomposition.masks)[0, 0])
+            labels = self.canvas.segment(np.asarray(item.decomposition.assignment)[0, 0])
             segmented = SegmentedFrame(number, seconds, item.frame is None, labels.slots, self.canvas.measure(labels))
             yield FrameResult(segmented, item.frame, item.decomposition)
 
@@ -154,7 +154,7 @@ class Stream:
     def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[DecomposedFrame]:
         """Decompose one or more frames, and predict those after them."""
         for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
-            if not all(np.isfinite(array).all() for array in item.decomposition):
+            if not all(np.isfinite(array).all() for array in jax.tree.leaves(item.decomposition)):
                 self.damage = f"the model's output is not finite from frame {number} on"
                 return
             if item.frame is not None:

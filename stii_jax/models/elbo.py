@@ -105,6 +105,12 @@ class CellELBO:
         """See `likelihood.mixture`, with this ELBO's `sigma`, kind and temperature."""
         return likelihood.mixture(frame, means, masks, self.sigma, self.likelihood_kind, self.temperature)
 
+    def responsibilities(
+        self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
+    ) -> Float[Array, "B K H W"]:
+        """Probability that each slot painted a pixel, given its colour (equation 5)."""
+        return likelihood.mask_posterior(self.mixture(frame, means, masks).slots, masks)
+
     def _evaluate(self, params, inputs, active):
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""
         return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]

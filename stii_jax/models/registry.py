@@ -50,10 +50,13 @@ def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
     config.model.num_refinements = settings.num_refinements or config.model.num_refinements
     config.model.schedule = settings.schedule or config.model.schedule
     config.model.first_noise = settings.first_noise or config.model.first_noise
-    if settings.restarts == 1 and settings.reseeds == 0:
-        return make_model(config, image_size, settings.num_slots, settings.system)
-    kind = partial(RestartedSTII, restarts=settings.restarts, reseeds=settings.reseeds)
-    return make_model(config, image_size, settings.num_slots, kind=kind)
+    system = settings.system or config.system
+    kind: Callable[..., VideoModel] = SYSTEMS[system].model
+    if (settings.restarts, settings.reseeds) != (1, 0):
+        kind = partial(RestartedSTII, restarts=settings.restarts, reseeds=settings.reseeds)
+    if SYSTEMS[system].is_stii:
+        kind = partial(kind, segmentation=settings.segmentation)
+    return make_model(config, image_size, settings.num_slots, system, kind)
 
 
 def make_model(

@@ -39,6 +39,8 @@ class FrameOutputs(NamedTuple):
     means: Float[Array, "B K H W C"]
     masks: Float[Array, "B K H W"]
     posterior: Float[Array, "B K Z2"]
+    responsibilities: Float[Array, "B K H W"] | None
+    """None where masks are the segmentation."""
     loss: Float[Array, ""]
     """Weighted negative ELBO of all decodes, summed over the batch."""
     cell_elbo: Float[Array, " R+1"]
@@ -49,7 +51,8 @@ class FrameOutputs(NamedTuple):
     @property
     def decomposition(self) -> Decomposition:
         """The last decode, as a clip of one frame."""
-        return Decomposition(self.means[:, None], self.masks[:, None], self.posterior[:, None])
+        frame = Decomposition(self.means, self.masks, self.posterior, self.responsibilities)
+        return jax.tree.map(lambda a: a[:, None], frame)
 
 
 class UnrollOutputs(NamedTuple):
@@ -104,12 +107,13 @@ class STII(VideoModel):
         detach_refiner_inputs: bool,
         remat: bool,
         compute_dtype: str,
+        segmentation: str = "masks",
     ):
         dtype = jnp.dtype(compute_dtype)
         self.num_slots, self.latent_dim, self.hidden_dim = num_slots, latent_dim, hidden_dim
         self.num_refinements, self.schedule_kind, self.weights_kind = num_refinements, schedule, refinement_weights
         self.posterior_start, self.first_noise, self.remat = posterior_start, first_noise, remat
-        self.observed_fraction = observed_fraction
+        self.observed_fraction, self.segmentation = observed_fraction, segmentation
         self.frame_shape = (height, width, channels)
         self.refiner = Refiner(refiner_channels, feature_dim, hidden_dim, cell, architecture, dtype)
         prior = ConditionalPrior(latent_dim, prior_dim, prior_scale) if conditional_prior else None
@@ -244,9 +248,9 @@ class STII(VideoModel):
             cell_elbo = jnp.insert(out.cell_elbo, jnp.full(padding, max(part)), 0.0, axis=1)
             outputs.append(out._replace(cell_elbo=cell_elbo))
         out = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
-        batch_first = jax.tree.map(lambda a: a.swapaxes(0, 1), (out.means, out.masks, out.posterior, out.terms))
-        means, masks, posterior, terms = batch_first
-        return UnrollOutputs(Decomposition(means, masks, posterior), out.loss.sum(), out.cell_elbo, terms), carry
+        decomposition = Decomposition(out.means, out.masks, out.posterior, out.responsibilities)
+        decomposition, terms = jax.tree.map(lambda a: a.swapaxes(0, 1), (decomposition, out.terms))
+        return UnrollOutputs(decomposition, out.loss.sum(), out.cell_elbo, terms), carry
 
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
@@ -286,10 +290,12 @@ class STII(VideoModel):
             nothing = CellGradients(jnp.zeros_like(prior), jnp.zeros_like(decoded.means), jnp.zeros_like(decoded.masks))
             start = jax.tree.map(jnp.zeros_like, state.temporal)
             _, temporal = self._refine(params, frame, seen, nothing, prior, state.temporal, start)
-            return VideoState(temporal, prior, state.frame + 1), (decoded.means, decoded.masks, prior)
+            return VideoState(temporal, prior, state.frame + 1), Decomposition(decoded.means, decoded.masks, prior)
 
         state, frames = lax.scan(step, state, length=num_frames)
-        return Decomposition(*jax.tree.map(lambda a: a.swapaxes(0, 1), frames)), state
+        if self.segmentation == "responsibilities":
+            frames = frames._replace(responsibilities=frames.masks)  # there is no pixel to know better by
+        return jax.tree.map(lambda a: a.swapaxes(0, 1), frames), state
 
     def frame(
         self,
@@ -332,7 +338,10 @@ class STII(VideoModel):
         carry, elbos = lax.scan(cell, (posterior, start, jnp.float32(0.0), nothing), inputs)
         posterior, refinement, loss, (decoded, terms, elbo) = carry
         elbos = jnp.append(jnp.where(jnp.arange(longest) < refinements, elbos[:-1], 0.0), elbo)
-        outputs = FrameOutputs(decoded.means, decoded.masks, posterior, loss, elbos, terms)
+        means, masks = decoded.means, decoded.masks
+        resolved = self.segmentation == "responsibilities"
+        responsibilities = self.elbo.responsibilities(frame, means, masks) if resolved else None
+        outputs = FrameOutputs(means, masks, posterior, responsibilities, loss, elbos, terms)
         return VideoState(refinement, posterior, state.frame + 1), outputs
 
     def _memory(self, state: VideoState) -> tuple[LSTMState, LSTMState]:
@@ -352,12 +361,13 @@ class STII(VideoModel):
         """Noise of every decode of these frames.
 
         With `first_noise` "mean", first decodes of frames after the video's first have none: they show the posterior's
-        mean. In the first frame noise tells the slots apart.
+        mean. In the first frame noise tells the slots apart. With "once", no later decode has any.
         """
         noise = self._draws(keys, frames, decodes)
-        if self.first_noise != "mean":
+        if self.first_noise not in ("mean", "once"):
             return noise
-        silent = (frames[:, None] > 0) & (jnp.arange(decodes) == 0)
+        is_later, is_first = frames[:, None] > 0, jnp.arange(decodes) == 0
+        silent = is_later & is_first if self.first_noise == "mean" else is_later | ~is_first
         return jnp.where(silent[:, :, None, None, None], 0.0, noise)
 
     def _draws(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:

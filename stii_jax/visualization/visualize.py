@@ -79,7 +79,8 @@ def overlay(
 
 def one_video(decomposition: Decomposition, index: int) -> Decomposition:
     """Video `index` of a batch, as a batch of one."""
-    return Decomposition(*(array[index : index + 1] for array in decomposition))
+    arrays = {name: array for name, array in decomposition._asdict().items() if array is not None}
+    return Decomposition(**{name: array[index : index + 1] for name, array in arrays.items()})
 
 
 def find_slots(
@@ -95,7 +96,7 @@ def find_slots(
             f"the decomposition is of {decomposition.masks.shape[:2]} (videos, frames), expected "
             f"{(1, len(video))} as in `video`: choose one with `one_video`, and the same frames of both"
         )
-    slots = np.asarray(decomposition.masks[0]).argmax(axis=1)
+    slots = np.asarray(decomposition.segmentation[0])
     return slots, int(np.bincount(slots.ravel()).argmax())
 
 
@@ -166,7 +167,7 @@ def animation_frame(
     seen = reconstruction if frame is None else frame[None]
     scene = [
         Panel("frame", np.full_like(seen, OUTSIDE) if frame is None else seen, from_model=False),
-        Panel("overlay", overlay(seen, masks[..., 0].argmax(axis=1), colors=colors)),
+        Panel("overlay", overlay(seen, np.asarray(decomposition.segmentation[0]), colors=colors)),
         Panel("reconstruction", reconstruction),
     ]
     return _draw_frame([scene, _appearances(masks, means, colors)], 0, caption, frame is None)

@@ -154,6 +154,7 @@ def test_another_schedule_is_another_evaluation(data_dir):
     """So its scores lie beside those of the run, in a file of their own."""
     config = make_config(data_dir)
     assert label(config, make_config(data_dir, eval__schedule="constant", eval__first_noise="mean")) == "_mean_constant"
+    assert label(config, make_config(data_dir, eval__segmentation="responsibilities")) == "_responsibilities"
     assert label(config, make_config(data_dir, eval__num_refinements=6)) == "_num_refinements=6"
     assert label(config, config) == ""
 

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from tiny import jit
 
 from stii_jax.evaluation.metrics import (
+    MASK_METRICS,
     METRICS,
     TRACKED_IOU,
     UNLABELLED_METRICS,
@@ -262,11 +263,28 @@ def test_without_labels_only_the_unlabelled_metrics():
     assert tuple(evaluate(decomposition, {"video": batch["video"]}, num_objects=L)) == UNLABELLED_METRICS
 
 
+def test_responsibilities_are_scored_with_the_masks_beside():
+    """All metrics but the error are of the responsibilities, and the ARI scores of the masks are kept."""
+    by_masks, batch, _, _ = random_case(1)
+    sharper, _, _, _ = random_case(1, agreement=0.9)
+    both = by_masks._replace(responsibilities=sharper.masks)
+    scores = evaluate(both, batch, num_objects=L)
+    of_masks = evaluate(by_masks, batch, num_objects=L)
+    of_responsibilities = evaluate(sharper, batch, num_objects=L)
+    assert set(scores) - set(of_masks) == {f"mask_{name}" for name in MASK_METRICS}
+    for name in MASK_METRICS:
+        assert_close(scores[f"mask_{name}"], of_masks[name], name)
+    for name in set(of_masks) - {"mse"}:
+        assert_close(scores[name], of_responsibilities[name], name)
+    assert_close(scores["mse"], of_masks["mse"], "mse")
+    assert (scores["ari"] != scores["mask_ari"]).all()
+
+
 @given(seed=st.integers(0, 2**16), order=st.permutations(range(K)), names=st.permutations(range(1, L + 1)))
 @settings(max_examples=15, deadline=None)
 def test_permuting_slots_or_renaming_objects_changes_nothing(seed, order, names):
     decomposition, batch, true, _ = random_case(seed)
-    permuted = Decomposition(*(jax.device_put(np.asarray(array)[:, :, np.array(order)]) for array in decomposition))
+    permuted = jax.tree.map(lambda array: jax.device_put(np.asarray(array)[:, :, np.array(order)]), decomposition)
     renamed = {**batch, "segmentation": jax.device_put(np.uint8([0, *names])[true])}
     values = evaluate(decomposition, batch, num_objects=L)
     of_permuted = evaluate(permuted, batch, num_objects=L)
@@ -299,9 +317,11 @@ def test_switches_between_exact_slots_are_those_of_the_slots(seed, order, names)
 @settings(max_examples=10, deadline=None)
 def test_empty_slots_and_absent_objects_change_nothing(seed):
     decomposition, batch, _, _ = random_case(seed)
-    padded = Decomposition(
-        *(jax.device_put(np.pad(a, [(0, 0), (0, 0), (0, 2)] + [(0, 0)] * (a.ndim - 3))) for a in decomposition)
-    )
+
+    def with_two_more(array):
+        return jax.device_put(np.pad(array, [(0, 0), (0, 0), (0, 2)] + [(0, 0)] * (array.ndim - 3)))
+
+    padded = jax.tree.map(with_two_more, decomposition)
     of_padded = evaluate(padded, batch, num_objects=L + 2)
     for name, value in evaluate(decomposition, batch, num_objects=L).items():
         assert_close(of_padded[name], value, name)

@@ -246,6 +246,8 @@ def unroll(params, video, noise, settings, attached=0.0):
                 eps = noise("clip", 0)
             if r == 0 and t > 0 and settings["first_noise"] == "mean":
                 eps = jnp.zeros_like(eps)
+            if (t, r) != (0, 0) and settings["first_noise"] == "once":
+                eps = jnp.zeros_like(eps)
             value, (means, logits, terms) = elbo_of(params, lam, h, frame, eps)
             elbos[-1].append(value)
             loss -= value * (r + 1) / (decodes if settings["refinement_weights"] == "frame" else budget)

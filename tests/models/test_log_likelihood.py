@@ -32,7 +32,7 @@ def gaussian(x, mean, sigma):
 
 
 def test_iterative_inference(clip):
-    video, (means, masks, _) = clip
+    video, (means, masks, *_) = clip
     model = tiny.build(height=SIZE, width=SIZE, channels=C, num_slots=K, likelihood="joint", sigma=0.3)
     density = (masks * gaussian(video[:, :, None], means, 0.3).prod(-1)).sum(2)
     np.testing.assert_allclose(log_likelihood(model, *clip), np.log(density), rtol=1e-4, atol=1e-4)
@@ -47,7 +47,7 @@ def test_ddpae(clip):
 
 def test_rnem(clip):
     """Of the mean over the channels, as a probability of white."""
-    video, (means, masks, _) = clip
+    video, (means, masks, *_) = clip
     means = np.repeat(means[..., :1], C, axis=-1)
     model = RNEM(height=SIZE, width=SIZE, channels=C, num_slots=K)
     x, white = video.mean(-1)[:, :, None], means[..., 0]

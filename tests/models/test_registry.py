@@ -1,5 +1,6 @@
 """Models of a config, as trained and as evaluated."""
 
+import pytest
 from toy import make_config
 
 from stii_jax.models.registry import make_evaluated_model, make_model
@@ -17,3 +18,10 @@ def test_the_evaluated_model_has_the_slots_grid_and_noise_of_the_evaluation(tmp_
     assert isinstance(model, RestartedSTII) and (model.restarts, model.reseeds) == (5, 2) and type(usual) is STII
     trained = make_model(config, 8)
     assert (trained.num_slots, trained.schedule(4), trained.first_noise) == (2, (2, 1, 1, 1), "fresh")
+
+
+@pytest.mark.parametrize("changes", [{}, {"eval__restarts": 5}])
+def test_responsibilities_are_for_the_evaluation_alone(tmp_path, changes):
+    config = make_config(tmp_path, eval__segmentation="responsibilities", **changes)
+    assert make_evaluated_model(config, 8).segmentation == "responsibilities"
+    assert make_model(config, 8).segmentation == make_evaluated_model(make_config(tmp_path), 8).segmentation == "masks"

@@ -13,7 +13,7 @@ IODINE = {"conditional_prior": False, "conditional_decoder": False, "posterior_s
 VARIANTS = {
     "provide": {"preset": "provide", "num_refinements": 3},
     "base": {"schedule": "constant", "posterior_start": "previous"},
-    "pyramid": {"architecture": "pyramid", "temperature": 2.0},
+    "pyramid": {"architecture": "pyramid", "temperature": 2.0, "first_noise": "once"},
     "paper's grid": {
         "schedule": "paper",
         "num_refinements": 3,
@@ -168,7 +168,7 @@ def test_gradient_is_finite_on_empty_frames(trained, params, video, keys):
 
 def test_decomposition_is_one(trained, params, video, keys):
     (_, (out, _)), _ = trained(params, video, keys)
-    means, masks, posterior = out.decomposition
+    means, masks, posterior, _ = out.decomposition
     assert means.shape == (tiny.B, tiny.T, tiny.K, tiny.H, tiny.W, tiny.C)
     assert posterior.shape == (tiny.B, tiny.T, tiny.K, 2 * tiny.Z)
     np.testing.assert_allclose(masks.sum(2), 1, atol=1e-6)

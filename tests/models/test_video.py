@@ -169,7 +169,7 @@ def test_prediction_is_a_decomposition(predict, params, head):
     assert imagined.masks.shape == (tiny.B, 3, tiny.K, tiny.H, tiny.W)
     assert imagined.means.shape == (*imagined.masks.shape, tiny.C)
     np.testing.assert_allclose(imagined.masks.sum(2), 1, atol=1e-6)
-    assert all(np.isfinite(leaf).all() for leaf in imagined)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(imagined))
 
 
 def test_prediction_follows_from_the_temporal_state_alone(predict, params, head):

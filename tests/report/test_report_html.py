@@ -129,6 +129,18 @@ def test_sheets_hold_the_pictures_and_masks_round_to_the_models_segmentation():
         assert (unpack(data["sheets"][name], 8, 8, len(flat)) == flat).all(), name
 
 
+def test_responsibilities_have_a_sheet_of_their_own():
+    """The reconstruction needs the masks all the same."""
+    by_masks, sharper = random_decomposition(0, 7, 3, 8), random_decomposition(5, 7, 3, 8).masks
+    video = np.zeros((7, 8, 8, 3), np.uint8)
+    clip = clips.make_clip(video, by_masks._replace(responsibilities=sharper), None, 4)
+    assert (clip.masks.argmax(axis=1) == by_masks.masks[0].argmax(axis=1)).all()
+    assert (clip.responsibilities.argmax(axis=1) == sharper[0].argmax(axis=1)).all()
+    sheet = unpack(clips.clip_data(clip)["sheets"]["responsibilities"], 8, 8, 7 * 3)
+    assert (sheet == clip.responsibilities.reshape(-1, 8, 8)).all()
+    assert "responsibilities" not in clips.clip_data(random_clip(0))["sheets"]
+
+
 def test_equal_masks_keep_their_winner():
     masks = np.array([0.4999, 0.5001], np.float32).reshape(1, 2, 1, 1)
     assert clips._in_255ths(masks).ravel().tolist() == [127, 128]

@@ -1,5 +1,6 @@
 """Pictures of paths: that they are where the objects were, in the slots' colours, and marked where predicted."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -136,7 +137,7 @@ def test_only_slots_with_pixels_are_in_the_legend():
 
 def test_an_object_that_does_not_move_is_a_point():
     video, decomposition, segmentation = scene()
-    still = Decomposition(*(array[:, :1].repeat(T, 1) for array in decomposition))
+    still = jax.tree.map(lambda array: array[:, :1].repeat(T, 1), decomposition)
     picture = draw_trajectories(video, still, segmentation[:1].repeat(T, 0))
     assert at(picture, *FIRST[0]) == [255, 255, 255]
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from stii_jax.visualization.visualize import (
     PREDICTED,
     animation,
     animation_frame,
+    find_slots,
     one_video,
     overlay,
     plot_learning_curve,
@@ -129,9 +131,20 @@ def test_frames_of_an_animation_have_one_size(num_slots, tmp_path):
 
 def test_one_video_of_a_batch():
     _, decomposition, _ = scene()
-    batch = Decomposition(*(np.concatenate([array, array + 1]) for array in decomposition))
-    for whole, one in zip(decomposition, one_video(batch, 1)):
-        np.testing.assert_array_equal(one, whole + 1)
+    for whole in (decomposition, decomposition._replace(responsibilities=decomposition.masks)):
+        batch = jax.tree.map(lambda array: np.concatenate([array, array + 1]), whole)
+        expected = jax.tree.map(lambda array: array + 1, whole)
+        jax.tree.map(np.testing.assert_array_equal, one_video(batch, 1), expected)
+
+
+def test_responsibilities_decide_the_segmentation():
+    """Slots change places in it; the reconstruction stays."""
+    video, decomposition, _ = scene()
+    swapped = decomposition._replace(responsibilities=decomposition.masks[:, :, ::-1])
+    K = decomposition.masks.shape[2]
+    plain, other = (find_slots(video, found)[0] for found in (decomposition, swapped))
+    np.testing.assert_array_equal(other, K - 1 - plain)
+    np.testing.assert_array_equal(swapped.reconstruction, decomposition.reconstruction)
 
 
 def test_another_number_of_frames_is_refused(tmp_path):

@@ -45,12 +45,12 @@ class Iodine(STII):
         each_frame = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, first + jnp.arange(T))
         alone = video.reshape(B * T, 1, *video.shape[2:])
         out, _ = super().unroll(params, alone, each_frame.reshape(-1), None, self.schedule(1))
-        means, masks, posterior = (a.reshape(B, T, *a.shape[2:]) for a in out.decomposition)
+        decomposition = jax.tree.map(lambda a: a.reshape(B, T, *a.shape[2:]), out.decomposition)
         terms = {name: term.reshape(B, T) for name, term in out.terms.items()}
         # The frames' ELBOs are known as one sum.
         cell_elbo = jnp.broadcast_to(out.cell_elbo / T, (T, *out.cell_elbo.shape[1:]))
-        after = self.initial_state(params, B)._replace(posterior=posterior[:, -1], frame=first + T)
-        return UnrollOutputs(Decomposition(means, masks, posterior), out.loss, cell_elbo, terms), after
+        after = self.initial_state(params, B)._replace(posterior=decomposition.posterior[:, -1], frame=first + T)
+        return UnrollOutputs(decomposition, out.loss, cell_elbo, terms), after
 
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]

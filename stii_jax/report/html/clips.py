@@ -26,6 +26,8 @@ class Clip(NamedTuple):
     """Black where the slot has no weight."""
     masks: UInt8[np.ndarray, "T K H W"]
     """In 255ths; the largest one is that of the decomposition."""
+    responsibilities: UInt8[np.ndarray, "T K H W"] | None
+    """Likewise; None where masks are the segmentation."""
     truth: UInt8[np.ndarray, "T H W 3"] | None
     """True objects in the colours of the slots that match them best."""
     colors: UInt8[np.ndarray, "K 3"]
@@ -74,6 +76,8 @@ def make_clip(
     """The clip of one video (B = 1)."""
     slots, background = visualize.find_slots(video, decomposition)
     masks, num_slots = _in_255ths(np.asarray(decomposition.masks[0])), decomposition.masks.shape[2]
+    resolved = decomposition.responsibilities
+    responsibilities = None if resolved is None else _in_255ths(np.asarray(resolved[0]))
     means = np.rint(np.clip(np.asarray(decomposition.means[0]), 0, 1) * 255).astype(np.uint8)
     truth = None
     colors = visualize.slot_colors(num_slots + 256, background)
@@ -83,7 +87,8 @@ def make_clip(
     strip = visualize.strip(video, decomposition, labels, num_observed=num_observed if num_predicted else None)
     # What has no weight is never seen, and black packs well.
     means = visualize.rgb(means) * (masks > 0)[..., None]
-    return Clip(visualize.rgb(video), means, masks, truth, colors[:num_slots], background, num_observed, strip)
+    painted = (visualize.rgb(video), means, masks, responsibilities)
+    return Clip(*painted, truth, colors[:num_slots], background, num_observed, strip)
 
 
 def clip_data(clip: Clip) -> dict[str, Any]:
@@ -94,6 +99,8 @@ def clip_data(clip: Clip) -> dict[str, Any]:
         "means": _sheet(clip.means.reshape(-1, height, width, 3)),
         "masks": _sheet(clip.masks.reshape(-1, height, width)),
     }
+    if clip.responsibilities is not None:
+        sheets["responsibilities"] = _sheet(clip.responsibilities.reshape(-1, height, width))
     if clip.truth is not None:
         sheets["truth"] = _sheet(clip.truth)
     return {

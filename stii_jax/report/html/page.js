@@ -32,13 +32,15 @@ async function readSheet(source, count, height, width) {
 async function readClip(data) {
   const { frames, slots, height, width, sheets } = data;
   const read = (name, count) => readSheet(sheets[name], count, height, width);
+  const masks = await read("masks", frames * slots);
   return {
     ...data,
     on: Array(slots).fill(true),
     video: await read("video", frames),
     truth: sheets.truth ? await read("truth", frames) : null,
     means: await read("means", frames * slots),
-    masks: await read("masks", frames * slots),
+    masks,
+    assignment: sheets.responsibilities ? await read("responsibilities", frames * slots) : masks,
   };
 }
 
@@ -69,7 +71,7 @@ function segmentation(clip, frame) {
   return picture(clip, (pixels, at) => {
     let best = 0;
     for (let k = 1; k < clip.slots; k++) {
-      if (clip.masks[first + k][at] > clip.masks[first + best][at]) best = k;
+      if (clip.assignment[first + k][at] > clip.assignment[first + best][at]) best = k;
     }
     const light = 0.299 * seen[at] + 0.587 * seen[at + 1] + 0.114 * seen[at + 2];
     for (let channel = 0; channel < 3; channel++) {
