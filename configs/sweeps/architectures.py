@@ -5,7 +5,7 @@ The quickstart with each, at equal steps; and the paper's layers with a fifth of
 
 from stii_jax.sweep import Sweep
 
-_A_FIFTH = ("train.num_steps=380", "curriculum.stages=((4, 4, 260), (16, 2, 260))", "train.eval_every=900")
+_A_FIFTH = ("train.num_steps=140", "curriculum.stages=((4, 4, 200), (16, 2, 240))", "train.eval_every=580")
 
 
 def get_sweep() -> Sweep:
