@@ -49,5 +49,5 @@ def get_config() -> ConfigDict:
     config.eval.periodic_videos = 20
     config.eval.batch_size = 20
     # An object that every slot misses in the first frame stays missed: several tries find it.
-    config.eval.update(segmentation="responsibilities", schedule="constant", first_noise="once", restarts=8)
+    config.eval.update(segmentation="responsibilities", first_noise="once", restarts=8)
     return config

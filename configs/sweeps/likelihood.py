@@ -1,8 +1,7 @@
 """Compare likelihoods and curricula: `python -m stii_jax.sweep --sweep likelihood --output runs/likelihood --seeds 3`.
 
-The quickstart's model on single frames: the likelihood proper and softer ones, 700 steps, on
-balls that have colours and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both
-kinds and others: with the likelihood proper, with a temperature that falls, and with white balls first. Scores are of
+The quickstart's model on single frames: the likelihood proper and softer ones, 700 steps, on balls that have colours
+and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both kinds and others: with the likelihood proper, with a temperature that falls, and with white balls first. Scores are of
 single held-out frames; of the last three also on white balls.
 """
 
@@ -11,7 +10,7 @@ from stii_jax.sweep import Job, Sweep, Variant
 _SINGLE_FRAMES = (
     *("train.num_steps=700", "curriculum.first=()", "curriculum.stages=()", "optim.decay=constant"),
     *("train.eval_every=700", "train.checkpoint_every=700", "eval.lengths=(1,)", "eval.periodic_videos=0"),
-    *("eval.segmentation=masks", "eval.schedule=", "eval.first_noise=", "eval.restarts=1"),
+    *("eval.segmentation=masks", "eval.first_noise=", "eval.restarts=1"),
 )
 _WHITE = ("data.options.num_colors=0", "data.options.shuffle_colors=false", "data.options.random_background=false")
 _LIKELIHOODS = {

@@ -127,7 +127,7 @@ class Evaluator:
     def num_cells(self, split: str, num_frames: int, num_videos: int) -> int:
         """Number of inference steps in an evaluation of `num_videos` videos, padded to whole batches."""
         count, size = min(num_videos, self.source.split_sizes.get(split, 0)), self.settings.batch_size
-        return -(-count // size) * size * sum(self.model.schedule(num_frames))
+        return -(-count // size) * size * self.model.num_steps(num_frames)
 
     def final(self, params: Params) -> tuple[dict[str, Any], list[Picture]]:
         """Scores of `eval.num_videos` videos of `eval.split` at every length: the content of `results.json`."""

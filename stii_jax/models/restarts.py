@@ -28,6 +28,11 @@ class RestartedSTII(STII):
         super().__init__(**settings)
         self.restarts, self.reseeds = restarts, reseeds
 
+    def num_steps(self, num_frames: int) -> int:
+        """See `VideoModel.num_steps`: those of all tries."""
+        first, *later = self.schedule(num_frames)
+        return self.restarts * first + (1 + self.reseeds) * sum(later)
+
     def decompose(
         self,
         params: Params,

@@ -85,6 +85,10 @@ class VideoModel(abc.ABC):
         del start
         return (1,) * num_frames
 
+    def num_steps(self, num_frames: int) -> int:
+        """Number of inference steps of a video of `num_frames` frames."""
+        return sum(self.schedule(num_frames))
+
 
 def example_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
     """One key a video, by its number alone: independent of how videos are batched or sharded."""

@@ -15,9 +15,12 @@ from stii_jax.report.tables import DIGITS, MAIN_METRICS, base_name
 from stii_jax.storage.files import PathLike
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-_OWN = ("video_ari", "video_f_ari", "fg_miou", "video_fg_miou", "identity_switches")
+_OWN = ("video_ari", "video_f_ari", "fg_miou", "video_fg_miou", "identity_switches", "mask_ari", "mask_f_ari")
 OWN_METRICS = {metric: MAIN_METRICS[metric] for metric in _OWN}
-BRIEF_METRICS = {metric: MAIN_METRICS[metric] for metric in ("ari", "f_ari", "video_f_ari")}
+BRIEF_METRICS = {metric: MAIN_METRICS[metric] for metric in ("ari", "f_ari", "video_f_ari", "mask_f_ari")}
+
+
+_OF_MASKS = "Scores of masks are of the decoder's masks, where `eval.segmentation` is `responsibilities`."
 
 
 def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
@@ -44,7 +47,7 @@ def results_table(runs: Sequence[Run], published: Published, relative_to: PathLi
     return (
         f"{scores}\n\nMean ± standard deviation over seeds, the worst seed in brackets. ARI and F-ARI are "
         "clustered in each frame, video ARI and video F-ARI over the whole clip; FG-mIoU and video FG-mIoU match slots "
-        f"to objects in the same two ways; identity switches are of all objects in a clip.\n\n{sources}\n\n"
+        f"to objects in the same two ways; identity switches are of all objects in a clip. {_OF_MASKS}\n\n{sources}\n\n"
         f"{published_table(groups, published)}"
     )
 
@@ -64,7 +67,7 @@ def brief_table(runs: Sequence[Run]) -> str:
         rows.append([name, base_name(group[0]["dataset"]), str(longest), str(len(scores)), *values])
         rows[-1].append(f"{minutes:.0f} min, {hardware}")
     header = ["run", "data", "frames", "seeds", *BRIEF_METRICS.values(), "a seed took"]
-    note = "Mean ± standard deviation over seeds, the worst in brackets."
+    note = f"Mean ± standard deviation over seeds, the worst in brackets. {_OF_MASKS}"
     return f"{markdown_table(header, rows)}\n\n{note}" if rows else "No results yet."
 
 
@@ -113,7 +116,8 @@ def _score_rows(groups: Mapping[str, list[Run]], published: Published) -> list[l
 
 def _over_seeds(scores: Iterable[Score], metric: str) -> str:
     """Mean ± standard deviation (worst) of the seeds that have a number."""
-    values = [score[metric] for score in scores if metric in score]
+    of_masks = metric.removeprefix("mask_")  # where these are the segmentation, they have no scores of their own
+    values = [score.get(metric, score.get(of_masks)) for score in scores if metric in score or of_masks in score]
     if not values:
         return "not measured"  # a run from before the program had this score
     known = [value for value in values if value is not None]

@@ -19,9 +19,15 @@ MAIN_METRICS = {
     "fg_miou": "FG-mIoU",
     "video_fg_miou": "video FG-mIoU",
     "identity_switches": "identity switches",
+    "mask_ari": "ARI of masks",
+    "mask_f_ari": "F-ARI of masks",
+    "mask_video_f_ari": "video F-ARI of masks",
     "mse": "MSE",
 }
-LENGTH_METRICS = {key: MAIN_METRICS[key] for key in ("ari", "f_ari", "video_ari", "video_f_ari", "mse")}
+LENGTH_METRICS = {
+    key: MAIN_METRICS[key]
+    for key in ("ari", "f_ari", "video_ari", "video_f_ari", "mask_ari", "mask_f_ari", "mask_video_f_ari", "mse")
+}
 PREDICTION_METRICS = LENGTH_METRICS | {
     "velocity_cosine": "velocity cosine",
     "speed_error": "speed error",

@@ -15,6 +15,7 @@ def test_the_evaluated_model_has_the_slots_grid_and_noise_of_the_evaluation(tmp_
     assert (usual.num_slots, usual.schedule(4), usual.first_noise) == (2, (2, 1, 1, 1), "fresh")
     model = make_evaluated_model(config, 8)
     assert (model.num_slots, model.schedule(4), model.first_noise) == (7, (3, 3, 3, 3), "mean")
+    assert (usual.num_steps(4), model.num_steps(4)) == (5, 5 * 3 + 3 * 9)
     assert isinstance(model, RestartedSTII) and (model.restarts, model.reseeds) == (5, 2) and type(usual) is STII
     trained = make_model(config, 8)
     assert (trained.num_slots, trained.schedule(4), trained.first_noise) == (2, (2, 1, 1, 1), "fresh")
