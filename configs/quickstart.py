@@ -3,8 +3,8 @@
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
 It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 16, scores 100 held-out videos of 40
-frames and draws some. About 5 minutes on two idle CPU cores with AVX-512 (the first lines of a run say how long it
-takes on yours); expected at 40 frames F-ARI .99, ARI .99 (README has three seeds).
+frames and draws some. About 4 minutes on two idle CPU cores with AVX-512 (the first lines of a run say how long it
+takes on yours); expected at 40 frames F-ARI .999, ARI .999 (README has three seeds).
 docs/quickstart.md tells why each setting is what it is.
 """
 

@@ -1,8 +1,9 @@
 """Compare likelihoods and curricula: `python -m stii_jax.sweep --sweep likelihood --output runs/likelihood --seeds 3`.
 
 The quickstart's model on single frames: the likelihood proper and softer ones, 700 steps, on balls that have colours
-and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both kinds and others: with the likelihood proper, with a temperature that falls, and with white balls first. Scores are of
-single held-out frames; of the last three also on white balls.
+and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both kinds and others: with the
+likelihood proper, with a temperature that falls, and with white balls first. Scores are of single held-out frames; of
+the last three also on white balls.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant

@@ -30,7 +30,7 @@ def label(trained: ConfigDict, config: ConfigDict) -> str:
         name = key.removeprefix("options.")
         if (key in _OTHER_EVALUATION or name != key) and own.get(key) != value:
             shown = re.sub(r"[^\w.]+", "-", str(value)).strip("-")
-            label += f"_{shown}" if isinstance(value, str) else f"_{name}={shown}"
+            label += f"_{shown}" if isinstance(value, str) and shown else f"_{name}={shown or 'own'}"
     return label
 
 

@@ -2,12 +2,22 @@
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from stii_jax.evaluation import novelty
 from stii_jax.pretrained.files import SUFFIX, find
 from stii_jax.pretrained.trained import Trained, load
 
-_SHOWN = ("ari", "f_ari", "video_ari", "video_f_ari", "fg_miou", "identity_switches", "mse")
-_SIZES = ("num_slots", "num_refinements", "latent_dim", "hidden_dim", "decoder_channels", "refiner_channels")
+_SHOWN = ("ari", "f_ari", "video_ari", "video_f_ari", "fg_miou", "identity_switches", "mask_f_ari", "mse")
+_SIZES = (
+    "architecture",
+    "num_slots",
+    "num_refinements",
+    "latent_dim",
+    "hidden_dim",
+    "decoder_channels",
+    "refiner_channels",
+)
 
 
 def model_card(name: str) -> str:
@@ -50,6 +60,7 @@ def _facts(trained: Trained, size: int) -> str:
     rows = {
         "data": f"{config.data.dataset}/{config.data.variant}" + (f" ({options})" if options else ""),
         "system": f"{config.system}; {model}" if model else config.system,
+        "evaluated with": ", ".join(f"{key} {value}" for key, value in _evaluation(config).items()) or "as trained",
         "steps, seed": f"{facts['step']}, {facts.get('seed', 'unknown')}",
         **({"started from": _start(facts["init"])} if isinstance(facts.get("init"), dict) else {}),
         "hardware": facts.get("hardware", "unknown"),
@@ -59,6 +70,14 @@ def _facts(trained: Trained, size: int) -> str:
         "file": f"{size / 1e6:.1f} MB, float16, {SUFFIX[1:]}",
     }
     return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _evaluation(config: ConfigDict) -> dict[str, Any]:
+    """What inference does otherwise than the default evaluation."""
+    settings = config.eval
+    values = {name: settings[name] for name in ("segmentation", "restarts", "reseeds", "schedule", "first_noise")}
+    usual = {"segmentation": "masks", "restarts": 1, "reseeds": 0, "schedule": "", "first_noise": ""}
+    return {name: value for name, value in values.items() if value != usual[name]}
 
 
 def _start(init: dict[str, Any]) -> str:

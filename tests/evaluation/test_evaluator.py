@@ -157,6 +157,7 @@ def test_another_schedule_is_another_evaluation(data_dir):
     assert label(config, make_config(data_dir, eval__segmentation="responsibilities")) == "_responsibilities"
     assert label(config, make_config(data_dir, eval__num_refinements=6)) == "_num_refinements=6"
     assert label(config, config) == ""
+    assert label(make_config(data_dir, eval__schedule="constant"), config) == "_schedule=own"
 
 
 @pytest.mark.parametrize(
