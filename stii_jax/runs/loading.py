@@ -12,24 +12,26 @@ from stii_jax.models.registry import make_evaluated_model
 from stii_jax.pretrained import Trained
 from stii_jax.runs import modes, setup
 from stii_jax.runs.dataset import describe
-from stii_jax.runs.settings import check_init
+from stii_jax.runs.settings import check_init, evaluated_config
 from stii_jax.runs.trust import check_links
 
 
-def load_model(name: str | Path) -> Model:
+def load_model(name: str | Path, overrides: Sequence[str] = ()) -> Model:
     """Load a trained model.
 
     Args:
         name: a model that comes with the package, such as "quickstart"; a `.safetensors` file of `--mode export`; or
             the folder of a run, whose newest checkpoint is taken.
+        overrides: `key=value` of the section `eval`, such as `eval.num_slots=3`.
 
     Raises:
         ModelFileError: there is no such model, or its file is damaged.
         CheckpointError: the run has no checkpoint.
-        ConfigError: the folder holds no run.
+        ConfigError: the folder holds no run, or an override is wrong or changes what the parameters depend on.
     """
     trained, origin = setup.load_trained(str(name))
-    return as_model(trained.config, trained, modes.held_out(trained.config, trained, origin))
+    config = evaluated_config(trained.config, overrides, str(name))
+    return as_model(config, trained, modes.held_out(config, trained, origin))
 
 
 def as_model(config: ConfigDict, trained: Trained, held_out: Any) -> Model:

@@ -73,12 +73,26 @@ def open_model_config(name: str, workdir: Path | None, overrides: Sequence[str])
         ConfigError: the overrides change what the parameters depend on, or the workdir holds a run of its own.
         ModelFileError: there is no such model.
     """
-    own = read_config(name)
-    config = load_config(own, overrides)
-    if changed := differences(own, config, ignore=NOT_OF_THE_RUN):
-        raise ConfigError(f"--model {name} was trained with other settings ({'; '.join(changed[:5])}): leave those out")
+    config = evaluated_config(read_config(name), overrides, f"--model {name}")
     if workdir is not None and (workdir / "config.json").exists():
         raise ConfigError(f"{workdir} holds a run of its own: with --model {name} give another --workdir")
+    return config
+
+
+def evaluated_config(trained: ConfigDict, overrides: Sequence[str], model: str) -> ConfigDict:
+    """The config of a trained model with overrides, such as `eval.num_slots=3`.
+
+    Args:
+        trained: the config that the model was trained with.
+        overrides: settings as `key=value`.
+        model: what the message calls the model.
+
+    Raises:
+        ConfigError: an override is wrong, or changes what the parameters depend on.
+    """
+    config = load_config(trained, overrides)
+    if changed := differences(trained, config, ignore=NOT_OF_THE_RUN):
+        raise ConfigError(f"{model} was trained with other settings ({'; '.join(changed[:5])}): leave those out")
     return config
 
 

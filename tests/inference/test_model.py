@@ -156,6 +156,14 @@ def test_videos_that_are_none(model, video, options, message):
     assert "\n" not in str(caught.value)
 
 
+def test_other_settings_of_the_evaluation(workdir, frames):
+    assert stii_jax.load_model(workdir, ["eval.num_slots=3"]).decompose(frames).slots.mask.shape[1] == 3
+    with pytest.raises(ConfigError, match=r"was trained with other settings \(model.num_slots: .*: leave those out"):
+        stii_jax.load_model(workdir, ["model.num_slots=3"])
+    with pytest.raises(ConfigError, match="config.eval.num_slots is -1, expected at least 0"):
+        stii_jax.load_model(workdir, ["eval.num_slots=-1"])
+
+
 def test_models_that_are_none(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'; nearest: quickstart"):
         stii_jax.load_model("quikstart")
