@@ -160,7 +160,7 @@ def test_other_settings_of_the_evaluation(workdir, frames):
     assert stii_jax.load_model(workdir, ["eval.num_slots=3"]).decompose(frames).slots.mask.shape[1] == 3
     with pytest.raises(ConfigError, match=r"was trained with other settings \(model.num_slots: .*: leave those out"):
         stii_jax.load_model(workdir, ["model.num_slots=3"])
-    with pytest.raises(ConfigError, match="config.eval.num_slots is -1, expected at least 0"):
+    with pytest.raises(ConfigError, match=r"config.eval.num_slots is -1, expected at least 0"):
         stii_jax.load_model(workdir, ["eval.num_slots=-1"])
 
 
