@@ -74,9 +74,9 @@ import jax
 from stii_jax import pretrained
 from stii_jax.devices.parallel import use_all_cores
 
-MODEL = "quickstart"  # @param {type:"string"}
+MODEL = "balls"  # @param {type:"string"}
 VIDEO = 0  # @param {type:"slider", min:0, max:3}
-NUM_VIDEOS, NUM_FRAMES = 20, 40
+NUM_VIDEOS, NUM_FRAMES = 8, 40
 if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs
     NUM_VIDEOS, NUM_FRAMES = 4, 20
 use_all_cores([NUM_VIDEOS])
@@ -159,8 +159,8 @@ show(draw_panels([shown]))
 # %% [markdown]
 # ## Swap objects between videos
 #
-# The largest ball of another video takes the place of this one's, and then comes in addition: a third ball, which
-# the model never saw in training. It should keep the place and colour that it has in its own video.
+# The largest ball of another video takes the place of this one's, and then comes in addition: one ball more than the
+# model ever saw in training. It should keep the place and colour that it has in its own video.
 
 # %%
 OTHER = 1  # @param {type:"slider", min:0, max:3}
