@@ -11,6 +11,7 @@ import pytest
 
 import stii_jax
 
+NUM_FRAMES = 100
 SIDE = 384  # pixels of the recording, and the unit of the tracks
 REACH = 1.5 / 64  # how far a slot may be from a thorax, as a share of the side
 
@@ -24,7 +25,7 @@ def tracks(samples):
         [[float(row[f"{part}_{axis}"] or "nan") for axis in "xy"] for part in ("head", "thorax", "abdomen")]
         for row in rows
     ]
-    points = np.array(parts).reshape(-1, 2, 3, 2)
+    points = np.array(parts).reshape(-1, 2, 3, 2)[:NUM_FRAMES]
     return points[:, :, 1], np.nanmean(points, axis=2)
 
 
@@ -42,9 +43,9 @@ def slot_at(labels, point, background):
 def test_two_flies_keep_their_slots(samples, tracks):
     """In 100 frames: both found in nearly all, no identity switch, centroids within 3 % of the side."""
     with av.open(str(samples / "flies/centered_pair_small.mp4")) as video:
-        frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(video.decode(video=0), range(100))]
+        frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(video.decode(video=0), range(NUM_FRAMES))]
     found = stii_jax.load_model("balls", ["eval.num_slots=3"]).decompose(np.stack(frames))
-    thoraxes, centres = (points[: len(frames)] for points in tracks)
+    thoraxes, centres = tracks
     slots = np.array(
         [[slot_at(labels, point, found.background) for point in pair] for labels, pair in zip(found.masks, thoraxes)]
     )
