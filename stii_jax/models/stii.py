@@ -338,8 +338,7 @@ class STII(VideoModel):
         carry, elbos = lax.scan(cell, (posterior, start, jnp.float32(0.0), nothing), inputs)
         posterior, refinement, loss, (decoded, terms, elbo) = carry
         elbos = jnp.append(jnp.where(jnp.arange(longest) < refinements, elbos[:-1], 0.0), elbo)
-        means, masks = decoded.means, decoded.masks
-        resolved = self.segmentation == "responsibilities"
+        means, masks, resolved = decoded.means, decoded.masks, self.segmentation == "responsibilities"
         responsibilities = self.elbo.responsibilities(frame, means, masks) if resolved else None
         outputs = FrameOutputs(means, masks, posterior, responsibilities, loss, elbos, terms)
         return VideoState(refinement, posterior, state.frame + 1), outputs

@@ -245,7 +245,7 @@ def test_clips_one_after_the_other_are_the_whole(decompose, params, video, keys,
     first, state = decompose(params, video[:, :cut], keys)
     second, state = decompose(params, video[:, cut:], keys, state)
     joined = jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, second)
-    for part, expected in zip((*joined, *state), (*whole[0], *whole[1])):
+    for part, expected in zip(*map(jax.tree.leaves, ((joined, state), whole))):
         np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
@@ -253,7 +253,7 @@ def test_a_stream_is_the_whole(model, params, video, keys, whole):
     state, stream = model.initial_state(params, B), tiny.jit(model.stream)
     for t in range(2):
         out, state = stream(params, state, video[:, t], keys)
-        for part, expected in zip(out, whole[0]):
+        for part, expected in zip(*map(jax.tree.leaves, (out, whole[0]))):
             np.testing.assert_allclose(np.asarray(part)[:, 0], np.asarray(expected)[:, t], atol=1e-5)
     assert int(state.frame) == 2
 
@@ -263,9 +263,9 @@ def test_a_video_is_the_same_in_any_batch(decompose, loss_and_gradient, params, 
     def results(video, keys):
         out, _ = decompose(params, video, keys)
         (_, losses), _ = loss_and_gradient(params, video, keys)
-        return map(np.asarray, (*out, *losses.terms.values()))
+        return map(np.asarray, jax.tree.leaves((out, losses.terms)))
 
-    expected = [np.asarray(part) for part in (*whole[0], *trained[0].terms.values())]
+    expected = [np.asarray(part) for part in jax.tree.leaves((whole[0], trained[0].terms))]
     for part, other in zip(results(video[::-1], keys[::-1]), expected):
         np.testing.assert_allclose(part, other[::-1], rtol=1e-4, atol=1e-5)
     changed = video.copy()
@@ -292,7 +292,8 @@ def test_predictions_go_on_from_the_state(model, params, whole):
     np.testing.assert_allclose(np.asarray(together.means)[:, 0, ..., 0], whole[1].means, atol=1e-6)
     first, state = predict(params, whole[1], 1)
     rest, state = predict(params, state, 1)
-    for part, expected in zip(jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, rest), together):
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, rest)
+    for part, expected in zip(*map(jax.tree.leaves, (joined, together))):
         np.testing.assert_allclose(part, expected, atol=1e-5)
     np.testing.assert_allclose(np.asarray(together.masks).sum(2), 1, atol=1e-5)
     assert int(state.frame) == int(last.frame) == T + 2
@@ -322,7 +323,8 @@ def test_evaluation_noise_is_that_of_training_in_clips_too(params, video, keys, 
     decompose = tiny.jit(build(evaluation_noise=0.2).decompose)
     first, state = decompose(params, video[:, :2], keys)
     second, _ = decompose(params, video[:, 2:], keys, state)
-    for part, expected in zip(jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, second), trained[0][2]):
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, second)
+    for part, expected in zip(*map(jax.tree.leaves, (joined, trained[0][2]))):
         np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
