@@ -85,10 +85,10 @@ def make_config(data_dir: Path, preset: str = "paper", **changes: Any) -> Config
     return load_config(f"default:{preset}", overrides(data_dir, **changes))
 
 
-def save_run(folder: Path, params: Any) -> None:
-    """Write the workdir of a toy run of three steps, whose dataset is not there."""
+def save_run(folder: Path, params: Any, **changes: Any) -> None:
+    """Write the workdir of a toy run of three steps, whose dataset is not there; `changes` as for `make_config`."""
     folder.mkdir()
-    config = make_config(Path("/nowhere"))
+    config = make_config(Path("/nowhere"), **changes)
     (folder / "config.json").write_text(to_json(config))
     checkpointer = Checkpointer(folder / "checkpoints")
     checkpointer.save(3, params, {"rest": jnp.zeros(1)}, {"model": config.model.to_dict(), "step": 3})

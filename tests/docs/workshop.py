@@ -191,7 +191,8 @@ class Workshop:
     def _from_toy(self, arguments: Iterable[str]) -> list[str]:
         """Arguments whose `--init` is the run of a toy model."""
         if not (teacher := self.folder / "teacher").exists():
-            save_run(teacher, ToyModel(SMALL["data.options.image_size"]).init(jax.random.key(0)))
+            params = ToyModel(SMALL["data.options.image_size"]).init(jax.random.key(0))
+            save_run(teacher, params, model__architecture="pyramid")  # as that of the quickstart
         before = ["", *arguments]
         return [str(teacher) if last == "--init" else argument for last, argument in zip(before, arguments)]
 
