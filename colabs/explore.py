@@ -214,8 +214,8 @@ widgets.VBox([slot, dimension, moved_by, screen])
 
 # %% [markdown]
 # The same without sliders: a row for each of the eight dimensions that tell most, moved from -2 to +2. In the middle
-# column nothing is moved. Look for what a row changes: place, size or colour. In the model that comes with the package
-# the first rows move the ball, the last ones do little, and none is of the colour alone.
+# column nothing is moved. Look for what a row changes: place, size or colour. In `balls` a row moves the ball a little,
+# tints it or blurs its edge, mostly several at a time: no dimension is one property.
 
 # %%
 from stii_jax.analysis.traversal import traverse
