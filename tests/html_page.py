@@ -27,11 +27,14 @@ def random_decomposition(seed: int, num_frames: int, num_slots: int, size: int) 
 
 
 def random_clip(seed: int, num_frames: int = 7, num_slots: int = 3, size: int = 8, num_observed: int = 4) -> Clip:
-    """With true labels, unless the seed is odd."""
+    """With true labels, or, if the seed is odd, with responsibilities."""
     random = np.random.default_rng(seed + 100)
     video = random.integers(0, 256, (num_frames, size, size, 3), dtype=np.uint8)
     labels = random.integers(0, 4, (num_frames, size, size), dtype=np.uint8)
     decomposition = random_decomposition(seed, num_frames, num_slots, size)
+    if seed % 2:
+        other = random_decomposition(seed + 50, num_frames, num_slots, size)
+        decomposition = decomposition._replace(responsibilities=other.masks)
     return make_clip(video, decomposition, None if seed % 2 else labels, num_observed)
 
 
