@@ -98,8 +98,8 @@ def _mixture(config: ConfigDict) -> None:
     )
     config.curriculum.patience = 0
     config.train.update(log_every=20, eval_every=5_100, checkpoint_every=100)
-    config.eval.update(num_videos=200, periodic_videos=16, restarts=16, reseeds=1)
-    config.eval.update(segmentation="responsibilities", first_noise="once")
+    config.eval.update(segmentation="responsibilities", first_noise="once", restarts=16, reseeds=1)
+    config.eval.update(num_videos=200, periodic_videos=16)
 
 
 def _iodine(config: ConfigDict) -> None:

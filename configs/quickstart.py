@@ -3,7 +3,7 @@
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
 It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 16, scores 100 held-out videos of 40
-frames and draws some. About 4 minutes on two idle CPU cores with AVX-512 (the first lines of a run say how long it
+frames and draws some. About 5 minutes on two idle CPU cores with AVX-512 (the first lines of a run say how long it
 takes on yours); expected at 40 frames F-ARI .999, ARI .999 (README has three seeds).
 docs/quickstart.md tells why each setting is what it is.
 """
@@ -48,6 +48,6 @@ def get_config() -> ConfigDict:
     config.eval.num_videos = 100
     config.eval.periodic_videos = 20
     config.eval.batch_size = 20
-    # An object that every slot misses in the first frame stays missed: several tries find it.
+    # An object that no slot finds in the first frame stays missed. One of several tries finds it.
     config.eval.update(segmentation="responsibilities", first_noise="once", restarts=8)
     return config

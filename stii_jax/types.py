@@ -15,9 +15,9 @@ Batch = Mapping[str, jax.Array]
 
 
 class Decomposition(NamedTuple):
-    """What the model says of a video: its last reconstruction of every frame.
+    """A video, decomposed into slots: the last decode of every frame.
 
-    The arrays are jax's, or numpy's once fetched from the device.
+    Arrays are jax's, or numpy's once fetched from the device.
     """
 
     means: Float[Array, "B T K H W C"]
@@ -27,7 +27,7 @@ class Decomposition(NamedTuple):
     posterior: Float[Array, "B T K Z2"]
     """Posterior parameters: mean, then log-scale (Z2 is 2 Z)."""
     responsibilities: Float[Array, "B T K H W"] | None = None
-    """Probability that each slot painted a pixel, given its colour (equation 5); None unless asked for."""
+    """Probability that each slot painted a pixel, given its colour (equation 5); None if not requested."""
 
     @property
     def assignment(self) -> Float[Any, "B T K H W"]:

@@ -224,13 +224,13 @@ METRICS: dict[str, Metric] = {
 UNLABELLED_METRICS = ("mse",)
 """Those that need no segmentation."""
 MASK_METRICS = ("ari", "f_ari", "video_ari", "video_f_ari")
-"""Those that are taken of the masks as well, where responsibilities decide the segmentation."""
+"""The metrics that are also computed from the masks when responsibilities decide the segmentation."""
 
 
 def evaluate_video(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
     """Every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`.
 
-    Where responsibilities decide the segmentation, `MASK_METRICS` are added, of the masks, as `mask_ari` and so on.
+    If responsibilities decide the segmentation, `MASK_METRICS` of the masks are added as `mask_ari` and so on.
     """
     if "segmentation" not in batch:
         return {name: METRICS[name](decomposition, batch, num_objects) for name in UNLABELLED_METRICS}

@@ -29,7 +29,7 @@ class RestartedSTII(STII):
         self.restarts, self.reseeds = restarts, reseeds
 
     def num_steps(self, num_frames: int) -> int:
-        """See `VideoModel.num_steps`: those of all tries."""
+        """See `VideoModel.num_steps`; the steps of all tries count."""
         first, *later = self.schedule(num_frames)
         return self.restarts * first + (1 + self.reseeds) * sum(later)
 

@@ -40,7 +40,7 @@ class FrameOutputs(NamedTuple):
     masks: Float[Array, "B K H W"]
     posterior: Float[Array, "B K Z2"]
     responsibilities: Float[Array, "B K H W"] | None
-    """None where masks are the segmentation."""
+    """None if the masks are the segmentation."""
     loss: Float[Array, ""]
     """Weighted negative ELBO of all decodes, summed over the batch."""
     cell_elbo: Float[Array, " R+1"]
@@ -294,7 +294,7 @@ class STII(VideoModel):
 
         state, frames = lax.scan(step, state, length=num_frames)
         if self.segmentation == "responsibilities":
-            frames = frames._replace(responsibilities=frames.masks)  # there is no pixel to know better by
+            frames = frames._replace(responsibilities=frames.masks)  # imagined pixels have no observed colour
         return jax.tree.map(lambda a: a.swapaxes(0, 1), frames), state
 
     def frame(

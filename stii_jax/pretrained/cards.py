@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from stii_jax.config import default_config
 from stii_jax.evaluation import novelty
 from stii_jax.pretrained.files import SUFFIX, find
 from stii_jax.pretrained.trained import Trained, load
@@ -73,11 +74,10 @@ def _facts(trained: Trained, size: int) -> str:
 
 
 def _evaluation(config: ConfigDict) -> dict[str, Any]:
-    """What inference does otherwise than the default evaluation."""
-    settings = config.eval
-    values = {name: settings[name] for name in ("segmentation", "restarts", "reseeds", "schedule", "first_noise")}
-    usual = {"segmentation": "masks", "restarts": 1, "reseeds": 0, "schedule": "", "first_noise": ""}
-    return {name: value for name, value in values.items() if value != usual[name]}
+    """The settings of inference that differ from the default evaluation."""
+    usual = default_config().eval
+    names = ("segmentation", "num_refinements", "restarts", "reseeds", "schedule", "first_noise")
+    return {name: config.eval[name] for name in names if config.eval[name] != usual[name]}
 
 
 def _start(init: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ OWN_METRICS = {metric: MAIN_METRICS[metric] for metric in _OWN}
 BRIEF_METRICS = {metric: MAIN_METRICS[metric] for metric in ("ari", "f_ari", "video_f_ari", "mask_f_ari")}
 
 
-_OF_MASKS = "Scores of masks are of the decoder's masks, where `eval.segmentation` is `responsibilities`."
+_OF_MASKS = "Scores of masks segment by the decoder's masks. All others follow `eval.segmentation`."
 
 
 def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
@@ -116,7 +116,7 @@ def _score_rows(groups: Mapping[str, list[Run]], published: Published) -> list[l
 
 def _over_seeds(scores: Iterable[Score], metric: str) -> str:
     """Mean ± standard deviation (worst) of the seeds that have a number."""
-    of_masks = metric.removeprefix("mask_")  # where these are the segmentation, they have no scores of their own
+    of_masks = metric.removeprefix("mask_")  # without responsibilities, the main scores are those of the masks
     values = [score.get(metric, score.get(of_masks)) for score in scores if metric in score or of_masks in score]
     if not values:
         return "not measured"  # a run from before the program had this score

@@ -133,7 +133,9 @@ def _spell(names: tuple[str, ...]) -> tuple[str, ...]:
 def _members(path: Path) -> list[Found]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+    except NotImplementedError as error:  # zipfile's, for an archive of a newer version of the format
+        raise DataError(f"{path} cannot be read by Python ({error}): unpack it in the same folder") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no whole zip archive ({error}): fetch it again, or remove it") from error
     names = archive.namelist()
     for name in names:

@@ -27,7 +27,7 @@ class Clip(NamedTuple):
     masks: UInt8[np.ndarray, "T K H W"]
     """In 255ths; the largest one is that of the decomposition."""
     responsibilities: UInt8[np.ndarray, "T K H W"] | None
-    """Likewise; None where masks are the segmentation."""
+    """In 255ths, like `masks`; None if the masks are the segmentation."""
     truth: UInt8[np.ndarray, "T H W 3"] | None
     """True objects in the colours of the slots that match them best."""
     colors: UInt8[np.ndarray, "K 3"]

@@ -95,6 +95,20 @@ def test_damaged_archives(tmp_path):
         found.read()
 
 
+def test_archives_of_a_newer_format(tmp_path):
+    """The version that is needed to extract a member is at byte 6 of its entry in the central directory."""
+    path = tmp_path / "video_train.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("video_00001.mp4", b"x")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(data)
+    with pytest.raises(
+        DataError, match=r"video_train.zip cannot be read by Python \(zip file version 9.9\): unpack it"
+    ):
+        Locator(tmp_path).index("video")
+
+
 def test_complaints_about_a_copy_name_the_file(tmp_path):
     with zipfile.ZipFile(tmp_path / "video_train.zip", "w") as archive:
         archive.writestr("v/video_00001.mp4", b"x")
