@@ -227,8 +227,8 @@ main = [sys.executable, "-m", "stii_jax.main", "--workdir", RUN]
 run(*main, "--mode", "decompose", "--input", CLIP, "--output", FOUND, "--predict", 5, "--overwrite")
 
 # %% [markdown]
-# "overlay" has the colours of the slots over the frame, grey being the background: an object should keep its colour to
-# the end. Frames with an orange edge are predicted.
+# Every object has an outline, its number and its recent path: an object should keep its colour to the end. Frames with
+# an orange edge are predicted.
 
 # %%
 from IPython.display import Video, display
@@ -236,12 +236,13 @@ from IPython.display import Video, display
 display(Video(FOUND / "overlay.mp4", embed=True))
 
 # %% [markdown]
-# The same as stills; the last one is predicted.
+# The model's side as stills: "overlay" has the colours of the slots over the frame, grey being the background. The last
+# one is predicted.
 
 # %%
 from stii_jax.data.video.videofile import read_frames
 
-frames = list(read_frames(FOUND / "overlay.mp4"))
+frames = list(read_frames(FOUND / "slots.mp4"))
 show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 
 # %% [markdown]

@@ -2,8 +2,10 @@
 
 It leaves these files in the output folder, all of them at the end or none; docs/files.md describes every column:
 
-    overlay.mp4          frame, segmentation over it, reconstruction, every slot; predicted ones with an orange edge
-    overlay.gif          the same, of the first 300 frames
+    overlay.mp4          the recording with every object's outline, number and recent path; predicted frames with an
+                         orange edge
+    slots.mp4            the model's view: frame, segmentation over it, reconstruction, every slot
+    slots.gif            the same, of the first 300 frames
     masks.npz            `segmentation` (T H W, the slot of every pixel of the input's frame, 255 outside of the model's
                          view), `palette` (256 3, the colours of the slots) and `time` (T, seconds)
     masks/000000.png     the same as images with that palette, one per frame
@@ -37,12 +39,13 @@ from stii_jax.inference.formats import FORMATS
 from stii_jax.inference.model import FRAMES_FOR_BACKGROUND, Model, find_background
 from stii_jax.inference.object_clips import CLIPS, write_clips
 from stii_jax.inference.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replace_output
-from stii_jax.inference.outputs import Animation, Masks, Trajectories, VideoFile, VideoInfo
+from stii_jax.inference.outputs import STRIP, Animation, Masks, Trajectories, VideoFile, VideoInfo
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
 from stii_jax.inference.stream import FrameResult
 from stii_jax.storage.files import write_results
 from stii_jax.visualization import visualize
+from stii_jax.visualization.overlay import OverlayPainter
 
 
 def check_request(request: Request) -> None:
@@ -97,7 +100,8 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             colors=visualize.slot_colors(model.num_slots, background),
             background=background,
         )
-        counts = _write(folder, itertools.chain(head, shown), info, request.formats)
+        painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
+        counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter)
         if request.object_clips:
             again = Recording(request.input, model.view, model.frame_stride, recording.value_range)
             write_clips(folder, again, info)
@@ -128,11 +132,14 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     return results
 
 
-def _write(folder: Path, frames: Iterable[FrameResult], info: VideoInfo, formats: Iterable[str]) -> Counter[bool]:
+def _write(
+    folder: Path, frames: Iterable[FrameResult], info: VideoInfo, formats: Iterable[str], painter: OverlayPainter
+) -> Counter[bool]:
     """Write every file but the summary and the clips. Returns the number of frames, by whether they are predicted."""
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
-        video = files.enter_context(VideoFile(folder, info.fps))
+        overlay = files.enter_context(VideoFile(folder, info.fps, crf=20))
+        strip = files.enter_context(VideoFile(folder, info.fps, STRIP))
         animation = files.enter_context(Animation(folder, info.fps))
         always = [files.enter_context(Masks(folder, info)), files.enter_context(Trajectories(folder, info))]
         observed = [files.enter_context(FORMATS[name](folder, info)) for name in formats]
@@ -140,9 +147,10 @@ def _write(folder: Path, frames: Iterable[FrameResult], info: VideoInfo, formats
             number, seconds, predicted, *_ = result.segmented
             for file in always if predicted else always + observed:
                 file.write(result.segmented)
+            overlay.write(painter.draw(result.pixels, result.reconstruction, result.mask, result.regions), seconds)
             caption = f"t={number}" + "  predicted" * predicted
             picture = visualize.animation_frame(result.frame, result.decomposition, info.colors, caption)
-            video.write(picture, seconds)
+            strip.write(picture, seconds)
             animation.write(picture, seconds)
             counts[predicted] += 1
     return counts

@@ -192,7 +192,7 @@ class Model:
             DataError: the video cannot be read or has no frames, or the model's output for its first is not finite.
         """
         stream = self.stream(video, value_range=value_range, fps=fps)
-        if not (frames := list(stream)):
+        if not (frames := [frame._replace(pixels=None) for frame in stream]):
             raise DataError(f"{stream.damage}")
         return Result(frames, stream, find_background(frames))
 

@@ -18,12 +18,12 @@ from typing import Any
 from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
 from stii_jax.inference.object_clips import CLIPS
-from stii_jax.inference.outputs import ANIMATION, ARCHIVE, IMAGES, OVERLAY, TABLE
+from stii_jax.inference.outputs import ANIMATION, ARCHIVE, IMAGES, OVERLAY, STRIP, TABLE
 from stii_jax.storage.files import RUN_FOLDERS, write_results
 
 SUMMARY = "decomposition.json"
 """The summary is moved last, so if it exists, every file exists."""
-NAMES = (OVERLAY, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
+NAMES = (OVERLAY, STRIP, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
 """Written by every decomposition."""
 EVERY_NAME = {*NAMES, CLIPS, *(known.name for known in FORMATS.values())}
 

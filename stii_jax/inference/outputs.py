@@ -22,7 +22,8 @@ from stii_jax.data.video.pyav import Encoder
 from stii_jax.storage.images import Picture, join_gif, quantize
 from stii_jax.visualization.regions import OUTSIDE, Region
 
-OVERLAY, ANIMATION, ARCHIVE, IMAGES, TABLE = "overlay.mp4", "overlay.gif", "masks.npz", "masks", "trajectories.csv"
+OVERLAY, STRIP, ANIMATION = "overlay.mp4", "slots.mp4", "slots.gif"
+ARCHIVE, IMAGES, TABLE = "masks.npz", "masks", "trajectories.csv"
 MAX_ANIMATED = 300
 """Maximum number of frames in the GIF, which is held in memory and grows large."""
 COLUMNS = (
@@ -80,10 +81,10 @@ class FrameWriter(contextlib.AbstractContextManager):
 
 
 class VideoFile(FrameWriter):
-    """Writes H.264 to `overlay.mp4`, or to a file of another name, for any player."""
+    """Writes H.264 to `overlay.mp4`, or to a file of another name, for any player; see `Encoder` for `crf`."""
 
-    def __init__(self, folder: Path, fps: float, name: str = OVERLAY):
-        self._encoder = Encoder(folder / name, fps)
+    def __init__(self, folder: Path, fps: float, name: str = OVERLAY, crf: int = 16):
+        self._encoder = Encoder(folder / name, fps, crf)
 
     def write(self, picture: Picture, seconds: float | None = None) -> None:
         """Write one frame, shown at `seconds`; None: one frame of the rate after the one before. All have one size."""
@@ -95,7 +96,7 @@ class VideoFile(FrameWriter):
 
 
 class Animation(FrameWriter):
-    """Writes the first `MAX_ANIMATED` frames to `overlay.gif`."""
+    """Writes the first `MAX_ANIMATED` frames to `slots.gif`."""
 
     def __init__(self, folder: Path, fps: float):
         self._path, self._fps = folder / ANIMATION, fps

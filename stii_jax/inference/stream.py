@@ -26,6 +26,8 @@ class FrameResult(NamedTuple):
     """The model's view of the frame; None for a predicted one."""
     decomposition: Decomposition
     """The model's output; B and T are 1."""
+    pixels: UInt8[np.ndarray, "H W 3"] | None
+    """The whole frame; None for a predicted one, and in a `Result`, which would hold a whole video."""
 
     @property
     def number(self) -> int:
@@ -110,7 +112,7 @@ class FrameStream:
             number, seconds = self._clock.tick(item.seconds)
             labels = self.canvas.segment(np.asarray(item.decomposition.assignment)[0, 0])
             segmented = SegmentedFrame(number, seconds, item.frame is None, labels.slots, self.canvas.measure(labels))
-            yield FrameResult(segmented, item.frame, item.decomposition)
+            yield FrameResult(segmented, item.frame, item.decomposition, item.pixels)
 
 
 class _Clock:
@@ -139,6 +141,8 @@ class DecomposedFrame(NamedTuple):
     """Presentation time, relative to the first frame; None for a predicted frame."""
     decomposition: Decomposition
     """The decomposition of this frame alone: B and T are 1."""
+    pixels: UInt8[np.ndarray, "H W 3"] | None
+    """The whole frame, at the recording's size; None for a predicted frame."""
 
 
 class Stream:
@@ -164,10 +168,10 @@ class Stream:
     def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[DecomposedFrame]:
         for frame in frames:
             decomposition, self._state = _observe(self._model, self._params, self._state, frame.view)
-            yield DecomposedFrame(frame.view, frame.seconds, decomposition)
+            yield DecomposedFrame(frame.view, frame.seconds, decomposition, frame.pixels)
         for _ in range(num_predicted):
             decomposition, self._state = _predict(self._model, self._params, self._state)
-            yield DecomposedFrame(None, None, decomposition)
+            yield DecomposedFrame(None, None, decomposition, None)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -76,8 +76,8 @@ def decompose(workdir, video, output, num_predicted=0, settings=(), **options):
     return summary, arrays, [tuple(kind(value or "nan") for kind, value in zip(TABLE_TYPES, row)) for row in rows]
 
 
-def overlay_frames(output):
-    with av.open(str(output / "overlay.mp4")) as container:
+def frames_of(output, name):
+    with av.open(str(output / name)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
@@ -136,9 +136,9 @@ def test_files_agree(workdir, video, params, tmp_path, capsys):
         assert row[12:] == (int(row[2] == background), int(row[0] >= 7))
         if found is not None:
             assert row[4:12] == pytest.approx(found[1:], abs=1e-3)
-    frames = overlay_frames(output)
-    assert len(frames) == 10 and all(side % 2 == 0 for side in frames[0].shape[:2])
-    with Image.open(output / "overlay.gif") as animation:
+    assert [frame.shape for frame in frames_of(output, "overlay.mp4")] == [(11 * 16, 11 * 24, 3)] * 10
+    assert len(frames_of(output, "slots.mp4")) == 10
+    with Image.open(output / "slots.gif") as animation:
         assert animation.n_frames == 10 and animation.info["duration"] == 100
     assert "7 frames decomposed and 3 predicted in" in capsys.readouterr().out
 
@@ -174,8 +174,9 @@ def test_times_are_kept(workdir, tmp_path):
     expected = [*((time - 5) / 100 for time in times), 0.85 + 0.17, 0.85 + 2 * 0.17]  # on at the mean interval
     assert arrays["time"] == pytest.approx(expected, abs=1e-3)
     assert [row[1] for row in rows[::2]] == pytest.approx(expected, abs=1e-3)
-    with av.open(str(tmp_path / "results" / "overlay.mp4")) as container:
-        assert [frame.time for frame in container.decode(video=0)] == pytest.approx(expected, abs=1e-3)
+    for name in ("overlay.mp4", "slots.mp4"):
+        with av.open(str(tmp_path / "results" / name)) as container:
+            assert [frame.time for frame in container.decode(video=0)] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_same_as_the_evaluation(workdir, video, params, tmp_path):
@@ -212,12 +213,15 @@ def test_deep_frames_and_what_is_said_of_them(workdir, tmp_path, capsys):
 
 def test_predicted_frames_are_marked(workdir, video, tmp_path):
     decompose(workdir, video, tmp_path / "results", num_predicted=2)
-    with Image.open(tmp_path / "results" / "overlay.gif") as animation:
+    with Image.open(tmp_path / "results" / "slots.gif") as animation:
         for t in range(9):
             animation.seek(t)
             pixels = np.asarray(animation.convert("RGB")).astype(int)
             orange = (np.abs(pixels - PREDICTED).sum(-1) < 12).sum()
             assert orange > 1000 if t >= 7 else orange == 0
+    for t, frame in enumerate(frames_of(tmp_path / "results", "overlay.mp4")):
+        corners = frame[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
+        assert (np.abs(corners - PREDICTED).max() < 12) == (t >= 7), "the frame has an edge"
 
 
 def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):
@@ -239,8 +243,8 @@ def test_any_length(workdir, tmp_path, monkeypatch, num_frames):
     video = write_raw(tmp_path / "video.mkv", noise(num_frames))
     summary, arrays, _ = decompose(workdir, video, tmp_path / "results")
     assert summary["num_frames"] == len(arrays["segmentation"]) == num_frames
-    assert len(overlay_frames(tmp_path / "results")) == num_frames
-    with Image.open(tmp_path / "results" / "overlay.gif") as animation:
+    assert len(frames_of(tmp_path / "results", "overlay.mp4")) == num_frames
+    with Image.open(tmp_path / "results" / "slots.gif") as animation:
         assert animation.n_frames == min(num_frames, 12)
 
 

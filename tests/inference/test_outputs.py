@@ -71,7 +71,7 @@ def test_an_animation_lasts_as_long_as_the_video(tmp_path):
     with Animation(tmp_path, 10.0) as file:
         for seconds in TIMES:
             file.write(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8), seconds)
-    with Image.open(tmp_path / "overlay.gif") as image:
+    with Image.open(tmp_path / "slots.gif") as image:
         shown = []
         for t in range(image.n_frames):
             image.seek(t)
@@ -86,6 +86,6 @@ def test_the_last_frame_of_a_cut_animation_is_shown_until_the_next(tmp_path, mon
     with Animation(tmp_path, 10.0) as file:
         for picture, seconds in zip(test_frames, TIMES):
             file.write(picture, seconds)
-    with Image.open(tmp_path / "overlay.gif") as image:
+    with Image.open(tmp_path / "slots.gif") as image:
         image.seek(1)
         assert (image.n_frames, image.info["duration"]) == (2, 300)

@@ -1,0 +1,202 @@
+"""Draws a decomposition over the frames of its recording: outlines, numbers and recent paths, in full resolution."""
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Integer, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from stii_jax.storage.images import Picture
+from stii_jax.visualization.regions import OUTSIDE as NOT_SEEN
+from stii_jax.visualization.regions import Box, Region
+from stii_jax.visualization.visualize import OUTSIDE, PREDICTED
+
+MIN_SIDE = 256
+"""Frames whose longer side is smaller are enlarged by a whole number to at least this many pixels."""
+TAIL = 30
+"""Number of frames that a path reaches back."""
+_HALO = np.full(3, 16, np.uint8)
+"""Colour of the rim around an outline, which sets it off from bright scenes."""
+_BOX = 150
+"""Grey of the line around the model's view."""
+_CLEAR = 0.85
+"""Opacity of the newest part of a path; the oldest parts fade to nothing."""
+
+Points = Integer[np.ndarray, "N 2"]
+
+
+class OverlayPainter:
+    """Draws one frame after the other, and remembers the recent paths of the objects.
+
+    Args:
+        width: of the recording's frames, in pixels.
+        height: of the recording's frames, in pixels.
+        scale: pixels of the recording, in each direction, per pixel of the labels.
+        box: the part of the frame that the model sees.
+        colors: the slots' colours.
+        background: the background's slot, which gets no outline.
+    """
+
+    def __init__(
+        self, width: int, height: int, scale: int, box: Box, colors: UInt8[np.ndarray, "K 3"], background: int
+    ):
+        self.zoom = -(-MIN_SIDE // max(width, height))
+        """Pixels of the overlay, in each direction, per pixel of the recording: 1 but for small recordings."""
+        self._size, self._scale, self._box = (width, height), scale, box
+        self._colors, self._background = colors, background
+        side = max(width, height) * self.zoom
+        self._line = max(2, round(side / 640))
+        self._ranks = np.zeros(NOT_SEEN + 1, np.uint8)  # 0 stands for pixels of no object
+        self._ranks[: len(colors)] = np.arange(1, len(colors) + 1)
+        self._ranks[background] = 0
+        font = ImageFont.load_default(max(13, round(side / 60)))
+        self._tags = [_tag(str(slot), color, font) for slot, color in enumerate(colors)]
+        self._paths = [deque[Region | None](maxlen=TAIL) for _ in colors]
+
+    def draw(
+        self,
+        frame: UInt8[np.ndarray, "H W 3"] | None,
+        reconstruction: Float[np.ndarray, "h w 3"],
+        slots: UInt8[np.ndarray, "labels_H labels_W"],
+        regions: Mapping[int, Region],
+    ) -> Picture:
+        """Return the picture of the next frame.
+
+        Args:
+            frame: the recording's frame; None if it is predicted. Then the reconstruction takes its place, and the
+                picture has an orange edge.
+            reconstruction: the model's view as it paints it, in [0, 1].
+            slots: see `regions.Labels`.
+            regions: the regions of the visible slots, by slot.
+        """
+        picture = self._predicted(reconstruction) if frame is None else frame
+        picture = self._enlarge(picture)
+        self._draw_outlines(picture, slots)
+        self._draw_box(picture)
+        shown = [slot for slot in range(len(self._colors)) if slot != self._background]
+        for slot in shown:
+            self._paths[slot].append(regions.get(slot))
+            self._draw_path(picture, slot)
+        if frame is None:
+            _draw_edge(picture, (0, 0, *picture.shape[1::-1]), 2 * self._line, PREDICTED)
+        for slot in shown:
+            if slot in regions:
+                self._draw_number(picture, slot, regions[slot])
+        return picture
+
+    def _enlarge(self, image: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "zoom_H zoom_W *C"]:
+        """A copy with every pixel `zoom` times as large."""
+        return image.copy() if self.zoom == 1 else image.repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
+
+    def _predicted(self, reconstruction: Float[np.ndarray, "h w 3"]) -> Picture:
+        """A frame with nothing outside of the model's view."""
+        left, top, right, bottom = self._box
+        seen = Image.fromarray((np.clip(reconstruction, 0, 1) * 255).round().astype(np.uint8))
+        picture = np.full((*self._size[::-1], 3), OUTSIDE, np.uint8)
+        picture[top:bottom, left:right] = np.asarray(
+            seen.convert("RGB").resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        )
+        return picture
+
+    def _draw_outlines(self, picture: Picture, slots: UInt8[np.ndarray, "labels_H labels_W"]) -> None:
+        """Draw around each object. Of two that touch, the one with the higher number has the line between them."""
+        ranks = self._enlarge(np.take(self._ranks, slots))  # where this enlarges, labels have the size of the frame
+        lined = _highest_nearby(ranks, -(-self._line // self._scale))
+        halo = _highest_nearby(lined, -(-(self._line // 3 or 1) // self._scale))
+        self._paint(picture, np.flatnonzero(halo > lined), _HALO)
+        line = np.flatnonzero(lined != ranks)
+        self._paint(picture, line, self._colors[lined.ravel()[line] - 1])
+
+    def _paint(
+        self, picture: Picture, labels: Integer[np.ndarray, " N"], colors: UInt8[np.ndarray, "*labels 3"]
+    ) -> None:
+        """Give some labels, numbered row by row, a colour in all pixels of the picture that they stand for."""
+        (height, width), scale = picture.shape[:2], self._scale
+        rows, columns = np.divmod(labels, -(-width // scale))
+        for y in range(scale):
+            for x in range(scale):
+                # The last label of a row or column may be only partly in the frame.
+                at = np.minimum(scale * rows + y, height - 1) * width + np.minimum(scale * columns + x, width - 1)
+                picture.reshape(-1, 3)[at] = colors
+
+    def _draw_box(self, picture: Picture) -> None:
+        """Draw a line just outside of the model's view, where it leaves a part of the frame out."""
+        left, top, right, bottom = (edge * self.zoom for edge in self._box)
+        width = self._line
+        _draw_edge(picture, (left - width, top - width, right + width, bottom + width), width, (_BOX, _BOX, _BOX))
+
+    def _draw_path(self, picture: Picture, slot: int) -> None:
+        """Draw the recent positions as a line, interrupted where the object was not visible."""
+        points, opacities = [], []
+        path, offsets = self._paths[slot], np.arange(self._line) - self._line // 2
+        stamp = np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
+        for age, (new, old) in enumerate(zip(list(path)[:0:-1], list(path)[-2::-1])):
+            if new is not None and old is not None:
+                ends = self.zoom * np.array([[old.x, old.y], [new.x, new.y]])
+                count = int(np.abs(ends[1] - ends[0]).max()) + 2
+                centers = np.floor(np.linspace(ends[0], ends[1], count)).astype(int)
+                points.append((centers[:, None] + stamp).reshape(-1, 2))
+                opacities.append(np.full(len(points[-1]), _CLEAR * (1 - age / TAIL), np.float32))
+        if points:
+            _blend(picture, np.concatenate(points[::-1]), np.concatenate(opacities[::-1]), self._colors[slot])
+
+    def _draw_number(self, picture: Picture, slot: int, region: Region) -> None:
+        """Place an object's number above it, or below it at the upper edge of the frame."""
+        tag = self._tags[slot]
+        (height, width), (frame_height, frame_width) = tag.shape[:2], picture.shape[:2]
+        reach = 2 * np.sqrt(region.area / np.pi)  # scattered pixels make the box larger than the object
+        gap = 2 * self._line
+        above = self.zoom * max(region.top, region.y - reach) - gap - height
+        below = self.zoom * min(region.bottom, region.y + reach) + gap
+        top = round(min(max(above if above >= 0 else below, 0), max(frame_height - height, 0)))
+        left = round(min(max(self.zoom * region.x - width / 2, 0), max(frame_width - width, 0)))
+        inside = picture[top : top + height, left : left + width]
+        inside[:] = tag[: inside.shape[0], : inside.shape[1]]
+
+
+def _highest_nearby(ranks: UInt8[np.ndarray, "H W"], distance: int) -> UInt8[np.ndarray, "H W"]:
+    """The maximum over all pixels that are at most `distance` away along rows and columns."""
+    for _ in range(distance):
+        tall = ranks.copy()
+        np.maximum(tall[1:], ranks[:-1], out=tall[1:])
+        np.maximum(tall[:-1], ranks[1:], out=tall[:-1])
+        ranks = tall.copy()
+        np.maximum(ranks[:, 1:], tall[:, :-1], out=ranks[:, 1:])
+        np.maximum(ranks[:, :-1], tall[:, 1:], out=ranks[:, :-1])
+    return ranks
+
+
+def _draw_edge(picture: Picture, box: Box, width: int, color: tuple[int, int, int]) -> None:
+    """Draw a frame of this width inside of a box; parts that lie outside of the picture are left out."""
+    (left, top, right, bottom), (height, columns) = box, picture.shape[:2]
+
+    def fill(x0: int, y0: int, x1: int, y1: int) -> None:
+        picture[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, columns), 0)] = color
+
+    fill(left, top, right, top + width)
+    fill(left, bottom - width, right, bottom)
+    fill(left, top, left + width, bottom)
+    fill(right - width, top, right, bottom)
+
+
+def _blend(
+    picture: Picture, points: Points, opacities: Float[np.ndarray, " N"], color: UInt8[np.ndarray, " 3"]
+) -> None:
+    """Mix a colour into pixels; of a pixel that is given more than once, the last opacity counts."""
+    height, width, _ = picture.shape
+    inside = ((points >= 0) & (points < (width, height))).all(axis=1)
+    x, y = points[inside].T
+    alpha = opacities[inside, None]
+    picture[y, x] = (alpha * color + (1 - alpha) * picture[y, x] + 0.5).astype(np.uint8)
+
+
+def _tag(text: str, color: UInt8[np.ndarray, " 3"], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Picture:
+    """A number on a box of the object's colour."""
+    left, top, right, bottom = font.getbbox(text)
+    size = bottom - top
+    pad_x, pad_y = round(size / 2.5) + 1, round(size / 3.5) + 1
+    tag = Image.new("RGB", (round(right - left) + 2 * pad_x, round(size) + 2 * pad_y), tuple(color.tolist()))
+    ink = (0, 0, 0) if color @ np.array([0.299, 0.587, 0.114]) > 140 else (255, 255, 255)
+    ImageDraw.Draw(tag).text((pad_x - left, pad_y - top), text, ink, font)
+    return np.asarray(tag)
