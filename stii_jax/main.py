@@ -23,6 +23,7 @@ from stii_jax.config import ConfigError, config_names, split_overrides
 from stii_jax.devices.machine import enable_compilation_cache
 from stii_jax.errors import Preempted, UserError, check_platform, exit_now
 from stii_jax.inference.request import Request, make_request
+from stii_jax.inference.track_request import TrackRequest, make_track_request
 from stii_jax.runs.settings import check_init, open_config, open_model_config
 from stii_jax.runs.trust import check_data_dir, check_links
 
@@ -70,7 +71,12 @@ INIT = flags.DEFINE_string(
     "whose newest checkpoint is taken. Parameters that do not fit the config are listed and freshly initialised. "
     "Ignored where --workdir has a checkpoint.",
 )
-INPUT = flags.DEFINE_string("input", None, "With decompose: the video file, or folder of images, to decompose.")
+INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "With decompose: the video file, or folder of images, to decompose. With evaluate and --tracks: the same, or the "
+    "folder of a decomposition, which needs no model.",
+)
 OUTPUT = flags.DEFINE_string(
     "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
 )
@@ -91,6 +97,17 @@ RANGE = flags.DEFINE_list(
     "With decompose: LOW,HIGH, the pixel values to show as black and as white. By default, 8-bit videos are left as "
     "they are, and deeper ones have their own lowest and highest value.",
 )
+TRACKS = flags.DEFINE_string(
+    "tracks",
+    None,
+    "With evaluate: a CSV file of true point tracks of the recording --input, whose decomposition is scored by them.",
+)
+TRACK_OPTIONS = flags.DEFINE_list(
+    "track_options",
+    None,
+    "With --tracks: how to read the file, and distances, as key=value, separated by commas; keys are frame, object, x, "
+    "y, point, centre, first_frame, body_length, match and reach (docs/metrics.md).",
+)
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Takes the three below from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
 )
@@ -102,6 +119,7 @@ GROUPS = {
     "What to do": (MODE,),
     "With which run or model": (CONFIG, WORKDIR, MODEL, INIT),
     "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, RANGE, FORMATS, CLIPS, OVERWRITE),
+    "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
     "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }
 """The flags as `--help` shows them."""
@@ -124,6 +142,7 @@ def run(
     model: str | None = None,
     output: Path | None = None,
     init: str | None = None,
+    tracks: TrackRequest | None = None,
 ) -> None:
     """Run any mode but the doctor; see the module's docstring.
 
@@ -137,6 +156,7 @@ def run(
         model: see `--model`.
         output: the file to export to, in that mode.
         init: see `--init`.
+        tracks: the tracks to evaluate against, instead of held-out videos.
     """
     check_flags(mode, config_name, workdir, overrides, model, init)
     if request is not None and request.formats:
@@ -159,20 +179,27 @@ def run(
     from stii_jax.runs import modes, setup
     from stii_jax.runs.loading import as_model
 
-    if mode in _ALONE and is_distributed():
-        raise ConfigError(f"--mode {mode} is the work of one process: start it without the others")
+    if (mode in _ALONE or tracks is not None) and is_distributed():
+        raise ConfigError(
+            f"--mode {mode}{' --tracks' * (tracks is not None)} is the work of one process: start it without the others"
+        )
 
     def trained() -> pretrained.Trained:
         return setup.restore(config, workdir) if model is None else pretrained.load(model)  # type: ignore[arg-type]
 
-    if mode == "decompose":
-        assert request is not None  # see make_request
-        if request.num_predicted:
+    if mode == "decompose" or tracks is not None:
+        if request is not None and request.num_predicted:
             check_predicts(config)
         origin = {"workdir": str(workdir)} if model is None else {"model": model}
         of = trained()
         facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "step": of.step}
-        modes.decompose_video(as_model(config, of, modes.held_out(config, of, origin)), origin, request, facts)
+        loaded = as_model(config, of, modes.held_out(config, of, origin))
+        if tracks is not None:
+            assert workdir is not None  # see check_flags
+            modes.evaluate_tracks(loaded, origin, tracks, workdir, facts)
+        else:
+            assert request is not None  # see make_request
+            modes.decompose_video(loaded, origin, request, facts)
         return
     assert workdir is not None
     if mode == "export":
@@ -190,6 +217,18 @@ def run(
         modes.predict(config, workdir, trained())
     if mode == "disentangle":
         modes.disentangle(config, workdir, trained())
+
+
+def evaluate_decomposition(tracks: TrackRequest, workdir: Path | None) -> None:
+    """Score the folder of a decomposition, which needs no model; the scores go there, or to `workdir`."""
+    given = {"--model": MODEL.value, "--config": CONFIG.value or _overrides or None, "--value_range": RANGE.value}
+    if unused := [flag for flag, value in given.items() if value is not None]:
+        raise ConfigError(f"{unused[0]} would do nothing: --input {tracks.input} is decomposed already")
+    print(f"stii_jax {__version__}: scoring {tracks.input}", flush=True)
+
+    from stii_jax.runs import modes
+
+    modes.evaluate_decomposition(tracks, workdir or tracks.input)
 
 
 def check_dataset(config: ConfigDict) -> None:
@@ -307,13 +346,28 @@ def _main(arguments: Sequence[str]) -> None:
 
             sys.exit(examine())
         options = {"object_clips": CLIPS.value, "overwrite": OVERWRITE.value}
-        request = make_request(
-            mode, INPUT.value, output, PREDICT.value, FORMATS.value, **options, value_range=RANGE.value
-        )
+        source, limits = INPUT.value, RANGE.value
+        if (tracks := make_track_request(mode, TRACKS.value, TRACK_OPTIONS.value, source, limits)) is not None:
+            source = limits = None
+        request = make_request(mode, source, output, PREDICT.value, FORMATS.value, **options, value_range=limits)
         folder = None if workdir is None else Path(workdir)
+        if tracks is not None and tracks.is_decomposed:
+            evaluate_decomposition(tracks, folder)
+            return
         exported = None if output is None else Path(output)
         name, init = MODEL.value, INIT.value
-        run(mode, CONFIG.value, folder, _overrides, _before_jax, request, model=name, output=exported, init=init)
+        run(
+            mode,
+            CONFIG.value,
+            folder,
+            _overrides,
+            _before_jax,
+            request,
+            model=name,
+            output=exported,
+            init=init,
+            tracks=tracks,
+        )
     except Preempted as stop:
         from stii_jax.devices.processes import print_on_first
 

@@ -19,13 +19,14 @@ from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
 from stii_jax.inference.object_clips import CLIPS
 from stii_jax.inference.outputs import ANIMATION, ARCHIVE, IMAGES, OVERLAY, STRIP, TABLE
+from stii_jax.inference.track_request import SCORES
 from stii_jax.storage.files import RUN_FOLDERS, write_results
 
 SUMMARY = "decomposition.json"
 """The summary is moved last, so if it exists, every file exists."""
 NAMES = (OVERLAY, STRIP, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
 """Written by every decomposition."""
-EVERY_NAME = {*NAMES, CLIPS, *(known.name for known in FORMATS.values())}
+EVERY_NAME = {*NAMES, SCORES, CLIPS, *(known.name for known in FORMATS.values())}
 
 _UNFINISHED = ".unfinished"
 _JOB = "job.json"
@@ -127,7 +128,7 @@ def _owned(output: Path) -> set[str]:
     """Names in the folder that decompositions wrote: the last one, and one that was killed while it moved them."""
     owned: set[str] = set()
     if (output / SUMMARY).is_file():
-        owned |= {SUMMARY, *_read(output / SUMMARY).get("files", NAMES)}
+        owned |= {SUMMARY, SCORES, *_read(output / SUMMARY).get("files", NAMES)}
     owned |= set(_read(output / _UNFINISHED / _JOB).get("owns", ()))
     return owned & EVERY_NAME
 

@@ -63,11 +63,12 @@ def make_request(
     if num_predicted is not None and num_predicted < 0:
         raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
-    limits = None if value_range is None else _parse_range(value_range)
+    limits = None if value_range is None else parse_range(value_range)
     return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, limits)
 
 
-def _parse_range(parts: Sequence[str]) -> tuple[float, float]:
+def parse_range(parts: Sequence[str]) -> tuple[float, float]:
+    """Return the two numbers of `--value_range`; raises `ConfigError`."""
     try:
         low, high = map(float, parts)
     except ValueError:

@@ -25,6 +25,7 @@ _LEAST_FREE = 1e9
 """Bytes of disk under which a dataset or a run may not fit."""
 _EXTRAS = {
     "notebooks (colabs/)": ("ipywidgets", "pip install -e '.[notebooks]'"),
+    "scores of point tracks (evaluate --tracks)": ("trackeval", "pip install 'trackeval>=1.3'"),
     "reading curves in TensorBoard": ("tensorboard", "pip install tensorboard"),
     "running the tests": ("pytest", "pip install -e '.[dev]'"),
 }

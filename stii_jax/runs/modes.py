@@ -18,6 +18,8 @@ from stii_jax.evaluation import novelty, result_files
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.model import Model
 from stii_jax.inference.request import Request
+from stii_jax.inference.track_request import TrackRequest
+from stii_jax.inference.track_scores import describe_scores, score_folder, score_model
 from stii_jax.models.stii import STII
 from stii_jax.pretrained.trained import Trained
 from stii_jax.runs.initial import Initial, load_initial
@@ -157,6 +159,32 @@ def decompose_video(model: Model, origin: Mapping[str, str], request: Request, f
         print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
     print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
+
+
+def evaluate_tracks(
+    model: Model, origin: Mapping[str, str], request: TrackRequest, workdir: Path, facts: Mapping[str, Any]
+) -> None:
+    """Decompose a recording, score that against its true tracks, and write the scores to the workdir."""
+    scores, stream = score_model(model, request)
+    of_model = {"input": str(request.input), "num_slots": model.num_slots, **origin, **facts}
+    if line := novelty.warning(stream.compare(), str(request.input), origin.get("model") or origin["workdir"]):
+        print(f"warning: {line}", file=sys.stderr)
+    if stream.damage:
+        print(f"warning: {stream.damage}; what comes before is scored", file=sys.stderr)
+    _write_track_scores(request, workdir, scores | of_model)
+
+
+def evaluate_decomposition(request: TrackRequest, folder: Path) -> None:
+    """Score the decomposition in the folder `request.input`, and write the scores to `folder`."""
+    _write_track_scores(request, folder, score_folder(request))
+
+
+def _write_track_scores(request: TrackRequest, folder: Path, scores: Mapping[str, Any]) -> None:
+    print("\n".join(describe_scores(scores)))
+    path = request.scores_file(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(path, scores)
+    print(f"scores: {path}")
 
 
 def held_out(config: ConfigDict, trained: Trained, origin: Mapping[str, str]) -> Any:

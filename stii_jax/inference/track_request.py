@@ -1,0 +1,69 @@
+"""A request to score a decomposition against point tracks, as the command line gives it. Imports no jax."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stii_jax.config import ConfigError
+from stii_jax.data.errors import DataError
+from stii_jax.data.tracks.points import PointTracks, parse_options, read_tracks
+from stii_jax.evaluation.tracking_metrics import check_installed
+from stii_jax.inference.request import parse_range
+
+SCORES = "track_scores.json"
+"""The file of scores in the folder of a decomposition; elsewhere, the name of the input is added."""
+_EXAMPLE = "--mode evaluate --model balls --input video.mp4 --tracks tracks.csv --workdir scores"
+
+
+class TrackRequest(NamedTuple):
+    """Tracks to score a decomposition against."""
+
+    tracks: PointTracks
+    options: Mapping[str, str]
+    """See `stii_jax.data.tracks.columns.OPTIONS`."""
+    input: Path
+    """The recording, or the folder of its decomposition."""
+    value_range: tuple[float, float] | None = None
+    """See `stii_jax.inference.request.Request`."""
+
+    @property
+    def is_decomposed(self) -> bool:
+        """True if the input is the folder of a decomposition, which needs no model."""
+        from stii_jax.inference.decomposed_folder import is_decomposed
+
+        return is_decomposed(self.input)
+
+    def scores_file(self, folder: Path) -> Path:
+        """The file in `folder` for the scores of this recording."""
+        stem, _, suffix = SCORES.partition(".")
+        return folder / (SCORES if folder == self.input else f"{stem}_{self.input.stem}.{suffix}")
+
+
+def make_track_request(
+    mode: str,
+    tracks: str | None,
+    options: Sequence[str] | None,
+    source: str | None,
+    value_range: Sequence[str] | None = None,
+) -> TrackRequest | None:
+    """The request that the flags of `--mode evaluate --tracks` make, with the file of tracks read; None without tracks.
+
+    Raises:
+        ConfigError: a flag is missing, or does nothing in this mode, or makes no sense.
+        DataError: the file of tracks is wrong, or there is no such input.
+        MissingExtraError: the library of HOTA, IDF1 and MOTA is not installed.
+    """
+    if tracks is None:
+        if options is not None:
+            raise ConfigError("--track_options would do nothing: give --tracks, the CSV file of tracks")
+        return None
+    if mode != "evaluate":
+        raise ConfigError(f"--tracks would do nothing with --mode {mode}: it goes with evaluate")
+    if not source:
+        raise ConfigError(f"give --input, the recording or the folder of its decomposition: {_EXAMPLE}")
+    check_installed()
+    parsed = parse_options(options or ())
+    limits = None if value_range is None else parse_range(value_range)
+    if not Path(source).exists():
+        raise DataError(f"{source} does not exist: give --input, the recording or the folder of its decomposition")
+    return TrackRequest(read_tracks(Path(tracks), parsed), parsed, Path(source), limits)
