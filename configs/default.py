@@ -132,6 +132,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.num_refinements = 0  # 0 is model.num_refinements; more refinements miss fewer objects
     config.eval.restarts = 1  # tries of the first frame; the one with the highest ELBO is kept
     config.eval.reseeds = 0  # additional tries of every later frame, each with one slot reset
+    config.eval.slot_cost = 0.0  # nats of log-likelihood that a slot has to gain to be used; 0 uses all slots
     config.eval.schedule = ""  # "" is model.schedule; "constant" refines late frames more than training did
     config.eval.first_noise = ""  # "" is model.first_noise
     config.eval.segmentation = "masks"  # or "responsibilities": sharper at edges, since they know the pixel's colour

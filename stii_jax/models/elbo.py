@@ -18,6 +18,8 @@ from stii_jax.models.prior import ConditionalPrior, gaussian_kl, gaussian_sample
 from stii_jax.models.refiner import CellGradients, Decoded
 from stii_jax.types import Params
 
+_ABSENT = -30.0  # the mask logit of slots that take no part: finite, as it is also an input of their refinement
+
 
 class CellInputs(NamedTuple):
     """What the ELBO of cell (t, r) depends on, besides parameters."""
@@ -28,6 +30,8 @@ class CellInputs(NamedTuple):
     frame: Float[Array, "B H W C"] | None
     """None in a gradient, which there is none of by frame and noise."""
     noise: Float[Array, "B K Z"] | None
+    present: Bool[Array, "B K"] | None = None
+    """False for slots that take no part: they paint no pixel and have no KL. None if all do."""
 
 
 class CellOutputs(NamedTuple):
@@ -78,13 +82,20 @@ class CellELBO:
         outputs = self._one_pass(own, inputs, active)
         return outputs if not self.detach else lax.stop_gradient(outputs)._replace(elbo=outputs.elbo)
 
-    def decode(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Decoded:
+    def decode(
+        self,
+        params: Params,
+        z: Float[Array, "B K Z"],
+        h: Float[Array, "B K D"],
+        present: Bool[Array, "B K"] | None = None,
+    ) -> Decoded:
         """Decode latents, given the past, into means and mask logits (step 2; paper section 3.2.3)."""
         flat = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
         decoder: Any = self.decoder.apply  # Flax's type does not know what a module returns
         means, logits = decoder({"params": params["decoder"]}, flat.reshape(-1, flat.shape[-1]))
         shape = z.shape[:2]
-        return Decoded(means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:]))
+        means, logits = means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:])
+        return Decoded(means, logits if present is None else jnp.where(present[..., None, None], logits, _ABSENT))
 
     def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K Z2"]:
         """Mean and log-scale of the prior, given the past (step 3; paper 3.2.3); a unit Gaussian if unconditional."""
@@ -115,11 +126,12 @@ class CellELBO:
         """The same values by plain evaluation, with `jax.value_and_grad` inside."""
         return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]
 
-    def _objective(self, params, posterior, h, shifts, frame, noise):
+    def _objective(self, params, posterior, h, shifts, frame, noise, present):
         """ELBO summed over the batch; `shifts` are zeros by which the gradients by means and masks are taken."""
-        decoded = self.decode(params, gaussian_sample(posterior, noise), h)
+        decoded = self.decode(params, gaussian_sample(posterior, noise), h, present)
         means, masks = decoded.means + shifts[0], decoded.masks + shifts[1]
-        kl = gaussian_kl(posterior, self.prior_parameters(params, h)).sum(-1)
+        kl = gaussian_kl(posterior, self.prior_parameters(params, h))
+        kl = kl.sum(-1) if present is None else kl.sum(-1, where=present)
         value, terms = self._weighted(frame, means, masks, kl)
         return value, (decoded, terms)
 
@@ -130,11 +142,11 @@ class CellELBO:
         return losses.elbo(terms, self.weights).sum(), terms
 
     def _value_and_gradients(self, params, inputs):
-        posterior, h, frame, noise = inputs
+        posterior, h, frame, noise, present = inputs
         image = (*posterior.shape[:2], *frame.shape[1:3])
         shifts = jnp.zeros((*image, frame.shape[-1])), jnp.zeros(image)
         value_and_grad = jax.value_and_grad(self._objective, argnums=(0, 1, 2, 3), has_aux=True)
-        (value, (decoded, terms)), grads = value_and_grad(params, posterior, h, shifts, frame, noise)
+        (value, (decoded, terms)), grads = value_and_grad(params, posterior, h, shifts, frame, noise, present)
         by_params, by_posterior, by_h, (by_means, by_masks) = grads
         outputs = CellOutputs(value, decoded, CellGradients(by_posterior, by_means, by_masks), terms)
         return outputs, (by_params, by_posterior, by_h)
@@ -145,7 +157,7 @@ class CellELBO:
 
         def backward(gradients, cotangent):
             by_params, by_posterior, by_h = jax.tree.map(lambda g: g * cotangent.elbo, gradients)
-            return by_params, CellInputs(by_posterior, by_h, None, None), None
+            return by_params, CellInputs(by_posterior, by_h, None, None, None), None
 
         return forward, backward
 
@@ -158,15 +170,15 @@ class CellELBO:
 
             def pull_back(params, inputs, cotangent):
                 def outputs(params, posterior, h):
-                    objective = self._objective(params, posterior, h, (0.0, 0.0), inputs.frame, inputs.noise)
-                    value, (decoded, _) = objective
+                    _, _, *rest = inputs
+                    value, (decoded, _) = self._objective(params, posterior, h, (0.0, 0.0), *rest)
                     return value, decoded
 
                 _, pull_back = jax.vjp(outputs, params, inputs.posterior, inputs.h)
                 return pull_back((cotangent.elbo, cotangent.decoded))
 
             by_params, by_posterior, by_h = _if_active(active, pull_back, params, inputs, cotangent)
-            return by_params, CellInputs(by_posterior, by_h, None, None), None
+            return by_params, CellInputs(by_posterior, by_h, None, None, None), None
 
         return forward, backward
 

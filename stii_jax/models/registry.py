@@ -52,8 +52,9 @@ def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
     config.model.first_noise = settings.first_noise or config.model.first_noise
     system = settings.system or config.system
     kind: Callable[..., VideoModel] = SYSTEMS[system].model
-    if (settings.restarts, settings.reseeds) != (1, 0):
-        kind = partial(RestartedSTII, restarts=settings.restarts, reseeds=settings.reseeds)
+    tries = {name: settings[name] for name in ("restarts", "reseeds", "slot_cost")}
+    if tries != {"restarts": 1, "reseeds": 0, "slot_cost": 0}:
+        kind = partial(RestartedSTII, **tries)
     if SYSTEMS[system].is_stii:
         kind = partial(kind, segmentation=settings.segmentation)
     return make_model(config, image_size, settings.num_slots, system, kind)

@@ -21,17 +21,30 @@ class RestartedSTII(STII):
     The first frame is inferred `restarts` times with different noise. Every later frame is inferred as usual, then
     `reseeds` more times with one slot reset to its initial state: the slot whose removal costs the least likelihood.
     An object that was missed, or that enters the view, thus gets a slot. The first try of every frame equals that of
-    `STII`. This is our extension; the paper infers once.
+    `STII`.
+
+    With a `slot_cost` above 0, the number of slots in use is inferred as well, since a slot without an object would
+    otherwise share the object of another one. The first frame is inferred `restarts` times with 1, 2, ..., K slots.
+    In later frames the extra tries alternate between adding an unused slot and removing the one that is needed least.
+    Every slot in use lowers a try's score by `slot_cost` nats of log-likelihood.
+
+    All of this is our extension; the paper infers once, with all slots.
     """
 
-    def __init__(self, *, restarts: int = 1, reseeds: int = 0, **settings: Any):
+    def __init__(self, *, restarts: int = 1, reseeds: int = 0, slot_cost: float = 0.0, **settings: Any):
         super().__init__(**settings)
-        self.restarts, self.reseeds = restarts, reseeds
+        self.restarts, self.reseeds, self.slot_cost = restarts, reseeds, slot_cost
+        self._first_tries = restarts * (self.num_slots if slot_cost else 1)
+
+    def initial_state(self, params: Params, batch_size: int) -> VideoState:
+        """See `STII.initial_state`."""
+        state = super().initial_state(params, batch_size)
+        return state._replace(present=jnp.ones((batch_size, self.num_slots), bool)) if self.slot_cost else state
 
     def num_steps(self, num_frames: int) -> int:
         """See `VideoModel.num_steps`; the steps of all tries count."""
         first, *later = self.schedule(num_frames)
-        return self.restarts * first + (1 + self.reseeds) * sum(later)
+        return self._first_tries * first + (1 + self.reseeds) * sum(later)
 
     def decompose(
         self,
@@ -59,36 +72,63 @@ class RestartedSTII(STII):
         is_first = state.frame == 0
 
         def attempt(number, best):
-            elbo, found, _ = best
-            begin = self._reseed(params, state, frame, found, (number > 0) & ~is_first)
-            after, out = self.next_frame(params, begin, frame, _keys_of_try(keys, number))
+            score, found, _ = best
+            begin, seed = self._begin(params, state, frame, found, number)
+            after, out = self.next_frame(params, begin, frame, _keys_of_try(keys, seed))
             reached = losses.elbo(out.terms, self.elbo.weights)
-            better = ~(reached <= elbo)  # a NaN is not hidden
+            if after.present is not None:
+                reached -= self.slot_cost * self.elbo.weights["log_likelihood"] * after.present.sum(1)
+            better = ~(reached <= score)  # a NaN is not hidden
             return jax.tree.map(lambda new, old: _choose(better, new, old), (reached, out.decomposition, after), best)
 
         shapes = jax.eval_shape(super().stream, params, state, frame, keys)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         # A single loop for all tries compiles one copy of the frame.
-        tries = jnp.where(is_first, self.restarts, 1 + self.reseeds)
+        tries = jnp.where(is_first, self._first_tries, 1 + self.reseeds)
         _, found, after = lax.fori_loop(0, tries, attempt, (jnp.full(len(frame), -jnp.inf), *nothing))
         return found, after
 
-    def _reseed(
+    def _begin(
         self,
         params: Params,
         state: VideoState,
         frame: Float[Array, "B H W C"],
         found: Decomposition,
-        active: Bool[Array, ""],
-    ) -> VideoState:
-        """Reset the slot that `found` needs least to its initial state, if `active`."""
+        number: Int[Array, ""],
+    ) -> tuple[VideoState, Int[Array, ""]]:
+        """The state that a try of `frame` starts from, given the best try so far, and the number of its noise."""
+        is_first = state.frame == 0
+        extra = (number > 0) & ~is_first
+        needed = self._need(frame, found)
+        if state.present is None:
+            return self._reset(params, state, _one_hot(needed.argmin(axis=1), self.num_slots) & extra), number
+        least = _one_hot(jnp.where(state.present, needed, jnp.inf).argmin(axis=1), self.num_slots)
+        unused = _one_hot(state.present.argmin(axis=1), self.num_slots)
+        is_full, is_last = state.present.all(1, keepdims=True), state.present.sum(1, keepdims=True) == 1
+        adds = (number + state.frame) % 2 == 1
+        new = jnp.where(is_full, least, unused) & extra & adds
+        kept = (state.present | new) & ~(least & extra & ~adds & ~is_last)
+        few = jnp.arange(self.num_slots) <= number // self.restarts
+        present = jnp.where(is_first, few, kept)
+        seed = jnp.where(is_first, number % self.restarts, number)
+        return self._reset(params, state, new)._replace(present=present), seed
+
+    def _need(self, frame: Float[Array, "B H W C"], found: Decomposition) -> Float[Array, "B K"]:
+        """The log-likelihood of a frame that each slot's removal would cost, up to a constant."""
         means, masks = found.means[:, 0], found.masks[:, 0]
         pixels = self.elbo.mixture(frame, means, masks)
-        without = likelihood.leave_one_out(pixels.slots, masks, "renormalized").sum((2, 3))
-        chosen = jax.nn.one_hot(without.argmax(axis=1), self.num_slots, dtype=bool)[..., None] & active
-        begin = self.initial_state(params, len(frame))
-        fresh = VideoState(begin.temporal, begin.posterior, state.frame)
-        return jax.tree.map(lambda new, old: jnp.where(chosen, new, old) if new.ndim else old, fresh, state)
+        return -likelihood.leave_one_out(pixels.slots, masks, "renormalized").sum((2, 3))
+
+    def _reset(self, params: Params, state: VideoState, chosen: Bool[Array, "B K"]) -> VideoState:
+        """The state with the `chosen` slots as at a video's start."""
+        begin = self.initial_state(params, len(chosen))
+        fresh, old = (begin.temporal, begin.posterior), (state.temporal, state.posterior)
+        temporal, posterior = jax.tree.map(lambda new, old: jnp.where(chosen[..., None], new, old), fresh, old)
+        return state._replace(temporal=temporal, posterior=posterior)
+
+
+def _one_hot(index: Int[Array, " B"], size: int) -> Bool[Array, "B K"]:
+    return jax.nn.one_hot(index, size, dtype=bool)
 
 
 def _keys_of_try(keys: Key[Array, " B"], number: Int[Array, ""]) -> Key[Array, " B"]:

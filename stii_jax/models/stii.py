@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from stii_jax.models.decoder import DECODERS
 from stii_jax.models.elbo import CellELBO, CellInputs
@@ -31,6 +31,8 @@ class VideoState(NamedTuple):
     """The last frame's refined posterior."""
     frame: Int[Array, ""]
     """Frames seen so far."""
+    present: Bool[Array, "B K"] | None = None
+    """False for slots that take no part in the decomposition; None if all do."""
 
 
 class FrameOutputs(NamedTuple):
@@ -284,13 +286,14 @@ class STII(VideoModel):
             z, log_scale = jnp.split(prior, 2, axis=-1)
             if keys is not None:
                 z = z + jnp.exp(log_scale) * self._draws(keys, state.frame[None], 1)[0, 0]
-            decoded = self.elbo.decode(params, z, state.temporal.h)
+            decoded = self.elbo.decode(params, z, state.temporal.h, state.present)
             seen = lax.stop_gradient(decoded) if self.elbo.detach else decoded
             frame = (seen.means * seen.masks[..., None]).sum(1)
             nothing = CellGradients(jnp.zeros_like(prior), jnp.zeros_like(decoded.means), jnp.zeros_like(decoded.masks))
             start = jax.tree.map(jnp.zeros_like, state.temporal)
             _, temporal = self._refine(params, frame, seen, nothing, prior, state.temporal, start)
-            return VideoState(temporal, prior, state.frame + 1), Decomposition(decoded.means, decoded.masks, prior)
+            after = state._replace(temporal=temporal, posterior=prior, frame=state.frame + 1)
+            return after, Decomposition(decoded.means, decoded.masks, prior)
 
         state, frames = lax.scan(step, state, length=num_frames)
         if self.segmentation == "responsibilities":
@@ -306,10 +309,7 @@ class STII(VideoModel):
         weights: Float[Array, " N"],
         refinements: int | Int[Array, ""],
     ) -> tuple[VideoState, FrameOutputs]:
-        """Refines the posterior of one frame `refinements` <= R times, and decodes it once more.
-
-        That last decode is an iteration of the same loop, without its refinement: one copy of a cell to compile.
-        """
+        """Refine the posterior of one frame `refinements` <= R times and decode it once more, in one compiled loop."""
         longest = len(weights) - 1
         ragged = not isinstance(refinements, int)
         temporal, start = self._memory(state)
@@ -321,7 +321,7 @@ class STII(VideoModel):
             posterior, refinement, loss, last = carry
             r, noise, weight = inputs
             active = r <= refinements if ragged else None
-            out = self.elbo(params, CellInputs(posterior, temporal.h, frame, noise), active)
+            out = self.elbo(params, CellInputs(posterior, temporal.h, frame, noise, state.present), active)
             loss -= jnp.where(r == refinements, weights[-1], weight) * out.elbo
             decode = (out.decoded, out.terms, out.elbo)
             if active is not None:
@@ -332,7 +332,7 @@ class STII(VideoModel):
             return (posterior, refinement, loss, decode), out.elbo
 
         posterior = self._start(params, state)
-        nothing = jax.eval_shape(self.elbo, params, CellInputs(posterior, start.h, frame, noise[0]))
+        nothing = jax.eval_shape(self.elbo, params, CellInputs(posterior, start.h, frame, noise[0], state.present))
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape), (nothing.decoded, nothing.terms, nothing.elbo))
         inputs = (jnp.arange(longest + 1), noise, weights)
         carry, elbos = lax.scan(cell, (posterior, start, jnp.float32(0.0), nothing), inputs)
@@ -341,7 +341,7 @@ class STII(VideoModel):
         means, masks, resolved = decoded.means, decoded.masks, self.segmentation == "responsibilities"
         responsibilities = self.elbo.responsibilities(frame, means, masks) if resolved else None
         outputs = FrameOutputs(means, masks, posterior, responsibilities, loss, elbos, terms)
-        return VideoState(refinement, posterior, state.frame + 1), outputs
+        return state._replace(temporal=refinement, posterior=posterior, frame=state.frame + 1), outputs
 
     def _memory(self, state: VideoState) -> tuple[LSTMState, LSTMState]:
         """The temporal state of a frame, and the refinement state that it starts with."""

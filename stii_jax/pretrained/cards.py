@@ -76,7 +76,10 @@ def _facts(trained: Trained, size: int) -> str:
 def _evaluation(config: ConfigDict) -> dict[str, Any]:
     """The settings of inference that differ from the default evaluation."""
     usual = default_config().eval
-    names = ("segmentation", "num_refinements", "restarts", "reseeds", "schedule", "first_noise")
+    names = (
+        *("num_slots", "slot_cost", "restarts", "reseeds"),
+        *("num_refinements", "schedule", "first_noise", "segmentation"),
+    )
     return {name: config.eval[name] for name in names if config.eval[name] != usual[name]}
 
 
