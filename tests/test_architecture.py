@@ -18,7 +18,7 @@ LAYERS = [
     {"evaluation", "visualization"},
     {"training", "inference", "analysis"},
     {"runs", "pretrained"},
-    {"report", "benchmark", "sweep"},
+    {"report", "benchmark", "sweep", "comparison"},
     {"main", "__init__"},
 ]
 # Libraries whose interface changes between releases, and the one module of the package that may import each. What a
@@ -26,10 +26,12 @@ LAYERS = [
 UNSTABLE = {
     "array_record": "data/pipeline/tfds.py",
     "av": "data/video/pyav.py",
+    "cv2": "comparison/detection.py",
     "grain": "data/pipeline/source.py",
     "orbax": "storage/checkpoints.py",
     "tensorflow_datasets": "data/pipeline/tfds.py",
     "trackeval": "evaluation/tracking_metrics.py",
+    "trackpy": "comparison/linking.py",
 }
 NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax", "orbax", "tensorboardX"}
 

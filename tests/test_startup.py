@@ -65,6 +65,7 @@ def start(*command, folder, before=""):
         (["stii_jax.report", "--help"], set(), "usage: python -m stii_jax.report"),
         (["stii_jax.sweep", "--help"], set(), "usage: python -m stii_jax.sweep"),
         (["stii_jax.benchmark", "--help"], set(), "usage: python -m stii_jax.benchmark"),
+        (["stii_jax.comparison", "--help"], set(), "usage: python -m stii_jax.comparison"),
         (["stii_jax.data.build", "--help"], set(), "one of: bouncing_balls, tabletop"),
         (["stii_jax.pretrained", "--help"], set(), "usage: python -m stii_jax.pretrained"),
     ],
@@ -91,6 +92,11 @@ def test_help_imports_nothing_heavy(command, allowed, said, tmp_path):
         ([*TRAIN, "quickstart", "--config.model.num_slots=x"], set(), "error: config.model.num_slots is 'x', expected"),
         (["stii_jax.main", "--workdir", "RUN"], set(), "error: no run in "),
         (["stii_jax.main", "--mode=export", "--workdir=RUN"], set(), "error: give --output"),
+        (
+            ["stii_jax.main", "--mode=evaluate", "--model=balls", "--workdir=RUN", "--input=docs", "--tracks=LICENSE"],
+            set(),
+            "error: LICENSE, line 1 (header): no column for the frame",
+        ),
         (
             ["stii_jax.main", "--mode=evaluate", "--model=quik", "--workdir=RUN"],
             set(),
@@ -183,6 +189,7 @@ stii_jax.errors.sys = types.SimpleNamespace(**{**vars(sys), "platform": "win32"}
         ["stii_jax.sweep", "--sweep", "ablations", "--output", "RUN"],
         ["stii_jax.benchmark", "--config", "quickstart"],
         ["stii_jax.data.build", "--dataset", "tabletop", "--variant", "mini"],
+        ["stii_jax.comparison", "--input", "a", "--tracks", "b", "--output", "RUN.json"],
         ["stii_jax.pretrained"],
     ],
     ids=" ".join,

@@ -4,7 +4,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -32,13 +32,19 @@ class Recorded(NamedTuple):
     """Pixels of the recording per pixel of the labels."""
 
 
-def score_frames(frames: Iterable[ObservedFrame], recorded: Recorded, request: TrackRequest) -> dict[str, Any]:
+def score_frames(
+    frames: Iterable[ObservedFrame],
+    recorded: Recorded,
+    request: TrackRequest,
+    announce: Callable[[str], None] = print,
+) -> dict[str, Any]:
     """Score decomposed frames.
 
     Args:
         frames: all decomposed frames, without predicted ones.
         recorded: facts of the recording.
         request: the tracks.
+        announce: shows how the tracks were read, before the first frame.
 
     Returns:
         The scores over all labelled frames, and those over the frames `touching` and `apart` if the body length is
@@ -49,7 +55,7 @@ def score_frames(frames: Iterable[ObservedFrame], recorded: Recorded, request: T
     """
     started, options = time.monotonic(), request.options
     tracks = place_in_recording(request.tracks, recorded.num_frames, recorded.width, recorded.height)
-    print(tracks.text, flush=True)
+    announce(tracks.text)
     side = float(max(recorded.width, recorded.height))
     reach, match = float(options.get("reach", REACH * side)), float(options.get("match", MATCH))
     places = {int(frame): place for place, frame in enumerate(tracks.frames)}

@@ -88,6 +88,10 @@ def test_boxes_have_a_length(tmp_path):
     tracks = read(tmp_path, "1,1,1,1,10,20,1,-1,-1,-1\n2,1,1,1,10,40,1,-1,-1,-1\n")
     assert tracks.body_length == 30 and tracks.first_frame == 1
     np.testing.assert_array_equal(tracks.centres[:, 0], [[5, 10], [5, 20]])
+    with_ignored = read(tmp_path, "1,1,1,1,10,20,1,1,1\n1,2,1,1,10,20,0,8,1\n")  # of class 8, which does not count
+    assert with_ignored.objects == ("1",) and "lines with a 0 after it are left out" in with_ignored.text
+    with pytest.raises(DataError, match="has no line that counts: its seventh cell is 0 in all"):
+        read(tmp_path, "1,1,1,1,10,20,0,8,1\n")
     assert np.isnan(read(tmp_path, "frame,id,x,y\n0,0,1,2\n").body_length)
 
 

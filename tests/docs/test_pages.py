@@ -73,7 +73,7 @@ def flags_of(module: str) -> set[str]:
     return {"--help", *(flag for path in sources for flag in re.findall(r'add_argument\("(--\w+)"', path.read_text()))}
 
 
-MODULES = ("main", "sweep", "report", "benchmark", "data.build", "data.pipeline.simulate")
+MODULES = ("main", "sweep", "report", "benchmark", "comparison", "data.build", "data.pipeline.simulate")
 
 
 def own_flags(text):

@@ -298,6 +298,15 @@ def _run_simulate(workshop: Workshop, command: Command) -> None:
     main([*command.arguments, "--shards", "3", "--videos", "64", "--hosts", "4", "--seconds", "0.05"])
 
 
+def _run_comparison(_: Workshop, command: Command) -> None:
+    """With the small model, which other commands have compiled, and three frames to tune on."""
+    from stii_jax.comparison import main
+
+    arguments = ["quickstart" if argument == "balls" else argument for argument in command.arguments]
+    main([*arguments, "--tune_frames", "3"])
+    assert Path(command.value("--output")).with_suffix(".md").is_file()
+
+
 def _run_report(workshop: Workshop, command: Command) -> None:
     from stii_jax.report import main
 
@@ -343,5 +352,6 @@ RUNNERS: dict[str, Callable[[Workshop, Command], None]] = {
     "stii_jax.benchmark": _run_benchmark,
     "stii_jax.data.build": _run_build,
     "stii_jax.data.pipeline.simulate": _run_simulate,
+    "stii_jax.comparison": _run_comparison,
     "stii_jax.report": _run_report,
 }

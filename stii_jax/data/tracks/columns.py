@@ -65,6 +65,8 @@ class Layout(NamedTuple):
     """Names of the points whose mean is the object's centre."""
     first_frame: int | None = None
     """Number of the recording's first frame, if the format fixes it."""
+    ignored: int | None = None
+    """A column that is 0 in lines to leave out."""
     offset: float = 0.0
     """Position of the frame's left upper corner: 1 where pixels are counted from 1."""
     text: str = ""
@@ -123,8 +125,10 @@ def _headerless(width: int, options: Mapping[str, str]) -> Layout:
             "MOTChallenge has 6 columns or more)"
         )
     places = (Place("box", 2, 3, (4, 5)),)
+    ignored = 6 if width > 6 else None  # the truth marks objects that count neither way
     text = "no header: MOTChallenge's columns, frame, object and box"
-    return _finish(Layout(0, 0, 1, places, "", (), first_frame=1, offset=1.0), options, text)
+    text += "; lines with a 0 after it are left out" * (width > 6)
+    return _finish(Layout(0, 0, 1, places, "", (), first_frame=1, ignored=ignored, offset=1.0), options, text)
 
 
 def _deeplabcut(rows: Sequence[Sequence[str]], options: Mapping[str, str]) -> Layout:

@@ -186,6 +186,8 @@ class _Table:
         needed |= {column for place in layout.places for column in (place.x, place.y, *(place.size or ()))}
         if max(needed) >= width:
             self._fail(line, f"{width} cells, expected {max(needed) + 1} or more: complete the line")
+        if layout.ignored is not None and layout.ignored < width and _number(cells[layout.ignored]) == 0:
+            return
         frame = self._frame(line, cells[layout.frame])
         whole = "" if layout.object is None else self._object(line, cells[layout.object])
         seen = set[str]()
@@ -220,6 +222,8 @@ class _Table:
                 f"{self._path} has {len(objects)} objects in {len(frames)} frames: name the column of the object by "
                 "--track_options=object=COLUMN"
             )
+        if not frames:
+            raise DataError(f"{self._path} has no line that counts: its seventh cell is 0 in all")
         every = np.full((len(frames), len(objects), shape, 2), np.nan)
         lines, sizes = np.zeros(every.shape[:2], int), np.full(every.shape[:2], np.nan)
         rows, columns = {frame: row for row, frame in enumerate(frames)}, {name: n for n, name in enumerate(objects)}
