@@ -116,7 +116,7 @@ def test_frames_are_counted_from_0_or_1(tmp_path, frames, options, expected, sai
     ("text", "options", "message"),
     [
         ("", {}, "is empty"),
-        (b"\xff\xfe\x00", {}, "is no text"),
+        (b"\xff\xfe\x00", {}, "is no text in UTF-8"),
         ("frame,object,x,y\n", {}, "has no line of data"),
         (
             "time,object,x,y\n0,0,1,2\n",
@@ -149,6 +149,11 @@ def test_a_wrong_file(tmp_path, text, options, message):
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, text, **options)
     assert "tracks.csv" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_older_encodings(tmp_path):
+    tracks = read(tmp_path, "frame,object,x,y,area (\u00b5m\u00b2)\n0,m\u00fccke,1,2,3\n".encode("latin-1"))
+    assert tracks.objects == ("m\u00fccke",) and tracks.points.tolist() == [[[1, 2]]]
 
 
 def test_columns_that_cannot_be_objects(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import tracemalloc
 
 import jax
 import numpy as np
@@ -113,6 +114,21 @@ def test_touching_frames_are_reported_apart(tmp_path):
     assert "HOTA" in lines[1] and "MOTA" in lines[2]
     alone = score_folder(request(tracks, folder, "body_length=1"))
     assert list(describe_scores(alone))[1] == "touching: no frame"
+
+
+def test_masks_are_read_frame_by_frame(tmp_path):
+    """A decomposition of any length takes the memory of a few frames."""
+    tracks, peaks = write_tracks(tmp_path / "tracks.csv", [0]), []
+    for number in (20, 400):
+        folder = write_folder(tmp_path / f"found{number}", [WHOLE], dtype=np.int16)
+        np.savez_compressed(folder / "masks.npz", segmentation=np.zeros((number, 100, 100), np.uint8))
+        asked = request(tracks, folder)
+        tracemalloc.start()
+        scores = score_folder(asked)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert scores["num_decomposed"] == number
+    assert peaks[1] < peaks[0] + 10**6 < 400 * 10**4
 
 
 @pytest.mark.parametrize(

@@ -153,11 +153,15 @@ def _line(tracks: PointTracks, place: int) -> int:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The file's lines with their numbers, split into cells; empty ones are left out."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text: give a CSV file of tracks") from error
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): give a CSV file of tracks") from error
+    if b"\0" in data:
+        raise DataError(f"{path} is no text in UTF-8: give a CSV file of tracks")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:  # units such as micrometres, by older programs
+        text = data.decode("latin-1")
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
     if not first:
