@@ -29,6 +29,7 @@ DATASETS: Table["type[VideoBuilder]"] = Table(
     {
         "bouncing_balls": "stii_jax.data.bouncing_balls:BouncingBalls",
         "tabletop": "stii_jax.data.tabletop:Tabletop",
+        "shapes": "stii_jax.data.shapes:Shapes",
         "clevrer": "stii_jax.data.clevrer:Clevrer",
         "rnem_balls": "stii_jax.data.rnem_balls:RnemBalls",
         "grand_central": "stii_jax.data.static_camera:GrandCentral",

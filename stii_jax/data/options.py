@@ -13,6 +13,8 @@ from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.pipeline import tfds
 from stii_jax.data.video.view import View
 
+_LONGEST_NAME = 240  # file systems take 255
+
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class VideoConfig(tfds.BuilderConfig, abc.ABC):
@@ -88,7 +90,10 @@ class VideoConfig(tfds.BuilderConfig, abc.ABC):
             return self
         # In the order of the fields, so that the order of the options does not matter.
         parts = [self.name] + [f"{key}={_spell(changed[key])}" for key in known if key in changed]
-        config = dataclasses.replace(self, **{"name": "-".join(parts), **changed})
+        name = "-".join(parts)
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[: _LONGEST_NAME - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        config = dataclasses.replace(self, **{"name": name, **changed})
         config.validate()
         return config
 

@@ -26,6 +26,7 @@ def generated(variant: str, **options: Any) -> Callable[[Path], Sample]:
 SAMPLES: dict[str, Callable[[Path], Sample]] = {
     "bouncing_balls": generated("mini"),
     "tabletop": generated("mini", num_test6=2),
+    "shapes": generated("mini"),
     "clevrer": make_clevrer,
     "rnem_balls": make_rnem_balls,
     "grand_central": make_grand_central,

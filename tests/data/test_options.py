@@ -18,6 +18,16 @@ def test_names_spell_out_changes_in_one_order():
     assert first.split_sizes == {"train": 50_000, "validation": 1_000, "test": 10_000}
 
 
+def test_names_of_many_changes_are_cut_and_still_differ():
+    ranges = ("length", "contrast", "pattern", "shadow", "vignette", "noise", "speed", "turning", "stopped", "margin")
+    options = dict.fromkeys(ranges, (0.1, 0.12345)) | dict.fromkeys(
+        ("gray_share", "leave_share", "collide_share"), 0.75
+    )
+    names = [resolve_config("shapes", "default", options | {"margin": (0.1, end)}).name for end in (0.3, 0.5, 0.3)]
+    assert names[0].startswith("default-length=0.1_0.12345-contrast=") and names[0] != names[1]
+    assert names[0] == names[2] and len(names[0]) == len(names[1]) == 240
+
+
 def test_an_option_equal_to_its_default_changes_nothing():
     assert resolve(image_size=64, num_balls=[4, 4]).name == "color4"
 
