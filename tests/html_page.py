@@ -1,5 +1,7 @@
 """Pages for tests without a model: random slots of small random videos."""
 
+from html.parser import HTMLParser
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,6 +17,26 @@ SCORES = [
     {"num_frames": 10, "ari": 0.9, "ari_stderr": 0.01, "f_ari": 0.5, "mse": 0.002, "num_videos": 100},
     {"num_frames": 20, "ari": 0.8, "ari_stderr": 0.02, "f_ari": 0.7, "num_videos": 100},
 ]
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the texts of scripts and styles."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.texts: dict[str, list[str]] = {"script": [], "style": []}
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] in self.texts and self.cdata_elem:
+            self.texts[self.tags[-1][0]].append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def random_decomposition(seed: int, num_frames: int, num_slots: int, size: int) -> Decomposition:

@@ -1,4 +1,4 @@
-"""Results: the README's table, a page with tables and figures for a folder of runs, and a page to look at for one run.
+"""Results: the README's table, a page with tables and figures for many runs, a page for one run or one decomposition.
 
     python -m stii_jax.report                                    # print the table of all runs
     python -m stii_jax.report --readme results/README.md         # put it into that page
@@ -8,6 +8,7 @@
     python -m stii_jax.report --runs runs --output report        # report/results.md, CSV files, figures
     python -m stii_jax.report --html runs/color4 --output color4.html     # curves, scores, a player: one file, offline
     python -m stii_jax.report --html quickstart --output quickstart.html  # the same of a trained model
+    python -m stii_jax.report --html found --output found.html            # a decomposition: check and correct tracks
 
 Runs of one name are seeds of one experiment: tables have their mean, spread and worst.
 """

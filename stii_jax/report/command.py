@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
     parser.add_argument("--model", default="", help="with --add: published model to compare with, if another")
     parser.add_argument("--command", default="", help="with --add: command that reproduces the run")
     parser.add_argument("--runs", metavar="DIR", help="report on the workdirs and entries in this folder")
-    parser.add_argument("--html", metavar="RUN", help="a page for this workdir or trained model (name or .safetensors)")
+    parser.add_argument("--html", metavar="RUN", help="a page for this workdir, trained model or decomposition")
     parser.add_argument("--videos", type=int, metavar="N", help=f"with --html: videos to show ({NUM_VIDEOS})")
+    parser.add_argument("--recording", metavar="VIDEO", help="with --html of a decomposition: its video, if that moved")
     parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report; with --html: the page")
     options = parser.parse_args(arguments)
     try:
@@ -50,8 +51,9 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Stops flags that do not go together."""
-    if options.videos is not None:
-        parser.error("--videos needs --html")
+    for name in ("videos", "recording"):
+        if getattr(options, name) is not None:
+            parser.error(f"--{name} needs --html")
     if options.add and not re.fullmatch(r"[\w.-]+", options.name or ""):
         parser.error("--add needs a --name of letters, digits, '.', '_' and '-'")
     if options.check and not options.readme:
@@ -69,13 +71,27 @@ def _check_html(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         parser.error(f"--html makes the page of one run alone: leave out {', '.join(given)}")
     if not options.output:
         parser.error("--html needs --output, the .html file to write")
+    unused, kind = ("videos", "a decomposition") if _is_decomposition(options.html) else ("recording", "a run")
+    if getattr(options, unused) is not None:
+        parser.error(f"--{unused} does nothing on the page of {kind}: leave it out")
+
+
+def _is_decomposition(folder: str) -> bool:
+    return (Path(folder) / "decomposition.json").is_file() and not (Path(folder) / "config.json").exists()
 
 
 def _html(options: argparse.Namespace, before_jax: Callable[[ConfigDict], None]) -> int:
-    from stii_jax.report.html import write_page  # a model and what runs it: seconds that no other command waits for
+    # Imported here: no other command waits for these, and the page of a decomposition needs no model.
+    if _is_decomposition(options.html):
+        from stii_jax.report.tracks import write_tracks_page
 
-    count = NUM_VIDEOS if options.videos is None else options.videos
-    size = write_page(options.html, Path(options.output), count, before_jax)
+        recording = None if options.recording is None else Path(options.recording)
+        size = write_tracks_page(Path(options.html), Path(options.output), recording)
+    else:
+        from stii_jax.report.html import write_page
+
+        count = NUM_VIDEOS if options.videos is None else options.videos
+        size = write_page(options.html, Path(options.output), count, before_jax)
     print(f"{options.output}: {size / 1e6:.1f} MB")
     return 0
 

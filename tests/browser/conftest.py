@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from found_folder import write_found
 from html_page import a_page
 
 from stii_jax.report.html.clips import Clip
+from stii_jax.report.tracks import write_tracks_page
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +72,17 @@ def show(browser) -> Iterator[Callable[..., Any]]:
 def page(show, written) -> Any:
     """The page on a desk; nothing moves in it until it is told to."""
     return show(written[0])
+
+
+@pytest.fixture(scope="session")
+def tracks_path(tmp_path_factory) -> Path:
+    """The file of a decomposition's page."""
+    folder = tmp_path_factory.mktemp("tracks")
+    write_tracks_page(write_found(folder / "found"), folder / "page.html")
+    return folder / "page.html"
+
+
+@pytest.fixture
+def tracks_page(show, tracks_path) -> Any:
+    """The page of a decomposition on a desk."""
+    return show(tracks_path)

@@ -1,14 +1,10 @@
 """The rest of the page in a browser: sorting, curves, hostile texts, phones, and who cannot see or use a mouse."""
 
-import itertools
-
 import pytest
+from browser_checks import CONTRAST, assert_fits, assert_named, assert_touchable, contrasts, reached_by_tab
 from html_page import HOSTILE, a_page
 
 pytestmark = pytest.mark.browser
-
-CONTRAST = 4.5
-"""WCAG 2 AA, of text."""
 
 
 def column(page, number):
@@ -82,52 +78,21 @@ def test_no_page_is_wider_than_its_window(show, written, width):
     page = show(written[0], viewport={"width": width, "height": 740}, has_touch=width < 500)
     for summary in page.locator("summary").all():
         summary.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    outside = page.evaluate(
-        """() => [...document.querySelectorAll('main *')].filter(e => !e.closest('.wide, pre, .unseen')
-            && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
-    )
-    assert not outside
+    assert_fits(page, width)
 
 
 def test_what_is_touched_is_large_enough(show, written):
     page = show(written[0], viewport={"width": 360, "height": 740}, has_touch=True)
-    for control in page.locator("button, select, summary, input").all():
-        box = control.bounding_box()
-        assert box["height"] >= 24 and box["width"] >= 24, control.evaluate("e => e.outerHTML")
+    assert_touchable(page)
 
 
 def test_everything_has_a_name(page):
-    """Controls, pictures, regions and tables; ids are unique, and headings skip no level."""
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll('button, input, select, canvas, svg, [role], section')]
-            .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim()
-                || document.getElementById(e.getAttribute('aria-labelledby'))?.textContent || e.labels?.length))
-            .map(e => e.outerHTML.slice(0, 80))"""
-    )
-    assert not nameless
-    ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map(e => e.id)")
-    assert len(ids) == len(set(ids))
-    levels = page.evaluate("() => [...document.querySelectorAll('h1, h2, h3')].map(e => Number(e.tagName[1]))")
-    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
-    assert page.locator("html").get_attribute("lang") == "en" and page.title()
-    assert page.locator("th:not([scope])").count() == 0
+    assert_named(page)
 
 
 def test_everything_can_be_reached_and_seen_to_be_reached(page):
-    reached = []
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        name, outline = page.evaluate(
-            """() => { const e = document.activeElement, s = getComputedStyle(e);
-                const name = e.id || e.ariaLabel || e.textContent.trim();
-                return [e === document.body ? '' : name, s.outlineStyle + ' ' + s.outlineWidth]; }"""
-        )
-        if not name:
-            break
-        assert outline == "solid 3px", name
-        reached.append(name)
-    assert {"Video 0", "Video 1", "play", "scrub", "speed", "slot 1", "Keys", "ARI", "Every setting"} <= set(reached)
+    expected = {"Video 0", "Video 1", "play", "scrub", "speed", "slot 1", "Keys", "ARI", "Every setting"}
+    assert expected <= reached_by_tab(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -139,29 +104,7 @@ def test_contrast_of_every_text(show, written, scheme, frame):
     for summary in page.locator("summary").all():
         summary.click()
     page.wait_for_timeout(300)  # colours fade
-    found = page.evaluate(
-        """() => {
-            const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-            const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-                .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-                .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-            const behind = (e) => {
-                for (; e; e = e.parentElement) {
-                    const color = parse(getComputedStyle(e).backgroundColor);
-                    if (color.length === 3 || color[3] === 1) return color;
-                }
-            };
-            const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
-            while (walker.nextNode()) {
-                const node = walker.currentNode, e = node.parentElement, style = getComputedStyle(e);
-                if (!node.data.trim() || e.closest('script, noscript, .unseen') || !e.getClientRects().length) continue;
-                const fore = light(parse(e.closest('svg') ? style.fill : style.color)), back = light(behind(e));
-                const ratio = (Math.max(fore, back) + 0.05) / (Math.min(fore, back) + 0.05);
-                found.push([ratio, node.data.trim().slice(0, 30)]);
-            }
-            return found;
-        }"""
-    )
+    found = contrasts(page)
     assert len(found) > 80
     assert not [pair for pair in found if pair[0] < CONTRAST]
 

@@ -5,12 +5,11 @@ import hashlib
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import jax
 import numpy as np
 import pytest
-from html_page import HOSTILE, SCORES, a_log, a_page, a_subject, random_clip, random_decomposition
+from html_page import HOSTILE, SCORES, Reader, a_log, a_page, a_subject, random_clip, random_decomposition
 from PIL import Image
 from toy import make_config, use_toy_model
 
@@ -21,29 +20,10 @@ from stii_jax.pretrained import Trained
 from stii_jax.report import ReportError, main
 from stii_jax.report.html import clips, curves, document, subject
 from stii_jax.report.html.scores import scores_table
+from stii_jax.report.markup import script_json
 from stii_jax.storage.files import write_results
 
 NAMES = {"page.html", "page.css", "page.js"}
-
-
-class Reader(HTMLParser):
-    """Tags with their attributes, and the texts of scripts and styles."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.texts: dict[str, list[str]] = {"script": [], "style": []}
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        if self.tags and self.tags[-1][0] in self.texts and self.cdata_elem:
-            self.texts[self.tags[-1][0]].append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def data_of(page):
@@ -88,7 +68,7 @@ def test_no_text_of_a_run_becomes_markup():
 
 
 def test_hostile_names_of_curves_end_no_script():
-    assert "<" not in document._json({HOSTILE: HOSTILE}) and json.loads(document._json([HOSTILE])) == [HOSTILE]
+    assert "<" not in script_json({HOSTILE: HOSTILE}) and json.loads(script_json([HOSTILE])) == [HOSTILE]
 
 
 def test_what_the_head_says():

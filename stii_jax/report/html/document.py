@@ -1,8 +1,5 @@
 """The page itself: `page.html` with a subject, its videos and the rest filled in. Every text is escaped here."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +14,7 @@ from stii_jax.report.html.clips import Clip, clip_data, data_uri
 from stii_jax.report.html.curves import Chart, chart_data, chart_html, charts, stages
 from stii_jax.report.html.scores import scores_table
 from stii_jax.report.html.subject import Subject
+from stii_jax.report.markup import facts_list, policy, script_json
 
 FOLDER = Path(__file__).parent
 
@@ -30,17 +28,18 @@ def render(subject: Subject, clips: Sequence[Clip]) -> str:
     table = scores_table(subject.evaluations, subject.trained.step)
     parts = {
         "title": escape(subject.name),
-        "policy": f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'",
+        "policy": policy(style, script),
         "style": style,
         "script": script,
-        "data": _json({"clips": [clip_data(clip) for clip in clips], "charts": [chart_data(chart) for chart in drawn]}),
+        "data": script_json(
+            {"clips": [clip_data(clip) for clip in clips], "charts": [chart_data(chart) for chart in drawn]}
+        ),
         "lead": escape(_lead(clips[0], dataset)),
-        "summary": _facts(_summary(subject, dataset)),
+        "summary": facts_list(_summary(subject, dataset)),
         "stills": "\n".join(_still(number, clip) for number, clip in enumerate(clips)),
         "scores": _scores(table),
         "curves": _curves(drawn, stages(subject.log)),
-        "facts": _facts(_details(facts)),
+        "facts": facts_list(_details(facts)),
         "settings": escape(to_json(without_paths(config))),
     }
     return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(parts)
@@ -98,11 +97,6 @@ def _duration(seconds: Any) -> str | None:
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    known = ((escape(name), escape(str(value))) for name, value in facts.items() if value is not None)
-    return "\n".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in known)
-
-
 def _still(number: int, clip: Clip) -> str:
     said = f"Video {number}: columns are frames, rows are the frame, what the model makes of it, and every slot"
     return f'<img src="{data_uri(clip.strip)}" alt="{said}">'
@@ -124,13 +118,3 @@ def _curves(drawn: Sequence[Chart], begun: Sequence[tuple[int, int]]) -> str:
     note = "<p>T is the number of frames of a training clip.</p>" if len(begun) > 1 else ""
     head = '<section aria-labelledby="training"><h2 id="training">Training</h2>'
     return f'{head}\n<div class="charts">{figures}</div>\n{note}</section>'
-
-
-def _json(content: Any) -> str:
-    """JSON that ends no script, whatever is in it."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _digest(text: str) -> str:
-    """What a content security policy calls an inline script or style by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

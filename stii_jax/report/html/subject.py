@@ -56,7 +56,7 @@ def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: 
     if (folder / "config.json").exists():
         return _open_workdir(folder, before_jax)
     if run not in pretrained.names() and (folder.is_dir() or not folder.exists()):
-        known = " or ".join([*pretrained.names(), "a .safetensors file"])
+        known = " or ".join(["the folder of a decomposition", *pretrained.names(), "a .safetensors file"])
         raise ReportError(f"{run}: neither a run (no config.json there) nor a model: give --html a workdir, {known}")
     before_jax(config := pretrained.read_config(run))
     trained = pretrained.load(run)

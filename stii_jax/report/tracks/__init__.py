@@ -1,0 +1,37 @@
+"""One self-contained HTML page for a decomposed recording: a player, timelines, paths, and corrections of the tracks.
+
+The page opens no connection (its policy forbids that) and runs no script but the one in it. Its parts are `page.html`,
+`page.css` and the `.js` files; `tracks.js` computes, and knows nothing of the browser's document. The recording's
+frames are pictures within the page; see `pictures` for their number and size.
+"""
+
+from pathlib import Path
+
+from stii_jax.errors import UserError
+from stii_jax.report.files import ReportError
+from stii_jax.report.tracks.document import render
+from stii_jax.report.tracks.folder import open_decomposition
+from stii_jax.storage.files import write_atomic
+
+
+def write_tracks_page(folder: Path, output: Path, recording: Path | None = None) -> int:
+    """Write the page of a decomposition; an earlier page is replaced in one piece. Returns its size in bytes.
+
+    Args:
+        folder: the folder that `--mode decompose` wrote.
+        output: the .html file.
+        recording: the video that was decomposed; None: where it was at that time.
+
+    Raises:
+        ReportError: a file is missing, damaged, or does not fit the others.
+    """
+    if output.suffix != ".html" or output.is_dir() or not output.parent.is_dir():
+        raise ReportError(f"{output} cannot be the page: give --output an .html file in a folder that exists")
+    try:
+        page = render(open_decomposition(folder, recording)).encode()
+    except ReportError:
+        raise
+    except UserError as error:
+        raise ReportError(str(error)) from error
+    write_atomic(output, page)
+    return len(page)

@@ -1,0 +1,102 @@
+"""The page itself: `page.html` with a decomposition filled in. Texts are escaped here or set as text by the scripts."""
+
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from stii_jax.report.markup import facts_list, policy, script_json
+from stii_jax.report.tracks.folder import DecomposedRecording
+from stii_jax.report.tracks.outlines import UNITS, pack_outlines
+from stii_jax.report.tracks.pictures import Pictures, read_pictures
+from stii_jax.visualization.visualize import slot_colors
+
+FOLDER = Path(__file__).parent
+STYLES = (FOLDER.parent / "html" / "page.css", FOLDER / "page.css")
+SCRIPTS = tuple(FOLDER / name for name in ("tracks.js", "player.js", "charts.js", "editor.js"))
+_MORE_COLORS = 32
+"""Colours beyond those of the slots, for objects that come from splitting a track."""
+
+
+def render(found: DecomposedRecording) -> str:
+    """Return the HTML of a page; errors as of `read_pictures`."""
+    pictures = read_pictures(found)
+    style, script = ("\n".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
+    parts = {
+        "title": escape(found.recording.name),
+        "policy": policy(style, script),
+        "style": style,
+        "script": script,
+        "data": script_json(page_data(found, pictures)),
+        "lead": escape(_lead(found)),
+        "pictures": escape(_about(found, pictures)),
+        "facts": facts_list(_facts(found)),
+    }
+    return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(parts)
+
+
+def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
+    """What the page's scripts read."""
+    summary, (width, height) = found.summary, found.size
+    num_slots, background = summary["num_slots"], summary["background_slot"]
+    return {
+        "name": found.recording.name,
+        "width": width,
+        "height": height,
+        "box": summary["view_box"],
+        "fps": _rate(found),
+        "observed": found.num_frames,
+        "slots": num_slots,
+        "background": background,
+        "colors": slot_colors(num_slots + _MORE_COLORS, background).tolist(),
+        "table": found.table,
+        "pictures": pictures._asdict(),
+        "outlines": pack_outlines(found, pictures.every),
+        "unit": max(width, height) / UNITS,
+    }
+
+
+def _rate(found: DecomposedRecording) -> float:
+    """Average frames per second, by the times in the table: files state another rate now and then."""
+    seconds = float(found.rows[found.num_frames - 1][0]["time"])
+    return (found.num_frames - 1) / seconds if seconds > 0 else found.summary["fps"]
+
+
+def _lead(found: DecomposedRecording) -> str:
+    summary = found.summary
+    ahead = f" and {summary['num_predicted']:,} predicted ones" if summary["num_predicted"] else ""
+    return (
+        f"{found.num_frames:,} frames of {found.size[0]}x{found.size[1]} pixels{ahead}, decomposed into "
+        f"{summary['num_slots']} slots, one of them the background. Check the tracks, correct them, and save a table."
+    )
+
+
+def _about(found: DecomposedRecording, pictures: Pictures) -> str:
+    """How much of the recording the pictures show."""
+    texts = []
+    if pictures.every > 1:
+        texts.append(
+            f"One picture for every {pictures.every} frames is within this page. In between, it shows picture and "
+            "outlines of the frame before; tables and curves have every frame."
+        )
+    if (pictures.width, pictures.height) != found.size:
+        texts.append(
+            f"Pictures are reduced to {pictures.width}x{pictures.height} pixels; overlay.mp4 has the full resolution."
+        )
+    return " ".join(texts)
+
+
+def _facts(found: DecomposedRecording) -> dict[str, Any]:
+    summary = found.summary
+    left, top, right, bottom = summary["view_box"]
+    remarks = [str(text) for text in (summary.get("damage"), *(summary.get("notes") or ())) if text]
+    return {
+        "recording": found.recording.name,
+        "frames per second": f"{_rate(found):.4g}",
+        "frame stride": summary["frame_stride"] if summary["frame_stride"] != 1 else None,
+        "part that the model sees": f"x {left} to {right}, y {top} to {bottom}, at {summary.get('size')} pixels",
+        "model": summary.get("model") or Path(str(summary.get("workdir", "not known"))).name,
+        "trained on": summary.get("dataset"),
+        "step": summary.get("step"),
+        "remarks": "; ".join(remarks).replace(str(summary["input"]), found.recording.name) or None,
+    }
