@@ -1,9 +1,15 @@
 """The options that make a dataset, and the errors of those that do not."""
 
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from stii_jax.data import DataError, resolve_config
+from stii_jax.data.options import GeneratedConfig
 from stii_jax.data.shapes.options import CHOICES, RANGES
 
 
@@ -60,3 +66,18 @@ def test_a_range_is_ordered_and_within_bounds(option):
 def test_impossible_values(option, value, expected):
     with pytest.raises(DataError, match=rf"option {option}=.* of .*: give .*{expected}"):
         resolve(**{option: value})
+
+
+def test_the_documentation_names_every_option_with_its_default():
+    page = Path(__file__).resolve().parents[3] / "docs" / "datasets.md"
+    section = page.read_text().partition("\n## shapes\n")[2].partition("\n## ")[0]
+    documented = {}
+    for names, defaults in re.findall(r"^\| (`[^|]+`) \| (`[^|]+`) \|", section, re.M):
+        documented |= dict(zip(re.findall(r"`(.+?)`", names), re.findall(r"`(.+?)`", defaults), strict=True))
+    config = resolve()
+    inherited = {field.name for field in dataclasses.fields(GeneratedConfig)}
+    own = {field.name for field in dataclasses.fields(config)} - inherited
+    assert documented.keys() == own
+    for name, default in documented.items():
+        value = getattr(config, name)
+        assert value == (default if isinstance(value, str) else ast.literal_eval(default)), name

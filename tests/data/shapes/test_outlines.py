@@ -71,6 +71,15 @@ def test_worms_bend_and_legs_swing():
         assert (first != second).any() == (name in ("worm", "insect", "walker"))
 
 
+def test_a_wave_runs_along_a_worm():
+    """Without the slow bend, the third trait, the form is back after a cycle."""
+    start, half, whole = (outline("worm", 0.2, (0.5, 0.5, *(0.0,) * 6), n * np.pi)[0] for n in range(3))
+    np.testing.assert_allclose(start, whole, atol=1e-4)
+    assert np.abs(start - half).max() > 0.05
+    bent = [outline("worm", 0.2, (0.5, 0.5, 1.0, *(0.0,) * 5), n * np.pi)[0] for n in (0, 2)]
+    assert np.abs(bent[0] - bent[1]).max() > 0.05
+
+
 @pytest.mark.parametrize(("name", "trait", "legs"), [("insect", 0.1, 6), ("insect", 0.9, 8), ("walker", 0.5, 2)])
 def test_numbers_of_legs(name, trait, legs):
     inside = outline(name, 0.3, (trait, 0.9, *(0.5,) * 6))[0] < 0
@@ -78,6 +87,13 @@ def test_numbers_of_legs(name, trait, legs):
     cut = inside[np.abs(V[0, :, 0] - 0.16).argmin()] if legs > 2 else inside[:, np.abs(U[0, 0] + 0.43).argmin()]
     pieces = np.count_nonzero(np.diff(cut.astype(int)) == 1)
     assert pieces == (2 if legs == 2 else legs // 2)
+
+
+@pytest.mark.parametrize("name", ["insect", "walker"])
+def test_legs_of_the_two_sides_swing_in_turn(name):
+    forward, back = (outline(name, 0.3, (0.1, 0.9, *(0.5,) * 6), phase)[0] < 0 for phase in (0.5 * np.pi, 1.5 * np.pi))
+    assert (forward != forward[::-1]).any()
+    np.testing.assert_array_equal(forward, back[::-1])
 
 
 def test_some_insects_have_wings():

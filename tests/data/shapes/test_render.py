@@ -169,8 +169,11 @@ def test_noise_and_flicker_are_as_large_as_told():
     scene = still([(-1.0, -1.0)], [RED], noise=np.array(0.04, np.float32), **fields)
     video = render(scene, 0, 1, 64)[0].astype(float) / 255
     assert video.std() == pytest.approx(0.04, rel=0.05) and video.mean() == pytest.approx(0.5, abs=0.003)
-    bright = render(scene._replace(brightness=np.array([1.2], np.float32), noise=np.float32(0)), 0, 1, 64)[0]
+    flicker = np.array([1.2, 0.8], np.float32)
+    tracks = {key: getattr(scene, key).repeat(2, axis=0) for key in ("positions", "angles", "phases")}
+    bright, dark = render(scene._replace(brightness=flicker, noise=np.float32(0), **tracks), 0, 2, 64)[0]
     np.testing.assert_array_equal(bright, round(0.6 * 255))
+    np.testing.assert_array_equal(dark, round(0.4 * 255))
 
 
 def test_compression_costs_detail_and_keeps_the_masks():

@@ -133,6 +133,13 @@ def test_speeds_and_margins():
     assert 0.28 < beyond.max() < 0.3 + 1e-6
 
 
+def test_shadows_fall_in_all_directions(scenes):
+    _, x, y, softness = scenes.shadow.T
+    assert np.hypot(x, y).min() >= 0.1 and np.hypot(x, y).max() <= 0.5
+    assert kstest((np.arctan2(y, x) + np.pi) / (2 * np.pi), "uniform").pvalue > 1e-3
+    assert kstest((softness - 0.1) / 0.4, "uniform").pvalue > 1e-3
+
+
 def test_brightness_flickers_around_one():
     flat = draw(number=20, flicker=(0.0, 0.0), num_frames=8).brightness
     np.testing.assert_array_equal(flat, 1)

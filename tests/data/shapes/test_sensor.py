@@ -46,3 +46,12 @@ def test_gray_and_colour_are_compressed_alike():
     np.testing.assert_allclose(
         sensor.compress(gray.repeat(3, -1), 0.1), sensor.compress(gray, 0.1).repeat(3, -1), atol=1e-5
     )
+
+
+def test_colours_lose_more_than_brightness():
+    brightness, difference = np.zeros((2, 2, 8, 8, 3), np.float32)
+    detail = 0.1 * np.random.default_rng(0).standard_normal((2, 8, 8)).astype(np.float32)
+    brightness += 0.5 + detail[..., None]
+    difference += 0.5 + detail[..., None] * np.array([1, 0, -1], np.float32)
+    errors = [np.sqrt(((sensor.compress(frames, 0.02) - frames) ** 2).mean()) for frames in (brightness, difference)]
+    assert errors[1] > 1.3 * errors[0] > 0
