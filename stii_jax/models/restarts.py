@@ -26,6 +26,7 @@ class RestartedSTII(STII):
     With a `slot_cost` above 0, the number of slots in use is inferred as well, since a slot without an object would
     otherwise share the object of another one. The first frame is inferred `restarts` times with 1, 2, ..., K slots.
     In later frames the extra tries alternate between adding an unused slot and removing the one that is needed least.
+    A try that adds a slot refines as often as in a first frame: two objects may share a slot that has to let go of one.
     Every slot in use lowers a try's score by `slot_cost` nats of log-likelihood.
 
     All of this is our extension; the paper infers once, with all slots.
@@ -44,7 +45,11 @@ class RestartedSTII(STII):
     def num_steps(self, num_frames: int) -> int:
         """See `VideoModel.num_steps`; the steps of all tries count."""
         first, *later = self.schedule(num_frames)
-        return self._first_tries * first + (1 + self.reseeds) * sum(later)
+        steps = self._first_tries * first
+        for t, refinements in enumerate(later, 1):
+            adds = sum(bool(_adds(t, number)) for number in range(1, 1 + self.reseeds)) if self.slot_cost else 0
+            steps += adds * first + (1 + self.reseeds - adds) * refinements
+        return steps
 
     def decompose(
         self,
@@ -73,8 +78,8 @@ class RestartedSTII(STII):
 
         def attempt(number, best):
             score, found, _ = best
-            begin, seed = self._begin(params, state, frame, found, number)
-            after, out = self.next_frame(params, begin, frame, _keys_of_try(keys, seed))
+            begin, seed, adds = self._begin(params, state, frame, found, number)
+            after, out = self.next_frame(params, begin, frame, _keys_of_try(keys, seed), adds)
             reached = losses.elbo(out.terms, self.elbo.weights)
             if after.present is not None:
                 reached -= self.slot_cost * self.elbo.weights["log_likelihood"] * after.present.sum(1)
@@ -95,23 +100,25 @@ class RestartedSTII(STII):
         frame: Float[Array, "B H W C"],
         found: Decomposition,
         number: Int[Array, ""],
-    ) -> tuple[VideoState, Int[Array, ""]]:
-        """The state that a try of `frame` starts from, given the best try so far, and the number of its noise."""
+    ) -> tuple[VideoState, Int[Array, ""], Bool[Array, ""]]:
+        """The start of a try of `frame`: its state, the number of its noise, and True if it adds a slot."""
         is_first = state.frame == 0
         extra = (number > 0) & ~is_first
         needed = self._need(frame, found)
         if state.present is None:
-            return self._reset(params, state, _one_hot(needed.argmin(axis=1), self.num_slots) & extra), number
+            least = _one_hot(needed.argmin(axis=1), self.num_slots)
+            return self._reset(params, state, least & extra), number, jnp.bool_(False)
         least = _one_hot(jnp.where(state.present, needed, jnp.inf).argmin(axis=1), self.num_slots)
         unused = _one_hot(state.present.argmin(axis=1), self.num_slots)
         is_full, is_last = state.present.all(1, keepdims=True), state.present.sum(1, keepdims=True) == 1
-        adds = (number + state.frame) % 2 == 1
-        new = jnp.where(is_full, least, unused) & extra & adds
-        kept = (state.present | new) & ~(least & extra & ~adds & ~is_last)
+        adds = _adds(state.frame, number)
+        adds, removes = extra & adds, extra & ~adds
+        new = jnp.where(is_full, least, unused) & adds
+        kept = (state.present | new) & ~(least & removes & ~is_last)
         few = jnp.arange(self.num_slots) <= number // self.restarts
         present = jnp.where(is_first, few, kept)
         seed = jnp.where(is_first, number % self.restarts, number)
-        return self._reset(params, state, new)._replace(present=present), seed
+        return self._reset(params, state, new)._replace(present=present), seed, adds
 
     def _need(self, frame: Float[Array, "B H W C"], found: Decomposition) -> Float[Array, "B K"]:
         """The log-likelihood of a frame that each slot's removal would cost, up to a constant."""
@@ -125,6 +132,11 @@ class RestartedSTII(STII):
         fresh, old = (begin.temporal, begin.posterior), (state.temporal, state.posterior)
         temporal, posterior = jax.tree.map(lambda new, old: jnp.where(chosen[..., None], new, old), fresh, old)
         return state._replace(temporal=temporal, posterior=posterior)
+
+
+def _adds(frame: int | Int[Array, ""], number: int | Int[Array, ""]) -> bool | Bool[Array, ""]:
+    """True if an extra try of a later frame adds a slot; otherwise it removes one."""
+    return (frame + number) % 2 == 1
 
 
 def _one_hot(index: Int[Array, " B"], size: int) -> Bool[Array, "B K"]:

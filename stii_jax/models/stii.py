@@ -70,9 +70,7 @@ class UnrollOutputs(NamedTuple):
 class STII(VideoModel):
     """Spatio-temporal iterative inference for videos of `height x width x channels`, with frames in [0, 1].
 
-    The arguments are the settings of `config.model` (configs/default.py says what each is) and `config.loss`; noise
-    comes from one key a video, folded with frame and refinement, so that results do not depend on how videos are
-    batched, sharded, or cut into chunks.
+    The arguments are the settings of `config.model` (described in configs/default.py) and `config.loss`.
     """
 
     def __init__(
@@ -262,23 +260,27 @@ class STII(VideoModel):
         return out.decomposition, state
 
     def next_frame(
-        self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
+        self,
+        params: Params,
+        state: VideoState,
+        frame: Float[Array, "B H W C"],
+        keys: Key[Array, " B"],
+        as_first: bool | Bool[Array, ""] = False,
     ) -> tuple[VideoState, FrameOutputs]:
-        """Infer the next frame of a video with the refinements of the schedule, outside of training."""
+        """Infer the next frame of a video outside of training, with its refinements or, `as_first`, a first frame's."""
         longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
         table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
-        refinements = table[jnp.minimum(state.frame, longest)]
+        refinements = table[jnp.where(as_first, 0, jnp.minimum(state.frame, longest))]
         noise = self._noise(keys, state.frame[None], longest + 1)[0]
         return self.frame(params, state, frame, noise, jnp.zeros(longest + 1), refinements)
 
     def predict(
         self, params: Params, state: VideoState, num_frames: int, keys: Key[Array, " B"] | None = None
     ) -> tuple[Decomposition, VideoState]:
-        """Imagines the next `num_frames` frames of a video (paper 3.2.3); `T` of the result is theirs.
+        """Imagine the next `num_frames` frames of a video (paper 3.2.3); `T` of the result is theirs.
 
-        Each is decoded from the conditional prior; then one refinement, with the reconstruction in the frame's place
-        and zero in the gradients', moves the temporal state on. Nothing but `state` enters. Latents are the prior's
-        means, or samples where `keys` are given.
+        Each is decoded from the prior's mean, or a sample with `keys`. One refinement then moves the temporal state on,
+        with the reconstruction in place of a frame and zeros in place of gradients.
         """
 
         def step(state, _):
@@ -357,10 +359,9 @@ class STII(VideoModel):
         return learned
 
     def _noise(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:
-        """Noise of every decode of these frames.
+        """Noise of every decode of these frames. In a video's first decode it tells the slots apart.
 
-        With `first_noise` "mean", first decodes of frames after the video's first have none: they show the posterior's
-        mean. In the first frame noise tells the slots apart. With "once", no later decode has any.
+        With `first_noise` "mean", later frames' first decodes have none; with "once", no other decode has any.
         """
         noise = self._draws(keys, frames, decodes)
         if self.first_noise not in ("mean", "once"):
@@ -385,8 +386,7 @@ class STII(VideoModel):
     def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement, active=True):
         """Steps 6 to 9, where `active`; rematerialised, so that training keeps only a cell's decode and gradients."""
 
-        # The choice is inside of what is rematerialised: whatever passes through a choice is kept once a cell, and
-        # the parameters would be.
+        # The choice is rematerialised, too: otherwise the parameters, which pass through it, would be kept per cell.
         def refine_if_active(active, *inputs):
             return lax.cond(active, self._refined, lambda *inputs: (inputs[-3], inputs[-1]), *inputs)
 
