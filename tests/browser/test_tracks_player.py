@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -151,6 +152,20 @@ def test_one_object_has_no_distance(show, tmp_path):
     write_tracks_page(write_found(tmp_path / "found", "\n".join(lines) + "\n", num_slots=2), tmp_path / "page.html")
     page = show(tmp_path / "page.html")
     assert not page.locator("#distance").is_visible() and page.locator("#plots figure").count() == 1
+
+
+@pytest.mark.parametrize(("absent", "named"), [("2", "object 2"), ("12", "object 1, object 2")])
+def test_slots_without_an_object_have_no_timeline(show, tmp_path, absent, named):
+    """But rows in the saved table, as in that of the decomposition."""
+    table = re.sub(rf"(?m)^(\d,[\d.]+,[{absent}]),1.*,0,(\d)$", r"\1,0,,,0,,,,,,0,\2", TABLE)
+    write_tracks_page(write_found(tmp_path / "found", table), tmp_path / "page.html")
+    page = show(tmp_path / "page.html")
+    assert page.locator("#absent").inner_text() == f"Never visible: {named}."
+    assert page.locator("#lanes .lane").count() == page.locator("#objects-rows tr").count() == 2 - len(absent)
+    page.get_by_role("button", name="Merge", exact=True).click()
+    assert page.locator("#message").inner_text() == "Choose two different objects."
+    exported = page.evaluate("exportTable(app.table, app.state)")
+    assert re.sub(r"(?m),[^,]*$", "", exported) == table
 
 
 def test_a_long_recording_is_not_sluggish(show, tmp_path):

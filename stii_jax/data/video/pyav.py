@@ -154,7 +154,8 @@ class Encoder:
         """
         height, width, _ = picture.shape
         # Colours are stored for 2x2 pixels, so that sides are even.
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        missing = ((0, height % 2), (0, width % 2), (0, 0))
+        even = np.pad(picture, missing, mode="edge") if height % 2 or width % 2 else picture
         if not self._stream.codec_context.is_open:
             self._stream.height, self._stream.width = even.shape[:2]
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")

@@ -1,6 +1,7 @@
 // Timelines of the objects, the distance of two, and the paths.
 
 const LANE = { presence: 8, curve: 40, gap: 8 }; // heights, in pixels of the document
+const LINE_PART = 200; // frames
 const PLENTY = 0.995; // of the frames are below the top of a curve: single jumps do not flatten the rest
 
 function themeColor(name) {
@@ -12,22 +13,29 @@ function rounded(value) {
   return Number(value.toPrecision(3)).toLocaleString("en");
 }
 
-// A line from the first value to the last, interrupted where there is none; values above `top` are at the upper edge.
+// A line through the points of all frames, interrupted where `point` gives none. It is drawn in parts: the time for a
+// line that crosses itself grows faster than its length.
+function drawLine(context, count, point) {
+  let before = null;
+  for (let t = 0; t < count; t++) {
+    if (t % LINE_PART === 0) {
+      if (t) context.stroke();
+      context.beginPath();
+      if (before) context.moveTo(...before);
+    }
+    const at = point(t);
+    if (at && before) context.lineTo(...at);
+    else if (at) context.arc(...at, 0.4, 0, 7); // a single point is a dot
+    before = at;
+  }
+  context.stroke();
+}
+
+// Values over time; those above `top` are at the upper edge.
 function drawCurve(context, values, top, { width, y, height }) {
   const last = Math.max(values.length - 1, 1);
-  context.beginPath();
-  let drawing = false;
-  values.forEach((value, t) => {
-    if (!Number.isFinite(value)) {
-      drawing = false;
-      return;
-    }
-    const at = [(t / last) * width, y + height * (1 - Math.min(value / top, 1))];
-    if (drawing) context.lineTo(...at);
-    else context.arc(...at, 0.4, 0, 7); // a single value is a dot
-    drawing = true;
-  });
-  context.stroke();
+  drawLine(context, values.length, (t) =>
+    (Number.isFinite(values[t]) ? [(t / last) * width, y + height * (1 - Math.min(values[t] / top, 1))] : null));
 }
 
 class Lane {
@@ -188,16 +196,9 @@ class Paths {
       context.strokeStyle = context.fillStyle = rgb(app.color(id));
       context.lineWidth = 1.2;
       context.lineJoin = "round";
-      context.beginPath();
-      const known = [];
-      x.forEach((value, t) => {
-        if (Number.isNaN(value)) return;
-        context[t && !Number.isNaN(x[t - 1]) ? "lineTo" : "moveTo"](value * scale, y[t] * scale);
-        known.push(t);
-      });
-      context.stroke();
-      if (!known.length) continue;
-      const [first, last] = [known[0], known[known.length - 1]];
+      drawLine(context, x.length, (t) => (Number.isNaN(x[t]) ? null : [x[t] * scale, y[t] * scale]));
+      const first = x.findIndex((value) => !Number.isNaN(value));
+      const last = x.findLastIndex((value) => !Number.isNaN(value));
       context.beginPath();
       context.arc(x[first] * scale, y[first] * scale, 4, 0, 7);
       context.fill();

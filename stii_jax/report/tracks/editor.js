@@ -32,8 +32,9 @@ class App {
     return this.state.tracks.find((one) => one.id === id);
   }
 
+  // Those that some frame shows: models have more slots than a scene has objects.
   objects() {
-    return this.state.tracks.filter(({ background }) => !background);
+    return this.state.tracks.filter(({ id, background }) => !background && this.series.get(id).count);
   }
 
   color(id) {
@@ -72,6 +73,9 @@ class ObjectTable {
       return element("tr", {}, head, element("td", {}, field), ...cells);
     });
     byId("objects-rows").replaceChildren(...rows);
+    const shown = this.app.objects();
+    const absent = this.app.state.tracks.filter((one) => !one.background && !shown.includes(one));
+    byId("absent").textContent = absent.length ? `Never visible: ${absent.map(({ name }) => name).join(", ")}.` : "";
     this.show();
   }
 
