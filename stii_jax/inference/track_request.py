@@ -56,6 +56,8 @@ def make_track_request(
     if tracks is None:
         if options is not None:
             raise ConfigError("--track_options would do nothing: give --tracks, the CSV file of tracks")
+        if mode == "evaluate" and source:
+            raise ConfigError(f"give --tracks, the CSV file of true tracks to score --input against: {_EXAMPLE}")
         return None
     if mode != "evaluate":
         raise ConfigError(f"--tracks would do nothing with --mode {mode}: it goes with evaluate")

@@ -203,6 +203,7 @@ def test_flags(tmp_path, monkeypatch):
     assert (made.input, made.options, made.value_range) == (video, {"match": "2"}, (0, 9))
     for arguments, message in (
         (("evaluate", None, ["match=2"], None), "--track_options would do nothing: give --tracks"),
+        (("evaluate", None, None, str(video)), "give --tracks, the CSV file of true tracks to score --input against"),
         (("decompose", str(tracks), None, str(video)), "--tracks would do nothing with --mode decompose"),
         (
             ("evaluate", str(tracks), None, None),
