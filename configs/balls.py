@@ -16,7 +16,8 @@ with R = 6 slots lose their balls (results/quick). Not yet run.
 
 `balls:mixture` is for two CPU cores, one hour: the pyramid, at half the resolution until the last two stages, on videos
 whose balls and backgrounds have colours of their own. The model `balls` is its seed 0 (results/balls). Expected: F-ARI
-.99 in colour. It is evaluated on the paper's videos in colour; on those in black and white by
+.99 in colour. This config gives the number of balls, five slots; the model's file infers it (`eval.slot_cost`). It is
+evaluated on the paper's videos in colour; on those in black and white by
 
     python -m stii_jax.main --workdir runs/balls-mixture --mode evaluate --config.eval.options.num_colors=0
 
