@@ -149,7 +149,8 @@ from stii_jax.analysis.traversal_pictures import draw_panels, draw_traversal
 
 model = evaluator.model
 observed = observe_held_out(evaluator, params, num_frames=10)
-slots, numbers = get_slots(observed, VIDEO), range(model.num_slots)
+slots = get_slots(observed, VIDEO)
+numbers = [n for n, used in enumerate(slots.present) if used]  # the model infers how many slots it needs
 seen = [to_rgb(frame) for frame in jax.device_get(observed.frame)]
 shown = {"seen": seen[VIDEO], "all slots": render(model, params, slots)}
 for k in numbers:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from stii_jax.analysis.traversal import ObservedFrame, to_rgb
 from stii_jax.models.stii import STII
@@ -31,11 +31,14 @@ class SlotState(NamedTuple):
     """Posterior means."""
     h: Float[Array, "K D"]
     """The temporal state before the frame."""
+    present: Bool[Array, " K"]
+    """False for slots that the model does not use; they paint nothing."""
 
 
 def get_slots(observed: ObservedFrame, index: int) -> SlotState:
     """The slots of video `index` of an observed frame."""
-    return SlotState(jnp.split(observed.posterior[index], 2, axis=-1)[0], observed.h[index])
+    latents, h = jnp.split(observed.posterior[index], 2, axis=-1)[0], observed.h[index]
+    return SlotState(latents, h, jnp.ones(len(h), bool) if observed.present is None else observed.present[index])
 
 
 def select(slots: SlotState, numbers: Sequence[int]) -> SlotState:
@@ -75,7 +78,7 @@ def render(model: STII, params: Params, slots: SlotState) -> UInt8[np.ndarray, "
 @functools.cache
 def _decoder(model: STII) -> Callable[[Params, SlotState], jax.Array]:
     def decode(params, slots):
-        decoded = model.elbo.decode(params, slots.latents[None], slots.h[None])
+        decoded = model.elbo.decode(params, slots.latents[None], slots.h[None], slots.present[None])
         return (decoded.masks[..., None] * decoded.means).sum(1)[0]
 
     return jax.jit(decode)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.models.stii import STII
@@ -38,6 +38,8 @@ class ObservedFrame(NamedTuple):
     """The temporal state before the frame."""
     time: int
     """Number of the frame in its video."""
+    present: Bool[Array, "B K"] | None = None
+    """False for slots that take no part; None if all do."""
 
 
 class LatentStatistics(NamedTuple):
@@ -103,12 +105,12 @@ def observe_frame(
         before = model.initial_state(params, video.shape[0])
         if frame:
             _, before = model.decompose(params, video[:, :frame], keys)
-        now, _ = model.decompose(params, video[:, frame:], keys, before, frame)
+        now, after = model.decompose(params, video[:, frame:], keys, before, frame)
         h = before.temporal.h
-        return now.masks[:, 0], now.posterior[:, 0], model.elbo.prior_parameters(params, h), h
+        return now.masks[:, 0], now.posterior[:, 0], model.elbo.prior_parameters(params, h), h, after.present
 
-    masks, posterior, prior, h = observe(params, video[:, : frame + 1], keys)
-    return ObservedFrame(video[:, frame], masks, posterior, prior, h, frame)
+    masks, posterior, prior, h, present = observe(params, video[:, : frame + 1], keys)
+    return ObservedFrame(video[:, frame], masks, posterior, prior, h, frame, present)
 
 
 def latent_statistics(observed: ObservedFrame) -> LatentStatistics:
@@ -171,9 +173,11 @@ def traverse(
     for row, dimension in enumerate(dimensions):
         latents[row, :, slot, dimension] += np.asarray(offsets, np.float32) * statistics.scale[dimension]
 
+    present = None if observed.present is None else jnp.tile(observed.present[index], (len(offsets), 1))
+
     @jax.jit
     def decode(params, latents, h):
-        decoded = model.elbo.decode(params, latents, jnp.broadcast_to(h, (len(offsets), *h.shape)))
+        decoded = model.elbo.decode(params, latents, jnp.broadcast_to(h, (len(offsets), *h.shape)), present)
         parts = decoded.masks[..., None] * decoded.means
         return parts.sum(1), parts[:, slot] + (1 - decoded.masks[:, slot, ..., None]) * OUTSIDE / 255
 

@@ -51,6 +51,12 @@ def test_slots_are_the_posterior_means_and_the_state_of_one_video(observed, slot
     np.testing.assert_array_equal(slots.h, observed.h[1])
 
 
+def test_a_slot_that_is_not_used_paints_nothing(model, params, observed, slots):
+    present = jnp.ones((tiny.B, tiny.K), bool).at[1, 1].set(False)
+    unused = get_slots(observed._replace(present=present), 1)
+    np.testing.assert_allclose(render(model, params, unused), render(model, params, select(slots, [0, 2])), atol=1)
+
+
 def test_the_others_share_the_pixels_of_one_that_is_gone(model, params, slots):
     means, logits = decoded(model, params, slots)
     without = render(model, params, select(slots, [0, 2]))
@@ -80,10 +86,10 @@ def test_one_number_is_moved(slots):
 @pytest.mark.parametrize("numbers", [[], [3], [-1]])
 def test_only_slots_that_there_are_can_be_picked(numbers):
     with pytest.raises(ValueError, match="numbers from 0 to 2"):
-        select(SlotState(jnp.zeros((3, 2)), jnp.zeros((3, 4))), numbers)
+        select(SlotState(jnp.zeros((3, 2)), jnp.zeros((3, 4)), jnp.ones(3, bool)), numbers)
 
 
 @pytest.mark.parametrize(("number", "dimension", "says"), [(3, 0, "slot is 3"), (0, 2, "dimension is 2")])
 def test_only_what_there_is_can_be_moved(number, dimension, says):
     with pytest.raises(ValueError, match=says):
-        shift_latent(SlotState(jnp.zeros((3, 2)), jnp.zeros((3, 4))), number, dimension, 1.0)
+        shift_latent(SlotState(jnp.zeros((3, 2)), jnp.zeros((3, 4)), jnp.ones(3, bool)), number, dimension, 1.0)

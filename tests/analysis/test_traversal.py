@@ -26,6 +26,7 @@ from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.models.baselines.iodine import Iodine
 from stii_jax.models.baselines.rnem import RNEM
 from stii_jax.models.prior import gaussian_kl
+from stii_jax.models.restarts import RestartedSTII
 from stii_jax.models.video_model import EVALUATION_SEED, example_keys
 from stii_jax.runs.setup import load_dataset
 from stii_jax.visualization.visualize import CELL, GAP, LINE
@@ -139,6 +140,17 @@ def test_the_middle_is_the_unchanged_reconstruction(model, params, observed, tra
     np.testing.assert_array_equal(traversal.frames[0, traversal.middle], traversal.frames[1, traversal.middle])
 
 
+def test_slots_that_are_not_used_paint_nothing(params, video, keys, statistics):
+    model = RestartedSTII(slot_cost=1e6, **tiny.settings_of())  # no slot is worth that, but one is needed
+    observed = observe_frame(model, params, video, keys, FRAME)
+    assert np.asarray(observed.present).tolist() == [[True, False, False]] * tiny.B
+    unchanged = traverse(model, params, observed, statistics, slot=0, num_dims=1)
+    row = unchanged.frames[0, unchanged.middle]
+    latents = jnp.asarray(unchanged.latents[:1, unchanged.middle, :1])
+    alone = model.elbo.decode(params, latents, observed.h[:1, :1])
+    np.testing.assert_allclose(row, 255 * np.asarray(alone.means[0, 0]), atol=1)
+
+
 def test_pictures_are_decoded_from_the_latents_beside_them(model, params, observed, traversal):
     frame, masks, means = decode(model, params, jnp.asarray(traversal.latents[1, -1]), observed.h[1])
     np.testing.assert_allclose(traversal.frames[1, -1], as_pixels(frame), atol=1)
@@ -175,7 +187,7 @@ def test_statistics_are_of_the_objects_alone():
     np.testing.assert_allclose(found.kl.sum(), gaussian_kl(jnp.asarray(q), jnp.asarray(p)).mean(), rtol=1e-5)
     assert [largest_object(observed, index) for index in range(2)] == [2, 0]
     with pytest.raises(ValueError, match="1 slots show an object, expected at least 2"):
-        latent_statistics(ObservedFrame(*(array[:1] for array in observed[:-1]), 0))
+        latent_statistics(ObservedFrame(*(array[:1] for array in observed[:5]), 0))
 
 
 @pytest.mark.slow
