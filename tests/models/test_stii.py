@@ -212,6 +212,7 @@ def test_clips_noise_is_drawn_once(keys):
     assert abs(last[0] - last[1]) > 1
 
 
+@pytest.mark.slow
 def test_without_first_noise_later_frames_start_from_the_mean(model, keys):
     """And the first one as ever: there, noise tells the slots apart. Other decodes keep their noise."""
     silent, frames = tiny.build(first_noise="mean"), jnp.arange(3)

@@ -302,6 +302,7 @@ def warned_of(folders):
     return len(curves), found
 
 
+@pytest.mark.slow
 def test_logs_of_all_systems():
     """White balls with the joint likelihood fail on every seed, and nothing else does."""
     assert warned_of(("ablations", "baselines", "world")) == (90, {f"stii-white-seed{seed}" for seed in range(5)})
