@@ -58,6 +58,15 @@ class VideoConfig(tfds.BuilderConfig, abc.ABC):
             if getattr(self, field) < lowest:
                 raise DataError(f"option {field}={getattr(self, field)} of {self.name}: give {lowest} or more")
 
+    def _count_range(self, highest: int, field: str) -> None:
+        fewest, most = getattr(self, field)
+        if not 1 <= fewest <= most <= highest:
+            raise DataError(f"option {field}={(fewest, most)} of {self.name}: give (fewest, most), 1 to {highest}")
+
+    def _multiple_of(self, divisor: int, field: str) -> None:
+        if getattr(self, field) % divisor:
+            raise DataError(f"option {field}={getattr(self, field)} of {self.name}: give a multiple of {divisor}")
+
     def with_options(self, options: Mapping[str, Any]) -> "VideoConfig":
         """This variant with some fields changed.
 

@@ -59,7 +59,7 @@ class DecomposedFolder:
         self.stride = int(summary.get("frame_stride", 1))
         """Every how many frames of the recording one was decomposed."""
         self.facts = {key: summary[key] for key in ("input", "model", "workdir", "step", "num_slots") if key in summary}
-        """Where the decomposition is from."""
+        """The input and the model that the decomposition was made from."""
 
     def __iter__(self) -> Iterator[ObservedFrame]:
         height, width = self._shape[1:]

@@ -5,15 +5,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from tries import (
+    VIDEOS,
+    assert_frames_make_the_clip,
+    assert_similar,
+    best_of,
+    make_infer,
+    make_step,
+    random_videos,
+    video_keys,
+)
 
-from stii_jax.models import losses
 from stii_jax.models.elbo import CellInputs
 from stii_jax.models.likelihood import leave_one_out
 from stii_jax.models.restarts import RestartedSTII
 
-RESTARTS, RESEEDS, FRAMES, VIDEOS = 2, 2, 5, 8
+RESTARTS, RESEEDS, FRAMES = 2, 2, 5
 COST = 0.4  # about what a slot gains here, so that some videos use more slots than others
-SIMILAR = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def build(cost, **changes):
+    return RestartedSTII(restarts=RESTARTS, reseeds=RESEEDS, slot_cost=cost, **tiny.settings_of(**changes))
 
 
 @pytest.fixture(scope="module")
@@ -26,53 +38,19 @@ def model():
     return build(COST)
 
 
-def build(cost, **changes):
-    return RestartedSTII(restarts=RESTARTS, reseeds=RESEEDS, slot_cost=cost, **tiny.settings_of(**changes))
-
-
 @pytest.fixture(scope="module")
 def videos():
-    shape = (VIDEOS, FRAMES, tiny.H, tiny.W, tiny.C)
-    return jax.device_put(np.random.default_rng(8).random(shape).astype(np.float32))
+    return random_videos(FRAMES)
 
 
 @pytest.fixture(scope="module")
-def keys():
-    return jax.random.split(jax.random.key(3), VIDEOS)
+def infer(params):
+    return make_infer(params, COST)
 
 
 @pytest.fixture(scope="module")
-def infer(plain, params, keys):
-    """One try of a frame with the slots that `state` has: score, decomposition and state."""
-
-    def infer(frame, state, seed, as_first=False):
-        again = keys if seed == 0 else jax.vmap(jax.random.fold_in, (0, None))(keys, seed)
-        after, out = compiled(frame, state, again, as_first)
-        score = losses.elbo(out.terms, tiny.WEIGHTS) - 100 * COST * state.present.sum(1)
-        return score, out.decomposition, after
-
-    compiled = tiny.jit(lambda frame, state, keys, as_first: plain.next_frame(params, state, frame, keys, as_first))
-    return infer
-
-
-@pytest.fixture(scope="module")
-def step(model, params, keys):
-    compiled = tiny.jit(lambda state, frame: model.stream(params, state, frame, keys))
-    return lambda frame, state: compiled(state, frame)
-
-
-def best_of(tries):
-    """Each video's try with the highest score."""
-    numbers = np.argmax([score for score, _, _ in tries], axis=0)
-
-    def pick(*leaves):
-        return leaves[0] if leaves[0].ndim == 0 else jnp.stack([leaves[n][i] for i, n in enumerate(numbers)])
-
-    return jax.tree.map(pick, *tries)
-
-
-def assert_similar(actual, desired):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **SIMILAR), actual, desired)
+def step(model, params):
+    return make_step(model, params)
 
 
 def test_a_slot_that_takes_no_part_changes_nothing(plain, params, videos):
@@ -100,7 +78,7 @@ def test_first_frames_are_tried_with_every_number_of_slots(infer, step, model, p
     for count in range(1, 1 + tiny.K):
         few = start._replace(present=jnp.broadcast_to(jnp.arange(tiny.K) < count, (VIDEOS, tiny.K)))
         tries += [infer(frame, few, seed) for seed in range(RESTARTS)]
-    _, *expected = best_of(tries)
+    expected, _ = best_of(tries)
     found, after = step(frame, start)
     assert len(set(after.present.sum(1).tolist())) > 1, "all videos use the same number: this would show nothing"
     assert_similar([found, after], expected)
@@ -113,7 +91,7 @@ def test_later_frames_add_an_unused_slot_or_remove_the_least_needed_one(infer, s
         frame, tries = videos[:, t], []
         tries.append(infer(frame, state, 0))
         for number in (1, 2):
-            _, found, _ = best_of(tries)
+            (found, _), _ = best_of(tries)
             masks = found.masks[:, 0]
             without = leave_one_out(plain.elbo.mixture(frame, found.means[:, 0], masks).slots, masks, "renormalized")
             without, begin = np.array(without.sum((2, 3))), jax.tree.map(np.array, state)
@@ -128,7 +106,7 @@ def test_later_frames_add_an_unused_slot_or_remove_the_least_needed_one(infer, s
                     begin.present[video, least] = False
             adds = (number + t) % 2 == 1  # and so refines like a first frame
             tries.append(infer(frame, jax.tree.map(jnp.asarray, begin), number, adds))
-        _, *expected = best_of(tries)
+        expected, _ = best_of(tries)
         before, (found, state) = np.array(state.present), step(frame, state)
         assert_similar([found, state], expected)
         assert (np.array(state.present) != before).any(), "no video adds or removes a slot: this would show nothing"
@@ -136,9 +114,9 @@ def test_later_frames_add_an_unused_slot_or_remove_the_least_needed_one(infer, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("cost", "count"), [(1e6, 1), (1e-6, None)])
-def test_a_slot_has_to_be_worth_its_cost(params, videos, keys, cost, count):
+def test_a_slot_has_to_be_worth_its_cost(params, videos, cost, count):
     model = build(cost, segmentation="responsibilities")
-    found, state = tiny.jit(model.decompose)(params, videos[:, :3], keys)
+    found, state = tiny.jit(model.decompose)(params, videos[:, :3], video_keys())
     used = state.present.sum(1)
     assert (used == count).all() if count else (used > 1).any()
     masks, present = np.asarray(found.masks[:, -1]), np.asarray(state.present)
@@ -148,15 +126,8 @@ def test_a_slot_has_to_be_worth_its_cost(params, videos, keys, cost, count):
 
 
 @pytest.mark.slow
-def test_clips_and_predictions_keep_the_slots_in_use(step, model, params, videos, keys):
-    whole, end = tiny.jit(model.decompose)(params, videos, keys)
-    state = model.initial_state(params, VIDEOS)
-    frames = []
-    for t in range(FRAMES):
-        found, state = step(videos[:, t], state)
-        frames.append(found)
-    assert_similar(jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *frames), whole)
-    assert_similar(state, end)
+def test_clips_and_predictions_keep_the_slots_in_use(step, model, params, videos):
+    end = assert_frames_make_the_clip(model, params, step, videos)
     imagined, after = model.predict(params, end, 2)
     assert (after.present == end.present).all() and not after.present.all()
     assert float(jnp.where(after.present[:, None, :, None, None], 0, imagined.masks).max()) < 1e-9

@@ -23,7 +23,7 @@ from stii_jax.report.html.scores import scores_table
 from stii_jax.report.markup import script_json
 from stii_jax.storage.files import write_results
 
-NAMES = {"page.html", "page.css", "page.js"}
+NAMES = {"main.html", "page.css", "page.js"}
 
 
 def data_of(page):

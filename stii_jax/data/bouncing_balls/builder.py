@@ -59,9 +59,8 @@ class BouncingBallsConfig(GeneratedConfig):
     def validate(self) -> None:
         """See `VideoConfig.validate`."""
         super().validate()
-        fewest, most = self.num_balls
-        if not 1 <= fewest <= most <= 255:
-            raise DataError(f"option num_balls={self.num_balls} of {self.name}: give (fewest, most), 1 to 255")
+        self._count_range(255, "num_balls")
+        most = self.num_balls[1]
         if self.palette not in render.PALETTES:
             raise unknown(f"palette of {self.name}", self.palette, render.PALETTES)
         if not 0 <= self.num_colors <= len(render.PALETTES[self.palette]):

@@ -43,7 +43,7 @@ class Movers(NamedTuple):
     collide: Bool[Array, " N"]
     """True if objects bounce off one another."""
     margins: Float[Array, " N"]
-    """How far outside of the frame objects turn back; negative if they never leave it."""
+    """Distance from the frame at which objects turn back; negative if they never leave it."""
 
 
 class Motion(NamedTuple):

@@ -108,7 +108,7 @@ class ShapesConfig(GeneratedConfig):
     leave_share: float = 0.4
     """Share of the videos whose objects leave the frame and enter it; in the others they turn back at its edges."""
     margin: tuple[float, float] = (0.1, 0.4)
-    """How far outside of the frame objects turn back that leave it."""
+    """Distance from the frame at which objects that leave it turn back."""
 
     @property
     def max_objects(self) -> int:
@@ -139,11 +139,8 @@ class ShapesConfig(GeneratedConfig):
     def validate(self) -> None:
         """See `VideoConfig.validate`."""
         super().validate()
-        fewest, most = self.num_objects
-        if not 1 <= fewest <= most <= 20:
-            raise DataError(f"option num_objects={self.num_objects} of {self.name}: give (fewest, most), 1 to 20")
-        if self.image_size % 4:
-            raise DataError(f"option image_size={self.image_size} of {self.name}: give a multiple of 4")
+        self._count_range(20, "num_objects")
+        self._multiple_of(4, "image_size")
         for option, (low, high) in RANGES.items():
             value = getattr(self, option)
             if not low <= value[0] <= value[1] <= high:

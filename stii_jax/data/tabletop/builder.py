@@ -61,11 +61,8 @@ class TabletopConfig(GeneratedConfig):
     def validate(self) -> None:
         """See `VideoConfig.validate`."""
         super().validate()
-        fewest, most = self.num_objects
-        if not 1 <= fewest <= most <= 20:
-            raise DataError(f"option num_objects={self.num_objects} of {self.name}: give (fewest, most), 1 to 20")
-        if self.image_size % 4:
-            raise DataError(f"option image_size={self.image_size} of {self.name}: give a multiple of 4")
+        self._count_range(20, "num_objects")
+        self._multiple_of(4, "image_size")
         if not (2 <= self.view_width <= 12 and 0 < self.speed[0] <= self.speed[1] <= 1 and self.friction >= 0):
             raise DataError(
                 f"options view_width={self.view_width}, speed={self.speed}, friction={self.friction} of {self.name}: "

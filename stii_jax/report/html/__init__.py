@@ -1,7 +1,7 @@
 """One self-contained HTML page for a run or a trained model: curves, scores, and a player of held-out videos.
 
 The page opens no connection (its policy forbids that), runs no script but the one in it, and is the same bytes for the
-same run. `page.html`, `page.css` and `page.js` are its parts; the videos are pictures within the page.
+same run. `main.html`, `page.css` and `page.js` are its parts; the videos are pictures within the page.
 """
 
 from collections.abc import Callable

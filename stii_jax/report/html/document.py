@@ -1,9 +1,8 @@
-"""The page itself: `page.html` with a subject, its videos and the rest filled in. Every text is escaped here."""
+"""The page itself: `main.html` with a subject, its videos and the rest filled in. Every text is escaped here."""
 
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from stii_jax.config import to_json
@@ -14,27 +13,18 @@ from stii_jax.report.html.clips import Clip, clip_data, data_uri
 from stii_jax.report.html.curves import Chart, chart_data, chart_html, charts, stages
 from stii_jax.report.html.scores import scores_table
 from stii_jax.report.html.subject import Subject
-from stii_jax.report.markup import facts_list, policy, script_json
+from stii_jax.report.markup import facts_list, fill_page
 
 FOLDER = Path(__file__).parent
 
 
 def render(subject: Subject, clips: Sequence[Clip]) -> str:
     """The HTML of a page."""
-    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     config, facts = subject.trained.config, subject.trained.facts
     dataset = f"{config.data.dataset}/{config.data.variant}".rstrip("/")
     drawn = charts(subject.log)
     table = scores_table(subject.evaluations, subject.trained.step)
     parts = {
-        "title": escape(subject.name),
-        "policy": policy(style, script),
-        "style": style,
-        "script": script,
-        "data": script_json(
-            {"clips": [clip_data(clip) for clip in clips], "charts": [chart_data(chart) for chart in drawn]}
-        ),
-        "lead": escape(_lead(clips[0], dataset)),
         "summary": facts_list(_summary(subject, dataset)),
         "stills": "\n".join(_still(number, clip) for number, clip in enumerate(clips)),
         "scores": _scores(table),
@@ -42,7 +32,16 @@ def render(subject: Subject, clips: Sequence[Clip]) -> str:
         "facts": facts_list(_details(facts)),
         "settings": escape(to_json(without_paths(config))),
     }
-    return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(parts)
+    return fill_page(
+        FOLDER / "main.html",
+        parts,
+        title=subject.name,
+        tab=subject.name,
+        lead=_lead(clips[0], dataset),
+        styles=(FOLDER / "page.css",),
+        scripts=(FOLDER / "page.js",),
+        data={"clips": [clip_data(clip) for clip in clips], "charts": [chart_data(chart) for chart in drawn]},
+    )
 
 
 def _lead(clip: Clip, dataset: str) -> str:

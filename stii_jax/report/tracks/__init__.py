@@ -1,6 +1,6 @@
 """One self-contained HTML page for a decomposed recording: a player, timelines, paths, and corrections of the tracks.
 
-The page opens no connection (its policy forbids that) and runs no script but the one in it. Its parts are `page.html`,
+The page opens no connection (its policy forbids that) and runs no script but the one in it. Its parts are `main.html`,
 `page.css` and the `.js` files; `tracks.js` computes, and knows nothing of the browser's document. The recording's
 frames are pictures within the page; see `pictures` for their number and size.
 """

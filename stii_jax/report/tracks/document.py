@@ -1,11 +1,10 @@
-"""The page itself: `page.html` with a decomposition filled in. Texts are escaped here or set as text by the scripts."""
+"""The page itself: `main.html` with a decomposition filled in. Texts are escaped here or set as text by the scripts."""
 
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from stii_jax.report.markup import facts_list, policy, script_json
+from stii_jax.report.markup import facts_list, fill_page
 from stii_jax.report.tracks.folder import DecomposedRecording
 from stii_jax.report.tracks.outlines import UNITS, pack_outlines
 from stii_jax.report.tracks.pictures import Pictures, read_pictures
@@ -21,22 +20,20 @@ _MORE_COLORS = 32
 def render(found: DecomposedRecording) -> str:
     """Return the HTML of a page; errors as of `read_pictures`."""
     pictures = read_pictures(found)
-    style, script = ("\n".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
-    parts = {
-        "title": escape(found.recording.name),
-        "policy": policy(style, script),
-        "style": style,
-        "script": script,
-        "data": script_json(page_data(found, pictures)),
-        "lead": escape(_lead(found)),
-        "pictures": escape(_about(found, pictures)),
-        "facts": facts_list(_facts(found)),
-    }
-    return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(parts)
+    return fill_page(
+        FOLDER / "main.html",
+        {"pictures": escape(_about(found, pictures)), "facts": facts_list(_facts(found))},
+        title=found.recording.name,
+        tab=f"{found.recording.name} \N{EN DASH} tracks",
+        lead=_lead(found),
+        styles=STYLES,
+        scripts=SCRIPTS,
+        data=page_data(found, pictures),
+    )
 
 
 def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
-    """What the page's scripts read."""
+    """The data that the page's scripts read."""
     summary, (width, height) = found.summary, found.size
     num_slots, background = summary["num_slots"], summary["background_slot"]
     return {
@@ -72,7 +69,7 @@ def _lead(found: DecomposedRecording) -> str:
 
 
 def _about(found: DecomposedRecording, pictures: Pictures) -> str:
-    """How much of the recording the pictures show."""
+    """A note on the frames and the resolution that the pictures leave out."""
     texts = []
     if pictures.every > 1:
         texts.append(

@@ -74,7 +74,7 @@ def test_objects_turn_back_at_the_frame_or_outside_of_it(motion):
 
 
 def test_collisions_keep_energy_and_momentum():
-    """Of discs whose mass is their radius squared; walls keep the energy."""
+    """The discs' mass is their radius squared; walls keep the energy."""
     radii = np.random.default_rng(1).uniform(0.03, 0.12, (40, 3))
     speeds = np.random.default_rng(2).uniform(0.01, 0.03, (40, 3))
     world = movers(extents=radii, radii=radii, speeds=speeds, collide=np.ones(40, bool))
