@@ -8,18 +8,19 @@ Any setting can be changed: --config.model.num_slots=7. The same command goes on
 moment. README.md describes the files in a workdir, docs/configs.md every setting. --version prints the version.
 """
 
+import functools
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from stii_jax import __version__, pretrained
-from stii_jax.config import ConfigError, config_names, split_overrides
+from stii_jax import command_line as given
+from stii_jax.command_line import MODES, usage, viewing_flags
+from stii_jax.config import ConfigError, split_overrides
 from stii_jax.devices.machine import enable_compilation_cache
 from stii_jax.errors import Preempted, UserError, check_platform, exit_now
 from stii_jax.inference.request import Request, make_request
@@ -30,99 +31,6 @@ from stii_jax.runs.trust import check_data_dir, check_links
 # Flags and settings are checked without jax and the libraries on top of it, which take seconds to import: `run` and
 # its like import those when all is well. tests/test_startup.py has the list.
 
-
-class Mode(NamedTuple):
-    """A value of `--mode`."""
-
-    help: str
-    doing: str
-    """The verb of the first line that the program prints."""
-
-
-MODES = {
-    "train": Mode("trains to the end, from the last checkpoint if there is one, and evaluates", "training"),
-    "evaluate": Mode("scores held-out videos, and draws some of them", "evaluating"),
-    "predict": Mode("predicts frames of held-out videos from those before, scores and draws them", "predicting with"),
-    "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
-    "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
-    "export": Mode("writes the trained model and its scores as one small file", "exporting"),
-    "doctor": Mode("checks this machine, and lists what is missing for which feature", "checking this machine"),
-}
-
-MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
-CONFIG = flags.DEFINE_string(
-    "config",
-    None,
-    "The experiment to train: one of the names below, some with an argument (balls:color), or the path of a .py or "
-    ".json file. A .py file is code and is run. It can be left out for a workdir that holds a run.",
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run: checkpoints, logs, pictures and scores.")
-MODEL = flags.DEFINE_string(
-    "model",
-    None,
-    "A trained model, instead of the run in --workdir: one of the names below, or a .safetensors file that --mode "
-    "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
-    "are.",
-)
-INIT = flags.DEFINE_string(
-    "init",
-    None,
-    "With train: a trained model to start from: one of the names below, a .safetensors file, or the folder of a run, "
-    "whose newest checkpoint is taken. Parameters that do not fit the config are listed and freshly initialised. "
-    "Ignored where --workdir has a checkpoint.",
-)
-INPUT = flags.DEFINE_string(
-    "input",
-    None,
-    "With decompose: the video file, or folder of images, to decompose. With evaluate and --tracks: the same, or the "
-    "folder of a decomposition, which needs no model.",
-)
-OUTPUT = flags.DEFINE_string(
-    "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
-)
-PREDICT = flags.DEFINE_integer("predict", None, "With decompose: number of frames to predict after the last one.")
-FORMATS = flags.DEFINE_list(
-    "formats",
-    None,
-    "With decompose: formats of other programs to write as well, separated by commas: coco (instances with masks), mot "
-    "(MOTChallenge), tiff (labels for ImageJ and napari), movement (tracks of boxes).",
-)
-CLIPS = flags.DEFINE_bool("object_clips", False, "With decompose: writes a small video of every object as well.")
-OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "With decompose: replaces the files that an earlier decomposition wrote to --output."
-)
-RANGE = flags.DEFINE_list(
-    "value_range",
-    None,
-    "With decompose: LOW,HIGH, the pixel values to show as black and as white. By default, 8-bit videos are left as "
-    "they are, and deeper ones have their own lowest and highest value.",
-)
-TRACKS = flags.DEFINE_string(
-    "tracks",
-    None,
-    "With evaluate: a CSV file of true point tracks of the recording --input, whose decomposition is scored by them.",
-)
-TRACK_OPTIONS = flags.DEFINE_list(
-    "track_options",
-    None,
-    "With --tracks: how to read the file, and distances, as key=value, separated by commas; keys are frame, object, x, "
-    "y, point, centre, first_frame, body_length, match and reach (docs/metrics.md).",
-)
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Takes the three below from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
-)
-COORDINATOR = flags.DEFINE_string("coordinator_address", None, "The host:port of process 0.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
-
-GROUPS = {
-    "What to do": (MODE,),
-    "With which run or model": (CONFIG, WORKDIR, MODEL, INIT),
-    "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, RANGE, FORMATS, CLIPS, OVERWRITE),
-    "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
-    "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
-}
-"""The flags as `--help` shows them."""
 
 ERRORS = (UserError, OSError)
 """Errors the user can fix, shown as one line without a traceback."""
@@ -221,8 +129,9 @@ def run(
 
 def evaluate_decomposition(tracks: TrackRequest, workdir: Path | None) -> None:
     """Score the folder of a decomposition, which needs no model; the scores go there, or to `workdir`."""
-    given = {"--model": MODEL.value, "--config": CONFIG.value or _overrides or None, "--value_range": RANGE.value}
-    if unused := [flag for flag, value in given.items() if value is not None]:
+    useless = {"--model": given.MODEL.value, "--config": given.CONFIG.value or _overrides or None}
+    useless |= {f"--{name}": value for name, value in viewing_flags().items()}
+    if unused := [flag for flag, value in useless.items() if value is not None]:
         raise ConfigError(f"{unused[0]} would do nothing: --input {tracks.input} is decomposed already")
     print(f"stii_jax {__version__}: scoring {tracks.input}", flush=True)
 
@@ -275,37 +184,15 @@ def first_line(
     return f"stii_jax {__version__}: {MODES[mode].doing}{with_what}" + (f" in {workdir}" if workdir else "")
 
 
-def usage() -> str:
-    """What `--help` prints."""
-    assert __doc__ is not None
-    parts = [__doc__.strip()]
-    for title, group in GROUPS.items():
-        lines = [f"{title}:", ""]
-        for flag in group:
-            # absl puts an enum's choices before its help.
-            lines += [f"  --{flag.name}", *(_modes() if flag is MODE else _wrapped(flags.FLAGS[flag.name].help or ""))]
-        parts.append("\n".join(lines))
-    named = {"Configs": config_names(), "Trained models": pretrained.names()}
-    parts.append("\n".join(f"{title}: {', '.join(names)}" for title, names in named.items()))
-    return "\n\n".join(parts)
-
-
-def _modes() -> list[str]:
-    return [f"      {name:13}{mode.help}{' (the default)' * (name == MODE.default)}" for name, mode in MODES.items()]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
-
-
 def _parse(argv: Sequence[str]) -> list[str]:
     global _overrides
     try:
         _overrides, rest = split_overrides(argv)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    for given, answer in ((("--help", "-help", "-h"), usage), (("--version",), lambda: f"stii_jax {__version__}")):
-        if set(given) & set(rest[1:]):
+    help_text = functools.partial(usage, __doc__ or "")
+    for asked, answer in ((("--help", "-help", "-h"), help_text), (("--version",), lambda: f"stii_jax {__version__}")):
+        if set(asked) & set(rest[1:]):
             print(answer())
             sys.exit(0)
     try:
@@ -316,17 +203,19 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _before_jax(config: ConfigDict) -> None:
     """Announce the mode, check the dataset, and set up processes and cores before jax looks for devices."""
-    source = INPUT.value or ""
-    line = first_line(MODE.value, CONFIG.value, WORKDIR.value, MODEL.value, source)
-    if not (DISTRIBUTED.value or PROCESS_ID.value):  # this is process 0
+    source = given.INPUT.value or ""
+    line = first_line(given.MODE.value, given.CONFIG.value, given.WORKDIR.value, given.MODEL.value, source)
+    if not (given.DISTRIBUTED.value or given.PROCESS_ID.value):  # this is process 0
         print(line, flush=True)
-    if MODE.value != "export":
+    if given.MODE.value != "export":
         check_dataset(config)
 
     from stii_jax.devices import parallel, processes
 
-    processes.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value)
-    if DISTRIBUTED.value:
+    processes.initialize(
+        given.COORDINATOR.value, given.NUM_PROCESSES.value, given.PROCESS_ID.value, detect=given.DISTRIBUTED.value
+    )
+    if given.DISTRIBUTED.value:
         processes.print_on_first(line)
     if not processes.is_distributed():
         stages = [batch_size for _, batch_size, *_ in config.curriculum.stages]
@@ -335,7 +224,7 @@ def _before_jax(config: ConfigDict) -> None:
 
 def _main(arguments: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell of every file and missing accelerator otherwise
-    mode, workdir, output = MODE.value, WORKDIR.value, OUTPUT.value
+    mode, workdir, output = given.MODE.value, given.WORKDIR.value, given.OUTPUT.value
     if arguments[1:]:
         sys.exit(f"error: {arguments[1]!r} belongs to no flag: --help lists them")
     try:
@@ -345,20 +234,23 @@ def _main(arguments: Sequence[str]) -> None:
             from stii_jax.runs.doctor import examine
 
             sys.exit(examine())
-        options = {"object_clips": CLIPS.value, "overwrite": OVERWRITE.value}
-        source, limits = INPUT.value, RANGE.value
-        if (tracks := make_track_request(mode, TRACKS.value, TRACK_OPTIONS.value, source, limits)) is not None:
-            source = limits = None
-        request = make_request(mode, source, output, PREDICT.value, FORMATS.value, **options, value_range=limits)
+        options = {"object_clips": given.CLIPS.value, "overwrite": given.OVERWRITE.value}
+        source, viewing = given.INPUT.value, viewing_flags()
+        tracks = make_track_request(mode, given.TRACKS.value, given.TRACK_OPTIONS.value, source, viewing)
+        if tracks is not None:
+            source, viewing = None, {}
+        request = make_request(
+            mode, source, output, given.PREDICT.value, given.FORMATS.value, **options, viewing=viewing
+        )
         folder = None if workdir is None else Path(workdir)
         if tracks is not None and tracks.is_decomposed:
             evaluate_decomposition(tracks, folder)
             return
         exported = None if output is None else Path(output)
-        name, init = MODEL.value, INIT.value
+        name, init = given.MODEL.value, given.INIT.value
         run(
             mode,
-            CONFIG.value,
+            given.CONFIG.value,
             folder,
             _overrides,
             _before_jax,

@@ -19,7 +19,7 @@ LAYERS = [
     {"training", "inference", "analysis"},
     {"runs", "pretrained"},
     {"report", "benchmark", "sweep", "comparison"},
-    {"main", "__init__"},
+    {"command_line", "main", "__init__"},
 ]
 # Libraries whose interface changes between releases, and the one module of the package that may import each. What a
 # release moves or renames is then mended in one place.

@@ -98,7 +98,7 @@ def run(name: str, request: TrackRequest, recorded: Recorded, tune_frames: int) 
 
 def read_grey(request: TrackRequest) -> Iterator[Grey]:
     """Yield the recording's frames in grey, in 0..255."""
-    for frame in open_footage(request.input, request.value_range).frames():
+    for frame in open_footage(request.input, request.viewing.value_range).frames():
         yield grey(frame.pixels)
 
 

@@ -71,7 +71,7 @@ def compare(
     from stii_jax.data.video.footage import open_footage
     from stii_jax.inference.track_scores import Recorded
 
-    footage = open_footage(request.input, request.value_range)
+    footage = open_footage(request.input, request.viewing.value_range)
     height, width = next(footage.frames()).pixels.shape[:2]
     recorded = Recorded(width, height, footage.count())
     rows: list[Mapping[str, Any]] = []

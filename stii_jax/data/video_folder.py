@@ -18,10 +18,11 @@ from stii_jax.data.options import VideoConfig
 from stii_jax.data.pipeline import tfds
 from stii_jax.data.pipeline.files import FilesBuilder, Reading, map_in_order
 from stii_jax.data.pipeline.stored import Clip
+from stii_jax.data.video.background import find_background
 from stii_jax.data.video.folder import SPLITS, Recording, alike, find_recordings, labelled_frames, split_recordings
 from stii_jax.data.video.images import IMAGE_SUFFIXES
 from stii_jax.data.video.videofile import VIDEO_SUFFIXES
-from stii_jax.data.video.view import View
+from stii_jax.data.video.view import BACKGROUNDS, View
 
 Array = np.ndarray
 
@@ -29,6 +30,7 @@ LONGEST = 16
 """Default number of frames per clip, if the videos have that many."""
 
 _SCALED = "videos deeper than 8 bits, scaled by their own range of values (option value_range)"
+_MOVING = "videos whose camera moves, which keep their background (option background)"
 _MISSING = "videos that state more frames than could be decoded"
 _LEFT_OUT = "videos whose masks are left out, as other videos of the split have none"
 
@@ -51,6 +53,9 @@ class VideoFolderConfig(VideoConfig):
     """Whether to keep the middle square; otherwise frames are squeezed to be square."""
     gray: bool = False
     """Whether to drop the colours."""
+    background: str = "keep"
+    """Whether to "keep" the background, or to show how frames differ from their video's "median", on black: for a
+    camera that stands still. Decomposing a video with the trained model does the same."""
     value_range: tuple[float, float] = (0.0, 0.0)
     """The values that become 0 and 255. (0, 0) leaves 8-bit frames alone, and gives each deeper video its own range."""
     validation_fraction: float = 0.1
@@ -83,7 +88,9 @@ class VideoFolderConfig(VideoConfig):
     @property
     def view(self) -> View:
         """See `VideoConfig.view`."""
-        return View(size=self.image_size, margins=self.crop, square=self.square, gray=self.gray)
+        return View(
+            size=self.image_size, margins=self.crop, square=self.square, gray=self.gray, background=self.background
+        )
 
     def frames_of(self, split: str) -> int:
         """See `VideoConfig.frames_of`; short videos may have fewer, which is known once they are read."""
@@ -100,6 +107,9 @@ class VideoFolderConfig(VideoConfig):
         self._at_least(0, "max_clips_per_video")
         if min(self.crop) < 0:
             raise DataError(f"option crop={self.crop} of {self.name}: give (left, top, right, bottom), 0 or more each")
+        if self.background not in BACKGROUNDS:
+            known = ", ".join(BACKGROUNDS)
+            raise DataError(f"option background={self.background} of {self.name}: give one of {known}")
         if any(self.value_range) and not self.value_range[0] < self.value_range[1]:
             raise DataError(f"option value_range={self.value_range} of {self.name}: give (LOW, HIGH), LOW below HIGH")
         if not 0 <= self.validation_fraction < 1:
@@ -243,6 +253,8 @@ class VideoFolder(FilesBuilder):
         labels: list[np.ndarray] = []
         num_frames = num_clips = 0
         footage = recording.footage(config.value_range if any(config.value_range) else None)
+        background = find_background(footage) if config.background == "median" else None
+        static = background is not None and background.is_static
         frames = alike(frame.pixels for frame in footage.frames())
         for frame, mask in (
             labelled_frames(frames, recording.masks) if labelled else ((frame, None) for frame in frames)
@@ -250,13 +262,14 @@ class VideoFolder(FilesBuilder):
             num_frames += 1
             if (num_frames - 1) % config.frame_stride or config.max_clips_per_video == num_clips > 0:
                 continue  # to the end, even so: damage shows, and so do masks of another length
-            video.append(config.view.frame(frame))
+            video.append(config.view.frame(background.change(frame) if background and static else frame))
             if mask is not None:
                 labels.append(config.view.labels(_checked(mask, config.max_objects)))
             if len(video) == self.num_frames:
                 yield Clip(np.stack(video), np.stack(labels) if labels else None)
                 num_clips += 1
                 video, labels = [], []
+        notes |= {_MOVING: int(background is not None and not static)}
         notes |= {_SCALED: int(footage.levels is not None), _MISSING: int(footage.num_missing > 0)}
         if not num_clips:
             needed = (self.num_frames - 1) * config.frame_stride + 1

@@ -24,6 +24,7 @@ the mean interval. The background's slot is the one with most pixels in the firs
 """
 
 import contextlib
+import dataclasses
 import itertools
 import sys
 import time
@@ -80,7 +81,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     job = request._asdict() | {"input": request.input.resolve(), "output": "", "overwrite": False, **origin}
     job = {key: str(value) for key, value in (job | {"num_slots": model.num_slots}).items()}
     check_output(request.output, names, job, request.overwrite)
-    stream = model.stream(request.input, request.num_predicted, value_range=request.value_range)
+    stream = model.stream(request.input, request.num_predicted, **request.viewing._asdict())
     recording, canvas = stream.video, stream.canvas
     print_notes(noted := recording.notes)
     expected = recording.expected and recording.expected + request.num_predicted
@@ -103,13 +104,15 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
         painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
         counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter)
         if request.object_clips:
-            again = Recording(request.input, model.view, model.frame_stride, recording.value_range)
+            plain = dataclasses.replace(model.view, background="keep")
+            again = Recording(request.input, plain, recording.stride, recording.value_range)
             write_clips(folder, again, info)
         results = {
             "input": str(request.input),
             "input_size": (recording.width, recording.height),
             "view_box": recording.box,
-            "frame_stride": model.frame_stride,
+            "frame_stride": recording.stride,
+            "background": recording.background,
             "fps": recording.fps,
             "num_frames": counts[False],
             "num_predicted": counts[True],

@@ -15,6 +15,7 @@ from stii_jax.data.video.view import View
 from stii_jax.inference.outputs import COLUMNS, Cell, table_rows
 from stii_jax.inference.recordings import Frames, Recording
 from stii_jax.inference.stream import FrameResult, FrameStream
+from stii_jax.inference.viewing import Viewing, check_viewing
 from stii_jax.models.video_model import VideoModel
 from stii_jax.types import Params
 
@@ -178,6 +179,9 @@ class Model:
         video: str | Path | Iterable[np.ndarray],
         *,
         value_range: Range | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        frame_stride: int | None = None,
+        background: str | None = None,
         fps: float | None = None,
     ) -> Result:
         """Decompose a video.
@@ -186,12 +190,18 @@ class Model:
             video: a video file, TIFF stack, animated picture or folder of images; or frames as uint8 in 0..255, an
                 array of shape [T, H, W, 3] or one frame after the other.
             value_range: pixel values shown as 0 and 255; None: see `Recording`. Files only.
+            region: left edge, upper edge, width and height of the part to see, in pixels; None: the model's `view`.
+            frame_stride: every how many frames one is taken; None: the model's own.
+            background: "median" removes the background of a camera that stands still, "keep" does not; None: as in
+                training. See `View.background`.
             fps: frames per second of frames in memory; 25 if not given.
 
         Raises:
+            ConfigError: a value makes no sense.
             DataError: the video cannot be read or has no frames, or the model's output for its first is not finite.
         """
-        stream = self.stream(video, value_range=value_range, fps=fps)
+        viewing = Viewing(value_range, region, frame_stride, background)
+        stream = self.stream(video, fps=fps, **viewing._asdict())
         if not (frames := [frame._replace(pixels=None) for frame in stream]):
             raise DataError(f"{stream.damage}")
         return Result(frames, stream, find_background(frames))
@@ -202,6 +212,9 @@ class Model:
         num_predicted: int = 0,
         *,
         value_range: Range | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        frame_stride: int | None = None,
+        background: str | None = None,
         fps: float | None = None,
     ) -> FrameStream:
         """Decompose a video frame by frame, in constant memory.
@@ -209,24 +222,30 @@ class Model:
         Args:
             video: see `decompose`.
             num_predicted: number of frames to predict after the last one.
-            value_range: see `decompose`.
-            fps: see `decompose`.
+            value_range: see `decompose`, as for the others.
+            region: as well.
+            frame_stride: as well.
+            background: as well.
+            fps: as well.
 
         Returns:
             An iterable of `FrameResult`.
 
         Raises:
+            ConfigError: a value makes no sense.
             DataError: the video cannot be read or has no frames.
         """
+        viewing = check_viewing(Viewing(value_range, region, frame_stride, background))
+        view, stride = viewing.view(self.view), frame_stride or self.frame_stride
         recorded: Recording | Frames
         if isinstance(video, str | Path):
             if fps is not None:
                 raise DataError("fps is for frames in memory: files have times of their own")
-            recorded = Recording(Path(video), self.view, self.frame_stride, value_range)
+            recorded = Recording(Path(video), view, stride, value_range)
         else:
             if value_range is not None:
                 raise DataError("value_range is for files: scale frames in memory to 0..255 yourself")
-            recorded = Frames(video, self.view, self.frame_stride, *([] if fps is None else [fps]))
+            recorded = Frames(video, view, stride, *([] if fps is None else [fps]))
         return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)
 
 

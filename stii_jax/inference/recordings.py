@@ -9,11 +9,19 @@ import numpy as np
 from jaxtyping import UInt8
 
 from stii_jax.data.errors import DamageError, DataError
+from stii_jax.data.video.background import Background, find_background, sample
 from stii_jax.data.video.footage import IMAGES_PER_SECOND, open_footage
 from stii_jax.data.video.levels import Range
 from stii_jax.data.video.view import View
 
 Array = np.ndarray
+
+
+MOVING = (
+    "the camera moves: frames are displaced by {shift:.0f} pixels against each other, and nothing is known of their "
+    "background; --background=median is left out"
+)
+"""Note where a background is to be removed and there is none."""
 
 
 class RecordedFrame(NamedTuple):
@@ -44,13 +52,18 @@ class Recording:
 
     def __init__(self, path: Path, view: View, stride: int = 1, value_range: Range | None = None):
         self._footage = open_footage(path, value_range, progress="range of values")
-        self._path, self._view, self._stride = path, view, stride
+        self._path, self._view, self.stride = path, view, stride
         first = next(self._footage.frames())
         self.height, self.width = first.pixels.shape[:2]
         try:
             self.box = view.box(self.height, self.width)
         except DataError as error:
-            raise DataError(f"{path} does not fit the view of the run's dataset: {error}") from error
+            raise DataError(f"{path} does not fit the model's view: {error}") from error
+        self._background, self._remarks = None, list[str]()
+        if view.background == "median":
+            self._background, self._remarks = _usable(find_background(self._footage, progress="background"))
+        self.background = "keep" if self._background is None else "median"
+        """What became of the background; see `View.background`."""
         header = self._footage.header
         self._rate = header.rate or IMAGES_PER_SECOND
         self._clock = _Clock(1 / self._rate)
@@ -75,7 +88,7 @@ class Recording:
     def notes(self) -> list[str]:
         """Remarks for the user on how the recording was read."""
         footage = self._footage
-        notes = [footage.note] if footage.note else []
+        notes = ([footage.note] if footage.note else []) + self._remarks
         if levels := footage.levels:
             notes.append(
                 f"frames hold values {levels.low:g} to {levels.high:g} ({levels.type_name}): scaled to 0..255; set "
@@ -97,10 +110,20 @@ class Recording:
                     size = f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}"
                     raise DamageError(self._path, number, f"the next has {size} pixels, not {self.width}x{self.height}")
                 elapsed = self._clock.tick(frame.seconds)
-                if number % self._stride == 0:
-                    yield RecordedFrame(frame.pixels, self._view.frame(frame.pixels), elapsed)
+                if number % self.stride == 0:
+                    yield RecordedFrame(frame.pixels, _seen(frame.pixels, self._view, self._background), elapsed)
         except DamageError as error:  # what came before is good
             self.damage = str(error)
+
+
+def _usable(background: Background) -> tuple[Background | None, list[str]]:
+    """The background, or None and a note if the camera moves."""
+    return (background, []) if background.is_static else (None, [MOVING.format(shift=background.shift)])
+
+
+def _seen(pixels: UInt8[Array, "H W 3"], view: View, background: Background | None) -> UInt8[Array, "S S 3"]:
+    """The part of a frame that the model sees."""
+    return view.frame(pixels if background is None else background.change(pixels))
 
 
 class _Clock:
@@ -134,7 +157,7 @@ class Frames:
 
     Args:
         frames: an array of shape [T, H, W, 3], or frames one by one, as a camera gives them; uint8 in 0..255, RGB or
-            grey (H, W). They are taken as they are asked for.
+            grey (H, W). They are taken as they are asked for; for their background, they have to be an array.
         view: what the model is to see of a frame.
         stride: every how many frames one is taken.
         fps: frames per second.
@@ -145,17 +168,20 @@ class Frames:
 
     damage: str | None = None
     value_range: Range | None = None
-    notes: tuple[str, ...] = ()
     untimed: str | None = None
 
     def __init__(self, frames: Iterable[Array], view: View, stride: int = 1, fps: float = IMAGES_PER_SECOND):
         self.expected = -(-len(frames) // stride) if isinstance(frames, np.ndarray) and frames.ndim else None
+        self._background, self.notes = None, list[str]()
+        if view.background == "median":
+            self._background, self.notes = _usable(Background(sample(_all_checked(frames))))
+        self.background = "keep" if self._background is None else "median"
         rest = iter(frames)
         if (first := next(rest, None)) is None:
             raise DataError("the video has no frames")
         self.height, self.width = _checked(first, 0).shape[:2]
         self.box = view.box(self.height, self.width)
-        self._frames, self._view, self._stride, self._rate = itertools.chain([first], rest), view, stride, fps
+        self._frames, self._view, self.stride, self._rate = itertools.chain([first], rest), view, stride, fps
         self.fps = fps / stride
 
     def __iter__(self) -> Iterator[RecordedFrame]:
@@ -164,8 +190,14 @@ class Frames:
             if pixels.shape != (self.height, self.width, 3):
                 size = f"{pixels.shape[1]}x{pixels.shape[0]}"
                 raise DataError(f"frame {number} has {size} pixels, the first {self.width}x{self.height}")
-            if number % self._stride == 0:
-                yield RecordedFrame(pixels, self._view.frame(pixels), number / self._rate)
+            if number % self.stride == 0:
+                yield RecordedFrame(pixels, _seen(pixels, self._view, self._background), number / self._rate)
+
+
+def _all_checked(frames: Iterable[Array]) -> Iterator[UInt8[Array, "H W 3"]]:
+    if not isinstance(frames, np.ndarray):
+        raise DataError('background="median" is for files and arrays: of frames one by one, the median is not known')
+    return (_checked(frame, number) for number, frame in enumerate(frames))
 
 
 def _checked(frame: Any, number: int) -> UInt8[Array, "H W 3"]:

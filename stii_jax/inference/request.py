@@ -1,11 +1,11 @@
 """A request to decompose a video, as the command line gives it. Imports nothing heavy."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stii_jax.config import ConfigError
+from stii_jax.inference.viewing import Viewing, parse_viewing
 
 
 class Request(NamedTuple):
@@ -23,8 +23,8 @@ class Request(NamedTuple):
     """True to write a clip of every object."""
     overwrite: bool = False
     """True to replace the files that an earlier decomposition wrote to the output folder."""
-    value_range: tuple[float, float] | None = None
-    """The pixel values that are shown as 0 and 255; None: see `Recording`."""
+    viewing: Viewing = Viewing()
+    """What the model is to see of the video."""
 
 
 def make_request(
@@ -36,9 +36,11 @@ def make_request(
     *,
     object_clips: bool = False,
     overwrite: bool = False,
-    value_range: Sequence[str] | None = None,
+    viewing: Mapping[str, Any] | None = None,
 ) -> Request | None:
     """The request that the flags of `--mode decompose` make; None in the modes that decompose nothing.
+
+    `viewing` has the flags of `parse_viewing`.
 
     Raises:
         ConfigError: one is missing, or does nothing in this mode, or makes no sense.
@@ -52,8 +54,8 @@ def make_request(
             "--formats": formats,
             "--object_clips": object_clips or None,
             "--overwrite": overwrite or None,
-            "--value_range": value_range,
         }
+        values |= {f"--{name}": value for name, value in (viewing or {}).items()}
         if given := [name for name, value in values.items() if value is not None]:
             raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
         return None
@@ -63,16 +65,5 @@ def make_request(
     if num_predicted is not None and num_predicted < 0:
         raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
-    limits = None if value_range is None else parse_range(value_range)
-    return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, limits)
-
-
-def parse_range(parts: Sequence[str]) -> tuple[float, float]:
-    """Return the two numbers of `--value_range`; raises `ConfigError`."""
-    try:
-        low, high = map(float, parts)
-    except ValueError:
-        low = high = 0.0
-    if not low < high < math.inf or low == -math.inf:
-        raise ConfigError(f"--value_range is {','.join(parts)}: give LOW,HIGH, two numbers, the lower one first")
-    return low, high
+    seen = parse_viewing(viewing or {})
+    return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, seen)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stii_jax.config import ConfigError
 from stii_jax.data.errors import DataError
 from stii_jax.data.tracks.points import PointTracks, parse_options, read_tracks
 from stii_jax.evaluation.tracking_metrics import check_installed
-from stii_jax.inference.request import parse_range
+from stii_jax.inference.viewing import Viewing, parse_viewing
 
 SCORES = "track_scores.json"
 """The file of scores in the folder of a decomposition; elsewhere, the name of the input is added."""
@@ -23,8 +23,8 @@ class TrackRequest(NamedTuple):
     """See `stii_jax.data.tracks.columns.OPTIONS`."""
     input: Path
     """The recording, or the folder of its decomposition."""
-    value_range: tuple[float, float] | None = None
-    """See `stii_jax.inference.request.Request`."""
+    viewing: Viewing = Viewing()
+    """What a model is to see of the recording."""
 
     @property
     def is_decomposed(self) -> bool:
@@ -44,9 +44,11 @@ def make_track_request(
     tracks: str | None,
     options: Sequence[str] | None,
     source: str | None,
-    value_range: Sequence[str] | None = None,
+    viewing: Mapping[str, Any] | None = None,
 ) -> TrackRequest | None:
     """The request that the flags of `--mode evaluate --tracks` make, with the file of tracks read; None without tracks.
+
+    `viewing` has the flags of `parse_viewing`.
 
     Raises:
         ConfigError: a flag is missing, or does nothing in this mode, or makes no sense.
@@ -65,7 +67,7 @@ def make_track_request(
         raise ConfigError(f"give --input, the recording or the folder of its decomposition: {_EXAMPLE}")
     check_installed()
     parsed = parse_options(options or ())
-    limits = None if value_range is None else parse_range(value_range)
+    seen = parse_viewing(viewing or {})
     if not Path(source).exists():
         raise DataError(f"{source} does not exist: give --input, the recording or the folder of its decomposition")
-    return TrackRequest(read_tracks(Path(tracks), parsed), parsed, Path(source), limits)
+    return TrackRequest(read_tracks(Path(tracks), parsed), parsed, Path(source), seen)

@@ -104,8 +104,8 @@ def score_model(model: Model, request: TrackRequest) -> tuple[dict[str, Any], Fr
     Returns:
         The scores, and the stream of the decomposition, which has come to its end.
     """
-    stream = model.stream(request.input, value_range=request.value_range)
-    recording, stride = stream.video, model.frame_stride
+    stream = model.stream(request.input, **request.viewing._asdict())
+    recording, stride = stream.video, stream.video.stride
     num_frames = recording.expected * stride if recording.expected else count_frames(request.input)
     recorded = Recorded(recording.width, recording.height, num_frames, stride, float(stream.canvas.scale))
     return score_frames(_observed(stream, recording.expected), recorded, request), stream

@@ -11,7 +11,7 @@ from sample_recordings import write_raw, write_video
 from stii_jax.data import DataError
 from stii_jax.data.video import pyav
 from stii_jax.data.video.view import View
-from stii_jax.inference.recordings import Recording
+from stii_jax.inference.recordings import Frames, Recording
 
 
 def noise(num_frames, height=16, width=24):
@@ -106,8 +106,36 @@ def test_images_that_cannot_be_used_end_the_video(tmp_path):
 
 
 def test_a_view_that_does_not_fit(video):
-    with pytest.raises(DataError, match=r"video.mkv does not fit the view of the run's dataset: frames are 24x16 "):
+    with pytest.raises(DataError, match=r"video.mkv does not fit the model's view: frames are 24x16 "):
         Recording(video, View(size=8, region=(20, 0, 16, 16)))
+
+
+def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
+    """In files and arrays alike; the frames themselves stay as they are."""
+    scene = np.random.default_rng(0).integers(60, 120, (48, 64, 3), np.uint8)
+    frames = np.stack([scene] * 9)
+    for number in range(9):
+        frames[number, 8:16, 4 * number : 4 * number + 8] = 250
+        Image.fromarray(frames[number]).save(tmp_path / f"{number}.png")
+    view = View(size=48, region=(0, 0, 48, 48), background="median")
+    for recording in (Recording(tmp_path, view), Frames(frames, view)):
+        assert recording.background == "median" and not recording.notes
+        for number, frame in enumerate(recording):
+            expected = np.zeros((48, 48, 3), np.uint8)
+            expected[8:16, 4 * number : 4 * number + 8] = 255
+            assert np.array_equal(frame.pixels, frames[number])
+            assert np.array_equal(frame.view > 127, expected > 127)
+    with pytest.raises(DataError, match='background="median" is for files and arrays'):
+        Frames(iter(frames), view)
+
+
+def test_a_camera_that_moves_keeps_its_background():
+    wide = np.random.default_rng(0).integers(0, 255, (32, 200, 3), np.uint8)
+    pan = np.stack([wide[:, 5 * number : 5 * number + 32] for number in range(30)])
+    recording = Frames(pan, View(size=32, background="median"))
+    assert recording.background == "keep"
+    assert [note.partition(":")[0] for note in recording.notes] == ["the camera moves"]
+    assert np.array_equal([frame.view for frame in recording], pan)
 
 
 def test_notes(tmp_path, samples):

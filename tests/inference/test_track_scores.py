@@ -17,6 +17,7 @@ from stii_jax.evaluation.tracking_metrics import MissingExtraError
 from stii_jax.inference.request import Request
 from stii_jax.inference.track_request import SCORES, make_track_request
 from stii_jax.inference.track_scores import describe_scores, score_folder
+from stii_jax.inference.viewing import Viewing
 from stii_jax.main import run
 from stii_jax.runs import modes
 
@@ -199,8 +200,9 @@ def test_flags(tmp_path, monkeypatch):
     tracks, video = write_tracks(tmp_path / "tracks.csv"), tmp_path / "video.mp4"
     video.touch()
     assert make_track_request("evaluate", None, None, None) is None
-    made = make_track_request("evaluate", str(tracks), ["match=2"], str(video), ["0", "9"])
-    assert (made.input, made.options, made.value_range) == (video, {"match": "2"}, (0, 9))
+    viewing = {"value_range": ["0", "9"], "frame_stride": 2}
+    made = make_track_request("evaluate", str(tracks), ["match=2"], str(video), viewing)
+    assert (made.input, made.options, made.viewing) == (video, {"match": "2"}, Viewing((0.0, 9.0), frame_stride=2))
     for arguments, message in (
         (("evaluate", None, ["match=2"], None), "--track_options would do nothing: give --tracks"),
         (("evaluate", None, None, str(video)), "give --tracks, the CSV file of true tracks to score --input against"),

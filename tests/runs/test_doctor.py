@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 import stii_jax
-from stii_jax import main, pretrained
+from stii_jax import command_line, main, pretrained
 from stii_jax.config import config_names
 from stii_jax.runs import doctor
 
@@ -97,9 +97,9 @@ def test_help_names_everything(capsys):
         main._parse(["main.py", "--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    own = {flag.name for flag in flags.FLAGS.flags_by_module_dict()["stii_jax.main"]}
-    assert own == {flag.name for group in main.GROUPS.values() for flag in group}
-    for name in (*(f"--{flag}" for flag in own), *main.MODES, *config_names(), *pretrained.names()):
+    own = {flag.name for flag in flags.FLAGS.flags_by_module_dict()["stii_jax.command_line"]}
+    assert own == {flag.name for group in command_line.GROUPS.values() for flag in group}
+    for name in (*(f"--{flag}" for flag in own), *command_line.MODES, *config_names(), *pretrained.names()):
         assert name in text, name
     assert max(map(len, text.splitlines())) <= 120
 

@@ -10,6 +10,9 @@ from stii_jax.data.errors import DataError
 
 Array = np.ndarray
 
+BACKGROUNDS = ("keep", "median")
+"""Values of `View.background`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
@@ -28,6 +31,9 @@ class View:
     """Whether to keep the middle square; otherwise the sides are scaled each on its own."""
     gray: bool = False
     """Whether to show brightness alone, the same in all three channels."""
+    background: str = "keep"
+    """Whether to "keep" the background, or to show how frames differ from the recording's "median", on black. Applied
+    to the whole frame, before this view; see `stii_jax.data.video.background`."""
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Left, upper, right and lower edge, in pixels, of what is seen of a frame.

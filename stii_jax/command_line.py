@@ -1,0 +1,148 @@
+"""The flags of the command line and its help.
+
+They are checked without jax and the libraries on top of it, which take seconds to import.
+"""
+
+import textwrap
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from stii_jax import pretrained
+from stii_jax.config import config_names
+from stii_jax.data.video.view import BACKGROUNDS
+
+
+class Mode(NamedTuple):
+    """A value of `--mode`."""
+
+    help: str
+    doing: str
+    """The verb of the first line that the program prints."""
+
+
+MODES = {
+    "train": Mode("trains to the end, from the last checkpoint if there is one, and evaluates", "training"),
+    "evaluate": Mode("scores held-out videos, and draws some of them", "evaluating"),
+    "predict": Mode("predicts frames of held-out videos from those before, scores and draws them", "predicting with"),
+    "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
+    "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
+    "export": Mode("writes the trained model and its scores as one small file", "exporting"),
+    "doctor": Mode("checks this machine, and lists what is missing for which feature", "checking this machine"),
+}
+
+MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
+CONFIG = flags.DEFINE_string(
+    "config",
+    None,
+    "The experiment to train: one of the names below, some with an argument (balls:color), or the path of a .py or "
+    ".json file. A .py file is code and is run. It can be left out for a workdir that holds a run.",
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run: checkpoints, logs, pictures and scores.")
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "A trained model, instead of the run in --workdir: one of the names below, or a .safetensors file that --mode "
+    "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
+    "are.",
+)
+INIT = flags.DEFINE_string(
+    "init",
+    None,
+    "With train: a trained model to start from: one of the names below, a .safetensors file, or the folder of a run, "
+    "whose newest checkpoint is taken. Parameters that do not fit the config are listed and freshly initialised. "
+    "Ignored where --workdir has a checkpoint.",
+)
+INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "With decompose: the video file, or folder of images, to decompose. With evaluate and --tracks: the same, or the "
+    "folder of a decomposition, which needs no model.",
+)
+OUTPUT = flags.DEFINE_string(
+    "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
+)
+PREDICT = flags.DEFINE_integer("predict", None, "With decompose: number of frames to predict after the last one.")
+FORMATS = flags.DEFINE_list(
+    "formats",
+    None,
+    "With decompose: formats of other programs to write as well, separated by commas: coco (instances with masks), mot "
+    "(MOTChallenge), tiff (labels for ImageJ and napari), movement (tracks of boxes).",
+)
+CLIPS = flags.DEFINE_bool("object_clips", False, "With decompose: writes a small video of every object as well.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "With decompose: replaces the files that an earlier decomposition wrote to --output."
+)
+RANGE = flags.DEFINE_list(
+    "value_range",
+    None,
+    "LOW,HIGH, the pixel values to show as black and as white. By default, 8-bit videos are left as they are, and "
+    "deeper ones have their own lowest and highest value.",
+)
+REGION = flags.DEFINE_list(
+    "region",
+    None,
+    "X,Y,WIDTH,HEIGHT, the part of the frame to see, in pixels; by default the middle square, or that of the training.",
+)
+STRIDE = flags.DEFINE_integer("frame_stride", None, "Every how many frames one is taken.")
+BACKGROUND = flags.DEFINE_enum(
+    "background",
+    None,
+    BACKGROUNDS,
+    "median: for a camera that stands still; the model sees what differs from the per-pixel median of the whole "
+    "recording, on black. keep: it sees frames as they are.",
+)
+TRACKS = flags.DEFINE_string(
+    "tracks",
+    None,
+    "With evaluate: a CSV file of true point tracks of the recording --input, whose decomposition is scored by them.",
+)
+TRACK_OPTIONS = flags.DEFINE_list(
+    "track_options",
+    None,
+    "With --tracks: how to read the file, and distances, as key=value, separated by commas; keys are frame, object, x, "
+    "y, point, centre, first_frame, body_length, match and reach (docs/metrics.md).",
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Takes the three below from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
+)
+COORDINATOR = flags.DEFINE_string("coordinator_address", None, "The host:port of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+
+GROUPS = {
+    "What to do": (MODE,),
+    "With which run or model": (CONFIG, WORKDIR, MODEL, INIT),
+    "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, FORMATS, CLIPS, OVERWRITE),
+    "Reading the video": (BACKGROUND, REGION, STRIDE, RANGE),
+    "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
+    "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
+}
+"""The flags as `--help` shows them."""
+
+
+def viewing_flags() -> dict[str, Any]:
+    """The values of the flags of `stii_jax.inference.viewing`, by name."""
+    return {flag.name: flag.value for flag in GROUPS["Reading the video"]}
+
+
+def usage(introduction: str) -> str:
+    """The text that `--help` prints."""
+    parts = [introduction.strip()]
+    for title, group in GROUPS.items():
+        lines = [f"{title}:", ""]
+        for flag in group:
+            # absl puts an enum's choices before its help.
+            lines += [f"  --{flag.name}", *(_modes() if flag is MODE else _wrapped(flags.FLAGS[flag.name].help or ""))]
+        parts.append("\n".join(lines))
+    named = {"Configs": config_names(), "Trained models": pretrained.names()}
+    parts.append("\n".join(f"{title}: {', '.join(names)}" for title, names in named.items()))
+    return "\n\n".join(parts)
+
+
+def _modes() -> list[str]:
+    return [f"      {name:13}{mode.help}{' (the default)' * (name == MODE.default)}" for name, mode in MODES.items()]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)

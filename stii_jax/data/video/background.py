@@ -1,0 +1,158 @@
+"""The static background of a recording, and what each frame changes in it."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from tqdm import tqdm
+
+from stii_jax.data.errors import DamageError
+from stii_jax.data.video.footage import Footage
+
+Array = np.ndarray
+
+MAX_SAMPLES = 101
+"""Most frames that the median is taken of."""
+MIN_SAMPLES = 15
+"""Least number of these, if the recording has as many; together they take `MEMORY` bytes at most, or so few."""
+MEMORY = 2**28
+MAX_SHIFT = 2.0
+"""Pixels, of `_SIDE`, by which the median frame may be shifted against the background.
+
+0 for walkers in a yard, cars on a road and CLEVRER, and for walkers if the camera trembles by one pixel; 4 if it
+trembles by three; 38 and more for a camera that pans."""
+MIN_TEXTURE = 3.0
+"""Levels between neighbouring pixels, on average, below which a picture is too flat to tell whether it moves.
+
+10 for walkers in a yard, 1 for flies on black."""
+_NOISES, _MARGIN = 4.0, 2.0  # a pixel changes when it differs by so many times its noise, and so many levels
+_GRID = 64
+_SIDE = 256
+
+
+class Background:
+    """The per-pixel median of a recording, and the noise around it.
+
+    What rests in one place for more than half of the recording is a part of the background.
+
+    Args:
+        frames: frames of equal size, spread over the recording.
+    """
+
+    def __init__(self, frames: UInt8[Array, "N H W 3"]):
+        self.picture: UInt8[Array, "H W 3"] = _median(frames)
+        """The median of the frames."""
+        self._brightness = _grid(self.picture)
+        differences = np.stack([self._difference(frame) for frame in frames])
+        noise = _median(differences).astype(np.float32)
+        # A pixel where leaves move, or tape flutters, has a threshold of its own.
+        self._threshold = _NOISES * np.maximum(noise, np.median(noise)) + _MARGIN
+        excess = differences - self._threshold
+        self._range = max(_typical(excess[excess > 0]), float(self._threshold.min()))
+        few = frames[:: -(-len(frames) // 25)]
+        self.shift = float(np.median([_shift(_reduced(self.picture), _reduced(frame)) for frame in few]))
+        """Displacement of the median frame against the background; see `MAX_SHIFT`."""
+        self.texture = float(np.median([_texture(frame) for frame in few]))
+        """See `MIN_TEXTURE`."""
+
+    @property
+    def is_static(self) -> bool:
+        """False if frames are displaced against each other: the camera moves."""
+        return self.shift <= MAX_SHIFT or self.texture < MIN_TEXTURE
+
+    def change(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W 3"]:
+        """Return the objects of a frame: grey to white where it differs from the background, black elsewhere.
+
+        White is the difference that is typical of changed pixels. If the frame is brighter or darker than the
+        background as a whole, it is corrected first.
+        """
+        excess = self._difference(frame) - self._threshold
+        level = np.clip(excess * (255 / self._range), 0, 255).astype(np.uint8)
+        return np.repeat(level[..., None], 3, axis=2)
+
+    def _difference(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W"]:
+        """The largest difference of a pixel's channels from the background."""
+        gain = float(np.median(self._brightness / _grid(frame)))
+        lit = frame if abs(gain - 1) < 0.005 else np.clip(frame * np.float32(gain) + 0.5, 0, 255).astype(np.uint8)
+        return (np.maximum(lit, self.picture) - np.minimum(lit, self.picture)).max(axis=2)
+
+
+def find_background(footage: Footage, progress: str = "") -> Background:
+    """Return the background of a recording, whose frames are all decoded for it.
+
+    Args:
+        footage: the recording; what follows damage or a change of size is left out.
+        progress: text of a progress bar; "" shows none.
+
+    Raises:
+        DataError: the first frame cannot be read.
+    """
+    total = footage.header.num_frames or None
+    frames = tqdm(_alike(footage), desc=progress, total=total, unit="frame", mininterval=0.5, disable=not progress)
+    return Background(sample(iter(frames)))
+
+
+def _alike(footage: Footage) -> Iterator[UInt8[Array, "H W 3"]]:
+    shape = None
+    try:
+        for frame in footage.frames():
+            if (shape := shape or frame.pixels.shape) != frame.pixels.shape:
+                return
+            yield frame.pixels
+    except DamageError:
+        return  # reported by the reading that follows
+
+
+def sample(frames: Iterable[UInt8[Array, "H W 3"]]) -> UInt8[Array, "N H W 3"]:
+    """Return frames that are spread evenly over a recording of unknown length: every `2**n`-th."""
+    kept: list[Array] = []
+    interval = 1
+    for number, frame in enumerate(frames):
+        if number % interval:
+            continue
+        kept.append(frame)
+        if len(kept) > max(MIN_SAMPLES, min(MAX_SAMPLES, MEMORY // frame.nbytes)):
+            kept, interval = kept[::2], 2 * interval
+    return np.stack(kept)
+
+
+def _median(values: UInt8[Array, "N H ..."]) -> UInt8[Array, "H ..."]:
+    """The lower median, in the values' own type, row by row: a copy of all would double the memory."""
+    middle = (len(values) - 1) // 2
+    return np.stack([np.partition(values[:, row], middle, axis=0)[middle] for row in range(values.shape[1])])
+
+
+def _typical(excess: Float[Array, " N"]) -> float:
+    """The value above which half of the sum lies: many faint pixels weigh less than a few clear ones."""
+    if not len(excess):
+        return 0.0
+    ordered = np.sort(excess)
+    sums = np.cumsum(ordered, dtype=np.float64)
+    return float(ordered[np.searchsorted(sums, sums[-1] / 2)])
+
+
+def _grid(frame: UInt8[Array, "H W 3"]) -> Float[Array, " P"]:
+    """The brightness of pixels on a grid, at least 1."""
+    rows, columns = (slice(None, None, max(1, side // _GRID)) for side in frame.shape[:2])
+    return np.maximum(frame[rows, columns].mean(axis=2), 1).ravel()
+
+
+def _reduced(frame: UInt8[Array, "H W 3"]) -> Float[Array, "h w"]:
+    """The brightness of a frame, without its mean, in `_SIDE` pixels or so, fading out towards the edges."""
+    step = max(1, max(frame.shape[:2]) // _SIDE)
+    grey = frame[::step, ::step].mean(axis=2)
+    return (grey - grey.mean()) * np.outer(*(np.hanning(side) for side in grey.shape))
+
+
+def _shift(picture: Float[Array, "h w"], frame: Float[Array, "h w"]) -> float:
+    """The distance by which a frame is displaced, where the phase correlation is largest."""
+    product = np.conj(np.fft.rfft2(picture)) * np.fft.rfft2(frame)
+    correlation = np.fft.irfft2(product / np.maximum(np.abs(product), 1e-6), s=picture.shape)
+    place = np.unravel_index(correlation.argmax(), correlation.shape)
+    return float(np.hypot(*(min(at, side - at) for at, side in zip(place, picture.shape))))
+
+
+def _texture(frame: UInt8[Array, "H W 3"]) -> float:
+    """The mean difference of horizontal neighbours."""
+    grey = frame.mean(axis=2)
+    return float(np.abs(np.diff(grey, axis=1)).mean())

@@ -1,0 +1,67 @@
+"""Flags and arguments that say which frames, and which part of them, a model sees of a recording."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stii_jax.config import ConfigError
+from stii_jax.data.video.levels import Range
+from stii_jax.data.video.view import BACKGROUNDS, View
+
+
+class Viewing(NamedTuple):
+    """What a model is to see of a recording; None: the same as of the videos that it was trained on."""
+
+    value_range: Range | None = None
+    """The pixel values that are shown as 0 and 255; None: see `Recording`."""
+    region: tuple[int, int, int, int] | None = None
+    """Left edge, upper edge, width and height in pixels; if it is no square, it is squeezed into one."""
+    frame_stride: int | None = None
+    """Every how many frames one is taken."""
+    background: str | None = None
+    """One of `BACKGROUNDS`; see `View.background`."""
+
+    def view(self, trained: View) -> View:
+        """The view of a model that was trained with another."""
+        changed: dict[str, Any] = {}
+        if self.region is not None:
+            changed = {"region": self.region, "margins": (0, 0, 0, 0), "square": False}
+        if self.background is not None:
+            changed["background"] = self.background
+        return dataclasses.replace(trained, **changed)
+
+
+def check_viewing(viewing: Viewing) -> Viewing:
+    """Return it; raises `ConfigError` if a value makes no sense."""
+    low, high = viewing.value_range or (0, 1)
+    if not (low < high < math.inf and low > -math.inf):
+        raise ConfigError(f"--value_range is {low:g},{high:g}: give LOW,HIGH, two numbers, the lower one first")
+    x, y, width, height = viewing.region or (0, 0, 1, 1)
+    if min(x, y) < 0 or min(width, height) < 1:
+        raise ConfigError(f"--region is {x},{y},{width},{height}: give X,Y,WIDTH,HEIGHT in pixels of the recording")
+    if viewing.frame_stride is not None and viewing.frame_stride < 1:
+        raise ConfigError(f"--frame_stride is {viewing.frame_stride}, expected 1 or more")
+    if viewing.background not in (None, *BACKGROUNDS):
+        raise ConfigError(f"--background is {viewing.background!r}: give one of {', '.join(BACKGROUNDS)}")
+    return viewing
+
+
+def parse_viewing(flags: Mapping[str, Any]) -> Viewing:
+    """Return what the flags of these names say, lists of text still to be read; raises `ConfigError`."""
+    region = _numbers(flags, "region", int, "X,Y,WIDTH,HEIGHT in pixels of the recording", 4)
+    limits = _numbers(flags, "value_range", float, "LOW,HIGH, two numbers, the lower one first", 2)
+    return check_viewing(Viewing(limits, region, flags.get("frame_stride"), flags.get("background")))
+
+
+def _numbers(flags: Mapping[str, Any], name: str, kind: type, expected: str, count: int) -> Any:
+    parts: Sequence[str] | None = flags.get(name)
+    if parts is None:
+        return None
+    try:
+        numbers = tuple(kind(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ConfigError(f"--{name} is {','.join(parts)}: give {expected}")
+    return numbers
