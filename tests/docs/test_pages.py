@@ -66,7 +66,7 @@ def test_named_files_exist(page):
 def flags_of(module: str) -> set[str]:
     """The flags of a command, by what its source defines."""
     if module == "stii_jax.main":
-        defined = flags.FLAGS.flags_by_module_dict()["stii_jax.main"]
+        defined = flags.FLAGS.flags_by_module_dict()["stii_jax.command_line"]
         return {"--help", "--version", *(f"--{flag.name}" for flag in defined)}
     top = ROOT / module.replace(".", "/")
     sources = sorted(top.glob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
