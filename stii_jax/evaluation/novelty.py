@@ -148,15 +148,17 @@ def compare(values: Values, num_frames: int, summary: Any) -> dict[str, Any]:
     return found | {"is_novel": is_novel, **counts}
 
 
-def warning(found: Mapping[str, Any], video: str, model: str) -> str | None:
-    """One line on a video that `compare` found to be novel; None for any other."""
+def warning(found: Mapping[str, Any], video: str, model: str, background: str) -> str | None:
+    """One line on a video that `compare` found to be novel; None for any other. See `View.background`."""
     if not found["is_novel"]:
         return None
+    advice = "if the camera stands still, try --background=median; " if background == "keep" else ""
     error, likelihood = found["relative_error"], found["log_likelihood"]
     return (
         f"{video} is unlike the videos {model} was trained on: relative reconstruction error "
         f"{error['video']:.2g}, {error['ratio']:.0f}x higher than on held-out videos ({error['held_out']:.2g}); "
-        f"log-likelihood {likelihood['video']:.2f} nats per pixel ({likelihood['held_out']:.2f}); see docs/tutorial.md"
+        f"log-likelihood {likelihood['video']:.2f} nats per pixel ({likelihood['held_out']:.2f}); {advice}see "
+        "docs/real-videos.md"
     )
 
 

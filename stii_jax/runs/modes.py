@@ -153,8 +153,7 @@ def decompose_video(model: Model, origin: Mapping[str, str], request: Request, f
     from stii_jax.inference.decompose import decompose
 
     results = decompose(model, request, origin, facts)
-    if line := novelty.warning(results["novelty"], str(request.input), origin.get("model") or origin["workdir"]):
-        print(f"warning: {line}", file=sys.stderr)
+    _warn_of_novelty(results["novelty"], request.input, origin, results["background"])
     if results["damage"]:
         print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
@@ -167,11 +166,15 @@ def evaluate_tracks(
     """Decompose a recording, score that against its true tracks, and write the scores to the workdir."""
     scores, stream = score_model(model, request)
     of_model = {"input": str(request.input), "num_slots": model.num_slots, **origin, **facts}
-    if line := novelty.warning(stream.compare(), str(request.input), origin.get("model") or origin["workdir"]):
-        print(f"warning: {line}", file=sys.stderr)
+    _warn_of_novelty(stream.compare(), request.input, origin, stream.video.background)
     if stream.damage:
         print(f"warning: {stream.damage}; what comes before is scored", file=sys.stderr)
     _write_track_scores(request, workdir, scores | of_model)
+
+
+def _warn_of_novelty(found: Mapping[str, Any], video: Path, origin: Mapping[str, str], background: str) -> None:
+    if line := novelty.warning(found, str(video), origin.get("model") or origin["workdir"], background):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def evaluate_decomposition(request: TrackRequest, folder: Path) -> None:

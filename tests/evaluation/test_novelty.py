@@ -101,7 +101,7 @@ def test_the_verdict_is_at_twice_the_99th_percentile():
     limit = 2 * 0.0995
     assert find_reference(found).limit == pytest.approx(limit)
     inside, outside = (compare(values(limit * factor), 1, found) for factor in (0.999, 1.001))
-    assert inside["is_novel"] is False and warning(inside, "a.mp4", "mine") is None
+    assert inside["is_novel"] is False and warning(inside, "a.mp4", "mine", "keep") is None
     assert outside["is_novel"] is True
     assert outside["relative_error"] == pytest.approx(
         {"video": limit * 1.001, "held_out": 0.075, "limit": limit, "ratio": limit * 1.001 / 0.075}
@@ -113,10 +113,13 @@ def test_the_verdict_is_at_twice_the_99th_percentile():
 
 def test_the_warning_has_both_videos_numbers():
     found = compare({"relative_error": 0.912, "mse": 0.006, "log_likelihood": 0.755}, 200, summary_of([[0.06, 0.06]]))
-    assert warning(found, "flies.mp4", "quickstart") == (
+    line = (
         "flies.mp4 is unlike the videos quickstart was trained on: relative reconstruction error 0.91, 15x higher than "
-        "on held-out videos (0.06); log-likelihood 0.76 nats per pixel (-0.06); see docs/tutorial.md"
+        "on held-out videos (0.06); log-likelihood 0.76 nats per pixel (-0.06); see docs/real-videos.md"
     )
+    assert warning(found, "flies.mp4", "quickstart", "median") == line
+    still = line.replace("see docs", "if the camera stands still, try --background=median; see docs")
+    assert warning(found, "flies.mp4", "quickstart", "keep") == still
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_no_verdict_without_numbers_of_held_out_videos(summary):
     """A model of an older version has none, and a stranger's file may hold anything."""
     assert find_reference(summary) is None
     found = compare(values(0.5), 3, summary)
-    assert found["is_novel"] is None and warning(found, "a.mp4", "mine") is None
+    assert found["is_novel"] is None and warning(found, "a.mp4", "mine", "keep") is None
     assert [found[name]["video"] for name in STATISTICS] == [0.5, 0.05, -0.5]
     assert {found[name]["held_out"] for name in STATISTICS} == {None}
     assert json.loads(json.dumps(found)) == found
