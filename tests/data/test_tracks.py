@@ -20,6 +20,13 @@ coords,x,y,likelihood,x,y,likelihood
 labeled-data/video/img0007.png,1,2,0.9,11,2,0.9
 labeled-data/video/img0012.png,3,4,0.9,,,0.1
 """
+DEEPLABCUT_BY_HAND = """scorer,,,me,me,me,me
+individuals,,,m1,m1,m2,m2
+bodyparts,,,nose,nose,nose,nose
+coords,,,x,y,x,y
+labeled-data,video,img0007.png,1,2,11,2
+labeled-data,video,img0012.png,3,4,,
+"""
 TRACKMATE = """LABEL,ID,TRACK_ID,QUALITY,POSITION_X,POSITION_Y,POSITION_Z,POSITION_T,FRAME,RADIUS
 Label,Spot ID,Track ID,Quality,X,Y,Z,T,Frame,R
 Label,Spot ID,Track ID,Quality,X,Y,Z,T,Frame,R
@@ -46,6 +53,7 @@ def read(folder, text, **options):
         ("y;x;mass;particle;frame\n2;1;9;0;0\n2;11;9;1;0\n4;3;9;0;1\n", {}, "object in 'particle'"),  # trackpy
         (TRACKMATE, {}, "frame in 'FRAME', object in 'TRACK_ID', its position"),
         (DEEPLABCUT, {}, "DeepLabCut's header, 2 objects, point nose"),
+        (DEEPLABCUT_BY_HAND, {}, "DeepLabCut's header, 2 objects, point nose"),
         ("track\tframe_idx\tcore.x\tcore.y\n0\t0\t1\t2\n1\t0\t11\t2\n0\t1\t3\t4\n", {}, "point core"),  # SLEAP
         ("seconds,frame,x1,y1,x2,y2\n0,0,1,2,11,2\n.1,1,3,4,nan,NaN\n", {}, "one object"),  # idtracker.ai
         (",object,x,y\n0,0,1,2\n0,1,11,2\n1,0,3,4\n", {}, "frame in ''"),  # pandas' index
@@ -68,7 +76,8 @@ def test_formats(tmp_path, text, options, shown):
         expected[1] = expected[1, ::-1]
     np.testing.assert_array_equal(tracks.points[:, order], expected)
     np.testing.assert_array_equal(tracks.centres, tracks.points)
-    assert tracks.frames.tolist() == ([7, 12] if text is DEEPLABCUT else [1, 2] if text[:4] == "1,0," else [0, 1])
+    from_images, from_one = text in (DEEPLABCUT, DEEPLABCUT_BY_HAND), text[:4] == "1,0,"
+    assert tracks.frames.tolist() == ([7, 12] if from_images else [1, 2] if from_one else [0, 1])
 
 
 def test_named_points(tmp_path):

@@ -93,6 +93,20 @@ def test_every_second_frame_is_decomposed(tmp_path):
         score_folder(request(write_tracks(tracks, [1, 3]), folder))
 
 
+def test_sparse_labels(tmp_path):
+    """A frame without labels is not one without objects: whatever is found, lost or swapped there counts nowhere."""
+    third = {300: LEFT, 7: RIGHT, 9: (11.5, 12.5)}
+    folder = write_folder(tmp_path / "found", [WHOLE, SWAPPED, {}, third, WHOLE], dtype=np.int16)
+    scores = score_folder(request(write_tracks(tmp_path / "tracks.csv", [0, 4]), folder))
+    assert (scores["num_labelled"], scores["num_frames"], scores["num_decomposed"]) == (2, 2, T)
+    assert (scores["found"], scores["identity_switches"], scores["point_in_own_mask"]) == (1, 0, 1)
+    assert (scores["hota"], scores["idf1"], scores["mota"]) == (1, 1, 1)
+    # Switches between two labelled frames count, and so does an object that a labelled frame lacks.
+    folder = write_folder(tmp_path / "worse", [WHOLE, WHOLE, {}, SWAPPED, SWAPPED | {9: (11.5, 12.5)}], dtype=np.int16)
+    scores = score_folder(request(write_tracks(tmp_path / "tracks.csv", [0, 4]), folder))
+    assert (scores["identity_switches"], scores["mota_switches"], scores["mota"]) == (2, 2, 1 - 3 / 4)
+
+
 def test_reduced_masks(tmp_path):
     summary = {"frame_stride": 1, "input_size": [2 * WIDTH, 2 * HEIGHT], "mask_scale": 2}
     folder = write_folder(tmp_path / "found", [{1: LEFT, 2: RIGHT}], summary=summary)

@@ -145,7 +145,8 @@ def _deeplabcut(rows: Sequence[Sequence[str]], options: Mapping[str, str]) -> La
     if not places:
         raise DataError("no columns for the position: the line 'coords' has no x that is followed by a y")
     known = f"DeepLabCut's header, {len({place.object for place in places})} objects"
-    return _finish(Layout(len(head), 0, None, tuple(places), "", ()), options, known)
+    frame = next(x for x in range(1, len(coords)) if coords[x]) - 1  # labels by hand: folder, video and image
+    return _finish(Layout(len(head), frame, None, tuple(places), "", ()), options, known)
 
 
 def _finish(layout: Layout, options: Mapping[str, str], known: str) -> Layout:
