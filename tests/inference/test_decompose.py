@@ -24,10 +24,8 @@ from stii_jax.inference.output_folder import NAMES
 from stii_jax.inference.recordings import RecordedFrame, Recording
 from stii_jax.inference.request import Request
 from stii_jax.inference.stream import Stream
-from stii_jax.inference.viewing import Viewing
 from stii_jax.main import ERRORS, run
 from stii_jax.models import registry
-from stii_jax.runs.loading import load_model
 from stii_jax.runs.setup import load_dataset
 from stii_jax.storage.checkpoints import CheckpointError
 from stii_jax.visualization.regions import OUTSIDE as NOT_SEEN
@@ -211,21 +209,6 @@ def test_deep_frames_and_what_is_said_of_them(workdir, tmp_path, capsys):
         "frames hold values 0 to 1535 (16-bit): scaled to 0..255; set --value_range=LOW,HIGH to choose",
     ]
     assert all(f"note: {note}\n" in capsys.readouterr().err for note in summary["notes"][:1])
-
-
-def test_the_viewing_of_a_request(workdir, tmp_path):
-    """Region, stride and background reach the model, and the summary has what became of them."""
-    frames = np.full((7, 16, 24, 3), 90, np.uint8)
-    frames[range(7), 5, range(7, 14)] = 255
-    write_raw(video := tmp_path / "still.mkv", frames)
-    viewing = Viewing(region=(2, 0, 16, 16), frame_stride=2, background="median")
-    summary, arrays, *_ = decompose(workdir, video, tmp_path / "a", viewing=viewing)
-    assert (summary["view_box"], summary["frame_stride"], summary["background"]) == ([2, 0, 18, 16], 2, "median")
-    assert arrays["segmentation"].shape == (4, 16, 24) and (arrays["segmentation"][:, :, :2] == 255).all()
-    same = load_model(workdir).decompose(video, region=(2, 0, 16, 16), frame_stride=2, background="median")
-    np.testing.assert_array_equal(same.masks, arrays["segmentation"])
-    plain, *_ = decompose(workdir, video, tmp_path / "b")
-    assert (plain["view_box"], plain["frame_stride"], plain["background"]) == ([4, 0, 20, 16], 1, "keep")
 
 
 def test_predicted_frames_are_marked(workdir, video, tmp_path):

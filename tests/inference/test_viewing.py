@@ -1,11 +1,21 @@
 """Flags and arguments that say what a model sees of a recording."""
 
+import json
+
+import jax
+import numpy as np
 import pytest
+from sample_recordings import write_raw
+from toy import ToyModel, save_run, use_toy_model
 
 from stii_jax.config import ConfigError
 from stii_jax.data.video.view import View
-from stii_jax.inference.request import make_request
+from stii_jax.inference.request import Request, make_request
 from stii_jax.inference.viewing import Viewing, parse_viewing
+from stii_jax.main import run
+from stii_jax.runs.loading import load_model
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 def test_flags():
@@ -43,3 +53,25 @@ def test_views():
     seen = Viewing(background="median").view(trained)
     assert seen.background == "median" and seen.box(20, 30) == trained.box(20, 30) and seen.gray
     assert Viewing(background="keep").view(seen) == trained
+
+
+def decompose(workdir, video, output, **options):
+    run("decompose", None, workdir, [], request=Request(video, output, **options))
+    return json.loads((output / "decomposition.json").read_text()), np.load(output / "masks.npz")["segmentation"]
+
+
+def test_the_viewing_of_a_request(tmp_path, monkeypatch):
+    """Region, stride and background reach the model, and the summary has what became of them."""
+    use_toy_model(monkeypatch)
+    save_run(workdir := tmp_path / "run", ToyModel(8).init(jax.random.key(0)))
+    frames = np.full((7, 16, 24, 3), 90, np.uint8)
+    frames[range(7), 5, range(7, 14)] = 255
+    write_raw(video := tmp_path / "still.mkv", frames)
+    viewing = Viewing(region=(2, 0, 16, 16), frame_stride=2, background="median")
+    summary, labels = decompose(workdir, video, tmp_path / "a", viewing=viewing)
+    assert (summary["view_box"], summary["frame_stride"], summary["background"]) == ([2, 0, 18, 16], 2, "median")
+    assert labels.shape == (4, 16, 24) and (labels[:, :, :2] == 255).all()
+    same = load_model(workdir).decompose(video, region=(2, 0, 16, 16), frame_stride=2, background="median")
+    np.testing.assert_array_equal(same.masks, labels)
+    plain, _ = decompose(workdir, video, tmp_path / "b")
+    assert (plain["view_box"], plain["frame_stride"], plain["background"]) == ([4, 0, 20, 16], 1, "keep")
