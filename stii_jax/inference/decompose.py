@@ -14,8 +14,9 @@ It leaves these files in the output folder, all of them at the end or none; docs
                          `damage` if the input could not be read to its end, or the model's output became infinite or
                          NaN: there the files end; `untimed` if the times in the input could not be used to its end:
                          frames then follow at its average rate; `value_range`, the pixel values shown
-                         as 0 and 255; `notes`, remarks on how the input was read; `novelty`, how far the video is from
-                         the held-out ones of the model's training (see `stii_jax.evaluation.novelty`)
+                         as 0 and 255; `notes`, remarks on how the input was read and on what it shows, such as `cuts`
+                         (see `stii_jax.inference.remarks`); `novelty`, how far the video is from the held-out ones of
+                         the model's training (see `stii_jax.evaluation.novelty`)
     objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.inference.object_clips`
     coco.json, ...       on request, formats of other programs; see `stii_jax.inference.formats`
 
@@ -37,13 +38,13 @@ from tqdm import tqdm
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
-from stii_jax.inference.model import FRAMES_FOR_BACKGROUND, Model, find_background
+from stii_jax.inference.model import Model, find_background
 from stii_jax.inference.object_clips import CLIPS, write_clips
 from stii_jax.inference.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replace_output
 from stii_jax.inference.outputs import STRIP, Animation, Masks, Trajectories, VideoFile, VideoInfo
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
-from stii_jax.inference.stream import FrameResult
+from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult
 from stii_jax.storage.files import write_results
 from stii_jax.visualization import visualize
 from stii_jax.visualization.overlay import OverlayPainter
@@ -117,7 +118,8 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             "num_frames": counts[False],
             "num_predicted": counts[True],
             "value_range": recording.value_range,
-            "notes": recording.notes,
+            "notes": stream.notes,
+            **stream.remarks.facts,
             "untimed": recording.untimed,
             "damage": stream.damage,
             "size": model.view.size,
@@ -131,7 +133,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             **facts,
         }
         write_results(folder / SUMMARY, results)
-    print_notes(recording.notes[len(noted) :])
+    print_notes(stream.notes[len(noted) :])
     return results
 
 
@@ -150,6 +152,8 @@ def _write(
             number, seconds, predicted, *_ = result.segmented
             for file in always if predicted else always + observed:
                 file.write(result.segmented)
+            if result.is_cut:
+                painter.forget_paths()
             overlay.write(painter.draw(result.pixels, result.reconstruction, result.mask, result.regions), seconds)
             caption = f"t={number}" + "  predicted" * predicted
             picture = visualize.animation_frame(result.frame, result.decomposition, info.colors, caption)

@@ -14,13 +14,10 @@ from stii_jax.data.video.levels import Range
 from stii_jax.data.video.view import View
 from stii_jax.inference.outputs import COLUMNS, Cell, table_rows
 from stii_jax.inference.recordings import Frames, Recording
-from stii_jax.inference.stream import FrameResult, FrameStream
+from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult, FrameStream
 from stii_jax.inference.viewing import Viewing, check_viewing
 from stii_jax.models.video_model import VideoModel
 from stii_jax.types import Params
-
-FRAMES_FOR_BACKGROUND = 10
-"""The background's slot is the one with most pixels in so many first frames."""
 
 
 class Slots(NamedTuple):
@@ -99,6 +96,10 @@ class Result:
         """The reason why the frames end before the video does, or None."""
         self.novelty = stream.compare()
         """The distance of the video from held-out videos of the model's training; see `novelty.compare`."""
+        self.notes = tuple(stream.notes)
+        """Remarks on how the video was read, and on cuts, blank frames and the like."""
+        self.cuts = tuple(stream.remarks.facts["cuts"])
+        """The first frame of every scene but the first: the model starts anew there, and slots hold other objects."""
         self._stream = stream
 
     def __repr__(self) -> str:

@@ -33,6 +33,8 @@ class RecordedFrame(NamedTuple):
     """The part that the model sees, at its size."""
     seconds: float
     """Presentation time, relative to the recording's first frame."""
+    plain: UInt8[Array, "S S 3"] | None = None
+    """The same part with its background, if the model does not see that."""
 
 
 class Recording:
@@ -111,7 +113,7 @@ class Recording:
                     raise DamageError(self._path, number, f"the next has {size} pixels, not {self.width}x{self.height}")
                 elapsed = self._clock.tick(frame.seconds)
                 if number % self.stride == 0:
-                    yield RecordedFrame(frame.pixels, _seen(frame.pixels, self._view, self._background), elapsed)
+                    yield _recorded(frame.pixels, self._view, self._background, elapsed)
         except DamageError as error:  # what came before is good
             self.damage = str(error)
 
@@ -121,9 +123,13 @@ def _usable(background: Background) -> tuple[Background | None, list[str]]:
     return (background, []) if background.is_static else (None, [MOVING.format(shift=background.shift)])
 
 
-def _seen(pixels: UInt8[Array, "H W 3"], view: View, background: Background | None) -> UInt8[Array, "S S 3"]:
-    """The part of a frame that the model sees."""
-    return view.frame(pixels if background is None else background.change(pixels))
+def _recorded(
+    pixels: UInt8[Array, "H W 3"], view: View, background: Background | None, seconds: float
+) -> RecordedFrame:
+    plain = view.frame(pixels)
+    if background is None:
+        return RecordedFrame(pixels, plain, seconds)
+    return RecordedFrame(pixels, view.frame(background.change(pixels)), seconds, plain)
 
 
 class _Clock:
@@ -191,7 +197,7 @@ class Frames:
                 size = f"{pixels.shape[1]}x{pixels.shape[0]}"
                 raise DataError(f"frame {number} has {size} pixels, the first {self.width}x{self.height}")
             if number % self.stride == 0:
-                yield RecordedFrame(pixels, _seen(pixels, self._view, self._background), number / self._rate)
+                yield _recorded(pixels, self._view, self._background, number / self._rate)
 
 
 def _all_checked(frames: Iterable[Array]) -> Iterator[UInt8[Array, "H W 3"]]:

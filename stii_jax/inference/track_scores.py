@@ -15,8 +15,8 @@ from stii_jax.data.video.videofile import count_frames
 from stii_jax.evaluation.tracking_metrics import tracking_metrics
 from stii_jax.evaluation.tracks import MATCH, REACH, Sightings, look, score, touching_frames
 from stii_jax.inference.decomposed_folder import DecomposedFolder, ObservedFrame
-from stii_jax.inference.model import FRAMES_FOR_BACKGROUND, Model, find_background
-from stii_jax.inference.stream import FrameStream
+from stii_jax.inference.model import Model, find_background
+from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameStream
 from stii_jax.inference.track_request import TrackRequest
 
 

@@ -164,7 +164,10 @@ def evaluate_tracks(
     model: Model, origin: Mapping[str, str], request: TrackRequest, workdir: Path, facts: Mapping[str, Any]
 ) -> None:
     """Decompose a recording, score that against its true tracks, and write the scores to the workdir."""
+    from stii_jax.inference.decompose import print_notes
+
     scores, stream = score_model(model, request)
+    print_notes(stream.notes)
     of_model = {"input": str(request.input), "num_slots": model.num_slots, **origin, **facts}
     _warn_of_novelty(stream.compare(), request.input, origin, stream.video.background)
     if stream.damage:

@@ -85,6 +85,11 @@ class OverlayPainter:
                 self._draw_number(picture, slot, regions[slot])
         return picture
 
+    def forget_paths(self) -> None:
+        """Begin new paths: the slots of the next frame hold other objects than those before."""
+        for path in self._paths:
+            path.clear()
+
     def _enlarge(self, image: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "zoom_H zoom_W *C"]:
         """A copy with every pixel `zoom` times as large."""
         return image.copy() if self.zoom == 1 else image.repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)

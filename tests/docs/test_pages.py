@@ -164,7 +164,7 @@ def test_quoted_messages_are_those_of_the_program():
     """One text follows another where an error is passed on with a way out: each part is looked at."""
     known_messages = messages()
     assert len(quoted()) > 40
-    parts = [part for line in quoted() for part in re.sub(r"^(error|warning): ", "", line).split("; no other")]
+    parts = [part for line in quoted() for part in re.sub(r"^(error|warning|note): ", "", line).split("; no other")]
     assert not [
         part for part in parts if not known_messages.match(part) and not known_messages.match(f"no other{part}")
     ]

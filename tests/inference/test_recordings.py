@@ -31,6 +31,7 @@ def test_the_dataset_says_what_is_seen(video):
     for frame, t in zip(recording, (0, 3, 6), strict=True):
         np.testing.assert_array_equal(frame.pixels, frames[t])
         np.testing.assert_array_equal(frame.view, view.frame(frames[t]))
+        assert frame.plain is None
         assert frame.seconds == pytest.approx(t / 10, abs=1e-3)  # Matroska counts milliseconds
 
 
@@ -125,6 +126,7 @@ def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
             expected[8:16, 4 * number : 4 * number + 8] = 255
             assert np.array_equal(frame.pixels, frames[number])
             assert np.array_equal(frame.view > 127, expected > 127)
+            assert np.array_equal(frame.plain, frames[number][:, :48])
     with pytest.raises(DataError, match='background="median" is for files and arrays'):
         Frames(iter(frames), view)
 

@@ -141,6 +141,17 @@ def test_paths_are_interrupted_where_the_object_was_not_visible():
     assert changed[21:60].all() and not changed[63:138].any() and changed[141:180].all()
 
 
+@pytest.mark.usefixtures("no_tags")
+def test_paths_can_begin_anew():
+    paint = painter()
+    for t, step in enumerate(moving([(20.5, 50.5), (60.5, 50.5), (140.5, 50.5), (180.5, 50.5)])):
+        if t == 2:
+            paint.forget_paths()
+        picture = paint.draw(grey(), NOTHING, labels_with({}), step)
+    changed = (picture[50] != 100).any(axis=-1)
+    assert not changed[:138].any() and changed[141:180].all()
+
+
 def test_every_number_is_legible_on_its_tag():
     """Black or white by the luminance of the colour: a contrast of at least 3, as large text needs."""
 

@@ -1,0 +1,203 @@
+"""Remarks on recordings that break what a model takes for granted: one scene, always visible, with objects in it.
+
+A recording may have a cut, frames in which nothing is to be seen, a flash, or no object at all. A model decomposes it
+nevertheless, and nothing in its masks shows that they mean nothing. `PictureWatch` notices cuts and blank frames, so
+that `stream` can react to them. `Remarks` collects everything worth a note, with the frames concerned.
+
+All of it is measured on the model's view, in memory that the video's length does not change. Frames are counted from 0,
+as the model sees them.
+
+The thresholds leave a margin to six real recordings: two flies on black, walkers in a yard, two roads, and two videos
+of CLEVRER, each complete and as every 2nd, 3rd, 5th, 8th, 10th, 15th, 20th, 25th and 50th frame. Among these 7,202
+frames is no cut, no blank frame and no jump of the light, and all cuts from one recording to another are found. So are
+cuts between videos of balls on one background. A cut is missed where both scenes have the same background with details
+of its own, in the first frames after the start or another cut (`MIN_HISTORY`), and where one scene fades into the next.
+"""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+BLANK_RANGE = 3
+"""A frame is blank if no channel spans more levels (of 255). Compressed black or white spans 0 or 1. Balls that differ
+from their background by 5 levels span 5; the model `balls` does not even find those of 20."""
+MAX_SIMILARITY = 0.5
+"""At a cut, the correlation of the two frames' brightness is lower. Between scenes it is .43 at most, and -.12 to -.09
+between scenes of balls. Within the real recordings it is .81 or more; in every fifth frame, .58 or more."""
+MAX_SIMILARITY_AFTER_GAP = 0.3
+"""The same after blank frames, in which objects move on. After five of them, the similarity within videos of balls is
+.47 to .87, after twelve, .15 to .70."""
+MIN_SURPRISE = 2.5
+"""At a cut, the dissimilarity (1 - correlation) is this many times the largest of the scene's last `HISTORY` ones. So
+there is no cut where objects always move further than their size from frame to frame. In every 50th frame of the flies,
+the dissimilarity reaches .96. Where it is above .5 in real recordings, it is 1.6 times the largest one at most."""
+HISTORY = 50
+MIN_HISTORY = 3
+"""No cut is reported before there are so many dissimilarities to compare with."""
+DETAIL = 20
+"""A pixel changes if a channel changes by more levels. It is a detail if it differs so much from the frame's median."""
+MIN_GONE = 0.6
+"""At a cut, this share of each frame's details changes; .72 at least between scenes. A hand that enters the picture
+changes none of the details that were there before."""
+MOST_CHANGED = 0.5
+"""If this share of all pixels changes, details are not looked at."""
+MIN_CHANGED = 0.06
+"""At a cut, this share of all pixels changes. A small object that leaps changes less: one fly, .045."""
+MIN_JUMP = 50
+"""The light jumps if the median of a channel changes by more levels, and the frame is no cut. Within the real
+recordings it changes by 17 at most, when the camera adjusts itself."""
+MAX_RUNS = 100
+"""Maximum number of runs of frames that are kept; frames in later runs are only counted."""
+_SHOWN = 5
+
+
+class Runs:
+    """Runs of consecutive frames, in constant memory."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, int]] = []
+        """First and last frame of each run; at most `MAX_RUNS`."""
+        self.num_frames = 0
+        """Number of frames, of these and all later runs."""
+
+    def add(self, number: int) -> None:
+        """Add a frame, later than all before."""
+        self.num_frames += 1
+        if self.kept and self.kept[-1][1] == number - 1:
+            self.kept[-1] = (self.kept[-1][0], number)
+        elif len(self.kept) < MAX_RUNS:
+            self.kept.append((number, number))
+
+    def __bool__(self) -> bool:
+        return self.num_frames > 0
+
+    def __str__(self) -> str:
+        """For instance "frame 4" or "frames 4, 14 to 18 and 9 more"."""
+        shown = self.kept[:_SHOWN]
+        texts = [f"{first}" if first == last else f"{first} to {last}" for first, last in shown]
+        rest = self.num_frames - sum(last - first + 1 for first, last in shown)
+        texts += [f"{rest} more"] * (rest > 0)
+        listed = ", ".join(texts[:-1]) + " and " * (len(texts) > 1) + texts[-1]
+        return f"frame{'s' * (self.num_frames > 1)} {listed}"
+
+
+class Sight(NamedTuple):
+    """The relation of a frame to those before."""
+
+    is_blank: bool = False
+    """True if the frame shows nothing."""
+    is_cut: bool = False
+    """True if the frame belongs to another scene than the last one that was not blank."""
+    jumps: bool = False
+    """True if the scene is much brighter or darker than in the frame before."""
+
+
+class PictureWatch:
+    """Compares every frame with the last one that showed something."""
+
+    def __init__(self) -> None:
+        self._last: Float[np.ndarray, "H W C"] | None = None
+        self._past = deque[float](maxlen=HISTORY)
+        self._was_blank = False
+
+    def see(self, view: UInt8[np.ndarray, "H W C"]) -> Sight:
+        """Look at the next frame."""
+        frame, last = view.astype(np.float32), self._last
+        was_blank, self._was_blank = self._was_blank, bool(np.ptp(frame, axis=(0, 1)).max() <= BLANK_RANGE)
+        if self._was_blank:
+            return Sight(is_blank=True)
+        self._last = frame
+        if last is None:
+            return Sight()
+        dissimilarity = 1 - _correlation(frame.mean(2), last.mean(2))
+        least = 1 - (MAX_SIMILARITY_AFTER_GAP if was_blank else MAX_SIMILARITY)
+        if dissimilarity > least and self._is_cut(frame, last, dissimilarity):
+            self._past.clear()
+            return Sight(is_cut=True)
+        if not was_blank:
+            self._past.append(dissimilarity)
+        shift = np.abs(np.median(frame, axis=(0, 1)) - np.median(last, axis=(0, 1))).max()
+        return Sight(jumps=not was_blank and bool(shift > MIN_JUMP))
+
+    def _is_cut(self, frame: np.ndarray, last: np.ndarray, dissimilarity: float) -> bool:
+        if len(self._past) < MIN_HISTORY or dissimilarity <= MIN_SURPRISE * max(self._past):
+            return False
+        changed = np.abs(frame - last).max(2) > DETAIL
+        if not MIN_CHANGED <= changed.mean() < MOST_CHANGED:
+            return bool(changed.mean() >= MOST_CHANGED)
+        details = (np.abs(one - np.median(one, axis=(0, 1))).max(2) > DETAIL for one in (frame, last))
+        return all(detail.any() and changed[detail].mean() >= MIN_GONE for detail in details)
+
+
+def _correlation(one: Float[np.ndarray, "H W"], other: Float[np.ndarray, "H W"]) -> float:
+    """The correlation of two frames' brightness; 0 if one of them has the same brightness everywhere."""
+    a, b = one - one.mean(), other - other.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else 0.0
+
+
+class Remarks:
+    """Collects remarks on a recording while it is decomposed frame by frame."""
+
+    def __init__(self) -> None:
+        self._watch = PictureWatch()
+        self._cuts, self._blank, self._jumps = Runs(), Runs(), Runs()
+        self._num_frames = self._num_empty = 0
+        self._first: UInt8[np.ndarray, "H W C"] | None = None
+        self._is_still = True
+
+    def see(self, view: UInt8[np.ndarray, "H W C"]) -> Sight:
+        """Look at the next frame, before it is decomposed."""
+        sight, number = self._watch.see(view), self._num_frames
+        for noticed, runs in ((sight.is_cut, self._cuts), (sight.is_blank, self._blank), (sight.jumps, self._jumps)):
+            if noticed:
+                runs.add(number)
+        self._first = view if self._first is None else self._first
+        self._is_still = self._is_still and np.array_equal(view, self._first)
+        self._num_frames += 1
+        return sight
+
+    def find(self, num_objects: int) -> None:
+        """Take note of the number of objects found in a frame that is not blank."""
+        self._num_empty += num_objects == 0
+
+    @property
+    def notes(self) -> list[str]:
+        """The remarks for the user, on the frames so far."""
+        notes, num_shown = [], self._num_frames - self._blank.num_frames
+        if self._cuts:
+            notes.append(
+                f"the picture changes completely at {self._cuts} (a cut?): the model starts anew there, and its slots "
+                "hold other objects than before; decompose each scene on its own"
+            )
+        if self._blank:
+            notes.append(
+                f"nothing is to be seen in {self._blank}, where all pixels are alike: no object is reported there"
+            )
+        if self._jumps:
+            notes.append(f"the light changes suddenly at {self._jumps}: masks may be wrong there")
+        if num_shown > 1 and self._is_still:
+            notes.append(f"all {num_shown} frames are equal: nothing moves")
+        if 2 * self._num_empty > num_shown:
+            notes.append(
+                f"no object was found in {self._num_empty} of {num_shown} frames: the scene is empty, or its objects "
+                "are too small or too much like the background for this model; if the camera stands still, try "
+                "--background=median; see docs/real-videos.md"
+            )
+        return notes
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The remarks for programs, ready for JSON.
+
+        Returns:
+            `cuts`, the first frame of every scene but the first; `blank_frames`, first and last frame of every run of
+            frames that show nothing; `num_empty_frames`, the number of other frames in which no object was found.
+        """
+        return {
+            "cuts": [first for first, _ in self._cuts.kept],
+            "blank_frames": self._blank.kept,
+            "num_empty_frames": self._num_empty,
+        }
