@@ -108,6 +108,17 @@ def test_names_are_quoted_as_csv_needs_it(page):
     assert {row["name"] for row in rows if row["object"] == "2"} == {name}
 
 
+def test_after_a_cut_slots_show_other_objects(page):
+    code = "cuts => exportTable(app.table, startTracks({ ...app.table, cuts }, 0)).trimEnd().split('\\n')"
+    assert page.evaluate(code, []) == table_after(page)
+    rows = list(csv.DictReader(page.evaluate(code, [1, 3])))
+    shown = {(row["object"], int(row["frame"])) for row in rows if row["visible"] == "1"}
+    first, second, third = (("1", "2"), (0,)), (("3", "4"), (1, 2)), (("5", "6"), (3, 4))
+    expected = {(of, t) for objects, frames in (first, second, third) for of in objects for t in frames}
+    assert shown == {*expected, *(("0", t) for t in range(5))} - {("4", 2)}
+    assert {row["name"] for row in rows if row["object"] == "5"} == {"object 5"}
+
+
 def test_any_corrections_keep_every_pixel_and_replay_is_exact(page):
     """Areas add up to those of the slots in every frame, and no row is lost or shown twice."""
     rng = random.Random(0)

@@ -91,6 +91,12 @@ def test_no_text_of_a_decomposition_becomes_markup_and_paths_stay_here(tmp_path)
     assert "<dd>mine</dd>" in (page := document.render(trained)) and str(tmp_path) not in page
 
 
+@pytest.mark.parametrize(("cuts", "expected"), [([3, 1], [1, 3]), (None, []), (["1", 0, 4, 2.5, 2], [2]), ("x", [])])
+def test_cuts_and_notes_are_in_the_page(tmp_path, cuts, expected):
+    page = document.render(open_decomposition(write_found(tmp_path / "found", cuts=cuts, notes=["a note", "another"])))
+    assert data_of(page)["cuts"] == expected and "<dd>a note; another</dd>" in page
+
+
 def test_outlines_are_those_of_the_masks(found):
     data = data_of(document.render(open_decomposition(found)))
     frames = unpack(data["outlines"])

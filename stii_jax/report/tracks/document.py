@@ -45,12 +45,21 @@ def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
         "observed": found.num_frames,
         "slots": num_slots,
         "background": background,
+        "cuts": _cuts(found),
         "colors": slot_colors(num_slots + _MORE_COLORS, background).tolist(),
         "table": found.table,
         "pictures": pictures._asdict(),
         "outlines": pack_outlines(found, pictures.every),
         "unit": max(width, height) / UNITS,
     }
+
+
+def _cuts(found: DecomposedRecording) -> list[int]:
+    """The frames at which another scene begins; older decompositions did not look for them."""
+    cuts = found.summary.get("cuts")
+    if not isinstance(cuts, list):
+        return []
+    return sorted({cut for cut in cuts if isinstance(cut, int) and 0 < cut < found.num_frames})
 
 
 def _rate(found: DecomposedRecording) -> float:

@@ -16,7 +16,7 @@ function save(name, type, text) {
 class App {
   constructor(page) {
     this.page = page;
-    this.table = parseTable(page.table, page.slots);
+    this.table = parseTable(page.table, page.slots, page.cuts);
     this.frame = 0;
     this.edits = [];
     this.saved = "[]";

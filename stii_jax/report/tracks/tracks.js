@@ -6,11 +6,13 @@
 
 const TEXT = ["frame", "time", "object", "visible", "background", "predicted"]; // the other columns are measures
 
-function parseTable(text, slots) {
+// `cuts` are the frames from which on the slots show other objects than before.
+function parseTable(text, slots, cuts) {
   const [head, ...lines] = text.trimEnd().split("\n");
   const columns = head.split(",");
   const frames = lines.length / slots;
-  const table = { columns, lines, slots, frames, time: new Float64Array(frames), predicted: new Uint8Array(frames) };
+  const [time, predicted] = [new Float64Array(frames), new Uint8Array(frames)];
+  const table = { columns, lines, slots, frames, cuts, time, predicted };
   const measures = columns.filter((name) => !TEXT.includes(name));
   for (const name of measures) table[name] = new Float64Array(lines.length);
   table.visible = new Uint8Array(lines.length);
@@ -33,7 +35,16 @@ function startTracks(table, background) {
   const tracks = Array.from({ length: table.slots }, (_, id) =>
     ({ id, name: id === background ? "background" : `object ${id}`, background: id === background }));
   const owner = Int32Array.from({ length: table.lines.length }, (_, row) => row % table.slots);
-  return { tracks, owner, next: table.slots };
+  let next = table.slots;
+  for (const cut of table.cuts) {
+    for (let slot = 0; slot < table.slots; slot++) {
+      if (slot === background) continue;
+      for (let row = cut * table.slots + slot; row < owner.length; row += table.slots) owner[row] = next;
+      tracks.push({ id: next, name: `object ${next}`, background: false });
+      next += 1;
+    }
+  }
+  return { tracks, owner, next };
 }
 
 // Apply a correction; returns the new tracks. `edit.do` is one of:
