@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge in pixels."""
@@ -66,17 +66,33 @@ class Canvas:
         self._rows, self._from_rows = _interpolation(size[0], box[1::2], height, self.scale)
         self._columns, self._from_columns = _interpolation(size[1], box[::2], width, self.scale)
 
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """The rows and columns of the labels that the masks cover."""
+        return self._rows, self._columns
+
     def segment(self, masks: Float[np.ndarray, "K h w"]) -> Labels:
         """Return the segmentation of one frame from the slots' mask probabilities."""
         slots = np.full(self.shape, OUTSIDE, np.uint8)
         certainty = np.zeros(self.shape, np.float32)
-        inside, best = slots[self._rows, self._columns], certainty[self._rows, self._columns]
-        tall = self._from_rows @ masks.astype(np.float32)
-        for slot, part in enumerate(tall):  # one slot at a time: K full frames would not fit the cache
-            probability = part @ self._from_columns.T
+        self._fill(masks, slots[self.place], certainty[self.place])
+        return Labels(slots, certainty)
+
+    def segment_inside(self, masks: Float[np.ndarray, "K h w"]) -> Labels:
+        """The part of `segment` at `place`."""
+        shape = self._rows.stop - self._rows.start, self._columns.stop - self._columns.start
+        labels = Labels(np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
+        self._fill(masks, *labels)
+        return labels
+
+    def _fill(
+        self, masks: Float[np.ndarray, "K h w"], inside: UInt8[np.ndarray, "H W"], best: Float[np.ndarray, "H W"]
+    ) -> None:
+        """Set the most likely slots, and their probabilities, which are 0 before."""
+        for slot, mask in enumerate(masks.astype(np.float32)):  # one at a time: K full frames would not fit the cache
+            probability = self._from_rows.mix(self._from_columns.mix(mask.T).T)
             np.copyto(inside, slot, where=probability > best)
             np.maximum(best, probability, out=best)
-        return Labels(slots, certainty)
 
     def measure(self, labels: Labels) -> dict[int, Region]:
         """Return the regions of the slots that have pixels, by slot; see `regions`."""
@@ -116,9 +132,22 @@ def regions(
         yield Region(int(label), x, y, float(area), left, top, right, bottom, float(total / counts[label]))
 
 
-def _interpolation(
-    size: int, interval: tuple[int, ...], length: int, scale: int
-) -> tuple[slice, Float[np.ndarray, "N {size}"]]:
+class _Interpolation(NamedTuple):
+    """How the pixels of a canvas mix those of a mask along one axis; a product of matrices would wait for threads."""
+
+    before: Int[np.ndarray, " N"]
+    after: Int[np.ndarray, " N"]
+    share: Float[np.ndarray, "N 1"]
+    """Share of the pixel `after`."""
+
+    def mix(self, rows: Float[np.ndarray, "size L"]) -> Float[np.ndarray, "N L"]:
+        """Interpolate linearly between rows."""
+        mixed = rows[self.after] * self.share
+        mixed += rows[self.before] * (1 - self.share)
+        return mixed
+
+
+def _interpolation(size: int, interval: tuple[int, ...], length: int, scale: int) -> tuple[slice, _Interpolation]:
     """Place a mask along one axis of a canvas.
 
     Args:
@@ -136,5 +165,6 @@ def _interpolation(
         last = -(-length // scale)
     centers = (np.arange(first, last) + 0.5) * scale
     place = np.clip((centers - start) / (stop - start) * size - 0.5, 0, size - 1)
-    distance = np.abs(place[:, None] - np.arange(size))
-    return slice(first, last), np.maximum(1 - distance, 0).astype(np.float32)
+    before = np.floor(place).astype(int)
+    share = (place - before).astype(np.float32)[:, None]
+    return slice(first, last), _Interpolation(before, np.minimum(before + 1, size - 1), share)
