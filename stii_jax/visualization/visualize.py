@@ -32,6 +32,8 @@ GAP = 3
 """Pixels between cells; the border of predicted cells is drawn into it."""
 CELL = 96
 """Height in pixels that smaller frames are enlarged to."""
+_DISTINCT = 24
+"""So many colours in a row differ clearly."""
 FONT = ImageFont.load_default(13)
 LINE = 20
 """Height in pixels of a line of text."""
@@ -53,10 +55,13 @@ def segmentation_colors(num_labels: int) -> UInt8[np.ndarray, "{num_labels} 3"]:
     import matplotlib  # a second or two; a run that draws nothing yet does without
 
     strong = (0, 2, 4, 6, 8, 18, 12, 16, 10)  # without grey, which is kept for the background
-    named = matplotlib.colormaps["tab20"]([*strong, *(i + 1 for i in strong)])
-    # Past the named ones, steps of the golden ratio around the colour wheel stay far from each other.
-    wheel = matplotlib.colormaps["hsv"]((0.08 + np.arange(num_labels) * 0.618034) % 1)
-    return _to_uint8(np.concatenate([named, wheel])[:num_labels, :3])
+    colors = [*matplotlib.colormaps["tab20"]([*strong, *(i + 1 for i in strong)])[:, :3]]
+    grid = np.stack(np.meshgrid(np.arange(48) / 48, (0.5, 1.0), (0.55, 0.8, 1.0)), axis=-1).reshape(-1, 3)
+    others = matplotlib.colors.hsv_to_rgb(grid)
+    while len(colors) < num_labels:  # the one that differs most from those before it
+        distances = np.linalg.norm(others[:, None] - np.stack(colors[-_DISTINCT:]), axis=-1)
+        colors.append(others[distances.min(axis=1).argmax()])
+    return _to_uint8(np.stack(colors[:num_labels]))
 
 
 def slot_colors(num_slots: int, background: int) -> UInt8[np.ndarray, "{num_slots} 3"]:
