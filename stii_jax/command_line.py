@@ -92,6 +92,12 @@ BACKGROUND = flags.DEFINE_enum(
     "median: for a camera that stands still; the model sees what differs from the per-pixel median of the whole "
     "recording, on black. keep: it sees frames as they are.",
 )
+TILE = flags.DEFINE_integer(
+    "tile",
+    None,
+    "For objects that are small in the frame: side of the overlapping square tiles, in pixels, that are decomposed one "
+    "by one, four to ten times as large as an object. Objects keep their numbers across tiles.",
+)
 TRACKS = flags.DEFINE_string(
     "tracks",
     None,
@@ -114,7 +120,7 @@ GROUPS = {
     "What to do": (MODE,),
     "With which run or model": (CONFIG, WORKDIR, MODEL, INIT),
     "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, FORMATS, CLIPS, OVERWRITE),
-    "Reading the video": (BACKGROUND, REGION, STRIDE, RANGE),
+    "Reading the video": (BACKGROUND, REGION, TILE, STRIDE, RANGE),
     "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
     "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }

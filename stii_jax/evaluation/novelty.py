@@ -175,11 +175,17 @@ class Monitor:
         self.num_frames = 0
         """Frames measured so far."""
 
-    def add(self, frame: UInt8[np.ndarray, "H W C"], decomposition: Decomposition) -> None:
-        """Measure the next frame; of its decomposition B and T are 1."""
+    def add(self, frame: UInt8[np.ndarray, "*tiles H W C"], decomposition: Decomposition) -> None:
+        """Measure the next frame; of its decomposition T is 1, and B the number of tiles, measured together."""
         if self.num_frames % self._stride == 0:
-            fit = _fit(self._model, frame[None, None], decomposition)
-            self._sample.append(tuple(float(fit[name][0, 0]) for name in STATISTICS))
+            video = frame.reshape(-1, 1, *frame.shape[-3:])
+            fit = {name: np.asarray(value) for name, value in _fit(self._model, video, decomposition).items()}
+            if len(video) == 1:
+                relative = fit["relative_error"]
+            else:  # the errors of all tiles by their variances: tiles without an object weigh little
+                variances = fit["mse"] / np.maximum(fit["relative_error"], np.finfo(np.float32).tiny)
+                relative = fit["mse"].sum() / np.maximum(variances.sum(), _LEAST_VARIANCE)
+            self._sample.append(tuple(float(np.mean(v)) for v in (relative, fit["mse"], fit["log_likelihood"])))
         self.num_frames += 1
         if len(self._sample) == 2 * _SAMPLE:
             self._sample, self._stride = self._sample[::2], 2 * self._stride

@@ -4,7 +4,8 @@ It leaves these files in the output folder, all of them at the end or none; docs
 
     overlay.mp4          the recording with every object's outline, number and recent path; predicted frames with an
                          orange edge
-    slots.mp4            the model's view: frame, segmentation over it, reconstruction, every slot
+    slots.mp4            the model's view: frame, segmentation over it, reconstruction, every slot; not of a recording
+                         that is seen in tiles
     slots.gif            the same, of the first 300 frames
     masks.npz            `segmentation` (T H W, the slot of every pixel of the input's frame, 255 outside of the model's
                          view), `palette` (256 3, the colours of the slots) and `time` (T, seconds)
@@ -21,7 +22,8 @@ It leaves these files in the output folder, all of them at the end or none; docs
     coco.json, ...       on request, formats of other programs; see `stii_jax.inference.formats`
 
 Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. Predicted frames follow at
-the mean interval. The background's slot is the one with most pixels in the first ten frames.
+the mean interval. The background's slot is the one with most pixels in the first ten frames. In tiles, numbers of
+objects take the place of slots, and the background is 0; see `stii_jax.inference.tiled_stream`.
 """
 
 import contextlib
@@ -38,9 +40,10 @@ from tqdm import tqdm
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
-from stii_jax.inference.model import Model, find_background
+from stii_jax.inference.identities import MAX_OBJECTS
+from stii_jax.inference.model import Model
 from stii_jax.inference.object_clips import CLIPS, write_clips
-from stii_jax.inference.output_folder import EVERY_NAME, NAMES, SUMMARY, check_output, replace_output
+from stii_jax.inference.output_folder import EVERY_NAME, NAMES, OF_ONE_VIEW, SUMMARY, check_output, replace_output
 from stii_jax.inference.outputs import STRIP, Animation, Masks, Trajectories, VideoFile, VideoInfo
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
@@ -84,14 +87,15 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     check_output(request.output, names, job, request.overwrite)
     stream = model.stream(request.input, request.num_predicted, **request.viewing._asdict())
     recording, canvas = stream.video, stream.canvas
-    print_notes(noted := recording.notes)
+    names -= {*OF_ONE_VIEW} if stream.tiles else set()
+    print_notes(noted := stream.notes)
     expected = recording.expected and recording.expected + request.num_predicted
     with replace_output(request.output, names, job, request.overwrite) as folder:
         shown = iter(tqdm(stream, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
         # Colours must be known at the start, while the very first frames are often not yet cut as the rest.
         if not (head := list(itertools.islice(shown, FRAMES_FOR_BACKGROUND))):
             raise DataError(f"{request.input}: {stream.damage}")
-        background = find_background(head)
+        background = stream.find_background(head)
         info = VideoInfo(
             name=request.input.name,
             width=recording.width,
@@ -99,8 +103,9 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             scale=canvas.scale,
             fps=recording.fps,
             expected=recording.expected,
-            colors=visualize.slot_colors(model.num_slots, background),
+            colors=visualize.slot_colors(1 + MAX_OBJECTS if stream.tiles else model.num_slots, background),
             background=background,
+            in_tiles=bool(stream.tiles),
         )
         painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
         counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter)
@@ -112,6 +117,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             "input": str(request.input),
             "input_size": (recording.width, recording.height),
             "view_box": recording.box,
+            **({"tiles": stream.tiles, "num_objects": stream.num_labels - 1} if stream.tiles else {}),
             "frame_stride": recording.stride,
             "background": recording.background,
             "fps": recording.fps,
@@ -133,7 +139,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             **facts,
         }
         write_results(folder / SUMMARY, results)
-    print_notes(stream.notes[len(noted) :])
+    print_notes(note for note in stream.notes if note not in noted)
     return results
 
 
@@ -144,8 +150,10 @@ def _write(
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
         overlay = files.enter_context(VideoFile(folder, info.fps, crf=20))
-        strip = files.enter_context(VideoFile(folder, info.fps, STRIP))
-        animation = files.enter_context(Animation(folder, info.fps))
+        views: list[VideoFile | Animation] = []
+        if not info.in_tiles:
+            views += [files.enter_context(VideoFile(folder, info.fps, STRIP))]
+            views += [files.enter_context(Animation(folder, info.fps))]
         always = [files.enter_context(Masks(folder, info)), files.enter_context(Trajectories(folder, info))]
         observed = [files.enter_context(FORMATS[name](folder, info)) for name in formats]
         for result in frames:
@@ -154,10 +162,13 @@ def _write(
                 file.write(result.segmented)
             if result.is_cut:
                 painter.forget_paths()
-            overlay.write(painter.draw(result.pixels, result.reconstruction, result.mask, result.regions), seconds)
-            caption = f"t={number}" + "  predicted" * predicted
-            picture = visualize.animation_frame(result.frame, result.decomposition, info.colors, caption)
-            strip.write(picture, seconds)
-            animation.write(picture, seconds)
+            painted = result.reconstruction if predicted else None
+            overlay.write(painter.draw(result.pixels, painted, result.mask, result.regions), seconds)
+            if views:
+                assert result.decomposition is not None
+                caption = f"t={number}" + "  predicted" * predicted
+                picture = visualize.animation_frame(result.frame, result.decomposition, info.colors, caption)
+                for file in views:
+                    file.write(picture, seconds)
             counts[predicted] += 1
     return counts

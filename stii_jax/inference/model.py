@@ -14,7 +14,8 @@ from stii_jax.data.video.levels import Range
 from stii_jax.data.video.view import View
 from stii_jax.inference.outputs import COLUMNS, Cell, table_rows
 from stii_jax.inference.recordings import Frames, Recording
-from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult, FrameStream
+from stii_jax.inference.stream import FrameResult, FrameStream
+from stii_jax.inference.tiled_stream import TiledStream
 from stii_jax.inference.viewing import Viewing, check_viewing
 from stii_jax.models.video_model import VideoModel
 from stii_jax.types import Params
@@ -151,7 +152,7 @@ class Result:
 
     @property
     def _num_slots(self) -> int:
-        return len(self.frames[0].slot_masks)
+        return self._stream.num_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,6 +184,7 @@ class Model:
         region: tuple[int, int, int, int] | None = None,
         frame_stride: int | None = None,
         background: str | None = None,
+        tile: int | None = None,
         fps: float | None = None,
     ) -> Result:
         """Decompose a video.
@@ -195,17 +197,22 @@ class Model:
             frame_stride: every how many frames one is taken; None: the model's own.
             background: "median" removes the background of a camera that stands still, "keep" does not; None: as in
                 training. See `View.background`.
+            tile: side of overlapping square tiles, in pixels, that are decomposed one by one, for objects that are
+                small in the frame; see `TiledStream`. Then labels are numbers of objects, and 0 is the background.
             fps: frames per second of frames in memory; 25 if not given.
 
         Raises:
             ConfigError: a value makes no sense.
             DataError: the video cannot be read or has no frames, or the model's output for its first is not finite.
         """
-        viewing = Viewing(value_range, region, frame_stride, background)
+        viewing = Viewing(value_range, region, frame_stride, background, tile)
         stream = self.stream(video, fps=fps, **viewing._asdict())
-        if not (frames := [frame._replace(pixels=None) for frame in stream]):
+        whole = (frame._replace(pixels=None) for frame in stream)
+        if stream.tiles:  # all pictures of all tiles would fill the memory
+            whole = (frame._replace(frame=None, decomposition=None) for frame in whole)
+        if not (frames := list(whole)):
             raise DataError(f"{stream.damage}")
-        return Result(frames, stream, find_background(frames))
+        return Result(frames, stream, stream.find_background(frames))
 
     def stream(
         self,
@@ -216,6 +223,7 @@ class Model:
         region: tuple[int, int, int, int] | None = None,
         frame_stride: int | None = None,
         background: str | None = None,
+        tile: int | None = None,
         fps: float | None = None,
     ) -> FrameStream:
         """Decompose a video frame by frame, in constant memory.
@@ -227,6 +235,7 @@ class Model:
             region: as well.
             frame_stride: as well.
             background: as well.
+            tile: as well; nothing can be predicted then.
             fps: as well.
 
         Returns:
@@ -236,7 +245,7 @@ class Model:
             ConfigError: a value makes no sense.
             DataError: the video cannot be read or has no frames.
         """
-        viewing = check_viewing(Viewing(value_range, region, frame_stride, background))
+        viewing = check_viewing(Viewing(value_range, region, frame_stride, background, tile))
         view, stride = viewing.view(self.view), frame_stride or self.frame_stride
         recorded: Recording | Frames
         if isinstance(video, str | Path):
@@ -247,10 +256,8 @@ class Model:
             if value_range is not None:
                 raise DataError("value_range is for files: scale frames in memory to 0..255 yourself")
             recorded = Frames(video, view, stride, *([] if fps is None else [fps]))
-        return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)
-
-
-def find_background(frames: Sequence[FrameResult]) -> int:
-    """Return the slot that wins most pixels in the first frames, at the model's resolution."""
-    labels = [frame.slot_masks.argmax(axis=0) for frame in frames[:FRAMES_FOR_BACKGROUND]]
-    return int(np.bincount(np.stack(labels).ravel()).argmax())
+        if not recorded.tiles:
+            return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)
+        if num_predicted:
+            raise DataError("frames cannot be predicted in tiles: leave out num_predicted, or tile")
+        return TiledStream(self.network, self.params, recorded, self.held_out)

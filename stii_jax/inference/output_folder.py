@@ -26,6 +26,8 @@ SUMMARY = "decomposition.json"
 """The summary is moved last, so if it exists, every file exists."""
 NAMES = (OVERLAY, STRIP, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
 """Written by every decomposition."""
+OF_ONE_VIEW = (STRIP, ANIMATION)
+"""Left out if there are several views, which are tiles."""
 EVERY_NAME = {*NAMES, SCORES, CLIPS, *(known.name for known in FORMATS.values())}
 
 _UNFINISHED = ".unfinished"

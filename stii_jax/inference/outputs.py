@@ -52,6 +52,8 @@ class VideoInfo(NamedTuple):
     """Colours of the slots, RGB in 0..255."""
     background: int
     """The background's slot."""
+    in_tiles: bool = False
+    """True if numbers of objects take the place of slots: from 1, in the order in which they appear."""
 
 
 class SegmentedFrame(NamedTuple):
@@ -157,17 +159,22 @@ class Masks(FrameWriter):
 
 
 class Trajectories(FrameWriter):
-    """Writes `trajectories.csv`, one row per frame and slot; see `regions.Region` for the measures."""
+    """Writes `trajectories.csv`, one row per frame and slot; see `regions.Region` for the measures.
+
+    Objects seen in tiles have rows from the frame on in which they appear.
+    """
 
     def __init__(self, folder: Path, info: VideoInfo):
         self._info = info
+        self._count = 1 if info.in_tiles else len(info.colors)
         self._file = folder.joinpath(TABLE).open("w", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         self._table.writerow(COLUMNS)
 
     def write(self, frame: SegmentedFrame) -> None:
         """Write one frame."""
-        for row in table_rows(frame, len(self._info.colors), self._info.background):
+        self._count = max(self._count, *(slot + 1 for slot in frame.regions), 0)
+        for row in table_rows(frame, self._count, self._info.background):
             self._table.writerow(["" if cell is None else round(cell, 6) for cell in row])
 
     def close(self, whole: bool) -> None:

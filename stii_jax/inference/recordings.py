@@ -29,12 +29,12 @@ class RecordedFrame(NamedTuple):
 
     pixels: UInt8[Array, "H W 3"]
     """The whole frame, upright."""
-    view: UInt8[Array, "S S 3"]
-    """The part that the model sees, at its size."""
+    view: UInt8[Array, "*tiles S S 3"]
+    """The part that the model sees, at its size; of all tiles, if there are several."""
     seconds: float
     """Presentation time, relative to the recording's first frame."""
     plain: UInt8[Array, "S S 3"] | None = None
-    """The same part with its background, if the model does not see that."""
+    """The same part in one picture with its background, if the model does not see that."""
 
 
 class Recording:
@@ -61,6 +61,8 @@ class Recording:
             self.box = view.box(self.height, self.width)
         except DataError as error:
             raise DataError(f"{path} does not fit the model's view: {error}") from error
+        self.tiles = view.tiles(self.height, self.width)
+        """See `View.tiles`."""
         self._background, self._remarks = None, list[str]()
         if view.background == "median":
             self._background, self._remarks = _usable(find_background(self._footage, progress="background"))
@@ -126,10 +128,9 @@ def _usable(background: Background) -> tuple[Background | None, list[str]]:
 def _recorded(
     pixels: UInt8[Array, "H W 3"], view: View, background: Background | None, seconds: float
 ) -> RecordedFrame:
-    plain = view.frame(pixels)
-    if background is None:
-        return RecordedFrame(pixels, plain, seconds)
-    return RecordedFrame(pixels, view.frame(background.change(pixels)), seconds, plain)
+    seen = view.frame(pixels if background is None else background.change(pixels))
+    plain = None if background is None and seen.ndim == 3 else view.picture(pixels)
+    return RecordedFrame(pixels, seen, seconds, plain)
 
 
 class _Clock:
@@ -186,7 +187,7 @@ class Frames:
         if (first := next(rest, None)) is None:
             raise DataError("the video has no frames")
         self.height, self.width = _checked(first, 0).shape[:2]
-        self.box = view.box(self.height, self.width)
+        self.box, self.tiles = view.box(self.height, self.width), view.tiles(self.height, self.width)
         self._frames, self._view, self.stride, self._rate = itertools.chain([first], rest), view, stride, fps
         self.fps = fps / stride
 

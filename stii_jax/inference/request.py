@@ -66,4 +66,6 @@ def make_request(
         raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
     seen = parse_viewing(viewing or {})
+    if seen.tile is not None and num_predicted:
+        raise ConfigError("--predict does not work with --tile: leave out one of them")
     return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, seen)

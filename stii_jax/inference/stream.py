@@ -1,7 +1,7 @@
 """Decompose a video frame by frame, in memory that its length does not change."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from stii_jax.data.errors import DataError
 from stii_jax.evaluation import novelty
 from stii_jax.inference.outputs import SegmentedFrame
 from stii_jax.inference.recordings import Frames, RecordedFrame, Recording
 from stii_jax.inference.remarks import Remarks, Sight
 from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys
 from stii_jax.types import Decomposition, Params
-from stii_jax.visualization.regions import Canvas, Region
+from stii_jax.visualization.regions import Box, Canvas, Labels, Region
 
 FRAMES_FOR_BACKGROUND = 10
 """The background's slot is the one with most pixels in so many first frames."""
@@ -26,10 +27,10 @@ class FrameResult(NamedTuple):
 
     segmented: SegmentedFrame
     """Number, time, mask and regions."""
-    frame: UInt8[np.ndarray, "S S 3"] | None
+    frame: UInt8[np.ndarray, "*tiles S S 3"] | None
     """The model's view of the frame; None for a predicted one."""
-    decomposition: Decomposition
-    """The model's output; B and T are 1."""
+    decomposition: Decomposition | None
+    """The model's output; T is 1, and B the number of tiles. None in a `Result` of a video in tiles."""
     pixels: UInt8[np.ndarray, "H W 3"] | None
     """The whole frame; None for a predicted one, and in a `Result`, which would hold a whole video."""
     is_cut: bool = False
@@ -52,28 +53,46 @@ class FrameResult(NamedTuple):
 
     @property
     def mask(self) -> UInt8[np.ndarray, "H W"]:
-        """The slot of every pixel in the video's resolution; 255 outside the part that the model sees."""
+        """The slot of every pixel in the video's resolution; 255 outside the part that the model sees.
+
+        Of a video in tiles, the number of the object, and 0 for the background.
+        """
         return self.segmented.slots
 
     @property
     def regions(self) -> dict[int, Region]:
-        """Centroid, area and box of every visible slot, in pixels of the video."""
+        """Centroid, area and box of every visible slot or object, in pixels of the video."""
         return self.segmented.regions
 
     @property
-    def appearances(self) -> Float[np.ndarray, "K S S 3"]:
-        """The picture that each slot paints, in [0, 1], at the model's resolution."""
-        return np.asarray(self.decomposition.means)[0, 0]
+    def appearances(self) -> Float[np.ndarray, "*tiles K S S 3"]:
+        """The picture that each slot paints, in [0, 1], at the model's resolution.
+
+        These arrays have one more axis in front if the video is seen in tiles.
+        """
+        return _first_frame(self._output.means)
 
     @property
-    def slot_masks(self) -> Float[np.ndarray, "K S S"]:
+    def slot_masks(self) -> Float[np.ndarray, "*tiles K S S"]:
         """The probability that a pixel belongs to each slot; sums to 1 over the slots."""
-        return np.asarray(self.decomposition.assignment)[0, 0]
+        return _first_frame(self._output.assignment)
 
     @property
-    def reconstruction(self) -> Float[np.ndarray, "S S 3"]:
+    def reconstruction(self) -> Float[np.ndarray, "*tiles S S 3"]:
         """The frame as the model paints it, in [0, 1]."""
-        return np.asarray(self.decomposition.reconstruction)[0, 0]
+        return _first_frame(self._output.reconstruction)
+
+    @property
+    def _output(self) -> Decomposition:
+        if self.decomposition is None:
+            raise DataError("a result does not hold the pictures of all tiles: take them from Model.stream")
+        return self.decomposition
+
+
+def _first_frame(array: Any) -> np.ndarray:
+    """The only frame of an array B T ..., without B if that is 1."""
+    frame = np.asarray(array)[:, 0]
+    return frame[0] if len(frame) == 1 else frame
 
 
 class FrameStream:
@@ -94,7 +113,10 @@ class FrameStream:
         """The frames, with their size, rate and the notes on how they were read."""
         self.canvas = Canvas(model.frame_shape[:2], video.box, video.width, video.height)
         """Maps the model's pixels to those of the video."""
-        self._stream, self._num_predicted, self._held_out = Stream(model, params), num_predicted, held_out
+        self.tiles: list[Box] = video.tiles
+        """The parts of the frame that the model sees one by one; empty if it sees all at once."""
+        self._stream = Stream(model, params, max(1, len(self.tiles)))
+        self._num_slots, self._num_predicted, self._held_out = model.num_slots, num_predicted, held_out
         self._clock = _Clock(video.fps)
 
     @property
@@ -112,6 +134,15 @@ class FrameStream:
         """Remarks for the user on how the video was read, and on what the frames so far show."""
         return [*self.video.notes, *self.remarks.notes]
 
+    @property
+    def num_labels(self) -> int:
+        """Number of slots; of objects so far and the background, if the video is seen in tiles."""
+        return self._num_slots
+
+    def find_background(self, frames: Sequence[FrameResult]) -> int:
+        """Return the slot that wins most pixels in the first frames, at the model's resolution."""
+        return find_background([frame.slot_masks for frame in frames])
+
     def __iter__(self) -> Iterator[FrameResult]:
         return self._results(self._stream.run(self.video, self._num_predicted))
 
@@ -124,13 +155,23 @@ class FrameStream:
         return self._stream.monitor.compare(self._held_out)
 
     def _results(self, items):
-        for item in items:
+        for item, labels in self._segment(items):
             number, seconds = self._clock.tick(item.seconds)
-            labels = self.canvas.segment(np.asarray(item.decomposition.assignment)[0, 0])
             segmented = SegmentedFrame(number, seconds, item.frame is None, labels.slots, self.canvas.measure(labels))
             if item.frame is not None and not item.sight.is_blank:
                 self.remarks.find(len(segmented.regions) - 1)
             yield FrameResult(segmented, item.frame, item.decomposition, item.pixels, item.sight.is_cut)
+
+    def _segment(self, items: Iterator["DecomposedFrame"]) -> Iterator[tuple["DecomposedFrame", Labels]]:
+        """The frames and their segmentations."""
+        for item in items:
+            yield item, self.canvas.segment(item.masks[0])
+
+
+def find_background(masks: Sequence[Float[np.ndarray, "K S S"]]) -> int:
+    """Return the slot that wins most pixels in the first frames."""
+    labels = [frame.argmax(axis=0) for frame in masks[:FRAMES_FOR_BACKGROUND]]
+    return int(np.bincount(np.stack(labels).ravel()).argmax())
 
 
 class _Clock:
@@ -153,28 +194,36 @@ class _Clock:
 class DecomposedFrame(NamedTuple):
     """One frame and its decomposition."""
 
-    frame: UInt8[np.ndarray, "S S 3"] | None
+    frame: UInt8[np.ndarray, "*tiles S S 3"] | None
     """None for a predicted frame."""
     seconds: float | None
     """Presentation time, relative to the first frame; None for a predicted frame."""
     decomposition: Decomposition
-    """The decomposition of this frame alone: B and T are 1."""
+    """The decomposition of this frame alone: T is 1, and B the number of tiles."""
     pixels: UInt8[np.ndarray, "H W 3"] | None
     """The whole frame, at the recording's size; None for a predicted frame."""
     sight: Sight = Sight()
     """The relation to the frames before; the model was not asked about a frame that is blank."""
 
+    @property
+    def masks(self) -> Float[np.ndarray, "B K S S"]:
+        """The probability that a pixel belongs to each slot."""
+        return np.asarray(self.decomposition.assignment)[:, 0]
+
 
 class Stream:
     """Decomposes a video frame after frame; what comes out is what `Evaluator.observe` gives for its video 0.
+
+    Of several tiles, each is a video of its own, and those of a frame are one batch.
 
     Two kinds of frames are exceptions; `remarks` notices them. At a cut, the model starts anew, and the background
     keeps its slot. A frame that shows nothing belongs to the background as a whole, and the model's state stays.
     """
 
-    def __init__(self, model: VideoModel, params: Params):
-        self._model, self._params, self._state = model, params, model.initial_state(params, 1)
-        self._slots = _Slots(model.num_slots)
+    def __init__(self, model: VideoModel, params: Params, num_tiles: int = 1):
+        self._model, self._params, self._num_tiles = model, params, num_tiles
+        self._state = model.initial_state(params, num_tiles)
+        self._slots = _Slots(num_tiles, model.num_slots)
         self._is_new = True
         self._shapes: Decomposition | None = None
         self.monitor = novelty.Monitor(model)
@@ -196,41 +245,42 @@ class Stream:
 
     def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[DecomposedFrame]:
         for frame in frames:
+            views = _batch(frame.view)
             sight = self.remarks.see(frame.view if frame.plain is None else frame.plain)
-            decomposition = self._blank(frame.view) if sight.is_blank else self._observed(frame.view, sight.is_cut)
+            decomposition = self._blank(views) if sight.is_blank else self._observed(views, sight.is_cut)
             self._slots.see(decomposition)
             yield DecomposedFrame(frame.view, frame.seconds, decomposition, frame.pixels, sight)
         for _ in range(num_predicted):
             decomposition, self._state = _predict(self._model, self._params, self._state)
             yield DecomposedFrame(None, None, self._slots.order(decomposition), None)
 
-    def _observed(self, view: UInt8[np.ndarray, "S S 3"], is_cut: bool) -> Decomposition:
+    def _observed(self, views: UInt8[np.ndarray, "B S S 3"], is_cut: bool) -> Decomposition:
         if is_cut:
-            self._state, self._is_new = self._model.initial_state(self._params, 1), True
-        decomposition, self._state = _observe(self._model, self._params, self._state, view)
+            self._state, self._is_new = self._model.initial_state(self._params, self._num_tiles), True
+        decomposition, self._state = _observe(self._model, self._params, self._state, views)
         if self._is_new:
             self._slots.start(decomposition)
         self._is_new = False
         return self._slots.order(decomposition)
 
-    def _blank(self, view: UInt8[np.ndarray, "S S 3"]) -> Decomposition:
+    def _blank(self, views: UInt8[np.ndarray, "B S S 3"]) -> Decomposition:
         if self._shapes is None:
             observe = functools.partial(_observe, self._model)
-            self._shapes, _ = jax.eval_shape(observe, self._params, self._state, view)
-        return self._slots.background_alone(self._shapes, view)
+            self._shapes, _ = jax.eval_shape(observe, self._params, self._state, views)
+        return self._slots.background_alone(self._shapes, views)
 
 
 class _Slots:
-    """Keeps the background in one slot, although a model that starts anew may choose another for it."""
+    """Keeps the background of every tile in one slot, although a model that starts anew may choose another for it."""
 
-    def __init__(self, num_slots: int):
-        self._areas, self._num_frames = np.zeros(num_slots, int), 0
+    def __init__(self, num_tiles: int, num_slots: int):
+        self._areas, self._num_frames = np.zeros((num_tiles, num_slots), int), 0
         self._order: np.ndarray | None = None
 
     @property
-    def background(self) -> int:
-        """The slot with most pixels in the first frames, as `find_background` finds it."""
-        return int(self._areas.argmax())
+    def background(self) -> Integer[np.ndarray, " B"]:
+        """The slots with most pixels in the first frames, as `find_background` finds them."""
+        return self._areas.argmax(axis=1)
 
     def see(self, decomposition: Decomposition) -> None:
         """Count the pixels of each slot, in the first frames of the video."""
@@ -241,33 +291,39 @@ class _Slots:
     def start(self, decomposition: Decomposition) -> None:
         """Choose the order of the slots, given the first frame after a start of the model."""
         if self._num_frames:
-            self._order = np.arange(len(self._areas))
-            swapped = [self.background, int(_areas(decomposition).argmax())]
-            self._order[swapped] = swapped[::-1]
+            self._order = np.tile(np.arange(self._areas.shape[1]), (len(self._areas), 1))
+            tiles, largest = np.arange(len(self._areas)), _areas(decomposition).argmax(axis=1)
+            self._order[tiles, self.background], self._order[tiles, largest] = largest, self.background
 
     def order(self, decomposition: Decomposition) -> Decomposition:
         """Return the same decomposition, its slots in the chosen order."""
-        order = self._order
-        return decomposition if order is None else jax.tree.map(lambda array: array[:, :, order], decomposition)
+        if (orders := self._order) is None:
+            return decomposition
+        return jax.tree.map(lambda a: jnp.stack([one[:, order] for one, order in zip(a, orders)]), decomposition)
 
-    def background_alone(self, shapes: Decomposition, view: UInt8[np.ndarray, "S S 3"]) -> Decomposition:
+    def background_alone(self, shapes: Decomposition, views: UInt8[np.ndarray, "B S S 3"]) -> Decomposition:
         """Return a decomposition, of these shapes, in which every pixel belongs to the background."""
-        masks = jnp.zeros(shapes.masks.shape).at[:, :, self.background].set(1)
-        means = jnp.broadcast_to(view.astype(np.float32) / 255, shapes.means.shape)
+        masks = jnp.zeros(shapes.masks.shape).at[np.arange(len(views)), 0, self.background].set(1)
+        means = jnp.broadcast_to(views[:, None, None].astype(np.float32) / 255, shapes.means.shape)
         posterior = jnp.zeros(shapes.posterior.shape)
         return Decomposition(means, masks, posterior, None if shapes.responsibilities is None else masks)
 
 
-def _areas(decomposition: Decomposition) -> Integer[np.ndarray, " K"]:
+def _areas(decomposition: Decomposition) -> Integer[np.ndarray, "B K"]:
     """The number of pixels of each slot in one frame, at the model's resolution."""
-    assignment = np.asarray(decomposition.assignment)[0, 0]
-    return np.bincount(assignment.argmax(0).ravel(), minlength=len(assignment))
+    assignment = np.asarray(decomposition.assignment)[:, 0]
+    labels = assignment.argmax(1).reshape(len(assignment), -1)
+    return np.stack([np.bincount(tile, minlength=assignment.shape[1]) for tile in labels])
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _observe(model, params, state, frame):
-    keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.zeros(1, int))
-    return model.stream(params, state, frame[None].astype(jnp.float32) / 255.0, keys)
+def _observe(model, params, state, views):
+    keys = example_keys(jax.random.key(EVALUATION_SEED), jnp.arange(len(views)))
+    return model.stream(params, state, views.astype(jnp.float32) / 255.0, keys)
+
+
+def _batch(view: UInt8[np.ndarray, "*tiles S S 3"]) -> UInt8[np.ndarray, "B S S 3"]:
+    return view if view.ndim == 4 else view[None]
 
 
 @functools.partial(jax.jit, static_argnums=0)

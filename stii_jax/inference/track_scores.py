@@ -15,7 +15,7 @@ from stii_jax.data.video.videofile import count_frames
 from stii_jax.evaluation.tracking_metrics import tracking_metrics
 from stii_jax.evaluation.tracks import MATCH, REACH, Sightings, look, score, touching_frames
 from stii_jax.inference.decomposed_folder import DecomposedFolder, ObservedFrame
-from stii_jax.inference.model import Model, find_background
+from stii_jax.inference.model import Model
 from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameStream
 from stii_jax.inference.track_request import TrackRequest
 
@@ -114,7 +114,7 @@ def score_model(model: Model, request: TrackRequest) -> tuple[dict[str, Any], Fr
 def _observed(stream: FrameStream, expected: int | None) -> Iterator[ObservedFrame]:
     results = iter(tqdm(stream, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
     head = list(itertools.islice(results, FRAMES_FOR_BACKGROUND))
-    background = find_background(head) if head else None
+    background = stream.find_background(head) if head else None
     for result in itertools.chain(head, results):
         places = {slot: (region.x, region.y) for slot, region in result.regions.items() if slot != background}
         yield ObservedFrame(result.mask, places)

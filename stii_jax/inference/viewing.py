@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from stii_jax.config import ConfigError
 from stii_jax.data.video.levels import Range
+from stii_jax.data.video.tiles import TiledView
 from stii_jax.data.video.view import BACKGROUNDS, View
 
 
@@ -21,6 +22,8 @@ class Viewing(NamedTuple):
     """Every how many frames one is taken."""
     background: str | None = None
     """One of `BACKGROUNDS`; see `View.background`."""
+    tile: int | None = None
+    """Side of square tiles, in pixels, that are seen one by one; see `TiledView`."""
 
     def view(self, trained: View) -> View:
         """The view of a model that was trained with another."""
@@ -29,7 +32,8 @@ class Viewing(NamedTuple):
             changed = {"region": self.region, "margins": (0, 0, 0, 0), "square": False}
         if self.background is not None:
             changed["background"] = self.background
-        return dataclasses.replace(trained, **changed)
+        view = dataclasses.replace(trained, **changed)
+        return view if self.tile is None else TiledView(**vars(view) | {"square": False}, side=self.tile)
 
 
 def check_viewing(viewing: Viewing) -> Viewing:
@@ -44,6 +48,8 @@ def check_viewing(viewing: Viewing) -> Viewing:
         raise ConfigError(f"--frame_stride is {viewing.frame_stride}, expected 1 or more")
     if viewing.background not in (None, *BACKGROUNDS):
         raise ConfigError(f"--background is {viewing.background!r}: give one of {', '.join(BACKGROUNDS)}")
+    if viewing.tile is not None and viewing.tile < 1:
+        raise ConfigError(f"--tile is {viewing.tile}, expected the side of a square in pixels")
     return viewing
 
 
@@ -51,7 +57,8 @@ def parse_viewing(flags: Mapping[str, Any]) -> Viewing:
     """Return what the flags of these names say, lists of text still to be read; raises `ConfigError`."""
     region = _numbers(flags, "region", int, "X,Y,WIDTH,HEIGHT in pixels of the recording", 4)
     limits = _numbers(flags, "value_range", float, "LOW,HIGH, two numbers, the lower one first", 2)
-    return check_viewing(Viewing(limits, region, flags.get("frame_stride"), flags.get("background")))
+    others = (flags.get(name) for name in ("frame_stride", "background", "tile"))
+    return check_viewing(Viewing(limits, region, *others))
 
 
 def _numbers(flags: Mapping[str, Any], name: str, kind: type, expected: str, count: int) -> Any:

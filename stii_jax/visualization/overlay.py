@@ -57,7 +57,7 @@ class OverlayPainter:
     def draw(
         self,
         frame: UInt8[np.ndarray, "H W 3"] | None,
-        reconstruction: Float[np.ndarray, "h w 3"],
+        reconstruction: Float[np.ndarray, "h w 3"] | None,
         slots: UInt8[np.ndarray, "labels_H labels_W"],
         regions: Mapping[int, Region],
     ) -> Picture:
@@ -66,12 +66,15 @@ class OverlayPainter:
         Args:
             frame: the recording's frame; None if it is predicted. Then the reconstruction takes its place, and the
                 picture has an orange edge.
-            reconstruction: the model's view as it paints it, in [0, 1].
+            reconstruction: the model's view as it paints it, in [0, 1]; needed for a predicted frame alone.
             slots: see `regions.Labels`.
             regions: the regions of the visible slots, by slot.
         """
-        picture = self._predicted(reconstruction) if frame is None else frame
-        picture = self._enlarge(picture)
+        if frame is None:
+            assert reconstruction is not None
+            picture = self._enlarge(self._predicted(reconstruction))
+        else:
+            picture = self._enlarge(frame)
         self._draw_outlines(picture, slots)
         self._draw_box(picture)
         shown = [slot for slot in range(len(self._colors)) if slot != self._background]

@@ -129,6 +129,19 @@ def test_a_video_that_begins_or_consists_of_blank_frames(toy):
     assert stream.monitor.compare(None)["relative_error"]["video"] == 0
 
 
+def test_tiles_are_videos_of_their_own(toy):
+    """The first one gives what it gives alone, at a cut and in blank frames as well."""
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    views = [*scene(0, 12), *scene(1, 4), black, *scene(1, 2)]
+    expected, alone = run(toy, views)
+    frames = [RecordedFrame(view, np.stack([view, view[::-1]]), t / 25, view) for t, view in enumerate(views)]
+    stream = Stream(*toy, num_tiles=2)
+    found = [jax.tree.map(np.asarray, item.decomposition) for item in stream.run(frames)]
+    assert stream.remarks.facts == alone.remarks.facts and stream.remarks.facts["cuts"] == [12]
+    for both, first in zip(found, expected, strict=True):
+        assert_equal(jax.tree.map(lambda array: array[:1], both), first)
+
+
 def test_remarks_are_on_frames_with_their_background(toy):
     """Without it, an empty scene is black, and one that an object enters is another scene."""
     black, views = np.zeros((SIZE, SIZE, 3), np.uint8), [*scene(0, 5), *scene(1, 5)]

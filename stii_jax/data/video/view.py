@@ -52,8 +52,17 @@ class View:
             raise DataError(f"frames are {width}x{height} pixels: they have no part from {box[:2]} to {box[2:]}")
         return box
 
-    def frame(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "S S 3"]:
-        """The view of a frame; smaller pictures are averages, without aliasing."""
+    def tiles(self, height: int, width: int) -> list[tuple[int, int, int, int]]:
+        """The parts of a frame that are seen one by one; empty if it is seen at once, as it is by this class."""
+        del height, width
+        return []
+
+    def frame(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "*tiles S S 3"]:
+        """The view of a frame, or of all `tiles` if there are some; smaller pictures are averages, without aliasing."""
+        return self.picture(frame)
+
+    def picture(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "S S 3"]:
+        """The view of a frame as one picture."""
         seen = self._resize(frame, Image.Resampling.BILINEAR)
         return np.asarray(Image.fromarray(seen).convert("L").convert("RGB")) if self.gray else seen
 

@@ -35,7 +35,7 @@ def render(found: DecomposedRecording) -> str:
 def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
     """The data that the page's scripts read."""
     summary, (width, height) = found.summary, found.size
-    num_slots, background = summary["num_slots"], summary["background_slot"]
+    num_slots, background = found.num_slots, summary["background_slot"]
     return {
         "name": found.recording.name,
         "width": width,
@@ -71,9 +71,12 @@ def _rate(found: DecomposedRecording) -> float:
 def _lead(found: DecomposedRecording) -> str:
     summary = found.summary
     ahead = f" and {summary['num_predicted']:,} predicted ones" if summary["num_predicted"] else ""
+    parts = f"{found.num_slots} slots, one of them the background"
+    if "tiles" in summary:
+        parts = f"{found.num_slots - 1} objects and the background"
     return (
-        f"{found.num_frames:,} frames of {found.size[0]}x{found.size[1]} pixels{ahead}, decomposed into "
-        f"{summary['num_slots']} slots, one of them the background. Check the tracks, correct them, and save a table."
+        f"{found.num_frames:,} frames of {found.size[0]}x{found.size[1]} pixels{ahead}, decomposed into {parts}. Check "
+        "the tracks, correct them, and save a table."
     )
 
 
@@ -95,12 +98,13 @@ def _about(found: DecomposedRecording, pictures: Pictures) -> str:
 def _facts(found: DecomposedRecording) -> dict[str, Any]:
     summary = found.summary
     left, top, right, bottom = summary["view_box"]
+    views = f"in {len(summary['tiles'])} tiles of" if "tiles" in summary else "at"
     remarks = [str(text) for text in (summary.get("damage"), *(summary.get("notes") or ())) if text]
     return {
         "recording": found.recording.name,
         "frames per second": f"{_rate(found):.4g}",
         "frame stride": summary["frame_stride"] if summary["frame_stride"] != 1 else None,
-        "part that the model sees": f"x {left} to {right}, y {top} to {bottom}, at {summary.get('size')} pixels",
+        "part that the model sees": f"x {left} to {right}, y {top} to {bottom}, {views} {summary.get('size')} pixels",
         "model": summary.get("model") or Path(str(summary.get("workdir", "not known"))).name,
         "trained on": summary.get("dataset"),
         "step": summary.get("step"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ class DecomposedRecording(NamedTuple):
     summary: Mapping[str, Any]
     """`decomposition.json`."""
     table: str
-    """`trajectories.csv`."""
+    """`trajectories.csv`; of a recording seen in tiles, with rows for objects before they appear, too."""
     rows: Sequence[Sequence[Row]]
     """The table's rows, by frame and slot."""
 
@@ -37,6 +38,11 @@ class DecomposedRecording(NamedTuple):
         """Width and height of the recording, in pixels."""
         width, height = self.summary["input_size"]
         return width, height
+
+    @property
+    def num_slots(self) -> int:
+        """Number of rows per frame: of slots, or of the background and all objects of a recording seen in tiles."""
+        return _num_slots(self.summary)
 
     @property
     def num_frames(self) -> int:
@@ -102,7 +108,8 @@ def open_decomposition(folder: Path, recording: Path | None = None) -> Decompose
     """
     path = folder / SUMMARY
     summary = read_json(path)
-    for key in ("num_frames", "num_predicted", "num_slots", "background_slot", "frame_stride", "mask_scale", "fps"):
+    numbers = ["num_frames", "num_predicted", "num_slots", "background_slot", "frame_stride", "mask_scale", "fps"]
+    for key in numbers + ["num_objects"] * ("tiles" in summary):
         if not is_number(need(path, summary, key)) or summary[key] < 0:
             raise ReportError(f"{path}: `{key}` is {summary[key]!r}, expected a number")
     for key, length in (("input_size", 2), ("view_box", 4), ("value_range", 2)):
@@ -114,6 +121,8 @@ def open_decomposition(folder: Path, recording: Path | None = None) -> Decompose
     if not source.exists():
         raise ReportError(f"{source}, the recording of {folder}, is not there: give --recording, its path")
     table = _read_table(folder / TABLE)
+    if "tiles" in summary:
+        table = _filled(table, _num_slots(summary))
     return DecomposedRecording(folder, source, summary, table, _rows(folder / TABLE, table, summary))
 
 
@@ -132,7 +141,7 @@ def _rows(path: Path, table: str, summary: Mapping[str, Any]) -> list[list[Row]]
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise ReportError(f"{path} has other columns than {', '.join(COLUMNS)}: decompose the recording again")
     rows: list[Row] = list(reader)
-    num_slots = summary["num_slots"]
+    num_slots = _num_slots(summary)
     num_frames = summary["num_frames"] + summary["num_predicted"]
     expected = [(str(frame), str(slot)) for frame in range(num_frames) for slot in range(num_slots)]
     if [(row["frame"], row["object"]) for row in rows] != expected:
@@ -141,3 +150,19 @@ def _rows(path: Path, table: str, summary: Mapping[str, Any]) -> list[list[Row]]
             "recording again"
         )
     return [rows[start : start + num_slots] for start in range(0, len(rows), num_slots)]
+
+
+def _num_slots(summary: Mapping[str, Any]) -> int:
+    return 1 + summary["num_objects"] if "tiles" in summary else summary["num_slots"]
+
+
+def _filled(table: str, num_objects: int) -> str:
+    """The table with rows for objects that appear later than their frame."""
+    head, *lines = table.splitlines()
+    filled = [head]
+    for _, group in itertools.groupby(lines, key=lambda line: line.partition(",")[0]):
+        rows = list(group)
+        frame, time, *_, predicted = rows[0].split(",")
+        absent = range(len(rows), num_objects)
+        filled += [*rows, *(f"{frame},{time},{number},0,,,0,,,,,,0,{predicted}" for number in absent)]
+    return "".join(f"{line}\n" for line in filled)

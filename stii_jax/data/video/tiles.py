@@ -1,0 +1,67 @@
+"""Square tiles that cover a frame, so that small objects are large enough in each for a model."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import UInt8
+
+from stii_jax.data.errors import DataError
+from stii_jax.data.video.view import View
+
+Array = np.ndarray
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower edge in pixels."""
+
+MAX_TILES = 128
+"""Maximum number of tiles, which are one batch of the model."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TiledView(View):
+    """Cuts frames into overlapping squares, and shows each as a picture of its own.
+
+    Neighbouring tiles share at least a third of their side, so an object up to that long lies within some tile.
+    """
+
+    side: int
+    """Height and width of a tile, in pixels of the frame."""
+
+    def box(self, height: int, width: int) -> Box:
+        """See `View.box`; all tiles together show this part.
+
+        Raises:
+            DataError: as well if a tile is larger than it, or there are too many.
+        """
+        left, top, right, bottom = super().box(height, width)
+        shorter = min(right - left, bottom - top)
+        if self.side > shorter:
+            size = f"{right - left}x{bottom - top}"
+            raise DataError(f"a tile of {self.side} pixels is larger than {size}: give at most --tile={shorter}")
+        if (count := len(self._boxes(height, width))) > MAX_TILES:
+            raise DataError(f"there would be {count:,} tiles of {self.side} pixels, over {MAX_TILES}: give larger ones")
+        return left, top, right, bottom
+
+    def tiles(self, height: int, width: int) -> list[Box]:
+        """See `View.tiles`."""
+        boxes = self._boxes(height, width)
+        return boxes if len(boxes) > 1 else []
+
+    def frame(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "*tiles S S 3"]:
+        """The views of all tiles; if one shows everything, that one."""
+        views = [self._tile(box).frame(frame) for box in self._boxes(*frame.shape[:2])]
+        return np.stack(views) if len(views) > 1 else views[0]
+
+    def _boxes(self, height: int, width: int) -> list[Box]:
+        left, top, right, bottom = super().box(height, width)
+        rows, columns = place_tiles(top, bottom, self.side), place_tiles(left, right, self.side)
+        return [(x, y, x + self.side, y + self.side) for y in rows for x in columns]
+
+    def _tile(self, box: Box) -> View:
+        return View(size=self.size, region=(*box[:2], self.side, self.side), gray=self.gray)
+
+
+def place_tiles(start: int, stop: int, side: int) -> list[int]:
+    """Spread as few intervals as possible evenly from `start` to `stop`, each sharing a third or more with the next."""
+    spare = stop - start - side
+    steps = -(-spare // max(1, 2 * side // 3))
+    return [start + (2 * spare * step + steps) // (2 * steps or 1) for step in range(steps + 1)]

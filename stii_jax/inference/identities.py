@@ -1,0 +1,258 @@
+"""The numbers of objects that several tiles see: one per object, kept from frame to frame. No jax."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+MAX_OBJECTS = 254
+"""Highest number of an object; masks are 8 bits, 0 is the background, and 255 lies outside."""
+MEMORY = 10
+"""Number of frames after which an object that no tile shows is gone: its number is not given again."""
+TRIAL = 3
+"""Two objects that have been seen for so many frames become one only if they agree for as many."""
+SAME_REGION = 0.5
+"""Share of the smaller of two instances, where both tiles look, that the other covers if they are one object."""
+MIN_IOU = 0.2
+"""Lowest intersection over union of these: a limb that touches another object is no link."""
+REACH = 1.5
+"""Greatest distance of an object that returns from where it should be, in its lengths."""
+SAME_OBJECT = 0.1
+"""The share that is enough for two instances that were one object in the frame before."""
+
+
+class Instance(NamedTuple):
+    """A piece of a slot in one tile, in pixels of the labels."""
+
+    tile: int
+    slot: int
+    piece: int
+    """Number of the piece among all of the tile."""
+    area: int
+    x: float
+    y: float
+    margin: float
+    """Distance from its box to the nearest edge of the tile beyond which another tile looks; 0 if it is cut there."""
+    leaves: bool
+    """True if it touches the edge of all that the tiles show."""
+
+    @property
+    def length(self) -> float:
+        """Diameter of a disc of this area."""
+        return math.sqrt(4 * self.area / math.pi)
+
+
+class Link(NamedTuple):
+    """Two instances of different tiles that share pixels."""
+
+    first: int
+    """Place in the list of instances."""
+    second: int
+    common: int
+    """Number of pixels that both cover."""
+    areas: tuple[int, int]
+    """Their pixels where both tiles look."""
+
+    @property
+    def share(self) -> float:
+        """Share of the smaller instance that both cover."""
+        return self.common / min(self.areas)
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union, where both tiles look."""
+        return self.common / (sum(self.areas) - self.common)
+
+
+@dataclasses.dataclass(eq=False)
+class _Object:
+    """An object and where it was last."""
+
+    number: int
+    born: int
+    """Order of appearance, over all numbers."""
+    first: int
+    """Frame of its appearance."""
+    last: int
+    """The last frame that shows it."""
+    x: float
+    y: float
+    length: float
+    left: bool = False
+    """True if it went to the edge of all that the tiles show."""
+    velocity: tuple[float, float] = (0.0, 0.0)
+    """Pixels per frame."""
+
+    def distance(self, instance: Instance, frame: int) -> float:
+        """Distance of an instance from where this object should be by now, in lengths of the larger one."""
+        steps = frame - self.last
+        x, y = self.x + steps * self.velocity[0], self.y + steps * self.velocity[1]
+        return math.hypot(instance.x - x, instance.y - y) / max(self.length, instance.length)
+
+    def see(self, instance: Instance, frame: int) -> None:
+        """Take over the place of an instance."""
+        if steps := frame - self.last:
+            moved = ((instance.x - self.x) / steps, (instance.y - self.y) / steps)
+            self.velocity = tuple((old + new) / 2 for old, new in zip(self.velocity, moved))  # type: ignore[assignment]
+        self.last, self.x, self.y, self.length = frame, instance.x, instance.y, instance.length
+        self.left = instance.leaves
+
+
+class Numbering:
+    """Gives every object a number, one frame after the other.
+
+    A slot of a tile keeps its object while it is visible and does not jump. Slots of different tiles are one object if
+    they cover the same pixels; each tile shows an object at most once. A new object that appears where one vanished
+    at most `MEMORY` frames ago is that one, unless that went to the edge of the scene. A new one that other tiles show
+    as a part of another object has no number for `TRIAL` frames: a slot often takes a part of an object for a moment.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int], list[tuple[_Object, Instance]]] = {}
+        self._objects: list[_Object] = []
+        """Those that are visible, or may return."""
+        self._agreed: dict[frozenset[_Object], int] = {}
+        """For how many frames two objects have been on the same pixels."""
+        self._doubted: dict[tuple[int, int], int] = {}
+        """For how many frames slots have shown a new object that others show as a part of another one."""
+        self._frame, self._count = -1, 0
+        self._taken: dict[int, int] = {}
+        """The last frame of every number that was given."""
+        self.full_from: int | None = None
+        """The first frame in which there was no new number for a new object."""
+
+    @property
+    def num_objects(self) -> int:
+        """The highest number so far."""
+        return len(self._taken)
+
+    def forget(self) -> None:
+        """Begin another scene: all objects of the frames that follow are new."""
+        self._held, self._objects, self._agreed, self._doubted = {}, [], {}, {}
+
+    def assign(self, instances: Sequence[Instance], links: Iterable[Link]) -> list[tuple[int, list[Instance]]]:
+        """Return the objects of the next frame: number and instances of each, the most central instance first."""
+        self._frame += 1
+        links = list(links)
+        carried = self._carried(instances)
+        groups, claims = [], []
+        for places in self._groups(instances, carried, links):
+            order = sorted(places, key=lambda place: -instances[place].margin)
+            groups.append([instances[place] for place in order])
+            claims.append({owner for place in places if (owner := carried[place]) is not None})
+        owners = self._continued(groups, claims)
+        self._recover(groups, owners, {owner for claim in claims for owner in claim})
+        doubtful = self._doubt(
+            groups, owners, [(instances[link.first], instances[link.second], link) for link in links]
+        )
+        self._held, found = {}, list[tuple[_Object, list[Instance]]]()
+        for place, group in enumerate(groups):
+            if place not in doubtful and (owner := owners.get(place) or self._appear(group[0])) is not None:
+                owner.see(group[0], self._frame)
+                self._taken[owner.number] = self._frame
+                for each in group:
+                    self._held.setdefault((each.tile, each.slot), []).append((owner, each))
+                found.append((owner, group))
+        visible = {owner: None for owner, _ in found}
+        self._objects = [*visible, *(each for each in self._objects if each not in visible and self._may_return(each))]
+        return [(owner.number, group) for owner, group in found]
+
+    def _carried(self, instances: Sequence[Instance]) -> list[_Object | None]:
+        """The objects that the pieces' slots showed in the frame before, where they did not jump."""
+        pairs = []
+        for place, instance in enumerate(instances):
+            for owner, before in self._held.get((instance.tile, instance.slot), ()):
+                moved = instance.x - before.x, instance.y - before.y
+                way = min(math.hypot(*moved), math.dist(moved, owner.velocity))
+                if way <= max(before.length, instance.length):
+                    pairs.append((way, place, owner, before))
+        carried: list[_Object | None] = [None] * len(instances)
+        used = set()
+        for _, place, owner, before in sorted(pairs, key=lambda pair: pair[:2]):
+            if carried[place] is None and before not in used:
+                used.add(before)
+                carried[place] = owner
+        return carried
+
+    def _groups(
+        self, instances: Sequence[Instance], carried: Sequence[_Object | None], links: Iterable[Link]
+    ) -> list[list[int]]:
+        """Places of instances that are one object."""
+        groups = [[place] for place in range(len(instances))]
+        agreed: dict[frozenset[_Object], int] = {}
+
+        def same(link: Link) -> bool:
+            return carried[link.first] is not None and carried[link.first] is carried[link.second]
+
+        for link in sorted(links, key=lambda link: (same(link), link.iou), reverse=True):
+            first, second = groups[link.first], groups[link.second]
+            enough = link.share >= SAME_OBJECT if same(link) else link.share >= SAME_REGION and link.iou >= MIN_IOU
+            tiles = [instances[place].tile for place in (*first, *second)]
+            if first is second or not enough or len(set(tiles)) < len(tiles):
+                continue
+            owners = frozenset(owner for place in (*first, *second) if (owner := carried[place]) is not None)
+            if len(owners) > 1 and all(self._frame - owner.first >= TRIAL for owner in owners):
+                agreed[owners] = self._agreed.get(owners, 0) + 1
+                if agreed[owners] < TRIAL:
+                    continue
+            first += second
+            for place in second:
+                groups[place] = first
+        self._agreed = agreed
+        return list({id(group): group for group in groups}.values())
+
+    def _continued(self, groups: Sequence[list[Instance]], claims: Sequence[set[_Object]]) -> dict[int, _Object]:
+        """The objects that go on, by place of their group: the oldest of a group, and each in one place only."""
+        owners: dict[int, _Object] = {}
+        for owner in sorted({owner for claim in claims for owner in claim}, key=lambda owner: owner.born):
+            free = [place for place, claim in enumerate(claims) if owner in claim and place not in owners]
+            if free:
+                owners[min(free, key=lambda place: owner.distance(groups[place][0], self._frame))] = owner
+        return owners
+
+    def _recover(self, groups: Sequence[list[Instance]], owners: dict[int, _Object], claimed: set[_Object]) -> None:
+        """Give new instances the objects that vanished there a moment ago, the nearest first."""
+        pairs = [
+            (distance, place, owner)
+            for place, group in enumerate(groups)
+            if place not in owners
+            for owner in self._objects
+            if owner not in claimed and (distance := owner.distance(group[0], self._frame)) <= REACH
+        ]
+        for _, place, owner in sorted(pairs, key=lambda pair: (pair[0], pair[1], pair[2].born)):
+            if place not in owners and owner not in owners.values():
+                owners[place] = owner
+
+    def _doubt(
+        self,
+        groups: Sequence[list[Instance]],
+        owners: Mapping[int, _Object],
+        links: Iterable[tuple[Instance, Instance, Link]],
+    ) -> set[int]:
+        """Places of new groups that wait for their number."""
+        place_of = {each: place for place, group in enumerate(groups) for each in group}
+        covered = set[int]()
+        for first, second, link in links:
+            for part, whole in ((first, second), (second, first)):
+                place = place_of[part]
+                if place not in owners and place_of[whole] in owners and link.share >= SAME_REGION:
+                    covered.add(place)
+        doubted, self._doubted = self._doubted, {}
+        for place in covered:
+            key = groups[place][0].tile, groups[place][0].slot
+            self._doubted[key] = doubted.get(key, 0) + 1
+        return {place for place in covered if self._doubted[groups[place][0].tile, groups[place][0].slot] < TRIAL}
+
+    def _may_return(self, owner: _Object) -> bool:
+        return not owner.left and self._frame - owner.last < MEMORY
+
+    def _appear(self, instance: Instance) -> _Object | None:
+        """A new object; None if there is no number for it."""
+        number = len(self._taken) + 1
+        if number > MAX_OBJECTS:
+            self.full_from = self._frame if self.full_from is None else self.full_from
+            number = min(self._taken, key=lambda number: self._taken[number])
+            if self._frame - self._taken[number] < MEMORY:
+                return None
+        self._count += 1
+        return _Object(number, self._count, self._frame, self._frame, instance.x, instance.y, instance.length)
