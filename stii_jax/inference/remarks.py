@@ -9,9 +9,10 @@ as the model sees them.
 
 The thresholds leave a margin to six real recordings: two flies on black, walkers in a yard, two roads, and two videos
 of CLEVRER, each complete and as every 2nd, 3rd, 5th, 8th, 10th, 15th, 20th, 25th and 50th frame. Among these 7,202
-frames is no cut, no blank frame and no jump of the light, and all cuts from one recording to another are found. So are
-cuts between videos of balls on one background. A cut is missed where both scenes have the same background with details
-of its own, in the first frames after the start or another cut (`MIN_HISTORY`), and where one scene fades into the next.
+frames, seen whole or in their middle square, is no cut, no blank frame and no jump of the light. All cuts from one
+recording to another are found, and those between videos of balls on one background. A cut is missed where both scenes
+have the same background with details of its own, in the first frames after the start or another cut (`MIN_HISTORY`),
+and where one scene fades into the next.
 """
 
 from collections import deque
@@ -25,14 +26,14 @@ BLANK_RANGE = 3
 from their background by 5 levels span 5; the model `balls` does not even find those of 20."""
 MAX_SIMILARITY = 0.5
 """At a cut, the correlation of the two frames' brightness is lower. Between scenes it is .43 at most, and -.12 to -.09
-between scenes of balls. Within the real recordings it is .81 or more; in every fifth frame, .58 or more."""
+between scenes of balls. Within the real recordings it is .81 or more; in every fifth frame, .56 or more."""
 MAX_SIMILARITY_AFTER_GAP = 0.3
 """The same after blank frames, in which objects move on. After five of them, the similarity within videos of balls is
 .47 to .87, after twelve, .15 to .70."""
 MIN_SURPRISE = 2.5
 """At a cut, the dissimilarity (1 - correlation) is this many times the largest of the scene's last `HISTORY` ones. So
 there is no cut where objects always move further than their size from frame to frame. In every 50th frame of the flies,
-the dissimilarity reaches .96. Where it is above .5 in real recordings, it is 1.6 times the largest one at most."""
+the dissimilarity reaches .96. Where it is above .5 in real recordings, it is 1.7 times the largest one at most."""
 HISTORY = 50
 MIN_HISTORY = 3
 """No cut is reported before there are so many dissimilarities to compare with."""
@@ -102,10 +103,16 @@ class PictureWatch:
         self._past = deque[float](maxlen=HISTORY)
         self._was_blank = False
 
-    def see(self, view: UInt8[np.ndarray, "H W C"]) -> Sight:
-        """Look at the next frame."""
+    def see(self, view: UInt8[np.ndarray, "H W C"], tiles: UInt8[np.ndarray, "B H W C"] | None = None) -> Sight:
+        """Look at the next frame.
+
+        Args:
+            view: the frame, in as few pixels as suffice to compare it with another.
+            tiles: parts of it in more pixels, where small objects are visible. If any shows something, the frame is not
+                blank.
+        """
         frame, last = view.astype(np.float32), self._last
-        was_blank, self._was_blank = self._was_blank, bool(np.ptp(frame, axis=(0, 1)).max() <= BLANK_RANGE)
+        was_blank, self._was_blank = self._was_blank, _is_blank(view) and (tiles is None or all(map(_is_blank, tiles)))
         if self._was_blank:
             return Sight(is_blank=True)
         self._last = frame
@@ -131,6 +138,10 @@ class PictureWatch:
         return all(detail.any() and changed[detail].mean() >= MIN_GONE for detail in details)
 
 
+def _is_blank(view: UInt8[np.ndarray, "H W C"]) -> bool:
+    return bool(np.ptp(view, axis=(0, 1)).max() <= BLANK_RANGE)
+
+
 def _correlation(one: Float[np.ndarray, "H W"], other: Float[np.ndarray, "H W"]) -> float:
     """The correlation of two frames' brightness; 0 if one of them has the same brightness everywhere."""
     a, b = one - one.mean(), other - other.mean()
@@ -145,17 +156,18 @@ class Remarks:
         self._watch = PictureWatch()
         self._cuts, self._blank, self._jumps = Runs(), Runs(), Runs()
         self._num_frames = self._num_empty = 0
-        self._first: UInt8[np.ndarray, "H W C"] | None = None
+        self._first: UInt8[np.ndarray, "*B H W C"] | None = None
         self._is_still = True
 
-    def see(self, view: UInt8[np.ndarray, "H W C"]) -> Sight:
-        """Look at the next frame, before it is decomposed."""
-        sight, number = self._watch.see(view), self._num_frames
+    def see(self, view: UInt8[np.ndarray, "H W C"], tiles: UInt8[np.ndarray, "B H W C"] | None = None) -> Sight:
+        """Look at the next frame, before it is decomposed; see `PictureWatch.see`."""
+        sight, number = self._watch.see(view, tiles), self._num_frames
         for noticed, runs in ((sight.is_cut, self._cuts), (sight.is_blank, self._blank), (sight.jumps, self._jumps)):
             if noticed:
                 runs.add(number)
-        self._first = view if self._first is None else self._first
-        self._is_still = self._is_still and np.array_equal(view, self._first)
+        shown = view if tiles is None else tiles
+        self._first = shown if self._first is None else self._first
+        self._is_still = self._is_still and np.array_equal(shown, self._first)
         self._num_frames += 1
         return sight
 

@@ -246,7 +246,8 @@ class Stream:
     def _steps(self, frames: Iterable[RecordedFrame], num_predicted: int) -> Iterator[DecomposedFrame]:
         for frame in frames:
             views = _batch(frame.view)
-            sight = self.remarks.see(frame.view if frame.plain is None else frame.plain)
+            tiles = frame.view if frame.view.ndim == 4 else None
+            sight = self.remarks.see(frame.view if frame.plain is None else frame.plain, tiles)
             decomposition = self._blank(views) if sight.is_blank else self._observed(views, sight.is_cut)
             self._slots.see(decomposition)
             yield DecomposedFrame(frame.view, frame.seconds, decomposition, frame.pixels, sight)

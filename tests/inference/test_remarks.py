@@ -103,6 +103,18 @@ def test_blank_frames(level):
     assert look([faint]) == [PLAIN]
 
 
+def test_a_frame_is_not_blank_if_one_of_its_tiles_shows_something():
+    blank = gray(np.zeros((SIZE, SIZE)))
+    tiles = np.stack([blank, squares((1, 1), side=1)])
+    for shown, sight in ((tiles, PLAIN), (tiles[:1], BLANK), (None, BLANK)):
+        assert PictureWatch().see(blank, shown) == sight
+    found = Remarks()
+    for t in range(4):
+        found.see(blank, np.roll(tiles, t, axis=2))
+    assert found.notes == []
+    assert watched([blank] * 4).notes != []
+
+
 def test_another_scene_after_blank_frames_is_a_cut():
     blank = [gray(np.zeros((SIZE, SIZE)))] * 4
     assert look(FIRST + blank + SECOND) == [PLAIN] * 6 + [BLANK] * 4 + [CUT] + [PLAIN] * 5
