@@ -32,9 +32,10 @@ class Instance(NamedTuple):
     x: float
     y: float
     margin: float
-    """Distance from its box to the nearest edge of the tile beyond which another tile looks; 0 if it is cut there."""
+    """Distance from its centroid to the nearest edge of the tile beyond which there is more of the scene; 0 if it may
+    be cut there."""
     leaves: bool
-    """True if it touches the edge of all that the tiles show."""
+    """True if it reaches the edge of all that the tiles show."""
 
     @property
     def length(self) -> float:
@@ -131,7 +132,10 @@ class Numbering:
         self._held, self._objects, self._agreed, self._doubted = {}, [], {}, {}
 
     def assign(self, instances: Sequence[Instance], links: Iterable[Link]) -> list[tuple[int, list[Instance]]]:
-        """Return the objects of the next frame: number and instances of each, the most central instance first."""
+        """Return the objects of the next frame: number and instances of each, the most central one first.
+
+        A tile may have a second instance of an object, which comes last: a part that waits for a number.
+        """
         self._frame += 1
         links = list(links)
         carried = self._carried(instances)
@@ -142,17 +146,16 @@ class Numbering:
             claims.append({owner for place in places if (owner := carried[place]) is not None})
         owners = self._continued(groups, claims)
         self._recover(groups, owners, {owner for claim in claims for owner in claim})
-        doubtful = self._doubt(
-            groups, owners, [(instances[link.first], instances[link.second], link) for link in links]
-        )
+        wholes = self._doubt(groups, owners, [(instances[link.first], instances[link.second], link) for link in links])
         self._held, found = {}, list[tuple[_Object, list[Instance]]]()
         for place, group in enumerate(groups):
-            if place not in doubtful and (owner := owners.get(place) or self._appear(group[0])) is not None:
+            if place not in wholes and (owner := owners.get(place) or self._appear(group[0])) is not None:
                 owner.see(group[0], self._frame)
                 self._taken[owner.number] = self._frame
                 for each in group:
                     self._held.setdefault((each.tile, each.slot), []).append((owner, each))
-                found.append((owner, group))
+                parts = [part for part, whole in wholes.items() if whole == place]
+                found.append((owner, group + [each for part in parts for each in groups[part]]))
         visible = {owner: None for owner, _ in found}
         self._objects = [*visible, *(each for each in self._objects if each not in visible and self._may_return(each))]
         return [(owner.number, group) for owner, group in found]
@@ -228,20 +231,24 @@ class Numbering:
         groups: Sequence[list[Instance]],
         owners: Mapping[int, _Object],
         links: Iterable[tuple[Instance, Instance, Link]],
-    ) -> set[int]:
-        """Places of new groups that wait for their number."""
+    ) -> dict[int, int]:
+        """Places of new groups that wait for their number, with the places of the groups that they are a part of."""
         place_of = {each: place for place, group in enumerate(groups) for each in group}
-        covered = set[int]()
+        covered = dict[int, int]()
         for first, second, link in links:
             for part, whole in ((first, second), (second, first)):
                 place = place_of[part]
                 if place not in owners and place_of[whole] in owners and link.share >= SAME_REGION:
-                    covered.add(place)
+                    covered[place] = place_of[whole]
         doubted, self._doubted = self._doubted, {}
         for place in covered:
             key = groups[place][0].tile, groups[place][0].slot
             self._doubted[key] = doubted.get(key, 0) + 1
-        return {place for place in covered if self._doubted[groups[place][0].tile, groups[place][0].slot] < TRIAL}
+        return {
+            part: whole
+            for part, whole in covered.items()
+            if self._doubted[groups[part][0].tile, groups[part][0].slot] < TRIAL
+        }
 
     def _may_return(self, owner: _Object) -> bool:
         return not owner.left and self._frame - owner.last < MEMORY

@@ -15,6 +15,8 @@ MIN_AREA = 6
 """Fewest pixels of an object, in those of the model; fewer are background."""
 GAP = 4
 """Pieces of a slot that are farther apart, in pixels of the model, are objects of their own."""
+EDGE = 3
+"""An object so near to an inner edge of its tile, in pixels of the model, is cut by it: models see badly there."""
 COVERED = 0.5
 """An object is not shown if others that lie nearer to the middle of their tiles cover so much of it."""
 
@@ -36,6 +38,8 @@ class _Tile(NamedTuple):
     """Distance of every pixel to the nearest inner edge."""
     nearest: Bool[np.ndarray, "H W"]
     """True where no other tile has a higher weight."""
+    pixel: float
+    """Side of a pixel of the model."""
 
 
 class _Pair(NamedTuple):
@@ -66,8 +70,6 @@ class Stitcher:
         self._whole = Canvas((size, size), box, width, height)
         self._tiles = _make_tiles(size, boxes, self._whole, width, height, backgrounds)
         self._pairs = list(_make_pairs(self._tiles))
-        pixel = self._tiles[0].nearest.shape[0] / size
-        self._min_area, self._gap = MIN_AREA * pixel**2, round(GAP * pixel)
         self._numbering = Numbering()
 
     @property
@@ -89,7 +91,7 @@ class Stitcher:
         labels = [tile.canvas.segment_inside(part) for tile, part in zip(self._tiles, masks)]
         parts, instances = [], list[Instance]()
         for number, (tile, (slots, certainty)) in enumerate(zip(self._tiles, labels)):
-            pieces, found = _cut(slots, tile, number, self._gap, self._min_area)
+            pieces, found = _cut(slots, tile, number)
             parts.append(Labels(pieces, certainty))
             instances += found
         links = self._links(instances, [part.slots for part in parts])
@@ -131,20 +133,23 @@ class Stitcher:
         self, group: Sequence[Instance], parts: Sequence[Labels]
     ) -> tuple[Place, Bool[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
         """The pixels of an object, the place of the array that holds them, and their certainty."""
-        if group[0].margin > 0 or len(group) == 1:
+        pieces = dict[int, list[int]]()
+        for each in group:
+            pieces.setdefault(each.tile, []).append(each.piece)
+        if group[0].margin > 0 or len(pieces) == 1:
             slots, certainty = parts[group[0].tile]
-            return self._tiles[group[0].tile].place, slots == group[0].piece, certainty
-        places = [self._tiles[each.tile].place for each in group]
+            return self._tiles[group[0].tile].place, np.isin(slots, pieces[group[0].tile]), certainty
+        places = [self._tiles[tile].place for tile in pieces]
         top, left = (min(place[axis].start for place in places) for axis in (0, 1))
         bottom, right = (max(place[axis].stop for place in places) for axis in (0, 1))
         best = np.zeros((bottom - top, right - left))
         mask, certainty = best > 0, np.zeros(best.shape, np.float32)
-        for each, (rows, columns) in zip(group, places):
+        for number, (rows, columns) in zip(pieces, places):
             inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-            tile, part = self._tiles[each.tile], parts[each.tile]
+            tile, part = self._tiles[number], parts[number]
             better = tile.weights > best[inside]
             np.copyto(best[inside], tile.weights, where=better)
-            np.copyto(mask[inside], part.slots == each.piece, where=better)
+            np.copyto(mask[inside], np.isin(part.slots, pieces[number]), where=better)
             np.copyto(certainty[inside], part.certainty, where=better)
         return (slice(top, bottom), slice(left, right)), mask, certainty
 
@@ -167,13 +172,11 @@ def _make_tiles(
         )
         better = weights > best[canvas.place]
         best[canvas.place][better], nearest[canvas.place][better] = weights[better], number
-        tiles.append(_Tile(canvas, background, canvas.place, inner, weights, better))  # type: ignore[arg-type]
+        tiles.append(_Tile(canvas, background, canvas.place, inner, weights, better, len(weights) / size))  # type: ignore[arg-type]
     return [tile._replace(nearest=nearest[tile.place] == number) for number, tile in enumerate(tiles)]
 
 
-def _cut(
-    slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int, gap: int, min_area: float
-) -> tuple[UInt8[np.ndarray, "H W"], list[Instance]]:
+def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UInt8[np.ndarray, "H W"], list[Instance]]:
     """Return the piece of every pixel of a tile, 0 for the background, and the pieces."""
     pieces, found = np.zeros(slots.shape, np.uint8), list[Instance]()
     rows, columns = tile.place
@@ -181,21 +184,27 @@ def _cut(
         if place is None or slot == tile.background:
             continue
         inside = slots[place] == slot
-        joined, _ = ndimage.label(ndimage.maximum_filter(inside, gap + 1, mode="constant"), np.ones((3, 3)))
+        joined, _ = ndimage.label(
+            ndimage.maximum_filter(inside, 1 + round(GAP * tile.pixel), mode="constant"), np.ones((3, 3))
+        )
         areas = np.bincount((joined * inside).ravel())
-        for part in np.flatnonzero(areas[1:] >= min_area)[: MAX_OBJECTS - len(found)] + 1:
+        for part in np.flatnonzero(areas[1:] >= MIN_AREA * tile.pixel**2)[: MAX_OBJECTS - len(found)] + 1:
             mask = (joined == part) & inside
             y, x = (places + edge.start for places, edge in zip(np.nonzero(mask), place))
-            margins = (x.min(), y.min(), slots.shape[1] - 1 - x.max(), slots.shape[0] - 1 - y.max())
+            height, width = slots.shape
+            gaps = (x.min(), y.min(), width - 1 - x.max(), height - 1 - y.max())
+            center = float(x.mean()) + 0.5, float(y.mean()) + 0.5
+            ways = (*center, width - center[0], height - center[1])
+            is_cut = any(gap < EDGE * tile.pixel and inner for gap, inner in zip(gaps, tile.inner))
             instance = Instance(
                 tile=number,
                 slot=slot,
                 piece=len(found) + 1,
                 area=len(x),
-                x=float(x.mean()) + columns.start + 0.5,
-                y=float(y.mean()) + rows.start + 0.5,
-                margin=float(min((gap for gap, inner in zip(margins, tile.inner) if inner), default=math.inf)),
-                leaves=any(gap == 0 and not inner for gap, inner in zip(margins, tile.inner)),
+                x=center[0] + columns.start,
+                y=center[1] + rows.start,
+                margin=0.0 if is_cut else min((way for way, inner in zip(ways, tile.inner) if inner), default=math.inf),
+                leaves=any(gap < tile.pixel and not inner for gap, inner in zip(gaps, tile.inner)),
             )
             found.append(instance)
             pieces[place][mask] = instance.piece
