@@ -15,8 +15,11 @@ SAME_REGION = 0.5
 """Share of the smaller of two instances, where both tiles look, that the other covers if they are one object."""
 MIN_IOU = 0.2
 """Lowest intersection over union of these: a limb that touches another object is no link."""
-REACH = 1.5
-"""Greatest distance of an object that returns from where it should be, in its lengths."""
+JUMP = 0.5
+"""A slot that moves by more from one frame to the next shows another object, in lengths of the larger one. It may as
+well go on as before, however fast."""
+REACH = 1.25
+"""Greatest distance of an object that returns from where it should be, in lengths of the larger one."""
 SAME_OBJECT = 0.1
 """The share that is enough for two instances that were one object in the frame before."""
 
@@ -167,7 +170,7 @@ class Numbering:
             for owner, before in self._held.get((instance.tile, instance.slot), ()):
                 moved = instance.x - before.x, instance.y - before.y
                 way = min(math.hypot(*moved), math.dist(moved, owner.velocity))
-                if way <= max(before.length, instance.length):
+                if way <= JUMP * max(before.length, instance.length):
                     pairs.append((way, place, owner, before))
         carried: list[_Object | None] = [None] * len(instances)
         used = set()

@@ -13,7 +13,7 @@ from stii_jax.visualization.regions import OUTSIDE, Box, Canvas, Labels
 
 MIN_AREA = 6
 """Fewest pixels of an object, in those of the model; fewer are background."""
-GAP = 4
+GAP = 2
 """Pieces of a slot that are farther apart, in pixels of the model, are objects of their own."""
 EDGE = 3
 """An object so near to an inner edge of its tile, in pixels of the model, is cut by it: models see badly there."""
