@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ ERRORS = (UserError, OSError)
 """Shown as one line, without a traceback."""
 CLASSICAL = ("mog2", "threshold")
 TUNE_FRAMES = 100
+_VIEWING: dict[str, tuple[Callable[[str], Any], str]] = {
+    "background": (str, "median: models see what differs from the background of a still camera"),
+    "region": (lambda text: text.split(","), "X,Y,WIDTH,HEIGHT, the part of the frame that models see"),
+    "tile": (int, "side of the tiles in which models see the frame, in pixels"),
+    "frame_stride": (int, "models see every so many frames"),
+}
+"""Flags of `--mode decompose` that models heed, and classical trackers do not."""
 _NEEDED = {"cv2": "opencv-python>=4.11", "trackpy": "trackpy>=0.7", "trackeval": "trackeval>=1.3"}
 
 
@@ -35,7 +42,10 @@ def main(arguments: Sequence[str]) -> None:
         needed = [name for name in _NEEDED if options.classical or name == "trackeval"]
         if missing := [_NEEDED[name] for name in needed if importlib.util.find_spec(name) is None]:
             raise ComparisonError(f"the comparison needs more packages: pip install {' '.join(map(repr, missing))}")
-        request = make_track_request("evaluate", options.tracks, options.track_options.split(","), options.input)
+        viewing = {name: getattr(options, name) for name in _VIEWING}
+        request = make_track_request(
+            "evaluate", options.tracks, options.track_options.split(","), options.input, viewing
+        )
         assert request is not None  # --tracks is required
         results = compare(request, options.classical, options.model, overrides, options.tune_frames)
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +103,8 @@ def _score(model: str, request: TrackRequest, overrides: Sequence[str]) -> dict[
     loaded = load_model(model, overrides)
     scores, _ = score_model(loaded, request)
     seconds = round(time.monotonic() - started, 3)
-    settings = {"num_slots": loaded.num_slots, "overrides": list(overrides)}
+    viewing = {name: value for name, value in request.viewing._asdict().items() if value is not None}
+    settings = {"num_slots": loaded.num_slots, "overrides": list(overrides), **viewing}
     return {"method": f"stii_jax, {Path(model).stem}", "settings": settings, **scores, "seconds": seconds}
 
 
@@ -106,6 +117,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tracks", required=True, help="CSV file of the true tracks, as for --mode evaluate")
     parser.add_argument("--track_options", default="", help="how to read it, as for --mode evaluate")
     parser.add_argument("--model", nargs="+", default=[], help="trained models; settings by --config.eval.x=value")
+    for name, (kind, text) in _VIEWING.items():
+        parser.add_argument(f"--{name}", type=kind, help=text)
     parser.add_argument("--classical", nargs="*", choices=CLASSICAL, default=list(CLASSICAL), help="leave out others")
     parser.add_argument("--tune_frames", type=int, default=TUNE_FRAMES, help="first frames that classical ones tune on")
     parser.add_argument("--output", required=True, type=Path, help="the JSON file of scores; .md with tables beside it")

@@ -7,7 +7,16 @@ from typing import Any
 from stii_jax.report.markdown import markdown_table
 
 _TITLES = {"": "All frames", "touching": "Frames in which objects touch", "apart": "Frames in which no objects touch"}
-_COLUMNS = ("method", "found", "identity switches", "HOTA", "IDF1", "MOTA", "centroid error, % of the side")
+_COLUMNS = (
+    "method",
+    "found",
+    "objects found",
+    "identity switches",
+    "HOTA",
+    "IDF1",
+    "MOTA",
+    "centroid error, % of the side",
+)
 
 
 def tables(results: Mapping[str, Any]) -> str:
@@ -33,6 +42,7 @@ def _cells(scores: Mapping[str, Any]) -> list[str]:
     error = scores["centroid_error"]
     return [
         f"{scores['found']:.1%}",
+        f"{scores['objects_found']:.1%}",
         str(scores["identity_switches"]),
         *shares,
         f"{error:.2f}" if math.isfinite(error) else "none found",

@@ -129,7 +129,7 @@ def test_compare(recording, tmp_path, monkeypatch):
     assert best["touching"]["num_frames"] + best["apart"]["num_frames"] == T and best["touching"]["found"] == 1
     lines = tables(results).splitlines()
     assert lines[0] == f"**All frames** ({T})" and lines[2].endswith("| minutes of compute |")
-    assert lines[4].startswith("| Otsu's threshold, trackpy | 100.0% | 0 | 1.000 | 1.000 | 1.000 | 0.00 | ")
+    assert lines[4].startswith("| Otsu's threshold, trackpy | 100.0% | 100.0% | 0 | 1.000 | 1.000 | 1.000 | 0.00 | ")
     assert lines[8].startswith("**Frames in which objects touch** (")
 
 
@@ -140,6 +140,13 @@ def test_the_command(recording, tmp_path, monkeypatch, capsys):
     main([*flags, "--classical", "threshold"])
     assert json.loads(output.read_text())["rows"][0]["found"] == 1
     assert output.with_suffix(".md").read_text() in capsys.readouterr().out
+    use_toy_model(monkeypatch)
+    save_run(tmp_path / "run", ToyModel(8).init(jax.random.key(0)))
+    seen = ["--background", "median", "--region", "0,0,60,48", "--tile", "40", "--frame_stride", "2"]
+    main([*flags, "--model", str(tmp_path / "run"), "--classical", *seen])
+    (ours,) = json.loads(output.read_text())["rows"]
+    assert ours["settings"]["region"] == [0, 0, 60, 48] and ours["settings"]["tile"] == 40
+    assert ours["settings"]["background"] == "median" and ours["frame_stride"] == 2 and ours["num_frames"] == -(-T // 2)
     for wrong, message in (
         (["--output", "scores.txt"], "expected a .json file"),
         (["--classical"], "nothing to compare"),
