@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from stii_jax.inference.identities import MAX_OBJECTS, Instance, Link, Numbering
@@ -17,6 +17,8 @@ GAP = 2
 """Pieces of a slot that are farther apart, in pixels of the model, are objects of their own."""
 EDGE = 3
 """An object so near to an inner edge of its tile, in pixels of the model, is cut by it: models see badly there."""
+BACKGROUND = 1 / 3
+"""A slot that covers more of a tile is background from then on, until it has vanished."""
 COVERED = 0.5
 """An object is not shown if others that lie nearer to the middle of their tiles cover so much of it."""
 
@@ -28,8 +30,8 @@ class _Tile(NamedTuple):
     """The geometry of a tile, in pixels of the labels."""
 
     canvas: Canvas
-    background: int
-    """The background's slot."""
+    backgrounds: set[int]
+    """The background's slots, changed as it moves to others."""
     place: Place
     """Rows and columns of the tile."""
     inner: tuple[bool, bool, bool, bool]
@@ -63,7 +65,7 @@ class Stitcher:
         box: what they show together.
         width: of the frame, in pixels.
         height: of the frame, in pixels.
-        backgrounds: the background's slot of every tile.
+        backgrounds: the background's slot of every tile, in the first frames.
     """
 
     def __init__(self, size: int, boxes: Sequence[Box], box: Box, width: int, height: int, backgrounds: Sequence[int]):
@@ -172,7 +174,7 @@ def _make_tiles(
         )
         better = weights > best[canvas.place]
         best[canvas.place][better], nearest[canvas.place][better] = weights[better], number
-        tiles.append(_Tile(canvas, background, canvas.place, inner, weights, better, len(weights) / size))  # type: ignore[arg-type]
+        tiles.append(_Tile(canvas, {background}, canvas.place, inner, weights, better, len(weights) / size))  # type: ignore[arg-type]
     return [tile._replace(nearest=nearest[tile.place] == number) for number, tile in enumerate(tiles)]
 
 
@@ -180,8 +182,9 @@ def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UIn
     """Return the piece of every pixel of a tile, 0 for the background, and the pieces."""
     pieces, found = np.zeros(slots.shape, np.uint8), list[Instance]()
     rows, columns = tile.place
+    backgrounds = _follow_background(tile, np.bincount(slots.ravel()))
     for slot, place in enumerate(ndimage.find_objects(slots.astype(np.int32) + 1)):
-        if place is None or slot == tile.background:
+        if place is None or slot in backgrounds:
             continue
         inside = slots[place] == slot
         joined, _ = ndimage.label(
@@ -209,6 +212,19 @@ def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UIn
             found.append(instance)
             pieces[place][mask] = instance.piece
     return pieces, found
+
+
+def _follow_background(tile: _Tile, areas: Int[np.ndarray, " K"]) -> set[int]:
+    """Return the background's slots, given the pixels of every slot in the next frame.
+
+    A model may give up a slot, also that of the background, and paint what it showed with another one.
+    """
+    shown = {int(slot) for slot in np.flatnonzero(areas >= MIN_AREA * tile.pixel**2)}
+    large = {int(slot) for slot in np.flatnonzero(areas > BACKGROUND * areas.sum())}
+    kept = (tile.backgrounds | large) & shown or set(tile.backgrounds)
+    tile.backgrounds.clear()
+    tile.backgrounds.update(kept)
+    return kept
 
 
 def _distances(length: int, before: bool, after: bool) -> Float[np.ndarray, " {length}"]:

@@ -228,6 +228,19 @@ def test_what_one_tile_alone_shows():
     np.testing.assert_array_equal(stitcher(tiles.backgrounds).join(masks).slots, truth)
 
 
+def test_the_background_moves_to_another_slot():
+    """Its first slot shows an object later on."""
+    tiles = Tiles([(1, 2, 3, 4, 5, 0)] * len(BOXES))
+    joined, truth = stitcher(tiles.backgrounds), scene(disc(20, 20))
+    for first in (24, 12, 2, 0, 0):
+        masks = tiles.masks(truth)
+        masks[:, 5, first:] = masks[:, 0, first:]
+        masks[:, 0, first:] = 0
+        np.testing.assert_array_equal(joined.join(masks).slots, truth)
+    masks[:, [0, 1]] = masks[:, [1, 0]]
+    assert set(np.unique(joined.join(masks).slots[truth > 0])) == {1}
+
+
 def test_a_slot_that_jumps_shows_another_object():
     tiles = Tiles()
     joined = stitcher(tiles.backgrounds)
