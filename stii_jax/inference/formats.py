@@ -1,8 +1,8 @@
 """The formats of other programs that a decomposed video can be written in; `FORMATS` lists them.
 
 They describe the objects in the frames of the input: neither the background's slot nor predicted frames. An object's
-number is that of its slot plus 1, since most of these formats keep 0 for the background. Places are in pixels of the
-input.
+number is that of its slot plus 1, since most of these formats keep 0 for the background; that of an object seen in
+tiles stays as it is. Places are in pixels of the input.
 """
 
 import abc
@@ -34,6 +34,8 @@ class Format(FrameWriter):
 
     def __init__(self, folder: Path, info: VideoInfo):
         self._path, self._info = folder / self.name, info
+        self._first = 0 if info.in_tiles else 1
+        """Number of slot 0."""
 
     @abc.abstractmethod
     def write(self, frame: SegmentedFrame) -> None:
@@ -43,7 +45,7 @@ class Format(FrameWriter):
         """The objects of a frame by their numbers, from 1."""
         for slot, region in frame.regions.items():
             if slot != self._info.background:
-                yield slot + 1, region
+                yield slot + self._first, region
 
 
 class Coco(Format):
@@ -71,7 +73,7 @@ class Coco(Format):
         self._append(self._images, image | {"time": round(frame.seconds, 6)}, first=frame.number == 0)
         slots = frame.slots.repeat(scale, axis=0).repeat(scale, axis=1)[:height, :width]
         for number, region in self._objects(frame):
-            mask = slots == number - 1
+            mask = slots == number - self._first
             box = [region.left, region.top, region.right - region.left, region.bottom - region.top]
             annotation = {
                 "id": self._num_annotations + 1,  # pycocotools takes 0 for none
@@ -141,7 +143,7 @@ class LabelStack(Format):
         big = info.expected is None or info.expected * pixels > 2**32
         self._file = tifffile.TiffWriter(self._path, bigtiff=big)
         self._labels = np.zeros(256, np.uint8)
-        self._labels[: len(info.colors)] = np.arange(1, len(info.colors) + 1)
+        self._labels[: len(info.colors)] = np.arange(len(info.colors)) + self._first
         self._labels[info.background] = 0
         self._num_frames = 0
 

@@ -167,12 +167,12 @@ def test_files(found):
 
 def test_formats(found):
     output, _ = found
-    np.testing.assert_array_equal(tifffile.imread(output / "labels.tif"), np.where(LABELS, LABELS + 1, 0))
-    tracks = {1 + number for number in (1, 2)}
+    np.testing.assert_array_equal(tifffile.imread(output / "labels.tif"), LABELS)
+    tracks = {1, 2}
     annotations = json.loads((output / "coco.json").read_text())["annotations"]
     assert {each["track_id"] for each in annotations} == tracks and len(annotations) == 2 * NUM_FRAMES - 3
     mot = np.loadtxt(output / "mot.txt", delimiter=",")
-    assert set(mot[:, 1]) == tracks and mot[0, :6].tolist() == [1, 2, 2, 5, 4, 4]
+    assert set(mot[:, 1]) == tracks and mot[0, :6].tolist() == [1, 1, 2, 5, 4, 4]
     assert len((output / "via_tracks.csv").read_text().splitlines()) == 1 + len(annotations)
     assert {path.name for path in (output / "objects").iterdir()} == {"slot_1.mp4", "slot_2.mp4"}
 
