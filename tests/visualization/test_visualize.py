@@ -64,6 +64,12 @@ def test_colors_are_distinct_and_stable():
     np.testing.assert_array_equal(colors[:4], segmentation_colors(4))
 
 
+def test_many_colors():
+    """Each differs from those shortly before it."""
+    colors = segmentation_colors(255).astype(float)
+    assert min(np.linalg.norm(colors[i - 24 : i] - colors[i], axis=1).min() for i in range(24, 255)) > 80
+
+
 def test_overlay_blends():
     frames, labels = np.full((2, 3, 3, 1), 100, np.uint8), np.arange(18).reshape(2, 3, 3) % 3
     np.testing.assert_array_equal(overlay(frames, labels, alpha=1.0), segmentation_colors(3)[labels])
