@@ -1,7 +1,7 @@
 """A video as a model sees it, frame by frame: a file of any kind, a folder of images, or arrays."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,11 @@ MOVING = (
     "background; --background=median is left out"
 )
 """Note where a background is to be removed and there is none."""
+SMALLEST = 7
+"""Number of typical objects in a row across a view, from which on they may share slots, or be missed: 8 walkers in a
+street, which do, and 6 cars or 4 flies, which do not."""
+SMALL = "objects measure about {size:.0f} of {side} pixels, so they may share slots: try --tile={tile}"
+"""Note where objects are small, which is known once a background is removed."""
 
 
 class RecordedFrame(NamedTuple):
@@ -65,7 +70,8 @@ class Recording:
         """See `View.tiles`."""
         self._background, self._remarks = None, list[str]()
         if view.background == "median":
-            self._background, self._remarks = _usable(find_background(self._footage, progress="background"))
+            background = find_background(self._footage, progress="background")
+            self._background, self._remarks = _usable(background, self.box, self.tiles)
         self.background = "keep" if self._background is None else "median"
         """What became of the background; see `View.background`."""
         header = self._footage.header
@@ -120,9 +126,15 @@ class Recording:
             self.damage = str(error)
 
 
-def _usable(background: Background) -> tuple[Background | None, list[str]]:
-    """The background, or None and a note if the camera moves."""
-    return (background, []) if background.is_static else (None, [MOVING.format(shift=background.shift)])
+def _usable(
+    background: Background, box: tuple[int, int, int, int], tiles: Sequence[Any]
+) -> tuple[Background | None, list[str]]:
+    """The background, or None and a note if the camera moves; a note if objects are too small for the view."""
+    if not background.is_static:
+        return None, [MOVING.format(shift=background.shift)]
+    side, size = min(box[2] - box[0], box[3] - box[1]), background.object_size
+    is_small = not tiles and size < side / SMALLEST
+    return background, [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []
 
 
 def _recorded(
@@ -179,15 +191,15 @@ class Frames:
 
     def __init__(self, frames: Iterable[Array], view: View, stride: int = 1, fps: float = IMAGES_PER_SECOND):
         self.expected = -(-len(frames) // stride) if isinstance(frames, np.ndarray) and frames.ndim else None
-        self._background, self.notes = None, list[str]()
-        if view.background == "median":
-            self._background, self.notes = _usable(Background(sample(_all_checked(frames))))
-        self.background = "keep" if self._background is None else "median"
         rest = iter(frames)
         if (first := next(rest, None)) is None:
             raise DataError("the video has no frames")
         self.height, self.width = _checked(first, 0).shape[:2]
         self.box, self.tiles = view.box(self.height, self.width), view.tiles(self.height, self.width)
+        self._background, self.notes = None, list[str]()
+        if view.background == "median":
+            self._background, self.notes = _usable(Background(sample(_all_checked(frames))), self.box, self.tiles)
+        self.background = "keep" if self._background is None else "median"
         self._frames, self._view, self.stride, self._rate = itertools.chain([first], rest), view, stride, fps
         self.fps = fps / stride
 

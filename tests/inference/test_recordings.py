@@ -10,6 +10,7 @@ from sample_recordings import write_raw, write_video
 
 from stii_jax.data import DataError
 from stii_jax.data.video import pyav
+from stii_jax.data.video.tiles import TiledView
 from stii_jax.data.video.view import View
 from stii_jax.inference.recordings import Frames, Recording
 
@@ -129,6 +130,18 @@ def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
             assert np.array_equal(frame.plain, frames[number][:, :48])
     with pytest.raises(DataError, match='background="median" is for files and arrays'):
         Frames(iter(frames), view)
+
+
+def test_small_objects_are_noticed():
+    """Where a background is removed, and unless the view is in tiles."""
+    frames = np.full((30, 64, 96, 3), 40, np.uint8)
+    for number in range(30):
+        frames[number, 20:26, 3 * number : 3 * number + 6] = 250
+    note = "objects measure about 6 of 64 pixels, so they may share slots: try --tile=24"
+    assert Frames(frames, View(size=16, background="median")).notes == [note]
+    assert not Frames(frames, View(size=16)).notes
+    assert not Frames(frames, View(size=16, region=(0, 0, 40, 40), background="median")).notes
+    assert not Frames(frames, TiledView(size=16, side=24, background="median")).notes
 
 
 def test_a_camera_that_moves_keeps_its_background():

@@ -1,9 +1,11 @@
 """The static background of a recording, and what each frame changes in it."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
 from tqdm import tqdm
 
 from stii_jax.data.errors import DamageError
@@ -49,7 +51,11 @@ class Background:
         self._threshold = _NOISES * np.maximum(noise, np.median(noise)) + _MARGIN
         excess = differences - self._threshold
         self._range = max(_typical(excess[excess > 0]), float(self._threshold.min()))
-        few = frames[:: -(-len(frames) // 25)]
+        interval = -(-len(frames) // 25)
+        few = frames[::interval]
+        self.object_size = _size_of_components(excess[::interval] > 0)
+        """Geometric mean of the sides of a typical object's box, in pixels; NaN if there is no object. Those that touch
+        count as one."""
         self.shift = float(np.median([_shift(_reduced(self.picture), _reduced(frame)) for frame in few]))
         """Displacement of the median frame against the background; see `MAX_SHIFT`."""
         self.texture = float(np.median([_texture(frame) for frame in few]))
@@ -129,6 +135,21 @@ def _typical(excess: Float[Array, " N"]) -> float:
     ordered = np.sort(excess)
     sums = np.cumsum(ordered, dtype=np.float64)
     return float(ordered[np.searchsorted(sums, sums[-1] / 2)])
+
+
+def _size_of_components(changed: Bool[Array, "N H W"]) -> float:
+    """The size of a connected component, such that half of the changed pixels are in larger ones."""
+    areas, sizes = list[Array](), list[float]()
+    for mask in changed:
+        labels, _ = ndimage.label(mask, np.ones((3, 3)))
+        areas.append(np.bincount(labels.ravel())[1:])
+        boxes = ndimage.find_objects(labels)
+        sizes += [math.sqrt((rows.stop - rows.start) * (columns.stop - columns.start)) for rows, columns in boxes]
+    if not sizes:
+        return math.nan
+    order = np.argsort(sizes)
+    shares = np.cumsum(np.concatenate(areas)[order])
+    return sizes[order[np.searchsorted(shares, shares[-1] / 2)]]
 
 
 def _grid(frame: UInt8[Array, "H W 3"]) -> Float[Array, " P"]:

@@ -30,7 +30,7 @@ def test_the_median_is_the_scene_behind_the_objects():
     found = Background(frames)
     assert np.array_equal(found.picture, background) and found.is_static and found.shift == 0
     shown = np.stack([found.change(frame) for frame in frames])
-    assert (shown == shown[..., :1]).all()
+    assert (shown == shown[..., :1]).all() and found.object_size == 10
     assert not shown[~inside].any()
     assert shown[inside].mean() > 150 and np.array_equal(found.change(background), np.zeros_like(background))
 
@@ -75,7 +75,7 @@ def test_a_camera_that_moves_has_no_background():
 def test_one_frame_and_equal_frames_show_nothing():
     for frames in (scene()[None], np.stack([scene()] * 3), np.zeros((4, *SIZE, 3), np.uint8)):
         found = Background(frames)
-        assert found.is_static and not found.change(frames[0]).any()
+        assert found.is_static and not found.change(frames[0]).any() and np.isnan(found.object_size)
 
 
 @pytest.mark.parametrize("length", [1, 5, MAX_SAMPLES, MAX_SAMPLES + 1, 1000])
