@@ -18,8 +18,8 @@ Array = np.ndarray
 
 
 MOVING = (
-    "the camera moves: frames are displaced by {shift:.0f} pixels against each other, and nothing is known of their "
-    "background; --background=median is left out"
+    "the camera moves, or its noise is strong: a typical pixel varies by {noise:.0f} of 255 levels; "
+    "--background=median is left out"
 )
 """Note where a background is to be removed and there is none."""
 SMALLEST = 7
@@ -131,7 +131,7 @@ def _usable(
 ) -> tuple[Background | None, list[str]]:
     """The background, or None and a note if the camera moves; a note if objects are too small for the view."""
     if not background.is_static:
-        return None, [MOVING.format(shift=background.shift)]
+        return None, [MOVING.format(noise=background.noise)]
     side, size = min(box[2] - box[0], box[3] - box[1]), background.object_size
     is_small = not tiles and size < side / SMALLEST
     return background, [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []
