@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,7 @@ ERRORS = (UserError, OSError)
 """Shown as one line, without a traceback."""
 CLASSICAL = ("mog2", "threshold")
 TUNE_FRAMES = 100
-_VIEWING: dict[str, tuple[Callable[[str], Any], str]] = {
-    "background": (str, "median: models see what differs from the background of a still camera"),
-    "region": (lambda text: text.split(","), "X,Y,WIDTH,HEIGHT, the part of the frame that models see"),
-    "tile": (int, "side of the tiles in which models see the frame, in pixels"),
-    "frame_stride": (int, "models see every so many frames"),
-}
+_VIEWING = ("background", "region", "tile", "frame_stride")
 """Flags of `--mode decompose` that models heed, and classical trackers do not."""
 _NEEDED = {"cv2": "opencv-python>=4.11", "trackpy": "trackpy>=0.7", "trackeval": "trackeval>=1.3"}
 
@@ -117,8 +112,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tracks", required=True, help="CSV file of the true tracks, as for --mode evaluate")
     parser.add_argument("--track_options", default="", help="how to read it, as for --mode evaluate")
     parser.add_argument("--model", nargs="+", default=[], help="trained models; settings by --config.eval.x=value")
-    for name, (kind, text) in _VIEWING.items():
-        parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument("--background", help="median: models see what differs from the background of a still camera")
+    parser.add_argument("--region", type=lambda text: text.split(","), help="X,Y,WIDTH,HEIGHT: models see this part")
+    parser.add_argument("--tile", type=int, help="side of the tiles in which models see the frame, in pixels")
+    parser.add_argument("--frame_stride", type=int, help="models see every so many frames")
     parser.add_argument("--classical", nargs="*", choices=CLASSICAL, default=list(CLASSICAL), help="leave out others")
     parser.add_argument("--tune_frames", type=int, default=TUNE_FRAMES, help="first frames that classical ones tune on")
     parser.add_argument("--output", required=True, type=Path, help="the JSON file of scores; .md with tables beside it")

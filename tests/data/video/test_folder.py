@@ -10,6 +10,7 @@ from sample_recordings import balls, colored, write_raw
 from test_video_folder import build, configure, noise, whole
 
 from stii_jax.data.errors import DataError
+from stii_jax.data.video.background import Background
 from stii_jax.data.video.folder import find_recordings
 
 PLAIN = {"photometric": "minisblack"}
@@ -130,3 +131,22 @@ def test_no_video_is_left_out_where_there_is_one(folder, capsys):
 def test_a_range_that_does_not_do():
     with pytest.raises(DataError, match=r"option value_range=\(5\.0, 5\.0\) of .*: give \(LOW, HIGH\), LOW below HIGH"):
         configure("/my/videos", value_range=(5.0, 5.0))
+
+
+def test_a_background_is_removed_from_each_video(folder, capsys):
+    """As `Background.change` does with all frames of the video; a camera that moves keeps its own."""
+    scene = np.random.default_rng(0).integers(60, 120, (32, 32, 3), np.uint8)
+    still = np.stack([scene] * 9)
+    for number in range(9):
+        still[number, 10:16, 3 * number : 3 * number + 6] = 250
+    write_raw(folder / "a.avi", still)
+    write_raw(folder / "b.avi", moving := noise(9, 32, 32))
+    clips = whole(build(folder, background="median"))["video"].reshape(2, 8, 32, 32, 3)
+    found = Background(still)
+    np.testing.assert_array_equal(clips[0], [found.change(frame) for frame in still[:8]])
+    assert clips[0].max() > 200 and (clips[0] == 0).mean() > 0.9
+    np.testing.assert_array_equal(clips[1], moving[:8])
+    assert "videos whose camera moves, which keep their background (option background): 1" in capsys.readouterr().out
+    assert configure(folder, background="median").view.background == "median"
+    with pytest.raises(DataError, match=r"option background=mean of .*: give one of keep, median"):
+        configure(folder, background="mean")
