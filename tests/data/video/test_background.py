@@ -90,6 +90,7 @@ def test_samples_are_spread_evenly(length):
     assert np.array_equal(numbers, np.arange(0, length, interval) % 251) and len(numbers) <= MAX_SAMPLES
 
 
+@pytest.mark.slow
 def test_walkers_in_a_yard(samples):
     footage = Footage(samples / "pedestrian" / "pets2009_vtest_480x360_h264.avi")
     found = find_background(footage)
