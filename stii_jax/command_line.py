@@ -84,13 +84,13 @@ REGION = flags.DEFINE_list(
     None,
     "X,Y,WIDTH,HEIGHT, the part of the frame to see, in pixels; by default the middle square, or that of the training.",
 )
-STRIDE = flags.DEFINE_integer("frame_stride", None, "Every how many frames one is taken.")
+STRIDE = flags.DEFINE_integer("frame_stride", None, "N: the model sees every N-th frame.")
 BACKGROUND = flags.DEFINE_enum(
     "background",
     None,
     BACKGROUNDS,
-    "median: for a camera that stands still; the model sees what differs from the per-pixel median of the whole "
-    "recording, on black. keep: it sees frames as they are.",
+    "median: for a still camera; the model sees the difference from the per-pixel median of the recording, on black. "
+    "keep: it sees frames as they are.",
 )
 TILE = flags.DEFINE_integer(
     "tile",

@@ -20,7 +20,7 @@ ERRORS = (UserError, OSError)
 CLASSICAL = ("mog2", "threshold")
 TUNE_FRAMES = 100
 _VIEWING = ("background", "region", "tile", "frame_stride")
-"""Flags of `--mode decompose` that models heed, and classical trackers do not."""
+"""Flags of `--mode decompose` that apply to models alone."""
 _NEEDED = {"cv2": "opencv-python>=4.11", "trackpy": "trackpy>=0.7", "trackeval": "trackeval>=1.3"}
 
 
@@ -71,10 +71,11 @@ def compare(
         tune_frames: number of first frames that the classical trackers' settings are tuned on.
 
     Returns:
-        `input`, `tracks`, `machine`, and `rows`, one per method.
+        `input`, `tracks`, `machine`, `commit` of the program (None outside of a checkout), and `rows`, one per method.
     """
     from stii_jax.data.video.footage import open_footage
     from stii_jax.inference.track_scores import Recorded
+    from stii_jax.runs.provenance import provenance
 
     footage = open_footage(request.input, request.viewing.value_range)
     height, width = next(footage.frames()).pixels.shape[:2]
@@ -86,7 +87,8 @@ def compare(
         rows += [run(name, request, recorded, tune_frames) for name in classical]
     rows += [_score(model, request, overrides) for model in models]
     machine = f"{cpu_name()}, {num_cores()} cores"
-    return {"input": request.input.name, "tracks": request.tracks.path.name, "machine": machine, "rows": rows}
+    names = {"input": request.input.name, "tracks": request.tracks.path.name}
+    return {**names, "machine": machine, "commit": provenance()["commit"], "rows": rows}
 
 
 def _score(model: str, request: TrackRequest, overrides: Sequence[str]) -> dict[str, Any]:
@@ -112,10 +114,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tracks", required=True, help="CSV file of the true tracks, as for --mode evaluate")
     parser.add_argument("--track_options", default="", help="how to read it, as for --mode evaluate")
     parser.add_argument("--model", nargs="+", default=[], help="trained models; settings by --config.eval.x=value")
-    parser.add_argument("--background", help="median: models see what differs from the background of a still camera")
+    parser.add_argument("--background", help="median: models see frames without the background of a still camera")
     parser.add_argument("--region", type=lambda text: text.split(","), help="X,Y,WIDTH,HEIGHT: models see this part")
     parser.add_argument("--tile", type=int, help="side of the tiles in which models see the frame, in pixels")
-    parser.add_argument("--frame_stride", type=int, help="models see every so many frames")
+    parser.add_argument("--frame_stride", type=int, help="N: models see every N-th frame")
     parser.add_argument("--classical", nargs="*", choices=CLASSICAL, default=list(CLASSICAL), help="leave out others")
     parser.add_argument("--tune_frames", type=int, default=TUNE_FRAMES, help="first frames that classical ones tune on")
     parser.add_argument("--output", required=True, type=Path, help="the JSON file of scores; .md with tables beside it")

@@ -54,8 +54,8 @@ class VideoFolderConfig(VideoConfig):
     gray: bool = False
     """Whether to drop the colours."""
     background: str = "keep"
-    """Whether to "keep" the background, or to show how frames differ from their video's "median", on black: for a
-    camera that stands still. Decomposing a video with the trained model does the same."""
+    """"keep" shows frames as they are. "median" removes the background of a still camera: it shows the difference from
+    the per-pixel median of the video, on black. Decomposing a video with the trained model does the same."""
     value_range: tuple[float, float] = (0.0, 0.0)
     """The values that become 0 and 255. (0, 0) leaves 8-bit frames alone, and gives each deeper video its own range."""
     validation_fraction: float = 0.1

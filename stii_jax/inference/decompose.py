@@ -15,7 +15,7 @@ It leaves these files in the output folder, all of them at the end or none; docs
                          `damage` if the input could not be read to its end, or the model's output became infinite or
                          NaN: there the files end; `untimed` if the times in the input could not be used to its end:
                          frames then follow at its average rate; `value_range`, the pixel values shown
-                         as 0 and 255; `notes`, remarks on how the input was read and on what it shows, such as `cuts`
+                         as 0 and 255; `notes`, remarks on the reading of the input and on its content, such as `cuts`
                          (see `stii_jax.inference.remarks`); `novelty`, how far the video is from the held-out ones of
                          the model's training (see `stii_jax.evaluation.novelty`)
     objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.inference.object_clips`

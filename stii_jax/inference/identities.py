@@ -114,11 +114,11 @@ class Numbering:
     def __init__(self) -> None:
         self._held: dict[tuple[int, int], list[tuple[_Object, Instance]]] = {}
         self._objects: list[_Object] = []
-        """Those that are visible, or may return."""
+        """The objects that are visible, or may return."""
         self._agreed: dict[frozenset[_Object], int] = {}
-        """For how many frames two objects have been on the same pixels."""
+        """Number of frames in which two objects have covered the same pixels."""
         self._doubted: dict[tuple[int, int], int] = {}
-        """For how many frames slots have shown a new object that others show as a part of another one."""
+        """Number of frames in which a slot has shown a new object that other tiles show as a part of another one."""
         self._frame, self._count = -1, 0
         self._taken: dict[int, int] = {}
         """The last frame of every number that was given."""

@@ -98,7 +98,7 @@ class Result:
         self.novelty = stream.compare()
         """The distance of the video from held-out videos of the model's training; see `novelty.compare`."""
         self.notes = tuple(stream.notes)
-        """Remarks on how the video was read, and on cuts, blank frames and the like."""
+        """Remarks on the reading of the video, and on cuts, blank frames and the like."""
         self.cuts = tuple(stream.remarks.facts["cuts"])
         """The first frame of every scene but the first: the model starts anew there, and slots hold other objects."""
         self._stream = stream
@@ -194,7 +194,7 @@ class Model:
                 array of shape [T, H, W, 3] or one frame after the other.
             value_range: pixel values shown as 0 and 255; None: see `Recording`. Files only.
             region: left edge, upper edge, width and height of the part to see, in pixels; None: the model's `view`.
-            frame_stride: every how many frames one is taken; None: the model's own.
+            frame_stride: N, to see every N-th frame; None: as in training.
             background: "median" removes the background of a camera that stands still, "keep" does not; None: as in
                 training. See `View.background`.
             tile: side of overlapping square tiles, in pixels, that are decomposed one by one, for objects that are
@@ -231,12 +231,12 @@ class Model:
         Args:
             video: see `decompose`.
             num_predicted: number of frames to predict after the last one.
-            value_range: see `decompose`, as for the others.
-            region: as well.
-            frame_stride: as well.
-            background: as well.
-            tile: as well; nothing can be predicted then.
-            fps: as well.
+            value_range: see `decompose`.
+            region: see `decompose`.
+            frame_stride: see `decompose`.
+            background: see `decompose`.
+            tile: see `decompose`. Predictions are not available in tiles.
+            fps: see `decompose`.
 
         Returns:
             An iterable of `FrameResult`.

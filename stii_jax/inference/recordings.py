@@ -21,12 +21,12 @@ MOVING = (
     "the camera moves, or its noise is strong: a typical pixel varies by {noise:.0f} of 255 levels; "
     "--background=median is left out"
 )
-"""Note where a background is to be removed and there is none."""
+"""Note for a recording whose background cannot be removed."""
 SMALLEST = 7
-"""Number of typical objects in a row across a view, from which on they may share slots, or be missed: 8 walkers in a
-street, which do, and 6 cars or 4 flies, which do not."""
+"""Objects are small if more than this number of them fit side by side across the view. Small ones may share slots, or
+be missed. 8 walkers fit across a street, and share slots; 6 cars and 4 flies do not."""
 SMALL = "objects measure about {size:.0f} of {side} pixels, so they may share slots: try --tile={tile}"
-"""Note where objects are small, which is known once a background is removed."""
+"""Note for a recording with small objects. Their size is known once the background is removed."""
 
 
 class RecordedFrame(NamedTuple):
@@ -73,7 +73,7 @@ class Recording:
             background = find_background(self._footage, progress="background")
             self._background, self._remarks = _usable(background, self.box, self.tiles)
         self.background = "keep" if self._background is None else "median"
-        """What became of the background; see `View.background`."""
+        """"median" if the background is removed, otherwise "keep"."""
         header = self._footage.header
         self._rate = header.rate or IMAGES_PER_SECOND
         self._clock = _Clock(1 / self._rate)

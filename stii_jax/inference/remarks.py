@@ -1,8 +1,8 @@
-"""Remarks on recordings that break what a model takes for granted: one scene, always visible, with objects in it.
+"""Remarks on recordings that break the assumptions of a model: one scene, always visible, with objects in it.
 
-A recording may have a cut, frames in which nothing is to be seen, a flash, or no object at all. A model decomposes it
-nevertheless, and nothing in its masks shows that they mean nothing. `PictureWatch` notices cuts and blank frames, so
-that `stream` can react to them. `Remarks` collects everything worth a note, with the frames concerned.
+A recording may have a cut, blank frames, a flash, or no object at all. A model decomposes it nevertheless, and its
+masks do not show that they are meaningless. `PictureWatch` notices cuts and blank frames, so that `stream` can react to
+them. `Remarks` collects everything worth a note, with the frames concerned.
 
 All of it is measured on the model's view, in memory that the video's length does not change. Frames are counted from 0,
 as the model sees them.

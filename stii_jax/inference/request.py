@@ -24,7 +24,7 @@ class Request(NamedTuple):
     overwrite: bool = False
     """True to replace the files that an earlier decomposition wrote to the output folder."""
     viewing: Viewing = Viewing()
-    """What the model is to see of the video."""
+    """The frames, and the part of them, that the model sees."""
 
 
 def make_request(

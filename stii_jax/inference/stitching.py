@@ -61,8 +61,8 @@ class Stitcher:
 
     Args:
         size: height and width of the model's masks.
-        boxes: what the tiles show.
-        box: what they show together.
+        boxes: the part of the frame that each tile shows.
+        box: the part that all tiles show together.
         width: of the frame, in pixels.
         height: of the frame, in pixels.
         backgrounds: the background's slot of every tile, in the first frames.
@@ -217,7 +217,7 @@ def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UIn
 def _follow_background(tile: _Tile, areas: Int[np.ndarray, " K"]) -> set[int]:
     """Return the background's slots, given the pixels of every slot in the next frame.
 
-    A model may give up a slot, also that of the background, and paint what it showed with another one.
+    A model may give up the background's slot, and paint the background with another one.
     """
     shown = {int(slot) for slot in np.flatnonzero(areas >= MIN_AREA * tile.pixel**2)}
     large = {int(slot) for slot in np.flatnonzero(areas > BACKGROUND * areas.sum())}

@@ -131,7 +131,7 @@ class FrameStream:
 
     @property
     def notes(self) -> list[str]:
-        """Remarks for the user on how the video was read, and on what the frames so far show."""
+        """Remarks for the user on the reading of the video and on the content of the frames so far."""
         return [*self.video.notes, *self.remarks.notes]
 
     @property

@@ -24,7 +24,7 @@ class TrackRequest(NamedTuple):
     input: Path
     """The recording, or the folder of its decomposition."""
     viewing: Viewing = Viewing()
-    """What a model is to see of the recording."""
+    """The frames, and the part of them, that a model sees."""
 
     @property
     def is_decomposed(self) -> bool:

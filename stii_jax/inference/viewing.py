@@ -1,4 +1,4 @@
-"""Flags and arguments that say which frames, and which part of them, a model sees of a recording."""
+"""The flags and arguments that select frames of a recording, and the part of them that a model sees."""
 
 import dataclasses
 import math
@@ -12,21 +12,21 @@ from stii_jax.data.video.view import BACKGROUNDS, View
 
 
 class Viewing(NamedTuple):
-    """What a model is to see of a recording; None: the same as of the videos that it was trained on."""
+    """The frames of a recording, and the part of them, that a model sees. None: as in its training."""
 
     value_range: Range | None = None
     """The pixel values that are shown as 0 and 255; None: see `Recording`."""
     region: tuple[int, int, int, int] | None = None
     """Left edge, upper edge, width and height in pixels; if it is no square, it is squeezed into one."""
     frame_stride: int | None = None
-    """Every how many frames one is taken."""
+    """The model sees every `frame_stride`-th frame."""
     background: str | None = None
     """One of `BACKGROUNDS`; see `View.background`."""
     tile: int | None = None
     """Side of square tiles, in pixels, that are seen one by one; see `TiledView`."""
 
     def view(self, trained: View) -> View:
-        """The view of a model that was trained with another."""
+        """Return the view of a model that was trained with the view `trained`."""
         changed: dict[str, Any] = {}
         if self.region is not None:
             changed = {"region": self.region, "margins": (0, 0, 0, 0), "square": False}
@@ -54,7 +54,7 @@ def check_viewing(viewing: Viewing) -> Viewing:
 
 
 def parse_viewing(flags: Mapping[str, Any]) -> Viewing:
-    """Return what the flags of these names say, lists of text still to be read; raises `ConfigError`."""
+    """Return the viewing that these flags ask for; lists hold text. Raises `ConfigError`."""
     region = _numbers(flags, "region", int, "X,Y,WIDTH,HEIGHT in pixels of the recording", 4)
     limits = _numbers(flags, "value_range", float, "LOW,HIGH, two numbers, the lower one first", 2)
     others = (flags.get(name) for name in ("frame_stride", "background", "tile"))

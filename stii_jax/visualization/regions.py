@@ -133,7 +133,10 @@ def regions(
 
 
 class _Interpolation(NamedTuple):
-    """How the pixels of a canvas mix those of a mask along one axis; a product of matrices would wait for threads."""
+    """Linear interpolation along one axis, from the pixels of a mask to those of a canvas.
+
+    It gathers rows. A matrix product is slower here, as its threads wait for those of the model.
+    """
 
     before: Int[np.ndarray, " N"]
     after: Int[np.ndarray, " N"]

@@ -20,6 +20,7 @@ from stii_jax.comparison.linking import LINKERS, Link  # noqa: E402
 from stii_jax.comparison.table import tables  # noqa: E402
 from stii_jax.data import DataError  # noqa: E402
 from stii_jax.inference.track_request import make_track_request  # noqa: E402
+from stii_jax.runs.provenance import provenance  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -124,6 +125,7 @@ def test_compare(recording, tmp_path, monkeypatch):
     assert best["centroid_error"] == best["settings"]["min_area"] - 1 == 0
     assert (best["settings"]["reach"], best["tuned_on"]["tried"], best["tuned_on"]["num_frames"]) == (5, 4, 10)
     assert "history" in other["settings"] and "history" not in best["settings"] and other["found"] < 1
+    assert results["commit"] == provenance()["commit"]
     assert ours["settings"]["num_slots"] == 2 and ours["num_frames"] == T
     assert all(row["seconds"] > 0 and row["tracks"] == "tracks.csv" for row in results["rows"])
     assert best["touching"]["num_frames"] + best["apart"]["num_frames"] == T and best["touching"]["found"] == 1

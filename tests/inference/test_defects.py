@@ -1,15 +1,14 @@
-"""Recordings with cuts, blank frames or nothing to find: what users are told, and what the shipped model makes of them.
+"""Recordings with cuts, blank frames or nothing to find: the notes for users, and the shipped model's decompositions.
 
 The slow tests decompose videos of balls that were changed as recordings are: see docs/files.md.
 """
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from sample_recordings import balls, colored, write_raw
-from toy import ToyModel, save_run, use_toy_model
+from toy import use_toy_model
 
 import stii_jax
 from stii_jax.inference.request import Request
@@ -21,13 +20,6 @@ CUT = (
     "than before; decompose each scene on its own"
 )
 BLANK = "nothing is to be seen in frames 3 to 4, where all pixels are alike: no object is reported there"
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    save_run(folder, ToyModel(SIZE).init(jax.random.key(0)))
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sample_recordings import write_raw
 from test_decompose import noise
-from toy import ToyModel, overrides, save_run, use_toy_model
+from toy import overrides, use_toy_model
 
 import stii_jax
 from stii_jax.config import ConfigError
@@ -25,13 +25,6 @@ T, K, S, HEIGHT, WIDTH = 6, 2, 8, 16, 24
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     use_toy_model(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    save_run(folder, ToyModel(S).init(jax.random.key(0)))
-    return folder
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_video_that_begins_or_consists_of_blank_frames(toy):
 
 
 def test_tiles_are_videos_of_their_own(toy):
-    """The first one gives what it gives alone, at a cut and in blank frames as well."""
+    """The first tile's results are those that it has alone, at a cut and in blank frames as well."""
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
     views = [*scene(0, 12), *scene(1, 4), black, *scene(1, 2)]
     expected, alone = run(toy, views)

@@ -1,12 +1,11 @@
-"""Flags and arguments that say what a model sees of a recording."""
+"""The flags and arguments that select the frames and the region that a model sees."""
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from sample_recordings import write_raw
-from toy import ToyModel, save_run, use_toy_model
+from toy import use_toy_model
 
 from stii_jax.config import ConfigError
 from stii_jax.data.video.view import View
@@ -60,10 +59,9 @@ def decompose(workdir, video, output, **options):
     return json.loads((output / "decomposition.json").read_text()), np.load(output / "masks.npz")["segmentation"]
 
 
-def test_the_viewing_of_a_request(tmp_path, monkeypatch):
-    """Region, stride and background reach the model, and the summary has what became of them."""
+def test_the_viewing_of_a_request(workdir, tmp_path, monkeypatch):
+    """Region, stride and background reach the model, and the summary reports them."""
     use_toy_model(monkeypatch)
-    save_run(workdir := tmp_path / "run", ToyModel(8).init(jax.random.key(0)))
     frames = np.full((7, 16, 24, 3), 90, np.uint8)
     frames[range(7), 5, range(7, 14)] = 255
     write_raw(video := tmp_path / "still.mkv", frames)

@@ -1,4 +1,4 @@
-"""The static background of a recording, and what each frame changes in it."""
+"""The static background of a recording, and the changes that each frame makes to it."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,10 +16,11 @@ Array = np.ndarray
 MAX_SAMPLES = 101
 """Most frames that the median is taken of."""
 MIN_SAMPLES = 15
-"""Least number of these, if the recording has as many; together they take `MEMORY` bytes at most, or so few."""
+"""Number of frames that are taken even if they need more than `MEMORY`, provided the recording has as many."""
 MEMORY = 2**28
+"""Most bytes of these frames."""
 MAX_NOISE = 11.0
-"""Levels by which the median pixel may vary, by its median absolute deviation, in front of a camera that stands still.
+"""Upper limit, in levels, on the median pixel's median absolute deviation in recordings of a still camera.
 
 1 to 6 for walkers in a yard, cars on a road, CLEVRER and `shapes`, also if the camera trembles by three pixels; 17 for
 walkers before a camera that pans."""
@@ -30,7 +31,7 @@ _GRID = 64
 class Background:
     """The per-pixel median of a recording, and the noise around it.
 
-    What rests in one place for more than half of the recording is a part of the background.
+    An object that rests in one place for more than half of the recording is a part of the background.
 
     Args:
         frames: frames of equal size, spread over the recording.

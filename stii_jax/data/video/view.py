@@ -32,8 +32,8 @@ class View:
     gray: bool = False
     """Whether to show brightness alone, the same in all three channels."""
     background: str = "keep"
-    """Whether to "keep" the background, or to show how frames differ from the recording's "median", on black. Applied
-    to the whole frame, before this view; see `stii_jax.data.video.background`."""
+    """One of `BACKGROUNDS`. "keep" shows frames as they are. "median" shows their difference from the per-pixel median
+    of the recording, on black, and applies to the whole frame, before this view (`stii_jax.data.video.background`)."""
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Left, upper, right and lower edge, in pixels, of what is seen of a frame.
