@@ -60,6 +60,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.model.detach_refiner_inputs = True
     config.model.remat = True
     config.model.compute_dtype = "float32"  # or "bfloat16", for convolutions
+    config.model.predictor = "prior"  # or "motion", which --mode learn_motion gives to a trained model
 
     config.rnem = ConfigDict()  # of system "rnem", instead of `model` and `loss`; see stii_jax/models/baselines/rnem.py
     config.rnem.num_slots = 5
@@ -143,7 +144,19 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.chunk_frames = 10  # longer videos go through in chunks with carried state
     config.eval.observed_frames = 20  # before the model predicts
     config.eval.predict_frames = 10
+    config.eval.predictor = ""  # "" is model.predictor; or "prior", or "velocity", constant, of a model with "motion"
     config.eval.num_pictures = 4
+
+    config.motion = ConfigDict()  # of --mode learn_motion
+    config.motion.interaction = "relational"  # between objects: or "attention", or "none"
+    config.motion.width = 128  # of its layers
+    config.motion.num_videos = 1_000  # of the training split, decomposed for their tracks
+    config.motion.num_frames = 40  # of each
+    config.motion.num_steps = 6_000
+    config.motion.batch_size = 64
+    config.motion.learning_rate = 2e-3  # falls to zero as a cosine
+    config.motion.horizon = 10  # predicted frames that the loss is on
+    config.motion.symmetries = True  # False where directions differ, as under gravity, or tracks have one sense in time
 
     config.probe = ConfigDict()  # of --mode disentangle, on videos of `eval.split`
     config.probe.num_videos = 200

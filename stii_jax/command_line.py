@@ -27,6 +27,10 @@ MODES = {
     "predict": Mode("predicts frames of held-out videos from those before, scores and draws them", "predicting with"),
     "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
     "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
+    "learn_motion": Mode(
+        "learns how objects move from the tracks that a trained model finds, and writes the model with that",
+        "learning motion from",
+    ),
     "export": Mode("writes the trained model and its scores as one small file", "exporting"),
     "doctor": Mode("checks this machine, and lists what is missing for which feature", "checking this machine"),
 }
@@ -44,7 +48,7 @@ MODEL = flags.DEFINE_string(
     None,
     "A trained model, instead of the run in --workdir: one of the names below, or a .safetensors file that --mode "
     "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
-    "are.",
+    "are; with learn_motion, where tracks are kept.",
 )
 INIT = flags.DEFINE_string(
     "init",
@@ -60,7 +64,9 @@ INPUT = flags.DEFINE_string(
     "folder of a decomposition, which needs no model.",
 )
 OUTPUT = flags.DEFINE_string(
-    "output", None, "With decompose: the folder of the results. With export: the .safetensors file to write."
+    "output",
+    None,
+    "With decompose: the folder of the results. With export and learn_motion: the .safetensors file to write.",
 )
 PREDICT = flags.DEFINE_integer("predict", None, "With decompose: number of frames to predict after the last one.")
 FORMATS = flags.DEFINE_list(

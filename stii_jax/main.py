@@ -34,8 +34,8 @@ from stii_jax.runs.trust import check_data_dir, check_links
 
 ERRORS = (UserError, OSError)
 """Errors the user can fix, shown as one line without a traceback."""
-_OF_A_MODEL = ("evaluate", "predict", "disentangle", "decompose", "export")
-_ALONE = ("disentangle", "decompose", "export", "doctor")
+_OF_A_MODEL = ("evaluate", "predict", "disentangle", "decompose", "learn_motion", "export")
+_ALONE = ("disentangle", "decompose", "learn_motion", "export", "doctor")
 _overrides: list[str] = []
 
 
@@ -79,7 +79,7 @@ def run(
         if init is not None:
             check_init(init, config, workdir)
     else:
-        config = open_model_config(model, workdir, overrides)
+        config = open_model_config(model, workdir, overrides, learns_motion=mode == "learn_motion")
     before_jax(config)
 
     from stii_jax.devices.processes import is_distributed
@@ -123,6 +123,11 @@ def run(
         modes.evaluate(config, workdir, trained())
     if mode == "predict":
         modes.predict(config, workdir, trained())
+    if mode == "learn_motion":
+        from stii_jax.runs.motion import learn_motion
+
+        assert output is not None  # see make_request
+        learn_motion(config, workdir, trained(), output)
     if mode == "disentangle":
         modes.disentangle(config, workdir, trained())
 

@@ -22,7 +22,8 @@ from stii_jax.evaluation import metrics
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.models import registry
 from stii_jax.models.recurrent import zero_state
-from stii_jax.models.stii import STII, UnrollOutputs, VideoState
+from stii_jax.models.state import UnrollOutputs, VideoState
+from stii_jax.models.stii import STII
 from stii_jax.storage.checkpoints import Checkpointer
 from stii_jax.training import loop, nan_trace
 from stii_jax.training.optimizer import make_optimizer

@@ -23,6 +23,9 @@ CHOICES = {
     "model.leave_one_out_masks": ("as_is", "renormalized"),
     "model.posterior_input": ("mixture", "likelihood"),
     "model.likelihood": ("joint", "channelwise"),
+    "model.predictor": ("prior", "motion"),
+    "eval.predictor": ("", "prior", "motion", "velocity"),
+    "motion.interaction": ("relational", "attention", "none"),
     "model.prior_scale": ("log_scale", "softplus_log_variance"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "loss.refinement_weights": ("frame", "budget"),
@@ -44,7 +47,10 @@ MAY_BE_ZERO = (
     ),
     "ddpae.object_size",
 )
-ABOVE_ZERO = ("probe.reach", "model.sigma", "model.temperature", "optim.learning_rate", "optim.clip_norm")
+ABOVE_ZERO = (
+    *("probe.reach", "model.sigma", "model.temperature"),
+    *("optim.learning_rate", "optim.clip_norm", "motion.learning_rate"),
+)
 
 OF_STAGES = (
     *("data.variant", "data.options.", "data.recolor", "loss."),
@@ -86,6 +92,9 @@ def validate(config: ConfigDict) -> None:
     start = leaves["model.posterior_start"]
     possible = start != "prior" or leaves["model.conditional_prior"]
     require(possible, "model.posterior_start", start, "'learned' or 'previous' without model.conditional_prior")
+    predictor = leaves["eval.predictor"]
+    possible = predictor in ("", "prior") or leaves["model.predictor"] == "motion"
+    require(possible, "eval.predictor", predictor, "'' or 'prior' with a model without motion (--mode learn_motion)")
     _validate_system(leaves)
     stages = leaves["curriculum.stages"]
     good = all(type(stage) is tuple and len(stage) >= 3 and all(map(_is_count, stage[:3])) for stage in stages)

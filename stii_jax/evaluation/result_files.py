@@ -16,7 +16,7 @@ from stii_jax.storage.files import write_results
 from stii_jax.storage.metric_log import MetricWriter
 
 _OTHER_EVALUATION = (
-    *("variant", "split", "system", "num_slots", "clamp"),
+    *("variant", "split", "system", "num_slots", "clamp", "predictor"),
     *("num_refinements", "restarts", "reseeds", "slot_cost", "schedule", "first_noise", "segmentation"),
 )
 """Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""

@@ -38,6 +38,10 @@ MIN_SPEED = 0.1
 pixel on the rim of a small ball moves a centroid by as much."""
 
 
+TURN = 0.5
+"""Change of a true velocity, in pixels per frame, above which an object was pushed or bounced off a wall."""
+
+
 class Positions(NamedTuple):
     """Where the labels 0..num_labels-1 are, in pixels; zeros where a label has no pixel."""
 
@@ -90,8 +94,12 @@ def velocity_scores(decomposition: Decomposition, batch: Batch, num_objects: int
 
     Returns:
         `velocity_cosine`, cosine of the angle between true and predicted velocity, in [-1, 1], and `speed_error`,
-        `| |predicted| / |true| - 1 |`; and both of box centres. Means over the counted pairs of an object and a step;
-        NaN for a video without one, or with a label above `num_objects`.
+        `| |predicted| / |true| - 1 |`; and both of box centres. Means over the counted pairs of an object and a step.
+        `position_error`, the distance of true and predicted centroid in the last frame, in pixels, of objects that are
+        visible in the first and the last; `position_error_turned`, of those whose velocity changed by `TURN` or more
+        on the way. A slot without pixels stays where it was,
+        and so does an object without a slot. NaN for a video without such an object, or with a label
+        above `num_objects`.
     """
     labels = batch["segmentation"].astype(jnp.int32)
     true = Positions(*(values[:, :, 1:] for values in positions(labels, num_objects + 1)))  # without the background
@@ -112,7 +120,23 @@ def velocity_scores(decomposition: Decomposition, batch: Batch, num_objects: int
         error = jnp.abs(predicted_speed / jnp.maximum(speed, MIN_SPEED) - 1)
         scores[f"velocity_cosine{ending}"] = _mean(cosine, counted, known)
         scores[f"speed_error{ending}"] = _mean(error, counted, known)
-    return scores
+    return scores | _position_errors(true, found, known)
+
+
+def _position_errors(true: Positions, found: Positions, known: Bool[Array, " B"]) -> dict[str, Float[Array, " B"]]:
+    """Distances in the last frame, of all objects and of those that turned."""
+    velocity = jnp.diff(true.centroid, axis=1)
+    shown = true.visible[:, :-1] & true.visible[:, 1:]
+    change = jnp.linalg.norm(velocity - velocity[:, :1], axis=-1)
+    turned = ((change >= TURN) & shown & shown[:, :1]).any(axis=1, keepdims=True)
+    start = jnp.where(found.visible[:, :1, :, None], found.centroid[:, :1], true.centroid[:, :1])
+    there = jnp.where(found.visible[:, -1:, :, None], found.centroid[:, -1:], start)
+    distance = jnp.linalg.norm(there - true.centroid[:, -1:], axis=-1)
+    counted = true.visible[:, :1] & true.visible[:, -1:]
+    return {
+        "position_error": _mean(distance, counted, known),
+        "position_error_turned": _mean(distance, counted & turned, known),
+    }
 
 
 def _of_objects(values: Shaped[Array, "B T K *rest"], slots: Integer[Array, "B L"]) -> Shaped[Array, "B T L *rest"]:

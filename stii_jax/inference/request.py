@@ -45,10 +45,14 @@ def make_request(
     Raises:
         ConfigError: one is missing, or does nothing in this mode, or makes no sense.
     """
-    if mode == "export" and not output:
-        raise ConfigError("give --output, the file to write: --mode export --workdir RUN --output model.safetensors")
+    writes_model = mode in ("export", "learn_motion")
+    if writes_model and not output:
+        raise ConfigError(f"give --output, the file to write: --mode {mode} --workdir RUN --output model.safetensors")
     if mode != "decompose":
-        values: dict[str, object] = {"--input": source, "--output": None if mode == "export" else output}
+        values: dict[str, object] = {
+            "--input": source,
+            "--output": None if mode in ("export", "learn_motion") else output,
+        }
         values |= {
             "--predict": num_predicted,
             "--formats": formats,

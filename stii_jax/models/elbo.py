@@ -90,12 +90,28 @@ class CellELBO:
         present: Bool[Array, "B K"] | None = None,
     ) -> Decoded:
         """Decode latents, given the past, into means and mask logits (step 2; paper section 3.2.3)."""
-        flat = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
-        decoder: Any = self.decoder.apply  # Flax's type does not know what a module returns
-        means, logits = decoder({"params": params["decoder"]}, flat.reshape(-1, flat.shape[-1]))
-        shape = z.shape[:2]
+        return self._painted(
+            params, jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z, "all", present
+        )
+
+    def code(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Float[Array, "B K E"]:
+        """Compute the decoder's code of each slot: all that its appearance and mask depend on."""
+        inputs = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
+        code = self._decoder(params, inputs.reshape(-1, inputs.shape[-1]), "code")
+        return code.reshape(*z.shape[:2], -1)
+
+    def paint(self, params: Params, code: Float[Array, "B K E"], present: Bool[Array, "B K"] | None = None) -> Decoded:
+        """Decode codes into means and mask logits; `decode` is `paint` of `code`."""
+        return self._painted(params, code, "image", present)
+
+    def _painted(self, params, inputs, part, present):
+        means, logits = self._decoder(params, inputs.reshape(-1, inputs.shape[-1]), part)
+        shape = inputs.shape[:2]
         means, logits = means.reshape(*shape, *means.shape[1:]), logits.reshape(*shape, *logits.shape[1:])
         return Decoded(means, logits if present is None else jnp.where(present[..., None, None], logits, _ABSENT))
+
+    def _decoder(self, params, inputs, part) -> Any:
+        return self.decoder.apply({"params": params["decoder"]}, inputs, part)
 
     def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K Z2"]:
         """Mean and log-scale of the prior, given the past (step 3; paper 3.2.3); a unit Gaussian if unconditional."""

@@ -50,6 +50,7 @@ def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
     config.model.num_refinements = settings.num_refinements or config.model.num_refinements
     config.model.schedule = settings.schedule or config.model.schedule
     config.model.first_noise = settings.first_noise or config.model.first_noise
+    config.model.predictor = settings.predictor or config.model.predictor
     system = settings.system or config.system
     kind: Callable[..., VideoModel] = SYSTEMS[system].model
     tries = {name: settings[name] for name in ("restarts", "reseeds", "slot_cost")}
@@ -84,6 +85,7 @@ def make_model(
         weights = config.loss.to_dict()
         settings |= {name: weights.pop(name) for name in ("refinement_weights", "observed_fraction")}
         settings["weights"] = weights
+        settings |= {"interaction": config.motion.interaction, "motion_width": config.motion.width}
     if name == "seq_iodine":
         settings["clamp"] = config.eval.clamp
     return (kind or SYSTEMS[name].model)(**settings)

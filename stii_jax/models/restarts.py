@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from stii_jax.models import likelihood, losses
-from stii_jax.models.stii import STII, VideoState
+from stii_jax.models import likelihood, losses, motion
+from stii_jax.models.state import VideoState
+from stii_jax.models.stii import STII
 from stii_jax.types import Decomposition, Params
 
 
@@ -131,7 +132,8 @@ class RestartedSTII(STII):
         begin = self.initial_state(params, len(chosen))
         fresh, old = (begin.temporal, begin.posterior), (state.temporal, state.posterior)
         temporal, posterior = jax.tree.map(lambda new, old: jnp.where(chosen[..., None], new, old), fresh, old)
-        return state._replace(temporal=temporal, posterior=posterior)
+        recent = None if state.recent is None else motion.forget(state.recent, chosen)
+        return state._replace(temporal=temporal, posterior=posterior, recent=recent)
 
 
 def _adds(frame: int | Int[Array, ""], number: int | Int[Array, ""]) -> bool | Bool[Array, ""]:

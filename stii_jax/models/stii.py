@@ -4,67 +4,25 @@ All of it is pure functions of `(params, inputs)`; `STII` holds no arrays, only 
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from stii_jax.models import motion
 from stii_jax.models.decoder import DECODERS
 from stii_jax.models.elbo import CellELBO, CellInputs
 from stii_jax.models.prior import ConditionalPrior
 from stii_jax.models.recurrent import LSTMState, zero_state
 from stii_jax.models.refiner import CellGradients, Decoded, Refiner, refinement_images
 from stii_jax.models.schedule import SCHEDULES, refinement_schedule, refinement_weights, segments
+from stii_jax.models.state import FrameOutputs, UnrollOutputs, VideoState
 from stii_jax.models.video_model import LossOutputs, VideoModel
 from stii_jax.types import Decomposition, Params
 
 _CLIP = 2**31 - 1  # stands for the frame where noise belongs to the whole clip
-
-
-class VideoState(NamedTuple):
-    """What one frame hands to the next; enough to go on with a video at any frame."""
-
-    temporal: LSTMState
-    posterior: Float[Array, "B K Z2"]
-    """The last frame's refined posterior."""
-    frame: Int[Array, ""]
-    """Frames seen so far."""
-    present: Bool[Array, "B K"] | None = None
-    """False for slots that take no part in the decomposition; None if all do."""
-
-
-class FrameOutputs(NamedTuple):
-    """One frame's last decode, and its part of the loss."""
-
-    means: Float[Array, "B K H W C"]
-    masks: Float[Array, "B K H W"]
-    posterior: Float[Array, "B K Z2"]
-    responsibilities: Float[Array, "B K H W"] | None
-    """None if the masks are the segmentation."""
-    loss: Float[Array, ""]
-    """Weighted negative ELBO of all decodes, summed over the batch."""
-    cell_elbo: Float[Array, " R+1"]
-    """ELBO of every decode, summed over the batch; 0 where there was none; the last is the frame's last decode."""
-    terms: dict[str, Float[Array, " B"]]
-    """Terms of the last decode's ELBO, a video, in nats."""
-
-    @property
-    def decomposition(self) -> Decomposition:
-        """The last decode, as a clip of one frame."""
-        frame = Decomposition(self.means, self.masks, self.posterior, self.responsibilities)
-        return jax.tree.map(lambda a: a[:, None], frame)
-
-
-class UnrollOutputs(NamedTuple):
-    """A clip, decomposed."""
-
-    decomposition: Decomposition
-    loss: Float[Array, ""]
-    """Weighted negative ELBO over frames and decodes, summed over the batch."""
-    cell_elbo: Float[Array, "T R+1"]
-    terms: dict[str, Float[Array, "B T"]]
 
 
 class STII(VideoModel):
@@ -107,6 +65,9 @@ class STII(VideoModel):
         detach_refiner_inputs: bool,
         remat: bool,
         compute_dtype: str,
+        predictor: str = "prior",
+        interaction: str = "relational",
+        motion_width: int = 128,
         segmentation: str = "masks",
     ):
         dtype = jnp.dtype(compute_dtype)
@@ -115,6 +76,7 @@ class STII(VideoModel):
         self.posterior_start, self.first_noise, self.remat = posterior_start, first_noise, remat
         self.observed_fraction, self.segmentation = observed_fraction, segmentation
         self.frame_shape = (height, width, channels)
+        self.predictor, self.motion = predictor, motion.MotionModel(decoder_channels, interaction, motion_width)
         self.refiner = Refiner(refiner_channels, feature_dim, hidden_dim, cell, architecture, dtype)
         prior = ConditionalPrior(latent_dim, prior_dim, prior_scale) if conditional_prior else None
         self.elbo = CellELBO(
@@ -140,7 +102,7 @@ class STII(VideoModel):
         self._refined = jax.jit(self._always_refine, inline=True)
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Parameters: `decoder`, `refiner`, `initial_posterior` and, where the prior is conditional, `prior`."""
+        """Parameters: `decoder`, `refiner`, `initial_posterior`, and `prior` and `motion` where there are such."""
         keys = jax.random.split(key, 4)
         temporal = zero_state(1, self.num_slots, self.hidden_dim)
         start = jax.random.uniform(keys[0], (2 * self.latent_dim,), minval=-0.5, maxval=0.5)
@@ -158,12 +120,18 @@ class STII(VideoModel):
         gradients = CellGradients(posterior, decoded.means, decoded.mask_logits)
         images = refinement_images(frame, decoded, gradients, **self._images)
         params["refiner"] = self.refiner.init(keys[3], images, posterior, posterior, temporal, temporal)["params"]
+        if self.predictor != "prior":
+            params["motion"] = self.motion.init(jax.random.fold_in(key, 4))
         return params
 
     def initial_state(self, params: Params, batch_size: int) -> VideoState:
         """The state before a video's first frame."""
         posterior = jnp.broadcast_to(params["initial_posterior"], (batch_size, self.num_slots, 2 * self.latent_dim))
-        return VideoState(zero_state(batch_size, self.num_slots, self.hidden_dim), posterior, jnp.int32(0))
+        state = VideoState(zero_state(batch_size, self.num_slots, self.hidden_dim), posterior, jnp.int32(0))
+        if self.predictor == "prior":
+            return state
+        size = self.frame_shape[:2] if self.segmentation == "responsibilities" else None
+        return state._replace(recent=motion.no_frames(batch_size, self.num_slots, self.motion.code_dim, size))
 
     def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
         """Refinements of each of `num_frames` frames, the first being frame `start` of its video."""
@@ -280,8 +248,11 @@ class STII(VideoModel):
         """Imagine the next `num_frames` frames of a video (paper 3.2.3); `T` of the result is theirs.
 
         Each is decoded from the prior's mean, or a sample with `keys`. One refinement then moves the temporal state on,
-        with the reconstruction in place of a frame and zeros in place of gradients.
+        with the reconstruction in place of a frame and zeros in place of gradients. Other predictors than the prior
+        move the slots of the last frame instead; see `stii_jax.models.motion`.
         """
+        if self.predictor != "prior":
+            return self._move(params, state, num_frames, keys)
 
         def step(state, _):
             prior = self.elbo.prior_parameters(params, state.temporal.h)
@@ -300,6 +271,22 @@ class STII(VideoModel):
         state, frames = lax.scan(step, state, length=num_frames)
         if self.segmentation == "responsibilities":
             frames = frames._replace(responsibilities=frames.masks)  # imagined pixels have no observed colour
+        return jax.tree.map(lambda a: a.swapaxes(0, 1), frames), state
+
+    def _move(self, params, state, num_frames, keys):
+        def step(state, _):
+            noise = None
+            if keys is not None:
+                noise = self._draws(keys, state.frame[None], 1)[0, 0, :, :, :2]
+            code, recent = self.motion.next(params["motion"], state.recent, self.predictor, noise)
+            decoded = self.elbo.paint(params, code, state.present)
+            after = state._replace(recent=recent, frame=state.frame + 1)
+            moved = None
+            if recent.assignment is not None:
+                moved = motion.carry(recent.assignment, recent.position[:, :, -1] - recent.anchor)
+            return after, Decomposition(decoded.means, decoded.masks, state.posterior, moved)
+
+        state, frames = lax.scan(step, state, length=num_frames)
         return jax.tree.map(lambda a: a.swapaxes(0, 1), frames), state
 
     def frame(
@@ -343,7 +330,12 @@ class STII(VideoModel):
         means, masks, resolved = decoded.means, decoded.masks, self.segmentation == "responsibilities"
         responsibilities = self.elbo.responsibilities(frame, means, masks) if resolved else None
         outputs = FrameOutputs(means, masks, posterior, responsibilities, loss, elbos, terms)
-        return state._replace(temporal=refinement, posterior=posterior, frame=state.frame + 1), outputs
+        recent = state.recent
+        if recent is not None:
+            code = self.elbo.code(params, posterior[..., : self.latent_dim], temporal.h)
+            recent = motion.observe(recent, code, masks if responsibilities is None else responsibilities)
+        after = state._replace(temporal=refinement, posterior=posterior, frame=state.frame + 1, recent=recent)
+        return after, outputs
 
     def _memory(self, state: VideoState) -> tuple[LSTMState, LSTMState]:
         """The temporal state of a frame, and the refinement state that it starts with."""

@@ -12,8 +12,9 @@ from stii_jax.lazy import exports
 from stii_jax.pretrained.files import ModelFileError, find, names, read_config
 
 if TYPE_CHECKING:
-    from stii_jax.pretrained.trained import Trained, load, save, without_paths
+    from stii_jax.pretrained.trained import Trained, check_output, load, save, without_paths
 else:
-    __getattr__ = exports(__name__, dict.fromkeys(("Trained", "load", "save", "without_paths"), "trained"))
+    _IN_TRAINED = ("Trained", "check_output", "load", "save", "without_paths")
+    __getattr__ = exports(__name__, dict.fromkeys(_IN_TRAINED, "trained"))
 
-__all__ = ["ModelFileError", "Trained", "find", "load", "names", "read_config", "save", "without_paths"]
+__all__ = ["ModelFileError", "Trained", "check_output", "find", "load", "names", "read_config", "save", "without_paths"]

@@ -57,6 +57,12 @@ def load(name: str) -> Trained:
     return Trained(config, _arrange(path, arrays, config), facts)
 
 
+def check_output(path: Path) -> None:
+    """Raise `ModelFileError` unless a model's file can have this name."""
+    if path.suffix != SUFFIX or not path.parent.is_dir():
+        raise ModelFileError(f"{path} cannot be a model's file: give --output a {SUFFIX} file in a folder that exists")
+
+
 def save(path: Path, trained: Trained) -> None:
     """Write a model's file. If that fails, an earlier file stays as it was.
 
@@ -66,8 +72,7 @@ def save(path: Path, trained: Trained) -> None:
         ModelFileError: the name is none of a model's file, or float16 cannot hold a parameter.
         OSError: the file cannot be written.
     """
-    if path.suffix != SUFFIX or not path.parent.is_dir():
-        raise ModelFileError(f"{path} cannot be a model's file: give --output a {SUFFIX} file in a folder that exists")
+    check_output(path)
     arrays = {name: np.asarray(leaf, np.float32) for name, leaf in name_leaves(trained.params).items()}
     limit = float(np.finfo(np.float16).max)
     if large := [name for name, array in arrays.items() if not (np.abs(array) <= limit).all()]:

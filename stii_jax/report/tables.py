@@ -33,8 +33,10 @@ PREDICTION_METRICS = LENGTH_METRICS | {
     "speed_error": "speed error",
     "velocity_cosine_box": "velocity cosine, boxes",
     "speed_error_box": "speed error, boxes",
+    "position_error": "position error",
+    "position_error_turned": "position error after a turn",
 }
-DIGITS = {"mse": 5, "identity_switches": 2}
+DIGITS = {"mse": 5, "identity_switches": 2, "position_error": 2, "position_error_turned": 2}
 """After the point; others have four."""
 NOT_PUBLISHED = "not published here"
 STATISTICS = ("mean", "standard_error", "sd", "median", "worst")

@@ -40,7 +40,7 @@ def load_initial(name: str, model: VideoModel) -> Initial:
     found, expected = _forms(trained.params), _forms(jax.eval_shape(model.init, jax.random.key(0)))
     fitting = {path: leaf for path, leaf in given.items() if found[path] == expected.get(path)}
     fresh = {path: form for path, form in expected.items() if path not in fitting}
-    unused = sorted(set(given) - set(expected))
+    unused = sorted({"motion" if path.startswith("motion/") else path for path in set(given) - set(expected)})
     if not fitting:
         path, form = next(iter(fresh.items()))
         raise ConfigError(

@@ -10,6 +10,7 @@ from stii_jax.pretrained.files import names, read_config
 
 NOT_OF_THE_RUN = (
     "probe",
+    "motion",
     "train.num_steps",
     "train.log_every",
     "train.eval_every",
@@ -66,32 +67,38 @@ def check_same_run(config: ConfigDict, workdir: Path) -> list[str]:
     return changed
 
 
-def open_model_config(name: str, workdir: Path | None, overrides: Sequence[str]) -> ConfigDict:
+def open_model_config(
+    name: str, workdir: Path | None, overrides: Sequence[str], *, learns_motion: bool = False
+) -> ConfigDict:
     """The config of a trained model's file, for use with a workdir that only takes up what is found with it.
 
     Raises:
         ConfigError: the overrides change what the parameters depend on, or the workdir holds a run of its own.
         ModelFileError: there is no such model.
     """
-    config = evaluated_config(read_config(name), overrides, f"--model {name}")
+    config = evaluated_config(read_config(name), overrides, f"--model {name}", learns_motion=learns_motion)
     if workdir is not None and (workdir / "config.json").exists():
         raise ConfigError(f"{workdir} holds a run of its own: with --model {name} give another --workdir")
     return config
 
 
-def evaluated_config(trained: ConfigDict, overrides: Sequence[str], model: str) -> ConfigDict:
+def evaluated_config(
+    trained: ConfigDict, overrides: Sequence[str], model: str, *, learns_motion: bool = False
+) -> ConfigDict:
     """The config of a trained model with overrides, such as `eval.num_slots=3`.
 
     Args:
         trained: the config that the model was trained with.
         overrides: settings as `key=value`.
         model: what the message calls the model.
+        learns_motion: True if the model gets a new motion, whose settings may change.
 
     Raises:
         ConfigError: an override is wrong, or changes what the parameters depend on.
     """
     config = load_config(trained, overrides)
-    if changed := differences(trained, config, ignore=NOT_OF_THE_RUN):
+    ignored = NOT_OF_THE_RUN if learns_motion else [name for name in NOT_OF_THE_RUN if name != "motion"]
+    if changed := differences(trained, config, ignore=ignored):
         raise ConfigError(f"{model} was trained with other settings ({'; '.join(changed[:5])}): leave those out")
     return config
 

@@ -27,6 +27,11 @@ def check(config: ConfigDict, mode: str) -> None:
         DeviceError: the devices cannot share a batch.
     """
     trained, evaluated = describe(config), describe(config, evaluated=True)
+    if mode == "train" and config.model.predictor != "prior":
+        raise ConfigError(
+            f"config.model.predictor is {config.model.predictor!r}, which is learned from a trained model's tracks: "
+            "train with --config.model.predictor=prior, then give --mode learn_motion"
+        )
     if mode == "train":
         configs = stage_configs(config)
         stages = [describe(stage) for stage in configs]

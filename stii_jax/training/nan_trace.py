@@ -17,7 +17,8 @@ from stii_jax.models.baselines.rnem import RNEM
 from stii_jax.models.elbo import CellInputs
 from stii_jax.models.recurrent import LSTMState
 from stii_jax.models.refiner import refinement_images
-from stii_jax.models.stii import STII, VideoState
+from stii_jax.models.state import VideoState
+from stii_jax.models.stii import STII
 from stii_jax.models.video_model import VideoModel
 from stii_jax.types import Params
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from tiny import jit
 
-from stii_jax.evaluation.velocities import MIN_SPEED, positions, velocity_scores
+from stii_jax.evaluation.velocities import MIN_SPEED, TURN, positions, velocity_scores
 from stii_jax.types import Decomposition
 from stii_jax.visualization.regions import regions
 
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 B, T, K, L, H, W = 2, 4, 4, 2, 20, 18  # one shape for nearly all tests: one compilation
 NAMES = {"velocity_cosine", "speed_error", "velocity_cosine_box", "speed_error_box"}
+NAMES |= {"position_error", "position_error_turned"}
 scores_of = jit(velocity_scores, static_argnames="num_objects")
 
 
@@ -93,6 +94,22 @@ def test_an_object_by_hand(predicted, cosine, error):
     assert_scores(scores(squares(RIGHT, CORNER), squares(predicted, CORNER)), cosine, error)
 
 
+@pytest.mark.parametrize(
+    ("true", "predicted", "all_objects", "turned"),
+    [
+        (RIGHT, RIGHT, 0, np.nan),
+        (RIGHT, DOWN, np.hypot(6, 6) / 2, np.nan),  # the mean over two objects, one of which rests
+        ([(6, 6), (6, 8), (6, 6), (6, 4)], RIGHT, 8 / 2, 8),
+        ([(6, 6), (6, 8), (6, 6), (6, 4)], [(6, 6), (6, 8), (6, 6), None], 2 / 2, 2),  # lost: it stays where it was
+        ([(6, 6), (6, 8), (6, 10), None], DOWN, 0, np.nan),  # a true object that leaves does not count
+    ],
+)
+def test_position_errors_by_hand(true, predicted, all_objects, turned):
+    found = scores(squares(true, CORNER), squares(predicted, CORNER))
+    np.testing.assert_allclose(found["position_error"], all_objects, atol=1e-5)
+    np.testing.assert_allclose(found["position_error_turned"], turned, atol=1e-5)
+
+
 def test_all_in_one_slot_stands_still():
     """One object gets that slot, the other one without pixels."""
     true = squares(RIGHT, [(16, 12), (15, 10), (14, 8), (13, 6)])
@@ -135,9 +152,10 @@ def test_slow_objects_are_at_rest():
 
 
 def test_a_label_above_num_objects_is_not_dropped_silently():
-    true = squares(RIGHT, CORNER)
+    paths = [(6, 6), (6, 8), (6, 6), (6, 4)], CORNER
+    true = squares(*paths)
     true[0, 3, 0, 0] = L + 1
-    for name, value in scores(true, squares(RIGHT, CORNER)).items():
+    for name, value in scores(true, squares(*paths)).items():
         assert np.isnan(value).tolist() == [True, False], name
 
 
@@ -170,6 +188,17 @@ def slow_scores(true, slots, num_objects):
                 errors.append(abs(np.hypot(*u) / np.hypot(*v) - 1))
         result[f"velocity_cosine{ending}"] = np.mean(cosines) if cosines else np.nan
         result[f"speed_error{ending}"] = np.mean(errors) if errors else np.nan
+    distances, turned = [], []
+    for i in (i for i in objects if i in where[0][-1]):
+        path = [frame[i][:2] if i in frame else None for frame in where[0]]
+        steps = [np.subtract(b, a) if a and b else None for a, b in itertools.pairwise(path)]
+        start = where[1][0].get(slot_of.get(i), where[0][0][i])
+        end = where[1][-1].get(slot_of.get(i), start)
+        distances.append(np.hypot(*np.subtract(end[:2], path[-1])))
+        if steps[0] is not None and any(np.hypot(*(v - steps[0])) >= TURN for v in steps if v is not None):
+            turned.append(distances[-1])
+    result["position_error"] = np.mean(distances) if distances else np.nan
+    result["position_error_turned"] = np.mean(turned) if turned else np.nan
     return result
 
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from stii_jax.models.stii import STII, UnrollOutputs, VideoState
+from stii_jax.models.state import UnrollOutputs, VideoState
+from stii_jax.models.stii import STII
 from stii_jax.types import Decomposition, Params
 
 

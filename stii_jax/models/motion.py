@@ -1,0 +1,239 @@
+"""The motion of objects, learned from the tracks that a trained model finds: an alternative to imagined frames.
+
+In the paper each slot's temporal state imagines the next frame by itself (section 3.2.3), so that no slot can know of
+a collision, and errors of shape and place add up from frame to frame. Here the position of every object is predicted
+from those of all objects in the frames before, as interaction networks do (Battaglia et al., 2016), and the slot of
+the last frame is redrawn at the predicted position. All of it is our extension.
+
+Positions are y and x in units of the frame's height and width, with the origin in its middle.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Bool, Float, Key
+
+from stii_jax.types import Params
+
+HISTORY = 6
+"""Frames whose positions the next one is predicted from."""
+PREDICTORS = ("prior", "motion", "velocity")
+"""The values of `config.eval.predictor`: the paper's prior, this module, and constant velocity."""
+_SCALE = 16.0  # brings displacements per frame to about 1, as positions are
+
+
+class Recent(NamedTuple):
+    """The last frames of a video, as far as a motion depends on them; the newest frame comes last."""
+
+    code: Float[Array, "*B K D"]
+    """The decoder's code of each slot in the last frame that it was visible in."""
+    anchor: Float[Array, "*B K 2"]
+    """The position in that frame."""
+    position: Float[Array, "*B K F 2"]
+    """The centroid of each slot's pixels; that of the frame before where it has none."""
+    area: Float[Array, "*B K F"]
+    """Share of the frame's pixels; 0 where the slot is not visible, and before the video's start."""
+    assignment: Float[Array, "*B K H W"] | None = None
+    """Probability that a pixel belonged to each slot in its anchor's frame; None where the decoded masks say it."""
+
+
+def no_frames(batch_size: int, num_slots: int, code_dim: int, size: tuple[int, int] | None = None) -> Recent:
+    """The history before a video's first frame; with the assignment of pixels if the frame's `size` is given."""
+    shape = (batch_size, num_slots)
+    position, area = jnp.zeros((*shape, HISTORY, 2)), jnp.zeros((*shape, HISTORY))
+    assignment = None if size is None else jnp.zeros((*shape, *size))
+    return Recent(jnp.zeros((*shape, code_dim)), position[:, :, 0], position, area, assignment)
+
+
+def forget(recent: Recent, chosen: Bool[Array, "B K"]) -> Recent:
+    """The history without the `chosen` slots, which begin anew."""
+    return recent._replace(area=jnp.where(chosen[..., None], 0.0, recent.area))
+
+
+def measure(assignment: Float[Array, "*B K H W"]) -> tuple[Float[Array, "*B K 2"], Float[Array, "*B K"]]:
+    """Measure position and area of each slot's pixels, a pixel being the most likely slot's; (0, 0) without pixels."""
+    num_slots, height, width = assignment.shape[-3:]
+    pixels = jax.nn.one_hot(assignment.argmax(-3), num_slots, axis=-3)
+    area = pixels.mean((-2, -1))
+    y, x = ((jnp.arange(size) + 0.5) / size - 0.5 for size in (height, width))
+    sums = jnp.stack([pixels.mean(-1) @ y / height, pixels.mean(-2) @ x / width], axis=-1)
+    return sums / jnp.maximum(area, 1e-9)[..., None], area
+
+
+def observe(recent: Recent, code: Float[Array, "*B K D"], assignment: Float[Array, "*B K H W"]) -> Recent:
+    """The history with one frame more."""
+    position, area = measure(assignment)
+    visible = (area > 0)[..., None]
+    position = jnp.where(visible, position, recent.position[..., -1, :])
+    code, anchor = jnp.where(visible, code, recent.code), jnp.where(visible, position, recent.anchor)
+    kept = None
+    if recent.assignment is not None:
+        kept = jnp.where(visible[..., None], assignment, recent.assignment)
+    return Recent(code, anchor, _append(recent.position, position), _append(recent.area, area), kept)
+
+
+def carry(assignment: Float[Array, "B K H W"], offset: Float[Array, "B K 2"]) -> Float[Array, "B K H W"]:
+    """Move the pixels of each object, as they were assigned in an observed frame; the rest is the background's.
+
+    Decoded masks are blurred at the edge of an object. In an observed frame the pixel's colour decides there. That
+    evidence moves with the object. The background is the slot with most pixels.
+
+    Args:
+        assignment: probability that a pixel belongs to each slot; sums to 1 over the slots.
+        offset: displacement of each slot, in units of the frame.
+    """
+    height, width = assignment.shape[-2:]
+    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+
+    def move(image, offset):
+        return map_coordinates(image, [y - offset[0] * height, x - offset[1] * width], order=1)
+
+    objects = jax.vmap(jax.vmap(move))(assignment, offset)
+    largest = measure(assignment)[1].argmax(-1)
+    is_background = jax.nn.one_hot(largest, assignment.shape[1])[..., None, None]
+    objects *= 1 - is_background
+    objects /= jnp.maximum(objects.sum(1, keepdims=True), 1)
+    return objects + is_background * (1 - objects.sum(1, keepdims=True))
+
+
+class Transition(nn.Module):
+    """Predict the next position of every object; equivariant to the order of slots.
+
+    `interaction` "none" moves each object by itself. "relational" adds to each object the gated effects of all others,
+    computed from pairs (Battaglia et al. 2016; the gate is that of R-NEM, van Steenkiste et al. 2018). "attention"
+    lets every object attend to the others instead.
+    """
+
+    interaction: str = "relational"
+    width: int = 128
+
+    @nn.compact
+    def __call__(self, position: Float[Array, "B K F 2"], area: Float[Array, "B K F"]) -> Float[Array, "B K 2"]:
+        visible = (area > 0).astype(jnp.float32)
+        now, present = position[:, :, -1], visible[:, :, -1]
+        seen = (visible[:, :, :-1] * visible[:, :, 1:])[..., None]
+        steps = jnp.diff(position, axis=2) * seen * _SCALE
+        size = (jnp.log(area.max(-1) + 1e-4) + 4)[..., None]
+        steps, velocity = steps.reshape(*now.shape[:2], -1), steps[:, :, -1]
+        own = jnp.concatenate([2 * now, steps, seen[..., 0], size], axis=-1)
+        hidden = self._layer(own)
+        if self.interaction == "relational":
+            hidden = jnp.concatenate([hidden, self._effects(now, velocity, size, present)], axis=-1)
+        elif self.interaction == "attention":
+            others = jnp.broadcast_to((present > 0)[:, None, None, :], (*present.shape[:1], 1, *2 * present.shape[1:]))
+            attend = nn.MultiHeadDotProductAttention(num_heads=4, qkv_features=self.width)
+            hidden += attend(self._layer(hidden), mask=others)
+        hidden = self._layer(self._layer(hidden))
+        change = nn.Dense(2, kernel_init=nn.initializers.zeros)(hidden)
+        smoothed = nn.Dense(2, use_bias=False, kernel_init=nn.initializers.zeros)(steps)
+        return now + (velocity + smoothed + change) / _SCALE
+
+    def _effects(self, now, velocity, size, present):
+        """The sum of the effects of all other objects on each."""
+        offset = now[:, None] - now[:, :, None]  # from object i, the second axis, to object j, the third
+        distance = jnp.sqrt(jnp.square(offset).sum(-1, keepdims=True) + 1e-6)
+        approach = velocity[:, None] - velocity[:, :, None]
+        mine = jnp.concatenate([velocity, size], -1)[:, :, None]
+        other = jnp.broadcast_to(size[:, None], distance.shape)
+        mine = jnp.broadcast_to(mine, (*distance.shape[:-1], mine.shape[-1]))
+        pair = jnp.concatenate([4 * offset, 4 * distance, offset / distance, approach, mine, other], axis=-1)
+        effect = self._layer(self._layer(pair))
+        counts = present[:, None, :, None] * (1 - jnp.eye(now.shape[1]))[..., None]
+        return (effect * nn.sigmoid(nn.Dense(1)(effect)) * counts).sum(2)
+
+    def _layer(self, x):
+        return nn.silu(nn.Dense(self.width)(x))
+
+
+class Placement(nn.Module):
+    """Change the code of a slot so that its object appears elsewhere; at its own position the code stays as it is."""
+
+    width: int = 128
+
+    @nn.compact
+    def __call__(
+        self, code: Float[Array, "*B D"], start: Float[Array, "*B 2"], end: Float[Array, "*B 2"]
+    ) -> Float[Array, "*B D"]:
+        first, second, last = nn.Dense(self.width), nn.Dense(self.width), nn.Dense(code.shape[-1])
+
+        def describe(to):
+            x = jnp.concatenate([code, 4 * start, 4 * to, _SCALE * (to - start)], axis=-1)
+            return last(nn.silu(second(nn.silu(first(x)))))
+
+        return code + describe(end) - describe(start)
+
+
+class MotionModel:
+    """Positions and codes of future frames; `interaction` and `width` as in `Transition`."""
+
+    def __init__(self, code_dim: int, interaction: str, width: int):
+        self.code_dim = code_dim
+        self.transition, self.placement = Transition(interaction, width), Placement(width)
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Parameters: `transition`, `placement` and `noise`, the error of a predicted step in units of the frame."""
+        keys, recent = jax.random.split(key), no_frames(1, 2, self.code_dim)
+        return {
+            "transition": self.transition.init(keys[0], recent.position, recent.area)["params"],
+            "placement": self.placement.init(keys[1], recent.code, recent.anchor, recent.anchor)["params"],
+            "noise": jnp.zeros(()),
+        }
+
+    def next(
+        self, params: Params, recent: Recent, kind: str = "motion", noise: Float[Array, "B K 2"] | None = None
+    ) -> tuple[Float[Array, "B K D"], Recent]:
+        """Predict one frame: the code of every slot, and the history that it is now part of.
+
+        Args:
+            params: from `init`.
+            recent: the frames before.
+            kind: "motion", or "velocity" to extrapolate the last two positions.
+            noise: standard normal samples, for one of several possible futures; None for the most likely one.
+        """
+        if kind == "velocity":
+            seen = (recent.area[..., -1:] > 0) & (recent.area[..., -2:-1] > 0)
+            position = recent.position[..., -1, :] + jnp.where(
+                seen, recent.position[..., -1, :] - recent.position[..., -2, :], 0.0
+            )
+        else:
+            position = self.move(params, recent.position, recent.area)
+            position = jnp.where(recent.area[..., -1:] > 0, position, recent.position[..., -1, :])
+        if noise is not None:
+            position += params["noise"] * noise
+        after = recent._replace(
+            position=_append(recent.position, position), area=_append(recent.area, recent.area[..., -1])
+        )
+        return self.place(params, recent, position), after
+
+    def move(
+        self, params: Params, position: Float[Array, "B K F 2"], area: Float[Array, "B K F"]
+    ) -> Float[Array, "B K 2"]:
+        """Predict the next position of every object."""
+        transition: Any = self.transition.apply
+        return transition({"params": params["transition"]}, position, area)
+
+    def place(self, params: Params, recent: Recent, position: Float[Array, "B K 2"]) -> Float[Array, "B K D"]:
+        """The code of every slot, seen at another position."""
+        placement: Any = self.placement.apply
+        return placement({"params": params["placement"]}, recent.code, recent.anchor, position)
+
+
+def rollout(
+    model: MotionModel, params: Params, position: Float[Array, "B K F 2"], area: Float[Array, "B K F"], num_frames: int
+) -> Float[Array, "B K T 2"]:
+    """Predict the positions of `num_frames` frames."""
+
+    def step(position, _):
+        new = model.move(params, position, area)
+        return _append(position, new), new
+
+    _, positions = lax.scan(step, position, length=num_frames)
+    return jnp.moveaxis(positions, 0, 2)
+
+
+def _append(series: Float[Array, "B K F *rest"], new: Float[Array, "B K *rest"]) -> Float[Array, "B K F *rest"]:
+    return jnp.concatenate([series[:, :, 1:], new[:, :, None]], axis=2)

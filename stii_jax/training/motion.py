@@ -1,0 +1,191 @@
+"""Learn the motion of objects from the tracks that a trained model found: the parameters of `models.motion`.
+
+No image is decoded. The loss has two parts: the distance between predicted and found positions, over `horizon` frames
+that are predicted from one another, and the error of the codes of slots that are moved to where they were seen.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from stii_jax.models.motion import HISTORY, MotionModel, rollout
+from stii_jax.types import Params
+
+STEPS_PER_CALL = 100
+_TOLERANCE = 0.003  # in units of the frame: smaller errors count by their square, larger ones by their size
+_AVERAGING = 0.99  # decay of the averaged parameters, which are the result
+_DROPPED = 0.1  # share of histories that are cut short in training, as those of objects that have just come into view
+
+
+class Tracks(NamedTuple):
+    """What a model found in `N` videos of `T` frames; as in `models.motion.Recent`."""
+
+    code: Float[np.ndarray, "N T K D"]
+    position: Float[np.ndarray, "N T K 2"]
+    area: Float[np.ndarray, "N T K"]
+
+
+class Learned(NamedTuple):
+    """Learned parameters, and how well they predict held-out tracks."""
+
+    params: Params
+    errors: dict[str, float]
+    """Mean distance of predicted from found positions after `horizon` frames, as a share of the frame's side:
+    `motion`, and `velocity` for the extrapolation of the last two positions."""
+
+
+def split(tracks: Tracks) -> tuple[Tracks, Tracks]:
+    """Training tracks, and one video in ten, at least one, that is held out."""
+    held_out = max(1, len(tracks.area) // 10)
+    return Tracks(*(a[held_out:] for a in tracks)), Tracks(*(a[:held_out] for a in tracks))
+
+
+def learn(
+    model: MotionModel,
+    tracks: Tracks,
+    *,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    horizon: int,
+    symmetries: bool,
+    seed: int,
+    report: Callable[[int, float], Any] = lambda step, loss: None,
+) -> Learned:
+    """Learn a motion.
+
+    Args:
+        model: the functions whose parameters are learned.
+        tracks: at least two videos of `HISTORY + horizon` frames or more.
+        num_steps: of Adam.
+        batch_size: clips per step.
+        learning_rate: at the start; it falls to zero as a cosine.
+        horizon: predicted frames per clip.
+        symmetries: True to mirror, turn and reverse clips in time at random.
+        seed: of parameters, clips and changes of them.
+        report: called every `STEPS_PER_CALL` steps with the number of steps and their mean loss.
+    """
+    training, held_out = split(tracks)
+    on_device = jax.tree.map(jnp.asarray, training)
+    init_key, key = jax.random.split(jax.random.key(seed))
+    params = model.init(init_key)
+    scale = _spread(training.code)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    )
+
+    def step(carry, number):
+        params, averaged, state = carry
+        clip_key, change_key, place_key = jax.random.split(jax.random.fold_in(key, number), 3)
+        position, area = _clips(clip_key, on_device, batch_size, HISTORY + horizon)
+        if symmetries:
+            position, area = _change(change_key, position, area)
+        area = _shorten(jax.random.fold_in(change_key, 1), area)
+        pairs = _pairs(place_key, on_device, batch_size)
+        loss, gradients = jax.value_and_grad(
+            lambda params: _motion_loss(model, params, position, area) + _placement_loss(model, params, pairs, scale)
+        )(params)
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        averaged = jax.tree.map(lambda old, new: _AVERAGING * old + (1 - _AVERAGING) * new, averaged, params)
+        return (params, averaged, state), loss
+
+    @jax.jit
+    def steps(carry, numbers):
+        return lax.scan(step, carry, numbers)
+
+    carry = (params, params, optimizer.init(params))
+    for start in range(0, num_steps, STEPS_PER_CALL):
+        numbers = jnp.arange(start, min(start + STEPS_PER_CALL, num_steps))
+        carry, losses = steps(carry, numbers)
+        report(int(numbers[-1]) + 1, float(losses.mean()))
+    learned = dict(carry[1])
+    learned["noise"] = jnp.float32(_errors(model, learned, held_out, 1)["typical"])
+    errors = _errors(model, learned, held_out, horizon)
+    return Learned(learned, {name: errors[name] for name in ("motion", "velocity")})
+
+
+def _clips(key: Key[Array, ""], tracks: Tracks, count: int, length: int) -> tuple[jax.Array, jax.Array]:
+    """Positions `B K T 2` and areas `B K T` of random clips."""
+    num_videos, num_frames = tracks.area.shape[:2]
+    keys = jax.random.split(key)
+    video = jax.random.randint(keys[0], (count, 1), 0, num_videos)
+    frames = jax.random.randint(keys[1], (count, 1), 0, num_frames - length + 1) + jnp.arange(length)
+    position, area = tracks.position[video, frames], tracks.area[video, frames]
+    return position.swapaxes(1, 2), area.swapaxes(1, 2)
+
+
+def _change(key: Key[Array, ""], position: jax.Array, area: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each clip mirrored, turned by a multiple of 90 degrees and reversed in time at random."""
+    keys = jax.random.split(key, 3)
+    count = len(position)
+    flips = 1.0 - 2.0 * jax.random.bernoulli(keys[0], shape=(count, 1, 1, 2))
+    turned, reversed_ = (jax.random.bernoulli(k, shape=(count, 1, 1)) for k in keys[1:])
+    position = jnp.where(turned[..., None], position[..., ::-1], position) * flips
+    position = jnp.where(reversed_[..., None], position[:, :, ::-1], position)
+    return position, jnp.where(reversed_, area[:, :, ::-1], area)
+
+
+def _shorten(key: Key[Array, ""], area: Float[Array, "B K T"]) -> Float[Array, "B K T"]:
+    """The areas, zero in the first frames of a few tracks."""
+    keys, shape = jax.random.split(key), (*area.shape[:2], 1)
+    first = jax.random.bernoulli(keys[0], _DROPPED, shape) * jax.random.randint(keys[1], shape, 0, HISTORY)
+    return jnp.where(jnp.arange(area.shape[-1]) < first, 0.0, area)
+
+
+def _pairs(key: Key[Array, ""], tracks: Tracks, count: int) -> tuple[Tracks, Tracks]:
+    """The same slots in two random frames of a video, twice: `N K ...`."""
+    num_videos, num_frames = tracks.area.shape[:2]
+    keys = jax.random.split(key)
+    video = jax.random.randint(keys[0], (count,), 0, num_videos)
+    frames = jax.random.randint(keys[1], (2, count), 0, num_frames)
+    first, second = (jax.tree.map(lambda a, t=t: a[video, t], tracks) for t in frames)
+    return first, second
+
+
+def _motion_loss(model: MotionModel, params: Params, position: jax.Array, area: jax.Array) -> jax.Array:
+    """Mean distance of predicted from found positions, in units of the tolerance; of the objects that are seen."""
+    horizon = position.shape[2] - HISTORY
+    predicted = rollout(model, params, position[:, :, :HISTORY], area[:, :, :HISTORY], horizon)
+    squared = jnp.square(predicted - position[:, :, HISTORY:]).sum(-1)
+    counts = (area[:, :, HISTORY:] > 0) & (area[:, :, HISTORY - 1 : HISTORY] > 0)
+    distance = jnp.sqrt(squared + _TOLERANCE**2)
+    return distance.mean(where=counts) / (10 * _TOLERANCE)
+
+
+def _placement_loss(model: MotionModel, params: Params, pairs: tuple[Tracks, Tracks], scale: jax.Array) -> jax.Array:
+    """Mean squared error of the codes of slots that are moved to where they are in another frame, by their variance."""
+    start, end = pairs
+    apply: Any = model.placement.apply
+    moved = apply({"params": params["placement"]}, start.code, start.position, end.position)
+    counts = (start.area > 0) & (end.area > 0)
+    return jnp.square((moved - end.code) / scale).mean(-1).mean(where=counts)
+
+
+def _spread(code: Float[np.ndarray, "N T K D"]) -> jax.Array:
+    """Standard deviation of each entry of a code, at least a hundredth of the largest."""
+    spread = code.reshape(-1, code.shape[-1]).std(axis=0)
+    return jnp.asarray(np.maximum(spread, 0.01 * spread.max() + 1e-6))
+
+
+def _errors(model: MotionModel, params: Params, tracks: Tracks, horizon: int) -> Mapping[str, float]:
+    """Distances of predicted from found positions after `horizon` frames, on all clips of these tracks."""
+    windows = range(0, tracks.area.shape[1] - HISTORY - horizon + 1, HISTORY)
+    length = HISTORY + horizon
+    position, area = (np.concatenate([a[:, t : t + length] for t in windows]) for a in tracks[1:])
+    position, area = np.moveaxis(position, 1, 2), np.moveaxis(area, 1, 2)
+    predict = jax.jit(lambda p, a: rollout(model, params, p, a, horizon)[:, :, -1])
+    past = position[:, :, :HISTORY]
+    counts = (area > 0).all(-1)
+    velocity = past[:, :, -1] + horizon * (past[:, :, -1] - past[:, :, -2])
+    found = {"motion": np.asarray(predict(past, area[:, :, :HISTORY])), "velocity": velocity}
+    errors = {name: np.linalg.norm(at - position[:, :, -1], axis=-1)[counts] for name, at in found.items()}
+    if not counts.any():
+        return dict.fromkeys((*found, "typical"), float("nan"))
+    return {name: float(e.mean()) for name, e in errors.items()} | {"typical": float(np.median(errors["motion"]))}

@@ -1,0 +1,123 @@
+"""Measured positions, predicted ones, and slots that are moved there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from stii_jax.models import motion
+from stii_jax.models.motion import HISTORY, MotionModel, Placement, Recent, Transition
+
+WIDTH = 8
+CODE = 4
+
+
+def random_history(batch=2, num_slots=3, seed=0):
+    rng = np.random.default_rng(seed)
+    position = rng.uniform(-0.5, 0.5, (batch, num_slots, HISTORY, 2)).astype(np.float32)
+    return position, rng.uniform(0.01, 0.2, position.shape[:3]).astype(np.float32)
+
+
+def history(position, area):
+    position, area = jnp.asarray(position), jnp.asarray(area)
+    return Recent(jnp.zeros((*area.shape[:2], CODE)), position[:, :, -1], position, area)
+
+
+def transition(interaction, position, area, trained=True):
+    module, position, area = Transition(interaction, WIDTH), jnp.asarray(position), jnp.asarray(area)
+    params = jax.eval_shape(module.init, jax.random.key(0), position, area)
+    params = tiny.random_like(params) if trained else module.init(jax.random.key(0), position, area)
+    return np.asarray(tiny.jit(module.apply)(params, position, area))
+
+
+@pytest.fixture(scope="module", params=("relational", "attention", "none"))
+def interaction(request):
+    return request.param
+
+
+def test_position_and_area_are_those_of_the_slots_pixels():
+    labels = np.zeros((8, 8), int)
+    labels[2:4, 5:8] = 1
+    assignment = jax.nn.one_hot(labels, 3, axis=0)
+    position, area = motion.measure(assignment)
+    np.testing.assert_allclose(area, [58 / 64, 6 / 64, 0], rtol=1e-6)
+    np.testing.assert_allclose(position[1], [3 / 8 - 0.5, 6.5 / 8 - 0.5], atol=1e-6)
+    np.testing.assert_array_equal(position[2], [0, 0])
+    # The whole frame, weighted by area, has its middle at 0.
+    np.testing.assert_allclose((area[:, None] * position).sum(0), [0, 0], atol=1e-6)
+
+
+def test_a_hidden_slot_stays_where_it_was_seen_last():
+    recent = motion.no_frames(1, 2, CODE)
+    seen = jax.nn.one_hot(np.eye(4, dtype=int), 2, axis=0)[None]
+    hidden = jnp.zeros_like(seen).at[:, 0].set(1)
+    recent = motion.observe(recent, jnp.ones((1, 2, CODE)), seen)
+    after = motion.observe(recent, jnp.full((1, 2, CODE), 2.0), hidden)
+    np.testing.assert_array_equal(after.code[0, :, 0], [2, 1])
+    np.testing.assert_array_equal(after.position[0, 1, -1], recent.position[0, 1, -1])
+    np.testing.assert_array_equal(after.anchor[0, 1], recent.anchor[0, 1])
+    np.testing.assert_allclose(after.area[0, :, -2:], [[12 / 16, 1], [4 / 16, 0]])
+
+
+def test_a_forgotten_slot_has_no_past():
+    position, area = random_history(1, 2)
+    recent = history(position, area)
+    forgotten = motion.forget(recent, jnp.array([[True, False]]))
+    assert (forgotten.area[0, 0] == 0).all()
+    np.testing.assert_array_equal(forgotten.area[0, 1], area[0, 1])
+
+
+def test_before_training_every_object_keeps_its_velocity(interaction):
+    position, area = random_history()
+    expected = 2 * position[:, :, -1] - position[:, :, -2]
+    np.testing.assert_allclose(transition(interaction, position, area, trained=False), expected, atol=1e-6)
+
+
+def test_the_order_of_slots_is_no_matter(interaction):
+    position, area = random_history()
+    order = [2, 0, 1]
+    moved = transition(interaction, position[:, order], area[:, order])
+    np.testing.assert_allclose(moved, transition(interaction, position, area)[:, order], atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", (False, True))
+def test_objects_are_moved_by_visible_others(interaction, hidden):
+    position, area = random_history()
+    if hidden:
+        area[:, 2] = 0
+    changed = position.copy()
+    changed[:, 2] += 0.1
+    before, after = (transition(interaction, at, area)[:, :2] for at in (position, changed))
+    assert np.allclose(before, after, atol=1e-6) == (hidden or interaction == "none")
+
+
+def test_a_slot_at_its_own_place_is_not_changed():
+    rng = np.random.default_rng(0)
+    code, start = (jnp.asarray(rng.normal(size=(5, size)), jnp.float32) for size in (CODE, 2))
+    module = Placement(WIDTH)
+    params = tiny.random_like(jax.eval_shape(module.init, jax.random.key(0), code, start, start))
+    np.testing.assert_allclose(module.apply(params, code, start, start), code, atol=1e-6)
+    assert not np.allclose(module.apply(params, code, start, start + 0.1), code, atol=1e-3)
+
+
+def test_constant_velocity_extrapolates_and_a_new_object_rests():
+    position, area = random_history(1, 2)
+    area[0, 1, :-1] = 0
+    model = MotionModel(CODE, "none", WIDTH)
+    recent = history(position, area)
+    _, first = model.next(model.init(jax.random.key(0)), recent, "velocity")
+    _, second = model.next(model.init(jax.random.key(0)), first, "velocity")
+    now, before = position[0, :, -1], position[0, :, -2]
+    np.testing.assert_allclose(second.position[0, 0, -1], 3 * now[0] - 2 * before[0], atol=1e-5)
+    np.testing.assert_array_equal(second.position[0, 1, -1], now[1])
+
+
+def test_futures_differ_by_the_noise_of_a_step():
+    position, area = random_history(1, 2)
+    model = MotionModel(CODE, "relational", WIDTH)
+    params = {**model.init(jax.random.key(0)), "noise": jnp.float32(0.5)}
+    recent = history(position, area)
+    noise = jnp.array([[[1.0, 0.0], [0.0, -2.0]]])
+    sampled, likely = (model.next(params, recent, noise=n)[1].position[:, :, -1] for n in (noise, None))
+    np.testing.assert_allclose(sampled - likely, 0.5 * noise, atol=1e-6)
