@@ -20,7 +20,7 @@ from stii_jax.storage.digests import digest_leaves
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 SETTINGS = [
-    *("motion.num_videos=6", "motion.num_frames=6", "motion.horizon=1", "motion.num_steps=5"),
+    *("motion.num_videos=6", "motion.horizon=1", "motion.num_steps=5"),
     *("motion.batch_size=4", "motion.width=8"),
 ]
 
@@ -38,7 +38,7 @@ def params():
 @pytest.fixture(scope="module")
 def workdir(params, data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    save_run(folder, params)
+    save_run(folder, params, data__options__num_frames=8)
     return folder
 
 
