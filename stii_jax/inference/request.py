@@ -1,4 +1,4 @@
-"""A request to decompose a video, as the command line gives it. Imports nothing heavy."""
+"""A request to decompose a video, from the command line. This module imports nothing heavy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ class Request(NamedTuple):
     overwrite: bool = False
     """True to replace the files that an earlier decomposition wrote to the output folder."""
     viewing: Viewing = Viewing()
-    """The frames, and the part of them, that the model sees."""
+    """The frames that the model sees, and the part of them."""
 
 
 def make_request(
@@ -38,12 +38,12 @@ def make_request(
     overwrite: bool = False,
     viewing: Mapping[str, Any] | None = None,
 ) -> Request | None:
-    """The request that the flags of `--mode decompose` make; None in the modes that decompose nothing.
+    """Make a request from the flags of `--mode decompose`; None in other modes.
 
     `viewing` has the flags of `parse_viewing`.
 
     Raises:
-        ConfigError: one is missing, or does nothing in this mode, or makes no sense.
+        ConfigError: a flag is missing, has no effect in this mode, or has an invalid value.
     """
     if mode == "export" and not output:
         raise ConfigError("give --output, the file to write: --mode export --workdir RUN --output model.safetensors")
@@ -57,7 +57,7 @@ def make_request(
         }
         values |= {f"--{name}": value for name, value in (viewing or {}).items()}
         if given := [name for name, value in values.items() if value is not None]:
-            raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
+            raise ConfigError(f"{', '.join(given)} would have no effect: give --mode decompose, or omit it")
         return None
     if not source or not output:
         missing = "--output, the folder of the results" if source else "--input, a video file"
@@ -67,5 +67,5 @@ def make_request(
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
     seen = parse_viewing(viewing or {})
     if seen.tile is not None and num_predicted:
-        raise ConfigError("--predict does not work with --tile: leave out one of them")
+        raise ConfigError("--predict does not work with --tile: omit one of them")
     return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, seen)
