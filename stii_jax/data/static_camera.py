@@ -143,7 +143,7 @@ def cut(num_frames: int, config: RecordingConfig, path: Path) -> dict[str, tuple
     """Assign the clips of a recording to the splits. Return each split's first clip number and the one after its last.
 
     Raises:
-        DataError: there is not at least one clip per split.
+        DataError: the recording is too short for one clip per split.
     """
     span = _span(config)
     total = max(0, num_frames + config.gap) // (span + config.gap)

@@ -32,7 +32,7 @@ LONGEST = 16
 _SCALED = "videos deeper than 8 bits, scaled by their own range of values (option value_range)"
 _MOVING = "videos whose camera moves, which keep their background (option background)"
 _MISSING = "videos that state more frames than could be decoded"
-_LEFT_OUT = "videos whose masks are left out, as other videos of the split have none"
+_LEFT_OUT = "videos whose masks are ignored because other videos of the split have none"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

@@ -207,7 +207,7 @@ FORMATS: dict[str, type[Format]] = {"coco": Coco, "mot": Mot, "tiff": LabelStack
 def check_formats(names: Iterable[str]) -> None:
     """Raise `ConfigError` unless all names are known."""
     if unknown := [name for name in names if name not in FORMATS]:
-        raise ConfigError(f"--formats has unknown {unknown[0]!r}: choose from {', '.join(FORMATS)}, joined by commas")
+        raise ConfigError(f"unknown --formats {unknown[0]!r}: give some of {', '.join(FORMATS)}, separated by commas")
 
 
 def run_lengths(mask: Bool[np.ndarray, "H W"]) -> str:

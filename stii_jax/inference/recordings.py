@@ -102,7 +102,7 @@ class Recording:
         if levels := footage.levels:
             notes.append(
                 f"frames hold values {levels.low:g} to {levels.high:g} ({levels.type_name}): scaled to 0..255; set "
-                "--value_range=LOW,HIGH to change the range"
+                "--value_range=LOW,HIGH to choose"
             )
             if levels.num_infinite:
                 notes.append(f"{levels.num_infinite} values are NaN, shown as {levels.low:g}, or infinite")

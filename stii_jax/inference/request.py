@@ -57,7 +57,7 @@ def make_request(
         }
         values |= {f"--{name}": value for name, value in (viewing or {}).items()}
         if given := [name for name, value in values.items() if value is not None]:
-            raise ConfigError(f"{', '.join(given)} would have no effect: give --mode decompose, or omit it")
+            raise ConfigError(f"{', '.join(given)} would do nothing: give --mode decompose, or leave it out")
         return None
     if not source or not output:
         missing = "--output, the folder of the results" if source else "--input, a video file"
@@ -67,5 +67,5 @@ def make_request(
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
     seen = parse_viewing(viewing or {})
     if seen.tile is not None and num_predicted:
-        raise ConfigError("--predict does not work with --tile: omit one of them")
+        raise ConfigError("--predict does not work with --tile: leave out one of them")
     return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, seen)

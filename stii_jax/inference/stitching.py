@@ -55,7 +55,7 @@ class _Pair(NamedTuple):
 
 
 class Stitcher:
-    """A merger of the masks of a video's tiles, frame by frame.
+    """A stitcher that merges the masks of a video's tiles, frame by frame.
 
     An object's outline comes from the tile in which it is most central, so it has no seam. If every tile cuts it, each
     of its pixels follows the tile whose inner edges are farthest.

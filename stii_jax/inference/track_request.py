@@ -57,12 +57,12 @@ def make_track_request(
     """
     if tracks is None:
         if options is not None:
-            raise ConfigError("--track_options would have no effect: give --tracks, the CSV file of tracks")
+            raise ConfigError("--track_options would do nothing: give --tracks, the CSV file of tracks")
         if mode == "evaluate" and source:
             raise ConfigError(f"give --tracks, the CSV file of true tracks to score --input against: {_EXAMPLE}")
         return None
     if mode != "evaluate":
-        raise ConfigError(f"--tracks would have no effect with --mode {mode}: give --mode evaluate, or omit it")
+        raise ConfigError(f"--tracks would do nothing with --mode {mode}: give --mode evaluate, or leave it out")
     if not source:
         raise ConfigError(f"give --input, the recording or the folder of its decomposition: {_EXAMPLE}")
     check_installed()

@@ -210,7 +210,7 @@ def test_labels_are_kept_only_if_all_videos_of_a_split_have_them(folder, capsys)
         np.savez(folder / "test" / f"{number}.npz", labels)
     np.savez(folder / "train" / "0.npz", labels)
     source = build(folder)
-    assert "videos whose masks are left out, as other videos of the split have none: 1" in capsys.readouterr().out
+    assert "videos whose masks are ignored because other videos of the split have none: 1" in capsys.readouterr().out
     assert "segmentation" not in whole(source) and "segmentation" in whole(source, "test")
 
 
@@ -245,7 +245,7 @@ def test_masks_that_do_not_do(folder, write, message):
     write_raw(folder / "a.avi", noise(4))
     write(folder / "a.npz")
     with pytest.raises(
-        DataError, match=f"none of the 1 files for split 'train' of video_folder is of use: .*{message}"
+        DataError, match=f"none of the 1 files for split 'train' of video_folder is usable: .*{message}"
     ):
         build(folder)
 
@@ -298,9 +298,9 @@ def test_names_in_another_encoding(folder, capsys):
 
 def test_none_of_use(folder):
     write_raw(folder / "a.avi", noise(9))
-    with pytest.raises(DataError, match=r"none of the 1 files .* too short: it has 9 frames, and a clip takes 10"):
+    with pytest.raises(DataError, match=r"none of the 1 files .* too short: it has 9 frames, but a clip takes 10"):
         build(folder, frame_stride=3)
-    with pytest.raises(DataError, match=r"frames are 48x32 pixels: they have no part"):
+    with pytest.raises(DataError, match=r"frames are 48x32 pixels: the view from .* does not fit"):
         build(folder, crop=(48, 0, 0, 0))
 
 
@@ -325,7 +325,7 @@ def test_no_videos(folder):
 def test_options_that_do_not_do(options, message):
     with pytest.raises(DataError, match=message):
         configure(**{"folder": "/my/videos"} | options)
-    with pytest.raises(DataError, match="which folder are your videos in"):
+    with pytest.raises(DataError, match="no folder of videos given"):
         VideoFolder.BUILDER_CONFIGS[0].with_options({})
 
 

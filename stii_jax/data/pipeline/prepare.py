@@ -115,7 +115,7 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
     tfds.disable_progress_bar()
     try:
         # TFDS writes to a temporary folder and renames it at the end. It also makes a folder for downloads, although
-        # there are none. Placed here, the next build finds it if this one is killed.
+        # there are none. It is placed here, so that the next build finds it if this one is killed.
         with (
             contextlib.redirect_stdout(_OwnLines(sys.stdout)),
             tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as downloads,

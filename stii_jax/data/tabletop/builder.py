@@ -101,7 +101,7 @@ class Tabletop(StoredBuilder):
     builder_config: TabletopConfig
 
     def extra_features(self) -> dict[str, Any]:
-        """The TFDS features of the objects, padded to `max_objects`: zeros, and -1 for looks, if absent."""
+        """The TFDS features of the objects, padded to `max_objects` with zeros, or -1 for their looks."""
         frames, most = self.builder_config.num_frames, self.builder_config.max_objects
 
         def tensor(dtype: type, *shape: int) -> tfds.Tensor:

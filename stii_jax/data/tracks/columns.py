@@ -66,7 +66,7 @@ class Layout(NamedTuple):
     first_frame: int | None = None
     """Number of the recording's first frame, if the format fixes it."""
     ignored: int | None = None
-    """A column that is 0 in lines to leave out."""
+    """A column that is 0 in lines to skip."""
     offset: float = 0.0
     """Position of the frame's top left corner: 1 if pixels are counted from 1."""
     text: str = ""

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said(path, change, message):
     "data", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"<!doctype html>", json.dumps(GOOD).encode()[:5000]]
 )
 def test_no_json(data):
-    with pytest.raises(DataError, match=r"a.json (is no whole JSON file|is damaged)"):
+    with pytest.raises(DataError, match=r"a.json (is not a complete JSON file|is damaged)"):
         read_scene(data, "a.json", 128)
 
 

@@ -101,9 +101,9 @@ def test_the_report(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"clevrer test: 4 of 5000 videos are in {tmp_path / 'raw'}" in out
     assert "clevrer test: 1 clip from 4 files\n" in out
-    assert "videos of 6 objects, which are not for test: 1" in out
-    assert "videos of 2 objects, which are not for test6: 1" in out
-    assert "videos that have all objects in view for less than 40 frames: 1" in out
+    assert "videos of 6 objects, which are not used for test: 1" in out
+    assert "videos of 2 objects, which are not used for test6: 1" in out
+    assert "videos with all objects in view for fewer than 40 frames: 1" in out
 
 
 def edit(change):
@@ -126,7 +126,7 @@ def small_video(data):
 BAD = {
     10_010: ("annotation", lambda data: None, "there is no annotation 10010 .* annotation_validation.zip"),
     10_011: ("proposal", lambda data: None, "there is no proposal 10011 .* derender_proposals.zip"),
-    10_012: ("annotation", lambda data: data[:-9], "annotation_10012.json is no whole JSON file"),
+    10_012: ("annotation", lambda data: data[:-9], "annotation_10012.json is not a complete JSON file"),
     10_013: ("annotation", edit(lambda top: top.pop("object_property")), "10013.json has no 'object_property'"),
     10_014: ("proposal", edit(lambda top: top["frames"].pop(20)), "proposal_10014.json has no frame 20"),
     10_015: (
@@ -212,14 +212,14 @@ def test_what_a_split_lacks_altogether_is_missed_at_once(tmp_path, monkeypatch, 
 def test_a_damaged_archive_is_noticed_at_once(tmp_path, monkeypatch):
     write(tmp_path / "raw", {**tree(), "annotation_validation.zip": b"PK"})
     monkeypatch.setattr(Clevrer, "read", lambda *_: pytest.fail("no video should be read"))
-    with pytest.raises(DataError, match=r"annotation_validation.zip is no whole zip archive"):
+    with pytest.raises(DataError, match=r"annotation_validation.zip is not a complete zip archive"):
         build(tmp_path / "built", tmp_path / "raw")
 
 
 def test_no_sequences_of_six_objects(tmp_path):
     write(tmp_path / "raw", only(0, 10_000))
     options = {"validation_videos": (0, 0)}
-    with pytest.raises(DataError, match=r"'test6' of clevrer is of use.*option six_objects to false"):
+    with pytest.raises(DataError, match=r"'test6' of clevrer is usable.*option six_objects to false"):
         build(tmp_path / "built", tmp_path / "raw", **options)
     assert build(tmp_path / "built", tmp_path / "raw", **options, six_objects=False).splits == ("train", "test")
 

@@ -125,7 +125,7 @@ def test_many_bad_files_are_not_all_in_the_summary(tmp_path, capsys):
 
 
 def test_none_of_use_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="none of the 2 files for split 'train' of many_files is of use: it is no good"):
+    with pytest.raises(DataError, match="none of the 2 files for split 'train' of many_files is usable: it is no good"):
         build(tmp_path, "bad1", "bad2")
     with pytest.raises(DataError, match=r"none of the 1 files .* they are all too short"):
         build(tmp_path, "short0")

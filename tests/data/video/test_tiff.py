@@ -114,7 +114,7 @@ def test_rates(tmp_path, options, rate):
 
 def test_slices_are_frames_where_there_is_no_other_time(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", DEEP, imagej=True, metadata={"axes": "ZYX"})
-    assert TiffStack(tmp_path / "a.tif").note.endswith("a.tif has no axis T: its axis Z of 5 is time")
+    assert TiffStack(tmp_path / "a.tif").note.endswith("a.tif has no axis T: its axis Z of length 5 is taken as time")
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), DEEP)
 
 
@@ -139,7 +139,7 @@ def test_other_files_that_do_not_do(tmp_path):
     with pytest.raises(DataError, match=r"holds images of several kinds \(10x8, 10x4 pixels\)"):
         TiffStack(path)
     tifffile.imwrite(path, noise(8, 10, 4), photometric="separated")
-    with pytest.raises(DataError, match="colours of kind SEPARATED: convert it to grey or RGB"):
+    with pytest.raises(DataError, match="has SEPARATED colours: convert it to grey or RGB"):
         TiffStack(path)
     tifffile.imwrite(path, FLOATS.astype(np.complex64), **PLAIN)
     with pytest.raises(DataError, match="holds values of type complex64"):
