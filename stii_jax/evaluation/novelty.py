@@ -7,8 +7,9 @@ A model decomposes any video. Three statistics measure how well it reconstructs 
     log_likelihood   log-likelihood per pixel under the model, in nats, averaged over the frame
 
 An evaluation stores their quantiles on held-out videos (`summarize`). A decomposition compares its video with them
-(`compare`). Only `relative_error` decides, because dark or flat frames are easy to reconstruct. For example, on two
-flies on black, the quickstart model's MSE is 1.4 times that on held-out videos, but its relative error is 20 times.
+(`compare`). Only `relative_error` decides, because dark or flat frames are easy to reconstruct. For example, the
+quickstart model's MSE on two flies on black is 1.4 times as high as on held-out videos. Its relative error is 20 times
+as high.
 """
 
 import math

@@ -13,8 +13,8 @@ The papers leave these choices open:
   soft masks, small values all over the background would pull the centroid to the middle of the frame.
 - Objects are matched to slots once, one-to-one, in the first frame, by the smallest sum of squared distances between
   centroids. The future has no influence, so a slot that swaps its object later is wrong. The background's slot is not
-  special: it remains unmatched. (DDPAE's code takes the nearest component over all observed frames, and skips videos
-  in which two objects have the same one.)
+  special: it normally remains unmatched. (DDPAE's code takes the nearest component over all observed frames, and skips
+  videos in which two objects have the same one.)
 - The ground truth alone decides which pairs of an object and a step count, so no model can avoid the hard ones. The
   object is visible in the first frame and before and after the step, and moves by `MIN_SPEED` or more. A slot without
   pixels before or after the step counts as standing still, and so does an object without a slot. (An object that the

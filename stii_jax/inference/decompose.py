@@ -10,12 +10,15 @@ The output folder receives all of these files at the end, or none. docs/files.md
                          view), `palette` (256 3, the colours of the slots) and `time` (T, seconds)
     masks/000000.png     the same as images with that palette, one per frame
     trajectories.csv     one row per frame and slot: time, centroid, area and box in pixels of the input
-    decomposition.json   the input and the model; the background's slot; `files`, the names of all files; `damage` if
-                         the input could not be read to its end, or the model's output became infinite or NaN, so that
-                         the files end there; `untimed` if the times in the input became unusable, so that frames
-                         follow at its average rate; `value_range`, the pixel values shown as 0 and 255; `notes`,
-                         remarks on the input, and facts such as `cuts` (see `stii_jax.inference.remarks`); `novelty`,
-                         a comparison with held-out videos of the model's training (see `stii_jax.evaluation.novelty`)
+    decomposition.json   the input, the model and the background's slot, and
+                         `files`: the names of all files
+                         `damage`: the reason why the files end early, if the input could not be read to its end, or
+                         the model's output became infinite or NaN
+                         `untimed`: the reason why frames follow at the average rate, if the input's times are unusable
+                         `value_range`: the pixel values shown as 0 and 255
+                         `notes`: remarks on the input, also as facts such as `cuts`; see `stii_jax.inference.remarks`
+                         `novelty`: a comparison with held-out videos of the model's training; see
+                         `stii_jax.evaluation.novelty`
     objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.inference.object_clips`
     coco.json, ...       on request, formats of other programs; see `stii_jax.inference.formats`
 

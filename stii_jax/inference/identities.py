@@ -35,8 +35,8 @@ class Instance(NamedTuple):
     x: float
     y: float
     margin: float
-    """Distance from its centroid to the tile's nearest inner edge, beyond which the scene continues; 0 if that edge may
-    cut it."""
+    """Distance from its centroid to the tile's nearest inner edge, beyond which the scene continues; 0 if such an edge
+    may cut it."""
     leaves: bool
     """True if it reaches the edge of the area covered by all tiles."""
 

@@ -6,7 +6,7 @@ to them. `Remarks` collects everything worth a note, with the frames concerned.
 
 Everything is measured on the model's view, in constant memory. Frames are counted from 0, as the model sees them.
 
-The thresholds were checked on six real recordings: two flies on black, walkers in a yard, two roads, and two videos of
+The thresholds keep a margin on six real recordings: two flies on black, walkers in a yard, two roads, and two videos of
 CLEVRER. Each was tested complete and with every 2nd, 3rd, 5th, 8th, 10th, 15th, 20th, 25th and 50th frame. In these
 7,202 frames, whole or cropped to the centred square, no cut, blank frame or jump of the light is reported. All cuts
 from one recording to another are found, and so are those between videos of balls on one background. A cut is missed if

@@ -138,7 +138,9 @@ def test_files_whose_first_axis_is_not_time(tmp_path, defect, num_videos):
     with h5py.File(path, "a") as file:
         del file["test"]
         file["test/features"], file["test/groups"] = wrong > 0, wrong
-    with pytest.raises(DataError, match=r"'test', does not hold videos with time as the first axis: .*transpose\(1, 0, 2, 3, 4\)"):
+    with pytest.raises(
+        DataError, match=r"'test', does not hold videos with time as the first axis: .*transpose\(1, 0, 2, 3, 4\)"
+    ):
         build(tmp_path / "manual")
 
 

@@ -112,7 +112,8 @@ def test_a_recording_cut_short_gives_what_is_there(file, capsys):
     os.truncate(file, file.stat().st_size // 2)
     source = build(file)
     assert (
-        "street.avi is damaged after 49 frames: it is truncated. The frames before the damage are used" in capsys.readouterr().out
+        "street.avi is damaged after 49 frames: it is truncated. The frames before the damage are used"
+        in capsys.readouterr().out
     )
     assert sum(source.split_sizes.values()) == 12
     np.testing.assert_array_equal(whole(source, "test")[-1, :, 0, 0, 0], range(44, 48))
@@ -132,7 +133,7 @@ def test_files_that_do_not_do(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"file": ""}, r"give --config\.data\.options\.file=/my/video\.mp4"),
+        ({"file": ""}, r"set --config\.data\.options\.file=/my/video\.mp4"),
         ({"region": (0, 0, 0, 8)}, "region="),
         ({"region": (-1, 0, 8, 8)}, "region="),
         ({"gap": -1}, "gap=-1"),

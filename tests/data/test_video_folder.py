@@ -305,16 +305,16 @@ def test_none_of_use(folder):
 
 
 def test_no_videos(folder):
-    with pytest.raises(DataError, match=f"there are no videos in {folder}: give .*folder .*mp4"):
+    with pytest.raises(DataError, match=f"there are no videos in {folder}: set .*folder .*mp4"):
         build(folder)
-    with pytest.raises(DataError, match=f"there is no folder {folder}/nowhere: give --config"):
+    with pytest.raises(DataError, match=f"there is no folder {folder}/nowhere: set --config"):
         build(folder / "nowhere")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folder": ""}, r"Give --config\.data\.options\.folder=/my/videos"),
+        ({"folder": ""}, r"set --config\.data\.options\.folder=/my/videos"),
         ({"frame_stride": 0}, "frame_stride=0"),
         ({"crop": (0, 0, 0, -1)}, "crop="),
         ({"validation_fraction": 1.0}, "validation_fraction=1.0"),

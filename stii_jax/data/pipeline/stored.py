@@ -55,7 +55,7 @@ class PackedBuilder(VideoBuilder):
         size = self.builder_config.image_size
         shape = clip.video.shape
         if shape[1:] != (size, size, 3) or (clip.segmentation is not None and clip.segmentation.shape != shape[:3]):
-            raise ValueError(f"a clip of shape {shape} does not fit a dataset of {size}x{size} pixels, or its labels")
+            raise ValueError(f"a clip of shape {shape}, expected {size}x{size} pixels and labels of the same shape")
         labels = np.zeros((0, size, size), np.uint8) if clip.segmentation is None else clip.segmentation
         return {"video": pack(clip.video), "segmentation": pack(labels), **clip.extras}
 

@@ -172,8 +172,8 @@ def test_older_proposals_have_more_keys():
 @pytest.mark.parametrize(
     ("window", "size", "message"),
     [
-        (range(10, 13), (320, 480), "p.json has no frame 12, of frames 10 to 12"),
-        (range(10, 12), (160, 240), r"objects\[0\].mask has another 'size' than \[160, 240\]"),
+        (range(10, 13), (320, 480), "p.json has no frame 12, but needs frames 10 to 12"),
+        (range(10, 12), (160, 240), r"objects\[0\].mask has a 'size' other than \[160, 240\]"),
     ],
 )
 def test_proposals_of_another_video(window, size, message):

@@ -132,7 +132,7 @@ BAD = {
     10_015: (
         "proposal",
         edit(lambda top: top["frames"][9]["objects"][0]["mask"].update(counts="1")),
-        r"frames\[9\].objects\[0\].mask: 'counts': its runs have 1 pixels, not the 153600 of a 480x320 mask",
+        r"frames\[9\].objects\[0\].mask: 'counts': the runs have 1 pixels, not the 153600 of a 480x320 mask",
     ),
     10_016: (
         "proposal",
@@ -238,9 +238,7 @@ def test_labels_from_mask_videos(source, tmp_path):
     assert ((truth > 0) == (stored > 0)).mean() > 0.99
 
     (tmp_path / "raw" / names(10_000)["mask"]).unlink()
-    with pytest.raises(
-        DataError, match=r"there is no mask for split .test.*mask_validation.zip, or unpacked in mask_valid"
-    ):
+    with pytest.raises(DataError, match=r"has no mask for split .test.*mask_validation.zip, or unpacked in mask_valid"):
         build(tmp_path / "again", tmp_path / "raw", **options)
 
 

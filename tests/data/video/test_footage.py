@@ -171,9 +171,17 @@ def test_a_still_picture_is_one_frame(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "start", "message"),
     [
-        ("a.czi", b"ZISRAWFILE", r"a\.czi: CZI files cannot be read: open it in ImageJ \(File > Import > Bio-Formats\)"),
+        (
+            "a.czi",
+            b"ZISRAWFILE",
+            r"a\.czi: CZI files cannot be read: open it in ImageJ \(File > Import > Bio-Formats\)",
+        ),
         ("a.nd2", b"\xda\xce\xbe\x0a", "ND2 files cannot be read: open it in ImageJ"),
-        ("IMG_1.HEIC", b"\0\0\0\x18ftypheic", "HEIC files cannot be read: convert it, e.g. magick IMG_1.HEIC IMG_1.png"),
+        (
+            "IMG_1.HEIC",
+            b"\0\0\0\x18ftypheic",
+            "HEIC files cannot be read: convert it, e.g. magick IMG_1.HEIC IMG_1.png",
+        ),
         ("a.mp4", b"\0\0\0\x18ftypheic", "cannot be read: convert it"),
         ("a.raw", b"\0" * 99, r"RAW files cannot be read: import it in ImageJ \(File > Import > Raw\)"),
     ],
@@ -199,7 +207,9 @@ def test_files_of_several_frames_among_pictures(tmp_path):
 def test_pictures_of_other_depths_among_each_other(tmp_path):
     Image.fromarray(noise(8, 10)).save(tmp_path / "0.png")
     Image.fromarray(DEEP[0]).save(tmp_path / "1.png")
-    with pytest.raises(DamageError, match="after 1 frames: the next frame has 16-bit values, not 8-bit as in the first"):
+    with pytest.raises(
+        DamageError, match="after 1 frames: the next frame has 16-bit values, not 8-bit as in the first"
+    ):
         list(open_footage(tmp_path).frames())
 
 
