@@ -154,7 +154,7 @@ def test_a_recording_may_go_but_not_change(file):
     shutil.move(file, file.with_name("elsewhere.avi"))
     build(file)
     write_raw(file, numbered(40))
-    with pytest.raises(DataError, match=r"have changed since\. .*--overwrite"):
+    with pytest.raises(DataError, match=r"have changed since it was built\. .*--overwrite"):
         build(file)
 
 

@@ -266,7 +266,7 @@ def test_bad_files_among_good_ones(folder, capsys):
     assert source.split_sizes == {"train": 3}
     assert "skipped 5 of 8: broken, cut.avi, page.mp4, short.avi, sizes" in out
     for reason in (
-        r"short.avi: too short: it has 3 frames, and a clip takes 4",
+        r"short.avi: too short: it has 3 frames, but a clip takes 4",
         "is a web page, not a video",
         "cut.avi is damaged after ",
         "sizes: frames of 48x32 and of 10x10 pixels",
@@ -358,7 +358,7 @@ def test_a_changed_folder_is_refused(folder):
     (folder / "notes.txt").write_text("not a video")
     build(folder)
     np.savez(folder / "a.npz", LABELS)
-    with pytest.raises(DataError, match=r"have changed since\. .*--overwrite"):
+    with pytest.raises(DataError, match=r"have changed since it was built\. .*--overwrite"):
         build(folder)
 
 

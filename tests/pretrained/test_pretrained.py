@@ -111,7 +111,7 @@ def test_a_name_that_is_none(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'"):
         pretrained.find("quikstart")
     (tmp_path / "model.npz").write_bytes(b"")
-    with pytest.raises(ModelFileError, match=r"or the path of a \.safetensors file"):
+    with pytest.raises(ModelFileError, match=r"or give the path of a \.safetensors file"):
         pretrained.find(str(tmp_path / "model.npz"))
 
 

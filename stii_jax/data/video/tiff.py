@@ -77,8 +77,8 @@ class TiffStack:
             others = [axis for axis, size in zip(self._axes, self._shape) if axis not in "YXSC" and size > 1]
             if len(others) > 1:
                 raise DataError(
-                    f"{path} has axes {self._named()}, but a video has only time. Split or project the others, e.g. in "
-                    "ImageJ with Image > Stacks > Z Project"
+                    f"{path} has axes {self._named()}, but a video has only a time axis. Split or project the others, "
+                    "e.g. in ImageJ with Image > Stacks > Z Project"
                 )
             self._time = next(iter(others), "")
             self.num_frames = self._size(self._time)

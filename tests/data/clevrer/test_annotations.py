@@ -80,7 +80,7 @@ def put(key, value):
             drop("inside_camera_view"),
             r"objects\[2\] has no 'inside_camera_view'",
         ),
-        (["motion_trajectory", 7, "objects", 2], put("object_id", 2.0), r"has 2.0 for 'object_id', not a whole number"),
+        (["motion_trajectory", 7, "objects", 2], put("object_id", 2.0), r"has 2.0 for 'object_id', not an integer"),
         (
             ["motion_trajectory", 7, "objects", 2],
             put("inside_camera_view", 1),

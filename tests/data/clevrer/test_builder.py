@@ -137,7 +137,7 @@ BAD = {
     10_016: (
         "proposal",
         edit(lambda top: [frame["objects"].clear() for frame in top["frames"]]),
-        "proposal_10016.json: no detection is of an object",
+        "proposal_10016.json: no detection matches an object",
     ),
     10_017: ("video", lambda data: data[: len(data) // 2], "10017.mp4 cannot be read"),
     10_018: ("video", lambda data: b"", "video_10018.mp4 (is empty|cannot be read)"),
@@ -196,10 +196,10 @@ def test_hundreds_of_bad_files_fill_no_screen(tmp_path, capfd):
     [
         (
             "video_train/video_09000",
-            r"no video for split 'validation', of the videos 09500 to 09500, in .*video_train.zip",
+            r"no video for split 'validation' \(videos 09500 to 09500\): .*video_train.zip",
         ),
-        ("annotation_validation", r"no annotation for split 'test', of .* in .*: .* annotation_validation.zip"),
-        ("derender_proposals", r"no proposal for split 'validation', .* in derender_proposals.zip"),
+        ("annotation_validation", r"no annotation for split 'test' \(.*\): .* annotation_validation.zip"),
+        ("derender_proposals", r"no proposal for split 'validation' .* in derender_proposals.zip"),
     ],
 )
 def test_what_a_split_lacks_altogether_is_missed_at_once(tmp_path, monkeypatch, gone, message):

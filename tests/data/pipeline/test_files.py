@@ -175,7 +175,7 @@ def test_changed_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ManyFiles, "stamp", "")
     build(tmp_path, "a1")  # the files are gone
     monkeypatch.setattr(ManyFiles, "stamp", "b")
-    with pytest.raises(DataError, match=r"have changed since\. .*--overwrite"):
+    with pytest.raises(DataError, match=r"have changed since it was built\. .*--overwrite"):
         build(tmp_path, "a1")
     build(tmp_path, "a1", overwrite=True)
     build(tmp_path, "a1")

@@ -121,8 +121,8 @@ def test_slices_are_frames_where_there_is_no_other_time(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "axes", "message"),
     [
-        ((5, 3, 8, 10), "TZYX", r"has axes T=5, Z=3, Y=8, X=10: a video has one, time\. .*Z Project"),
-        ((5, 4, 8, 10), "TCYX", r"has 4 channels, and a video up to three.*Split Channels"),
+        ((5, 3, 8, 10), "TZYX", r"has axes T=5, Z=3, Y=8, X=10, but a video has only a time axis\. .*Z Project"),
+        ((5, 4, 8, 10), "TCYX", r"has 4 channels, but a video has at most three.*Split Channels"),
     ],
 )
 def test_stacks_that_are_no_video(tmp_path, shape, axes, message):
