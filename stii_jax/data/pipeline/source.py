@@ -244,7 +244,7 @@ def allow_open_files(count: int) -> None:
     wanted, least = 4 * count + 512, count + 64
     if hard != resource.RLIM_INFINITY and hard < least:
         raise DataError(
-            f"the dataset has {count} files to read at once, but this process may open only {hard} in all: "
+            f"the dataset has {count} files to read at once, but this process may open {hard} in all: "
             "raise the limit with `ulimit -Hn` or in limits.conf, or build the dataset in fewer files"
         )
     if soft != resource.RLIM_INFINITY and soft < wanted:
