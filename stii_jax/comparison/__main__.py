@@ -1,4 +1,4 @@
-"""`python -m stii_jax.comparison`: see the package."""
+"""The command `python -m stii_jax.comparison`; see the package."""
 
 import sys
 

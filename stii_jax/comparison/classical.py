@@ -43,9 +43,9 @@ class Tuned(NamedTuple):
     detection: Setting
     link: Link
     hota: float
-    """On the frames that they were tuned on."""
+    """HOTA on the frames used for tuning."""
     tried: int
-    """Number of combinations that were tried."""
+    """Number of combinations tried."""
 
 
 def run(name: str, request: TrackRequest, recorded: Recorded, tune_frames: int) -> dict[str, Any]:
@@ -55,13 +55,13 @@ def run(name: str, request: TrackRequest, recorded: Recorded, tune_frames: int) 
         name: a key of `METHODS`.
         request: the recording and its tracks.
         recorded: facts of the recording.
-        tune_frames: number of first frames that the settings are tuned on.
+        tune_frames: number of first frames used to tune the settings.
 
     Returns:
-        `method`, `settings`, `tuned_on`, `tuning_seconds`, `seconds` of reading and tracking, and the scores.
+        `method`, `settings`, `tuned_on`, `tuning_seconds`, `seconds` (for reading and tracking), and the scores.
 
     Raises:
-        DataError: the recording cannot be read, or the tracks do not fit it, or nothing can be linked.
+        DataError: the recording cannot be read, the tracks do not fit it, or nothing can be linked.
     """
     method = METHODS[name]
     started = time.monotonic()
@@ -103,7 +103,7 @@ def read_grey(request: TrackRequest) -> Iterator[Grey]:
 
 
 def _tune(method: Classical, request: TrackRequest, recorded: Recorded, tune_frames: int) -> Tuned:
-    """Try all combinations of the grids on the first frames. The highest HOTA wins; of equals, the first."""
+    """Try all combinations of the grids on the first frames. The highest HOTA wins; ties go to the first."""
     frames = list(itertools.islice(read_grey(request), tune_frames))
     width, height = recorded.width, recorded.height
     tracks = place_in_recording(request.tracks, recorded.num_frames, width, height)
@@ -120,7 +120,7 @@ def _tune(method: Classical, request: TrackRequest, recorded: Recorded, tune_fra
             tried += 1
             try:
                 own = LINKERS[method.linker]([found.centroids for found in detected], link)
-            except DataError:  # too many detections for this reach
+            except DataError:  # there are too many detections for this reach
                 continue
             nowhere = np.full(points.shape[1], NONE)  # HOTA compares centroids alone
             frames_seen = [Sighting(nowhere, nowhere, own[t], detected[t].centroids) for t in numbers]
@@ -128,5 +128,5 @@ def _tune(method: Classical, request: TrackRequest, recorded: Recorded, tune_fra
             if best is None or hota > best.hota:
                 best = Tuned(setting, link, hota, 0)
     if best is None:
-        raise DataError(f"{request.input}: {method.linker} links the detections with none of {tried} settings")
+        raise DataError(f"{request.input}: {method.linker} cannot link the detections with any of {tried} settings")
     return best._replace(tried=tried)

@@ -16,20 +16,20 @@ from stii_jax.inference.track_request import TrackRequest, make_track_request
 from stii_jax.storage.files import write_atomic, write_results
 
 ERRORS = (UserError, OSError)
-"""Shown as one line, without a traceback."""
+"""Errors that are shown as one line, without a traceback."""
 CLASSICAL = ("mog2", "threshold")
 TUNE_FRAMES = 100
 _VIEWING = ("background", "region", "tile", "frame_stride")
-"""Flags of `--mode decompose` that apply to models alone."""
+"""The flags of `--mode decompose` that apply only to models."""
 _NEEDED = {"cv2": "opencv-python>=4.11", "trackpy": "trackpy>=0.7", "trackeval": "trackeval>=1.3"}
 
 
 class ComparisonError(UserError, ValueError):
-    """A flag is wrong, or a package is missing; the message is one line."""
+    """A flag is wrong, or a package is missing. The message is one line."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command line."""
+    """Run the command line."""
     try:
         check_platform()
         overrides, rest = split_overrides(arguments)
@@ -67,11 +67,11 @@ def compare(
         request: the recording and its tracks.
         classical: keys of `classical.METHODS`.
         models: trained models, as `load_model` takes them.
-        overrides: settings of the models as `key=value`, of the section `eval`.
-        tune_frames: number of first frames that the classical trackers' settings are tuned on.
+        overrides: settings of the models in the section `eval`, as `key=value`.
+        tune_frames: number of first frames used to tune the classical trackers.
 
     Returns:
-        `input`, `tracks`, `machine`, `commit` of the program (None outside of a checkout), and `rows`, one per method.
+        `input`, `tracks`, `machine`, `commit` of this package (None outside a checkout), and `rows`, one per method.
     """
     from stii_jax.data.video.footage import open_footage
     from stii_jax.inference.track_scores import Recorded
@@ -92,7 +92,7 @@ def compare(
 
 
 def _score(model: str, request: TrackRequest, overrides: Sequence[str]) -> dict[str, Any]:
-    """The row of a trained model. Its seconds include loading, compiling and scoring."""
+    """Score a trained model. The seconds include loading, compiling and scoring."""
     from stii_jax.inference.track_scores import score_model
     from stii_jax.runs.loading import load_model
 
@@ -112,20 +112,20 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--input", required=True, help="the recording: a video file, or a folder of images")
     parser.add_argument("--tracks", required=True, help="CSV file of the true tracks, as for --mode evaluate")
-    parser.add_argument("--track_options", default="", help="how to read it, as for --mode evaluate")
-    parser.add_argument("--model", nargs="+", default=[], help="trained models; settings by --config.eval.x=value")
-    parser.add_argument("--background", help="median: models see frames without the background of a still camera")
+    parser.add_argument("--track_options", default="", help="options for reading the tracks, as for --mode evaluate")
+    parser.add_argument("--model", nargs="+", default=[], help="trained models; settings: --config.eval.x=value")
+    parser.add_argument("--background", help="median: models see frames without a static camera's background")
     parser.add_argument("--region", type=lambda text: text.split(","), help="X,Y,WIDTH,HEIGHT: models see this part")
-    parser.add_argument("--tile", type=int, help="side of the tiles in which models see the frame, in pixels")
+    parser.add_argument("--tile", type=int, help="side in pixels of the tiles that models see")
     parser.add_argument("--frame_stride", type=int, help="N: models see every N-th frame")
-    parser.add_argument("--classical", nargs="*", choices=CLASSICAL, default=list(CLASSICAL), help="leave out others")
-    parser.add_argument("--tune_frames", type=int, default=TUNE_FRAMES, help="first frames that classical ones tune on")
-    parser.add_argument("--output", required=True, type=Path, help="the JSON file of scores; .md with tables beside it")
+    parser.add_argument("--classical", nargs="*", choices=CLASSICAL, default=list(CLASSICAL), help="default: all")
+    parser.add_argument("--tune_frames", type=int, default=TUNE_FRAMES, help="number of first frames used for tuning")
+    parser.add_argument("--output", required=True, type=Path, help="JSON file of scores; a .md file gets the tables")
     options = parser.parse_args(arguments)
     if options.output.suffix != ".json":
         parser.error(f"--output is {options.output}, expected a .json file")
     if options.tune_frames < 1:
         parser.error(f"--tune_frames is {options.tune_frames}, expected 1 or more")
     if not options.model and not options.classical:
-        parser.error("nothing to compare: give --model, or leave out --classical")
+        parser.error("nothing to compare: give --model, or omit --classical")
     return options

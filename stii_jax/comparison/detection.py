@@ -1,4 +1,4 @@
-"""Find objects in single frames without learning: foreground by OpenCV, and its connected components."""
+"""Find objects in single frames without learning: OpenCV's foreground, and its connected components."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 
 Grey = UInt8[np.ndarray, "H W"]
 _HEAD, _SAMPLED = 100, 20
-"""Otsu's threshold is that of so many frames among the first ones."""
+"""Number of first frames, and of samples among them, for Otsu's threshold."""
 
 
 class Detected(NamedTuple):
@@ -19,33 +19,33 @@ class Detected(NamedTuple):
     labels: Int[np.ndarray, "H W"]
     """1 to N for the components, 0 elsewhere."""
     centroids: Float[np.ndarray, "N 2"]
-    """In pixels; the centre of the first pixel is at 0.5."""
+    """Positions in pixels; the centre of the first pixel is at 0.5."""
 
 
 class Setting(NamedTuple):
     """Settings of a detector."""
 
     min_area: int
-    """Least number of pixels of an object."""
+    """Minimum number of pixels per object."""
     max_objects: int
-    """The largest so many components are kept."""
+    """Maximum number of components, of which the largest are kept."""
     opening: int
-    """Side of the square that removes specks and thin bridges; 1: none."""
+    """Side of the square for a morphological opening, which removes specks and thin bridges; 1: none."""
     sensitivity: float = 16.0
     """MOG2 only: squared Mahalanobis distance from which a pixel is foreground."""
     history: int = 500
-    """MOG2 only: number of frames that the background model remembers."""
+    """MOG2 only: number of frames in the background model's memory."""
 
 
 def mog2(frames: Iterable[Grey], setting: Setting) -> Iterator[Detected]:
-    """Detect what differs from a mixture model of the background."""
+    """Detect pixels that differ from a mixture model of the background."""
     model = cv2.createBackgroundSubtractorMOG2(setting.history, setting.sensitivity, detectShadows=False)
     for frame in frames:
         yield components(model.apply(frame) > 0, setting)
 
 
 def threshold(frames: Iterable[Grey], setting: Setting) -> Iterator[Detected]:
-    """Detect what is brighter, or darker, than Otsu's threshold of the first frames: the smaller of the two parts."""
+    """Detect pixels on one side of Otsu's threshold of the first frames: the bright or the dark ones, if fewer."""
     rest = iter(frames)
     head = list(itertools.islice(rest, _HEAD))
     sample = np.concatenate(head[:: max(1, len(head) // _SAMPLED)])
@@ -79,12 +79,12 @@ def components(foreground: np.ndarray, setting: Setting) -> Detected:
 
 
 def grid(name: str, num_pixels: int, num_objects: int) -> Iterator[Setting]:
-    """Yield the settings that are tried for a detector; the first ones are the usual ones.
+    """Yield the settings to try for a detector, the default ones first.
 
     Args:
         name: a key of `DETECTORS`.
-        num_pixels: of a frame.
-        num_objects: most objects in a frame.
+        num_pixels: number of pixels per frame.
+        num_objects: maximum number of objects in a frame.
     """
     own = itertools.product((16.0, 40.0), (500, 100)) if name == "mog2" else [(16.0, 500)]
     for (sensitivity, history), opening, share in itertools.product(own, (3, 1), (0.002, 0.0005, 0.008)):

@@ -1,4 +1,4 @@
-"""Give detections of successive frames the numbers of objects."""
+"""Link the detections of successive frames: give them object numbers."""
 
 import itertools
 import warnings
@@ -19,13 +19,13 @@ class Link(NamedTuple):
     """Settings of a linker."""
 
     reach: float
-    """Pixels that an object may move from one frame to the next."""
+    """Maximum displacement of an object from one frame to the next, in pixels."""
     memory: int
-    """Number of frames for which an object that is not detected keeps its number."""
+    """Number of frames for which an undetected object keeps its number."""
 
 
 def nearest(places: Places, setting: Link) -> Numbers:
-    """Link each detection to the nearest object, so that the sum of distances is least."""
+    """Link each detection to the nearest object, minimizing the sum of distances."""
     last: dict[int, tuple[np.ndarray, int]] = {}
     numbers, unused = Numbers(), 0
     for t, found in enumerate(places):
@@ -46,7 +46,7 @@ def nearest(places: Places, setting: Link) -> Numbers:
 
 
 def trackpy(places: Places, setting: Link) -> Numbers:
-    """Link by trackpy, the algorithm of Crocker and Grier; raises `DataError` for too many candidates."""
+    """Link with trackpy, the algorithm of Crocker and Grier. Raises `DataError` for too many candidates."""
     import trackpy as library
 
     library.quiet()
@@ -63,6 +63,6 @@ LINKERS = {"nearest": nearest, "trackpy": trackpy}
 
 
 def grid(side: int) -> Iterator[Link]:
-    """Yield the settings that are tried, the usual ones first, for frames with a longer side of `side` pixels."""
+    """Yield the settings to try, the default ones first, for frames with a longer side of `side` pixels."""
     for share, memory in itertools.product((0.1, 0.05, 0.2), (5, 0, 30)):
         yield Link(share * side, memory)

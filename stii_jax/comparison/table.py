@@ -1,4 +1,4 @@
-"""The comparison as tables in Markdown."""
+"""The comparison as Markdown tables."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _COLUMNS = (
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """Return a table per group of frames; the first one also has the minutes of compute."""
+    """Return one table per group of frames. The first also has the minutes of compute."""
     rows, parts = results["rows"], []
     for group, title in _TITLES.items():
         scores = [row[group] if group else row for row in rows if not group or group in row]

@@ -1,12 +1,12 @@
-"""Datasets of videos, and the batches that training and evaluation read from them.
+"""Video datasets, and the batches that training and evaluation read from them.
 
-A dataset is a `VideoBuilder` and one line of `DATASETS`. Its variants are its `BUILDER_CONFIGS`; options
-change their fields:
+A dataset is a `VideoBuilder` and one line of `DATASETS`. Its variants are its `BUILDER_CONFIGS`, and options
+override their fields:
 
     source = open_dataset("bouncing_balls", "color4", {"num_train": 1_000})
     batch = next(source.train_batches(num_frames=4, batch_size=32, seed=0))
 
-The package imports a dataset, and the libraries it needs, when it is first used.
+Each dataset is imported on first use, together with the libraries it needs.
 """
 
 from typing import TYPE_CHECKING
@@ -39,4 +39,4 @@ DATASETS: Table["type[VideoBuilder]"] = Table(
 )
 
 NEED_FILES = ("clevrer", "rnem_balls", "grand_central")
-"""Datasets made from files that the user has to fetch: those with `MANUAL_DOWNLOAD_INSTRUCTIONS`."""
+"""Datasets built from files that the user has to download: those with `MANUAL_DOWNLOAD_INSTRUCTIONS`."""

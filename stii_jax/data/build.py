@@ -1,4 +1,4 @@
-"""Builds a dataset ahead of training, which otherwise does so itself when it starts.
+"""Build a dataset ahead of training. Otherwise, training builds it on startup.
 
 python -m stii_jax.data.build --dataset bouncing_balls --variant color4 --options '{"num_train": 1000}'
 """
@@ -14,16 +14,16 @@ from stii_jax.errors import UserError, check_platform
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Builds what the command line (or `arguments`) names, and prints what there is then."""
+    """Build the dataset that the command line (or `arguments`) names, and print a summary of it."""
     parser = argparse.ArgumentParser(
-        prog="python -m stii_jax.data.build", description="Build a dataset, unless it is there."
+        prog="python -m stii_jax.data.build", description="Build a dataset, unless it exists already."
     )
     parser.add_argument("--dataset", required=True, help=f"one of: {', '.join(DATASETS)}")
     parser.add_argument("--variant", help="without it, the variants of the dataset are listed")
     parser.add_argument("--options", default="{}", help='changes to the variant, as JSON: {"image_size": 32}')
     parser.add_argument("--data_dir", default="", help="default: $STII_DATA_DIR, or ~/.cache/stii_jax")
-    parser.add_argument("--manual_dir", default="", help="files you fetched; default: manual/DATASET in the data_dir")
-    parser.add_argument("--overwrite", action="store_true", help="build anew, even if there are files")
+    parser.add_argument("--manual_dir", default="", help="files you downloaded; default: manual/DATASET in data_dir")
+    parser.add_argument("--overwrite", action="store_true", help="rebuild the dataset if it exists")
     args = parser.parse_args(arguments)
     try:
         check_platform()
@@ -59,7 +59,7 @@ def _parse_options(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"--options {text!r} is not JSON ({error}): give e.g. '{{\"image_size\": 32}}'") from error
     if not isinstance(options, dict):
-        raise DataError(f"--options {text!r} is no JSON object: give e.g. '{{\"image_size\": 32}}'")
+        raise DataError(f"--options {text!r} is not a JSON object: give e.g. '{{\"image_size\": 32}}'")
     return options
 
 

@@ -1,4 +1,4 @@
-"""What every dataset of this package is: a tfds builder that can also decode a window of a stored video."""
+"""The base class of all datasets: a TFDS builder that can also decode a window of a stored video."""
 
 import abc
 from collections.abc import Iterator
@@ -12,34 +12,34 @@ from stii_jax.data.pipeline import tfds
 
 
 def partial_dir(folder: Path) -> Path:
-    """`VideoBuilder.partial_dir` of the dataset in `folder`."""
+    """The `VideoBuilder.partial_dir` of the dataset in `folder`."""
     return folder.with_name(f"partial.{folder.name}")
 
 
 class _LocalInfo(tfds.DatasetInfo):
-    """Does not look for the dataset in tfds's bucket, which takes the network, and leaves a temporary folder."""
+    """Dataset info that skips TFDS's bucket: the look-up needs the network and leaves a temporary folder behind."""
 
     def initialize_from_bucket(self) -> None:
-        """Nothing of ours is there."""
+        """Do nothing: the bucket holds none of these datasets."""
 
 
 class VideoBuilder(tfds.GeneratorBasedBuilder):
-    """Base of the datasets. A new one defines `VERSION`, `BUILDER_CONFIGS` and the abstract methods.
+    """The base class of all datasets. Subclasses define `VERSION`, `BUILDER_CONFIGS` and the abstract methods.
 
-    One that is read from files which the user has to fetch says so in `MANUAL_DOWNLOAD_INSTRUCTIONS`, and finds them
-    in `manual_dir`.
+    A dataset built from files that the user has to download sets `MANUAL_DOWNLOAD_INSTRUCTIONS` and finds the files in
+    `manual_dir`.
     """
 
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]]
-    # Nothing is downloaded. Reading checksums would import importlib_resources, which tfds does not require.
+    # Nothing is downloaded. Reading checksums would import importlib_resources, which TFDS does not require.
     url_infos: ClassVar[dict[str, Any]] = {}
     builder_config: VideoConfig
     manual_dir: Path
-    """Where the files are that the user has fetched; set while the dataset is built."""
+    """The folder of the files that the user has downloaded; set while the dataset is built."""
 
     @abc.abstractmethod
     def features(self) -> dict[str, Any]:
-        """tfds features of what is stored of a video. Give tensors an encoding: tfds's default is ten times slower."""
+        """The TFDS features of a stored video. Give tensors an encoding: TFDS's default is ten times slower."""
 
     @abc.abstractmethod
     def videos(self, split: str) -> Iterator[dict[str, Any]]:
@@ -47,7 +47,7 @@ class VideoBuilder(tfds.GeneratorBasedBuilder):
 
     @abc.abstractmethod
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
-        """Frames `start` to `start + num_frames` of a stored video.
+        """Decode frames `start` to `start + num_frames` of a stored video.
 
         Returns:
             `video` uint8 `T H W 3` in 0..255 and, where the split has labels, `segmentation` uint8 `T H W`
@@ -56,21 +56,21 @@ class VideoBuilder(tfds.GeneratorBasedBuilder):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits: those that were built, or are to be built."""
+        """The names of the splits that were built, or will be built."""
         return tuple(self.info.splits) or self.builder_config.splits
 
     def frames_of(self, split: str) -> int:
-        """Frames of a stored video of a split, once it is built: those that the config says, or fewer."""
+        """The number of frames per stored video of a split. Once built, it may be lower than in the config."""
         return self.builder_config.frames_of(split)
 
     def fingerprint(self) -> str:
-        """Changes when the files change that the dataset was made from; "" where that is not watched."""
+        """A string that changes with the dataset's source files; "" if changes are not tracked."""
         return ""
 
     @property
     def partial_dir(self) -> Path:
-        """Where a build may keep what it would not do again after a kill; removed once the dataset is whole."""
-        # While tfds builds, its folder has another name, and each time another.
+        """A folder for intermediate results, so that a killed build can resume. It is removed after the build."""
+        # While TFDS builds, its own folder has a temporary name that differs every time.
         return partial_dir(Path(self.data_path).with_name(str(self.version)))
 
     def _info(self) -> tfds.DatasetInfo:
@@ -78,7 +78,7 @@ class VideoBuilder(tfds.GeneratorBasedBuilder):
             builder=self,
             features=tfds.FeaturesDict(self.features()),
             metadata=tfds.MetadataDict(),
-            # Stored in the order of generation; the readers shuffle.
+            # Videos are stored in the order of generation; the readers shuffle.
             disable_shuffling=True,
         )
 
@@ -89,4 +89,4 @@ class VideoBuilder(tfds.GeneratorBasedBuilder):
         return {split: enumerate(self.videos(split)) for split in self.splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        raise AssertionError("tfds wants this method; `_split_generators` gives the videos themselves")
+        raise AssertionError("TFDS requires this method, but `_split_generators` already returns the videos")

@@ -15,7 +15,7 @@ def resolve_config(dataset: str, variant: str, options: Mapping[str, Any] | None
     """The config of a variant with options applied.
 
     Raises:
-        DataError: an unknown dataset, variant or option, or an option's value that does not do.
+        DataError: an unknown dataset, variant or option, or an invalid value of an option.
     """
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
@@ -34,24 +34,23 @@ def prepare(
     *,
     overwrite: bool = False,
 ) -> VideoBuilder:
-    """Builds a dataset's files if they are missing, with a message and a progress bar.
+    """Build a dataset's files if they are missing, with a message and a progress bar.
 
     Args:
         dataset: a key of `DATASETS`.
         variant: the name of one of its configs.
-        options: fields of the config to change, e.g. `{"image_size": 32}`. Of a `ConfigDict`,
-            give the `to_dict()`.
+        options: fields of the config to change, e.g. `{"image_size": 32}`. Call `to_dict()` on a `ConfigDict` first.
         data_dir: the folder of all datasets; "" is `$STII_DATA_DIR`, or `~/.cache/stii_jax`.
-        manual_dir: the folder of the files that a dataset is made from and that you have to fetch; "" is
-            `manual/DATASET` in the folder of all datasets.
-        overwrite: build anew, even if there are files.
+        manual_dir: the folder of the files that you have to download for this dataset; "" is `manual/DATASET` in
+            the folder of all datasets.
+        overwrite: rebuild the dataset if it exists.
 
     Returns:
-        the tfds builder of the files.
+        the TFDS builder of the files.
 
     Raises:
-        DataError: an unknown name, a folder that cannot be written to, files that are not whole, or missing or useless
-            files to make it from.
+        DataError: an unknown name, a folder that cannot be written to, an incomplete dataset, or missing or unusable
+            source files.
         OSError: writing failed, e.g. because the disk is full.
     """
     config = resolve_config(dataset, variant, options)

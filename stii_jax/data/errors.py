@@ -1,4 +1,4 @@
-"""The errors of the data part, and the wording of the commonest case."""
+"""The errors of the data package, and the wording of the most common one."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from stii_jax.errors import UserError
 
 
 class DataError(UserError, ValueError):
-    """A dataset cannot be named, built, opened or read as asked; the message says what to change."""
+    """A dataset that cannot be found, built, opened or read as requested. The message says what to change."""
 
 
 class DamageError(DataError):
-    """A file is good up to a point: it was cut short, or some of its bytes are wrong."""
+    """A file that can only be read up to a point: it is truncated, or some of its bytes are corrupt."""
 
     def __init__(self, path: Path, num_frames: int, reason: str):
         super().__init__(f"{path} is damaged after {num_frames} frames: {reason}")
@@ -20,14 +20,14 @@ class DamageError(DataError):
 
 
 REBUILD = "Delete the folder, or rebuild it with `python -m stii_jax.data.build ... --overwrite`."
-"""What to do about a dataset whose files are damaged."""
+"""The advice for a dataset whose files are damaged."""
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> DataError:
-    """The error for a name that is not in a table, with the nearest known name if one is near.
+    """The error for a name that is not in a table. It suggests a known name if one is similar.
 
     Args:
-        kind: what the name stands for, as the message says it ("dataset", "option of bouncing_balls").
+        kind: the kind of name, as worded in the message ("dataset", "option of bouncing_balls").
         given: the name that was not found.
         known: the names that would have been accepted.
     """

@@ -1,4 +1,4 @@
-"""The folders of datasets. Imports nothing heavy."""
+"""The folders of datasets. This module imports nothing heavy."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What describes a dataset variant, and how options change it."""
+"""The configs of dataset variants, and the options that change them."""
 
 import abc
 import dataclasses
@@ -18,39 +18,39 @@ _LONGEST_NAME = 240  # file systems take 255
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class VideoConfig(tfds.BuilderConfig, abc.ABC):
-    """One variant of a video dataset. Its fields, beyond tfds's own, are the options users may override."""
+    """One variant of a video dataset. All fields except TFDS's own are options that users may override."""
 
     image_size: int = 64
     """Height and width of a frame, in pixels."""
     num_frames: int = 51
-    """Frames of a stored video."""
+    """Number of frames per stored video."""
     frame_stride: ClassVar[int] = 1
-    """Every how many frames of a recording one is taken."""
+    """Step between the frames that are taken from a recording: 1 takes every frame."""
     paths: ClassVar[tuple[str, ...]] = ()
-    """Options that are paths: relative ones are to the working directory, or to `~`."""
+    """The options that are paths. They may be relative to the working directory, or start with `~`."""
 
     @property
     @abc.abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, in the order in which they are built."""
+        """The names of the splits, in the order in which they are built."""
 
     @property
     @abc.abstractmethod
     def max_objects(self) -> int:
-        """Maximum number of objects in a video of this variant."""
+        """The maximum number of objects in a video of this variant."""
 
     def frames_of(self, split: str) -> int:
-        """Frames of a stored video of a split."""
-        del split  # the same, unless a dataset knows better
+        """The number of frames per stored video of a split."""
+        del split  # all splits have the same length, unless a dataset overrides this method
         return self.num_frames
 
     @property
     def view(self) -> View:
-        """How the frames of a recording become the model's; that of any recording, where a dataset has none."""
+        """The conversion of a recording's frames to the model's; datasets without recordings use the default."""
         return View(size=self.image_size, square=True)
 
     def validate(self) -> None:
-        """Raises `DataError` where the fields, each of the right type, make no dataset."""
+        """Raise `DataError` if the fields, each of the right type, do not describe a valid dataset."""
         self._at_least(1, "image_size", "num_frames")
 
     def _at_least(self, lowest: int, *fields: str) -> None:
@@ -68,16 +68,16 @@ class VideoConfig(tfds.BuilderConfig, abc.ABC):
             raise DataError(f"option {field}={getattr(self, field)} of {self.name}: give a multiple of {divisor}")
 
     def with_options(self, options: Mapping[str, Any]) -> "VideoConfig":
-        """This variant with some fields changed.
+        """Return this variant with some fields changed.
 
         Args:
-            options: field -> value. Lists may stand for tuples (JSON has none) and whole numbers for floats.
+            options: field -> value. Lists may stand for tuples (JSON has none) and integers for floats.
 
         Returns:
             a config whose name spells out the changed fields, so that two datasets never share a folder.
 
         Raises:
-            DataError: an unknown field, a value of the wrong type, or values that make no dataset.
+            DataError: an unknown field, a value of the wrong type, or values that do not describe a valid dataset.
         """
         own = {field.name for field in dataclasses.fields(tfds.BuilderConfig)}
         known = {field.name: field.type for field in dataclasses.fields(self) if field.name not in own}
@@ -95,7 +95,7 @@ class VideoConfig(tfds.BuilderConfig, abc.ABC):
             if value != getattr(self, key):
                 changed[key] = value
         if not changed:
-            self.validate()  # a variant may have an option that has no default
+            self.validate()  # a variant may have a required option
             return self
         # In the order of the fields, so that the order of the options does not matter.
         parts = [self.name] + [f"{key}={_spell(changed[key])}" for key in known if key in changed]
@@ -109,7 +109,7 @@ class VideoConfig(tfds.BuilderConfig, abc.ABC):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class GeneratedConfig(VideoConfig):
-    """A variant whose videos are made here, as many as asked for."""
+    """A variant whose videos are generated, in any number."""
 
     num_train: int = 50_000
     num_validation: int = 1_000
@@ -119,7 +119,7 @@ class GeneratedConfig(VideoConfig):
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """Videos in each split."""
+        """The number of videos per split."""
         return {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}
 
     @property
@@ -135,19 +135,19 @@ class GeneratedConfig(VideoConfig):
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    """`value` as a `kind` (int, float, str, bool or a tuple of those), or a TypeError."""
+    """Return `value` as a `kind` (int, float, str, bool or a tuple of those), or raise TypeError."""
     kinds = typing.get_args(kind)
     if kinds and isinstance(value, list | tuple) and len(value) == len(kinds):
         return tuple(map(_typed, value, kinds))
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise TypeError(f"{value!r} is no {kind}")
+        raise TypeError(f"{value!r} is not of type {kind}")
     return value
 
 
 def _spell(value: Any) -> str:
-    """The value as part of a folder's name; text that does not do for one, such as a path, by its end and a hash."""
+    """Spell a value as part of a folder's name. Other text, such as a path, is shortened to its end and a hash."""
     if isinstance(value, tuple):
         return "_".join(map(_spell, value))
     text = str(value)

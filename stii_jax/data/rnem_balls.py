@@ -1,4 +1,4 @@
-"""Bouncing balls as the authors of Relational Neural Expectation Maximization published them, in HDF5."""
+"""The bouncing balls that the authors of Relational Neural Expectation Maximization published as HDF5 files."""
 
 import contextlib
 import dataclasses
@@ -20,26 +20,26 @@ from stii_jax.data.pipeline.stored import Clip, StoredBuilder
 Array = np.ndarray
 
 GROUPS = {"train": "training", "validation": "validation", "test": "test"}
-"""What the file calls the splits."""
+"""The file's names of the splits."""
 
-_BLOCK = 64  # videos read at once, about
-_PROBED = 32  # videos that are checked to move smoothly
+_BLOCK = 64  # approximate number of videos read at once
+_PROBED = 32  # number of videos checked for smooth motion
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class RnemBallsConfig(VideoConfig):
-    """Which file, and how it is coloured."""
+    """The file to read, and the colours of its balls."""
 
     file: str = "balls4mass64.h5"
-    """Name of the file in the folder of fetched files."""
+    """Name of the file in the folder of downloaded files."""
     num_frames: int = 51
-    """Frames of a stored video, the first ones of the file's."""
+    """Number of frames per stored video, from the start of the file's videos."""
     num_colors: int = 4
-    """Ball k has colour k modulo this, of the paper's eight; 0 shows the file's own pictures, white balls."""
+    """Ball k has colour k modulo this number, of the paper's eight; 0 keeps the file's frames, with white balls."""
     max_objects: int = 4  # type: ignore[assignment]  # a property elsewhere
-    """Most balls of a video."""
+    """Maximum number of balls in a video."""
     max_videos: int = 0
-    """Most videos of each split, the file's first ones; 0 is all."""
+    """Maximum number of videos per split, from the start of the file; 0 is all."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class RnemBallsConfig(VideoConfig):
 
 
 class RnemBalls(StoredBuilder):
-    """Four, or six to eight balls of two masses, in white or in colours.
+    """Bouncing balls of two masses, four or six to eight per video, white or coloured.
 
     van Steenkiste, Chang, Greff, Schmidhuber (2018): Relational Neural Expectation Maximization.
     """
@@ -72,8 +72,8 @@ class RnemBalls(StoredBuilder):
         RnemBallsConfig(name="color678_8colors", num_colors=8, max_objects=8, file="balls678mass64.h5"),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Fetch balls4mass64.h5 (four balls) or balls678mass64.h5 (six to eight), to which the page of the program
-    "Relational Neural Expectation Maximization" (github.com/sjoerdvansteenkiste/Relational-NEM) leads.
+    Download balls4mass64.h5 (four balls) or balls678mass64.h5 (six to eight), which are linked from the page of
+    "Relational Neural Expectation Maximization" (github.com/sjoerdvansteenkiste/Relational-NEM).
     """
     builder_config: RnemBallsConfig
 
@@ -82,7 +82,7 @@ class RnemBalls(StoredBuilder):
         config = self.builder_config
         path = self.manual_dir / config.file
         with _opened(path) as file:
-            # All of them, so that a defect shows before an hour has passed.
+            # Check all splits first, so that a defect shows at once and not after an hour.
             recordings = {name: _find(file, path, group, config) for name, group in GROUPS.items()}
             for recording in recordings.values():
                 _check_smooth(recording)
@@ -92,7 +92,7 @@ class RnemBalls(StoredBuilder):
             for videos in _blocks(groups, num_videos):
                 part = np.s_[: config.num_frames, videos, ..., 0]
                 labels = _labels(groups[part], where, config.max_objects).swapaxes(0, 1)
-                # Colours come from the labels alone; reading is half of the work.
+                # Colours depend on the labels alone, and reading takes half of the time.
                 white = None if config.num_colors else _white(features[part], where).swapaxes(0, 1)
                 for index, segmentation in enumerate(labels):
                     video = _colored(segmentation, config.num_colors) if white is None else white[index]
@@ -102,24 +102,24 @@ class RnemBalls(StoredBuilder):
 
 
 class _Recordings(NamedTuple):
-    """What the file holds of a split, as `T N H W 1`."""
+    """The file's arrays of one split, of shape `T N H W 1`."""
 
     features: h5py.Dataset
     groups: h5py.Dataset
     where: str
-    """The file and the group, for messages."""
+    """The names of the file and the group, for messages."""
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         found = ", ".join(sorted(other.name for other in path.parent.glob("*.h5"))) or "none"
-        raise DataError(f"there is no file {path}; HDF5 files there: {found}. Give the right one as option file")
+        raise DataError(f"there is no file {path}; HDF5 files there: {found}. Set option file to one of them")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError) as error:  # h5py raises either
-        raise DataError(f"{path} cannot be read as HDF5: {error}. It is cut short, or of another format") from error
+        raise DataError(f"{path} cannot be read as HDF5: {error}. It is truncated or has another format") from error
 
 
 def _find(file: h5py.File, path: Path, group: str, config: RnemBallsConfig) -> _Recordings:
@@ -129,7 +129,7 @@ def _find(file: h5py.File, path: Path, group: str, config: RnemBallsConfig) -> _
         tensor = file.get(f"{group}/{name}")
         if not isinstance(tensor, h5py.Dataset):
             has = ", ".join(file[group]) if isinstance(file.get(group), h5py.Group) else "no such group"
-            raise DataError(f"{where} has no data set {name!r}; it has: {has}")
+            raise DataError(f"{where} has no dataset {name!r}; it has: {has}")
         if tensor.ndim != 5 or tensor.shape[2] != tensor.shape[3] or tensor.shape[4] != 1:
             raise DataError(f"{where} has {name!r} of shape {tensor.shape}: it should be frames, videos, H, H, 1")
         if tensor.dtype.kind not in "biuf":
@@ -149,27 +149,27 @@ def _find(file: h5py.File, path: Path, group: str, config: RnemBallsConfig) -> _
 
 
 def _check_smooth(recordings: _Recordings) -> None:
-    """Stops at a file whose first axis is not time.
+    """Raise `DataError` if the file's first axis is not time.
 
-    A frame resembles the one before (the balls move a pixel, so that 2% of the pixels change), and not the same frame
-    of another video (17%). Where videos were reshaped to time first, rather than transposed, or left as they were, it
-    is the other way round; where they were shuffled, there is no difference.
+    A frame resembles the one before: the balls move by a pixel, and 2% of the pixels change. It differs from the same
+    frame of another video in 17% of the pixels. The reverse holds if videos were reshaped to time first instead of
+    transposed, or left as they were. If they were shuffled, there is no difference.
     """
     frames = recordings.features[:, :_PROBED, ..., 0].astype(np.float32)
     over_time, over_videos = (np.abs(np.diff(frames, axis=axis)).mean((2, 3)) for axis in (0, 1))
-    # Copies of a video resemble one another for another reason.
+    # Copies of the same video are identical, which says nothing about the axes.
     over_videos = over_videos[over_videos > 0]
     if over_time.size and over_videos.size and over_time.mean() > 0.75 * over_videos.mean():
         raise DataError(
-            f"{recordings.where} does not hold videos, time first: from a frame to the next, {over_time.mean():.3f} "
-            f"changes, from a video to the next, {over_videos.mean():.3f}. Its videos x of shape (N, T, H, W, 1) were "
-            "probably reshaped to (T, N, H, W, 1), which mixes them: mend the file by x.reshape(N, T, H, W, 1)"
-            ".transpose(1, 0, 2, 3, 4), in `features` and in `groups`"
+            f"{recordings.where} does not hold videos with time as the first axis: the mean change is "
+            f"{over_time.mean():.3f} from frame to frame, but {over_videos.mean():.3f} from video to video. Its videos "
+            "x of shape (N, T, H, W, 1) were probably reshaped to (T, N, H, W, 1), which mixes them: apply "
+            "x.reshape(N, T, H, W, 1).transpose(1, 0, 2, 3, 4) to `features` and to `groups`"
         )
 
 
 def _blocks(tensor: h5py.Dataset, num_videos: int) -> Iterator[slice]:
-    """Slices of about `_BLOCK` videos that end where the file's chunks end, as those are decompressed whole."""
+    """Slices of about `_BLOCK` videos, aligned with the file's chunks, which are decompressed as a whole."""
     chunk = tensor.chunks[1] if tensor.chunks else 1
     size = chunk * max(1, _BLOCK // chunk)
     return (slice(first, min(first + size, num_videos)) for first in range(0, num_videos, size))
@@ -177,7 +177,7 @@ def _blocks(tensor: h5py.Dataset, num_videos: int) -> Iterator[slice]:
 
 def _white(features: Shaped[Array, "T N H W"], where: str) -> UInt8[Array, "T N H W 3"]:
     lowest, highest = features.min(), features.max()
-    if not (lowest >= 0 and highest <= 255):  # NaN is neither
+    if not (lowest >= 0 and highest <= 255):  # also true for NaN
         raise DataError(f"{where} has features from {lowest} to {highest}: give 0 to 1, or 0 to 255")
     gray = np.rint(features * np.float32(255 if highest <= 1 else 1)).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=-1)
@@ -189,7 +189,7 @@ def _labels(groups: Shaped[Array, "T N H W"], where: str, max_objects: int) -> U
         raise DataError(f"{where} has groups from {lowest} to {highest}: option max_objects is {max_objects}")
     labels = groups.astype(np.uint8)
     if not np.array_equal(labels, groups):
-        raise DataError(f"{where} has groups that are no whole numbers")
+        raise DataError(f"{where} has groups that are not whole numbers")
     return labels
 
 

@@ -1,4 +1,4 @@
-"""One long recording of a camera that stands still, cut into sequences."""
+"""One long recording by a static camera, cut into clips."""
 
 import dataclasses
 import functools
@@ -16,27 +16,27 @@ from stii_jax.data.pipeline.stored import Clip, StoredBuilder
 from stii_jax.data.video.videofile import count_frames, read_frames
 from stii_jax.data.video.view import View
 
-_THREADS = 4  # of the decoder
+_THREADS = 4  # decoder threads
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class RecordingConfig(VideoConfig):
-    """How a recording is cut: in time, training comes first, then validation, then test."""
+    """Options for cutting a recording into clips: the training clips come first, then validation, then test."""
 
     image_size: int = 128
     num_frames: int = 20
     region: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Left edge, upper edge, width and height of what is seen, in pixels; all 0 is the frame's middle square."""
-    frame_stride: int = 1  # type: ignore[misc]  # of the class where a dataset has no such option
-    """Every how many frames one is taken."""
+    """Left edge, top edge, width and height of the visible region, in pixels; all 0 is the centred square."""
+    frame_stride: int = 1  # type: ignore[misc]  # a class variable in datasets without this option
+    """Step between the frames that are taken: 1 takes every frame."""
     gap: int = 0
-    """Frames left out between one sequence and the next."""
+    """Number of frames skipped between two clips."""
     validation_fraction: float = 0.1
-    """Share of the sequences that is kept for validation: one at least, or 0 for no such split."""
+    """Fraction of the clips held out for validation: at least one clip, or 0 for no such split."""
     test_fraction: float = 0.1
-    """The same for testing."""
+    """Fraction of the clips held out for testing; see `validation_fraction`."""
     max_objects: int = 10  # type: ignore[assignment]  # a property elsewhere
-    """How many objects are in sight, about; nothing is labelled."""
+    """Approximate number of visible objects; there are no labels."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ class RecordingConfig(VideoConfig):
 
     @property
     def fractions(self) -> dict[str, float]:
-        """Share of the sequences of each split, in the order of time."""
+        """The fraction of the clips in each split, in temporal order."""
         shares = {"validation": self.validation_fraction, "test": self.test_fraction}
         return {"train": 1 - sum(shares.values())} | {split: share for split, share in shares.items() if share}
 
@@ -71,31 +71,31 @@ class RecordingConfig(VideoConfig):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class StaticCameraConfig(RecordingConfig):
-    """How a recording of your own is cut."""
+    """Options for cutting a recording of your own."""
 
     paths: ClassVar[tuple[str, ...]] = ("file",)
     file: str = ""
-    """The recording."""
+    """Path of the recording."""
 
     def validate(self) -> None:
         """See `VideoConfig.validate`."""
         super().validate()
         if not self.file:
-            raise DataError("which file is your recording? Give --config.data.options.file=/my/video.mp4")
+            raise DataError("no recording given: set --config.data.options.file=/my/video.mp4")
 
 
 class StaticCamera(StoredBuilder):
-    """Sequences of a recording of yours."""
+    """Clips from a recording of your own."""
 
     VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[RecordingConfig]] = [StaticCameraConfig(name="default")]
     builder_config: RecordingConfig
 
     def find(self) -> Path:
-        """The recording's file.
+        """Return the path of the recording.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no such file.
         """
         assert isinstance(self.builder_config, StaticCameraConfig)
         path = Path(self.builder_config.file)
@@ -119,7 +119,7 @@ class StaticCamera(StoredBuilder):
         period = _span(config) + config.gap
         frames = read_frames(path, _THREADS, first * period)
         for _ in tqdm(range(last - first), desc=f"{self.name} {split}", unit="clip", mininterval=0.5):
-            # Nothing but a sequence is held in memory, and of that what is seen.
+            # Only one clip is held in memory, cropped to the visible region.
             seen = [
                 config.view.frame(frame)
                 for offset, frame in zip(range(period), frames)
@@ -129,21 +129,21 @@ class StaticCamera(StoredBuilder):
 
     @functools.cached_property
     def _sequences(self) -> dict[str, tuple[int, int]]:
-        """Numbers of the first sequence of each split, and of the one after the last."""
+        """The range of clips in each split, as the first number and the one after the last."""
         path, config = self.find(), self.builder_config
         try:
             num_frames = count_frames(path, _THREADS, f"{self.name}: counting frames")
         except DamageError as error:
-            print(f"warning: {error}. The frames before are used", flush=True)
+            print(f"warning: {error}. The frames before the damage are used", flush=True)
             num_frames = error.num_frames
         return cut(num_frames, config, path)
 
 
 def cut(num_frames: int, config: RecordingConfig, path: Path) -> dict[str, tuple[int, int]]:
-    """Shares the sequences of a recording out: the numbers of each split's first, and of the one after its last.
+    """Assign the clips of a recording to the splits. Return each split's first clip number and the one after its last.
 
     Raises:
-        DataError: there are not enough for one a split.
+        DataError: the recording is too short for one clip per split.
     """
     span = _span(config)
     total = max(0, num_frames + config.gap) // (span + config.gap)
@@ -152,7 +152,7 @@ def cut(num_frames: int, config: RecordingConfig, path: Path) -> dict[str, tuple
     if sizes["train"] < 1:
         needed = len(sizes) * (span + config.gap) - config.gap
         raise DataError(
-            f"{path} has {num_frames} frames: one sequence for each of {', '.join(sizes)} takes {needed}. "
+            f"{path} has {num_frames} frames, but one clip for each of {', '.join(sizes)} takes {needed}. "
             "Give a longer recording, or a smaller num_frames, frame_stride or gap"
         )
     ends = np.cumsum(list(sizes.values())).tolist()
@@ -160,19 +160,19 @@ def cut(num_frames: int, config: RecordingConfig, path: Path) -> dict[str, tuple
 
 
 def _span(config: RecordingConfig) -> int:
-    """Frames of the recording from a sequence's first to its last."""
+    """The number of the recording's frames from a clip's first to its last."""
     return (config.num_frames - 1) * config.frame_stride + 1
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class GrandCentralConfig(RecordingConfig):
-    """How the recording of Grand Central Station is cut."""
+    """Options for cutting the recording of Grand Central Station."""
 
     region: tuple[int, int, int, int] = (296, 176, 128, 128)
 
 
 class GrandCentral(StaticCamera):
-    """Grand Central Station in New York: people crossing a hall, from above.
+    """Grand Central Station in New York: people crossing a hall, filmed from above.
 
     Zhou, Wang, Tang (2012): Understanding Collective Crowd Behaviors: Learning a Mixture Model of Dynamic
     Pedestrian-Agents.
@@ -180,7 +180,7 @@ class GrandCentral(StaticCamera):
 
     BUILDER_CONFIGS: ClassVar[list[RecordingConfig]] = [GrandCentralConfig(name="default")]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Fetch the video (grandcentral.avi, 720x480 pixels, half an hour) of "Train Station" from the page of Zhou, Wang and
+    Download the "Train Station" video (grandcentral.avi, 720x480 pixels, half an hour) from the page of Zhou, Wang and
     Tang, "Understanding Collective Crowd Behaviors" (CVPR 2012).
     """
 
@@ -190,9 +190,9 @@ class GrandCentral(StaticCamera):
         named = [path for path in videos if path.name.lower() == "grandcentral.avi"]
         if len(named or videos) != 1:
             found = ", ".join(path.name for path in videos) or "none"
-            raise DataError(f"which file in {self.manual_dir} is the recording? It is grandcentral.avi; .avi: {found}")
+            raise DataError(f"put one file named grandcentral.avi in {self.manual_dir}; .avi files there: {found}")
         return (named or videos)[0]
 
     def fingerprint(self) -> str:
-        """Not watched: the recording is the same for everybody."""
+        """Return "": the recording is the same for everybody."""
         return ""

@@ -1,4 +1,4 @@
-"""Any folder of videos: files, and folders of images, with masks where there are some beside them."""
+"""Any folder of videos: video files or folders of images, with optional masks beside them."""
 
 import dataclasses
 import functools
@@ -32,52 +32,52 @@ LONGEST = 16
 _SCALED = "videos deeper than 8 bits, scaled by their own range of values (option value_range)"
 _MOVING = "videos whose camera moves, which keep their background (option background)"
 _MISSING = "videos that state more frames than could be decoded"
-_LEFT_OUT = "videos whose masks are left out, as other videos of the split have none"
+_LEFT_OUT = "videos whose masks are ignored because other videos of the split have none"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class VideoFolderConfig(VideoConfig):
-    """How the videos of a folder are cut."""
+    """Options for cutting the videos of a folder into clips."""
 
     paths: ClassVar[tuple[str, ...]] = ("folder",)
     folder: str = ""
     """The folder of the videos, or a single video file."""
     num_frames: int = 0
-    """Frames of a clip; 0 is 16, or fewer if the videos are short. A video is cut into as many clips as fit, one after
-    the other; the frames left at its end are dropped."""
-    frame_stride: int = 1  # type: ignore[misc]  # of the class where a dataset has no such option
-    """Every how many frames one is taken."""
+    """Number of frames per clip; 0 is 16, or fewer if the videos are short. A video is cut into as many consecutive
+    clips as fit. The frames left at its end are dropped."""
+    frame_stride: int = 1  # type: ignore[misc]  # a class variable in datasets without this option
+    """Step between the frames that are taken: 1 takes every frame."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Pixels cut off on the left, above, on the right and below."""
+    """Pixels cut off at the left, top, right and bottom."""
     square: bool = True
-    """Whether to keep the middle square; otherwise frames are squeezed to be square."""
+    """True to crop frames to the centred square; False to squeeze them into a square."""
     gray: bool = False
-    """Whether to drop the colours."""
+    """True to convert frames to grey."""
     background: str = "keep"
-    """"keep" shows frames as they are. "median" removes the background of a still camera: it shows the difference from
-    the per-pixel median of the video, on black. Decomposing a video with the trained model does the same."""
+    """"keep" leaves frames as they are. "median" removes the background of a static camera: it shows the difference
+    from the video's per-pixel median, on black. The trained model then does the same to the videos it decomposes."""
     value_range: tuple[float, float] = (0.0, 0.0)
-    """The values that become 0 and 255. (0, 0) leaves 8-bit frames alone, and gives each deeper video its own range."""
+    """Pixel values that become 0 and 255. (0, 0) keeps 8-bit frames, and uses each deeper video's own range."""
     validation_fraction: float = 0.1
-    """Share of the videos that is kept for validation, where no folder `train` says which; of one video, its end."""
+    """Fraction of the videos held out for validation, if there is no folder `train`; of a single video, its end."""
     max_clips_per_video: int = 0
-    """Most clips of a video, from its beginning; 0 is all."""
+    """Maximum number of clips per video, from its beginning; 0 is all."""
     max_objects: int = 16  # type: ignore[assignment]  # a property elsewhere
     """Largest label of the masks."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that the folder holds now. If it is gone, all there can be: what was built of it decides then."""
+        """The splits that the folder holds now. If it is gone, all possible splits: the built dataset then decides."""
         return tuple(split for split, recordings in self.recordings_of.items() if recordings) or SPLITS
 
     @functools.cached_property
     def recordings(self) -> list[Recording]:
-        """The videos of the folder, when first asked."""
+        """The videos of the folder at the time of the first access."""
         return find_recordings(Path(self.folder))
 
     @property
     def by_folder(self) -> bool:
-        """Whether folders say which videos are for what."""
+        """True if subfolders assign the videos to splits."""
         return any(recording.folder == "train" for recording in self.recordings)
 
     @functools.cached_property
@@ -93,7 +93,7 @@ class VideoFolderConfig(VideoConfig):
         )
 
     def frames_of(self, split: str) -> int:
-        """See `VideoConfig.frames_of`; short videos may have fewer, which is known once they are read."""
+        """See `VideoConfig.frames_of`. Reading the videos may lower this number, if they are short."""
         del split
         return self.num_frames or LONGEST
 
@@ -102,7 +102,7 @@ class VideoFolderConfig(VideoConfig):
         self._at_least(1, "image_size")
         self._at_least(0, "num_frames")
         if not self.folder:
-            raise DataError("which folder are your videos in? Give --config.data.options.folder=/my/videos")
+            raise DataError("no folder of videos given: set --config.data.options.folder=/my/videos")
         self._at_least(1, "frame_stride", "max_objects")
         self._at_least(0, "max_clips_per_video")
         if min(self.crop) < 0:
@@ -119,7 +119,7 @@ class VideoFolderConfig(VideoConfig):
 
 
 class VideoFolder(FilesBuilder):
-    """Clips of the videos in a folder of yours."""
+    """Clips from the videos in a folder of your own."""
 
     VERSION = tfds.Version("1.2.0")
     BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
@@ -133,30 +133,30 @@ class VideoFolder(FilesBuilder):
 
     @functools.cached_property
     def recordings_of(self) -> dict[str, list[Recording]]:
-        """The recordings of each split, as the config says, except that no bad one is for validation."""
+        """The recordings of each split, as in the config, except that no unreadable one is held out for validation."""
         config = self.builder_config
         if config.by_folder or not config.recordings_of["validation"]:
             return config.recordings_of
         good = [one for one in config.recordings if self._lengths[one.name] >= self.num_frames]
         bad = [one for one in config.recordings if one not in good]
         if not good:
-            return {"train": config.recordings, "validation": [], "test": []}  # each is named with its error
+            return {"train": config.recordings, "validation": [], "test": []}  # reading reports each one's error
         split = split_recordings(good, config.validation_fraction)
         if split["train"] == split["validation"] and not self._has_two_clips(good[0]):
             split["validation"] = []
-        return {**split, "train": split["train"] + bad}  # where they are named and counted
+        return {**split, "train": split["train"] + bad}  # reading names and counts the bad ones
 
     @functools.cached_property
     def num_frames(self) -> int:
-        """Frames of a clip: those asked for, or as many as the videos have.
+        """The number of frames per clip: the requested number, or one that the videos have.
 
-        That is the number that half of the videos of each split reach, and two of them if there are two. A single
-        video is cut into two clips at least: one for training, one for validation.
+        By default, half of the videos of each split have that many frames, and at least two if there are two. A single
+        video is cut into at least two clips: one for training, one for validation.
         """
         config = self.builder_config
         if config.num_frames:
             return config.num_frames
-        if self.info.splits:  # datasets of older versions do not say
+        if self.info.splits:  # older versions did not store the number
             return self.info.metadata.get("num_frames", LONGEST)
         groups = [part for part in config.recordings_of.values() if part] if config.by_folder else [config.recordings]
         return min(LONGEST, *(self._common_length(group) for group in groups)) if groups else LONGEST
@@ -173,7 +173,7 @@ class VideoFolder(FilesBuilder):
 
     @functools.cached_property
     def _lengths(self) -> dict[str, int]:
-        """Frames that clips can take of each recording, up to two clips; 0 if its beginning cannot be read.
+        """The usable frames of each recording, counted up to two clips; 0 if its beginning cannot be read.
 
         Reads the beginning of every recording, with a progress bar.
         """
@@ -192,7 +192,7 @@ class VideoFolder(FilesBuilder):
             return 0
 
     def _has_two_clips(self, recording: Recording) -> bool:
-        """True if two clips may be taken of the recording, and it has the frames."""
+        """True if the recording may give two clips and has enough frames for them."""
         return self.builder_config.max_clips_per_video != 1 and self._lengths[recording.name] >= 2 * self.num_frames
 
     def frames_of(self, split: str) -> int:
@@ -205,7 +205,7 @@ class VideoFolder(FilesBuilder):
         return super()._split_generators(dl_manager)
 
     def fingerprint(self) -> str:
-        """See `VideoBuilder.fingerprint`; "" for a folder without videos, such as a disk that is not there."""
+        """See `VideoBuilder.fingerprint`; "" for a folder without videos, such as an unmounted disk."""
         files = [path for recording in self.builder_config.recordings for path in recording.frames + recording.masks]
         listing = [(str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
         return hashlib.sha256(repr(listing).encode()).hexdigest() if listing else ""
@@ -214,10 +214,10 @@ class VideoFolder(FilesBuilder):
         """See `FilesBuilder.entries`."""
         config = self.builder_config
         if not config.recordings:
-            what = "are no videos in" if Path(config.folder).is_dir() else "is no folder"
+            found = "are no videos in" if Path(config.folder).is_dir() else "is no folder"
             raise DataError(
-                f"there {what} {config.folder}: give --config.data.options.folder a folder that holds videos "
-                f"({' '.join(VIDEO_SUFFIXES)}), or folders of images ({' '.join(IMAGE_SUFFIXES)})"
+                f"there {found} {config.folder}: set --config.data.options.folder to a folder of videos "
+                f"({' '.join(VIDEO_SUFFIXES)}) or of folders of images ({' '.join(IMAGE_SUFFIXES)})"
             )
         used = {recording.name for recordings in self.recordings_of.values() for recording in recordings}
         num_unused = len(config.recordings) - len(used)
@@ -229,7 +229,7 @@ class VideoFolder(FilesBuilder):
         """See `FilesBuilder.read`."""
         recordings = {recording.name: recording for recording in self.recordings_of[split]}
         recording = recordings[entry]
-        # A batch has the labels of all its clips, or of none.
+        # A batch needs labels for all of its clips, or for none.
         labelled = all(other.masks for other in recordings.values())
         notes = {_LEFT_OUT: int(bool(recording.masks) and not labelled)}
         clips = self._clips(recording, labelled, notes)
@@ -238,7 +238,7 @@ class VideoFolder(FilesBuilder):
         return Reading(clips, notes)
 
     def _share(self, clips: Iterator[Clip], recording: Recording, split: str) -> Iterator[Clip]:
-        """Of the clips of the only recording, the first ones for training, or else the last ones."""
+        """Share the clips of the only recording: the first ones are for training, the last ones for validation."""
         config = self.builder_config
         seen = -(-recording.footage().count() // config.frame_stride)
         total = min(seen // self.num_frames, config.max_clips_per_video or seen)
@@ -247,7 +247,7 @@ class VideoFolder(FilesBuilder):
         yield from itertools.islice(clips, 0 if split == "train" else first, first if split == "train" else None)
 
     def _clips(self, recording: Recording, labelled: bool, notes: dict[str, int]) -> Iterator[Clip]:
-        """The clips of a recording; `notes` are added to at its end."""
+        """Yield the clips of a recording, and update `notes` at its end."""
         config = self.builder_config
         video: list[np.ndarray] = []
         labels: list[np.ndarray] = []
@@ -261,7 +261,7 @@ class VideoFolder(FilesBuilder):
         ):
             num_frames += 1
             if (num_frames - 1) % config.frame_stride or config.max_clips_per_video == num_clips > 0:
-                continue  # to the end, even so: damage shows, and so do masks of another length
+                continue  # read to the end even so, to detect damage and masks of another length
             video.append(config.view.frame(background.change(frame) if background and static else frame))
             if mask is not None:
                 labels.append(config.view.labels(_checked(mask, config.max_objects)))
@@ -273,9 +273,9 @@ class VideoFolder(FilesBuilder):
         notes |= {_SCALED: int(footage.levels is not None), _MISSING: int(footage.num_missing > 0)}
         if not num_clips:
             needed = (self.num_frames - 1) * config.frame_stride + 1
-            hint = " (leave out --config.data.options.num_frames: clips become as long as the videos)"
+            hint = " (omit --config.data.options.num_frames to fit clips to the length of the videos)"
             hint = hint if config.num_frames else ""
-            raise DataError(f"too short: it has {num_frames} frames, and a clip takes {needed}{hint}")
+            raise DataError(f"too short: it has {num_frames} frames, but a clip takes {needed}{hint}")
 
 
 def _checked(labels: Integer[Array, "H W"], max_objects: int) -> UInt8[Array, "H W"]:

@@ -1,21 +1,21 @@
-"""How good a decomposition is: adjusted Rand index, squared error, matched intersection over union, identities.
+"""Metrics of a decomposition: adjusted Rand index, squared error, matched intersection over union, identity switches.
 
-Every metric gives one number per video and is written in plain jnp, so it runs inside `jit`. Segmentations are
-hard: a pixel belongs to the slot with the largest mask, or with the largest responsibility where the decomposition has
-any. Published conventions differ, hence the names:
+Every metric gives one number per video and is written in plain jnp, so it runs inside `jit`. Segmentations are hard: a
+pixel belongs to the slot with the largest mask, or with the largest responsibility if the decomposition has any.
+Published conventions differ, hence the names:
 
-    ari, f_ari              clustered in each frame, then the mean over frames: the paper's tables (section 4)
-    video_ari, video_f_ari  clustered over the whole clip, so a slot must keep its object: what SAVi reports
+    ari, f_ari              clustered per frame, then averaged over frames, as in the paper's tables (section 4)
+    video_ari, video_f_ari  clustered over the whole clip, so a slot must keep its object, as in SAVi
     fg_miou, video_fg_miou  objects matched to slots in each frame, or once for the clip
-    identity_switches       how often an object is found in another slot than before, in the whole clip
+    identity_switches       number of times that an object changes its slot, in the whole clip
 
-The `f_` metrics leave out the pixels whose true label is 0. `ari - video_ari` measures how much slots swap
-objects; `identity_switches` counts it, as trackers are scored. Motion has scores of its own, in `velocities.py`.
+The `f_` metrics ignore the pixels whose true label is 0. `ari - video_ari` measures how much slots swap objects;
+`identity_switches` counts the swaps, as in tracking. The scores of motion are in `velocities.py`.
 
-Degenerate cases. Two partitions that trivially agree score 1, as in scikit-learn. A frame without foreground
-has no foreground score: it is left out of the mean over frames, and a video of only such frames scores NaN,
-which `summarize` leaves out by count. (The paper's program counts such a frame as a perfect 1.) A true label
-above `num_objects` makes the label metrics of that video NaN, `ari` included, rather than drop those pixels.
+Degenerate cases. Two partitions that trivially agree score 1, as in scikit-learn. A frame without foreground has no
+foreground score: it is excluded from the mean over frames. A video of only such frames scores NaN, which `summarize`
+excludes from the mean and the count. (The paper's code counts such a frame as a perfect 1.) A true label above
+`num_objects` makes the label metrics of that video NaN, including `ari`, instead of dropping those pixels.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,11 +31,11 @@ from optax.assignment import hungarian_algorithm
 from stii_jax.types import Batch, Decomposition
 
 Over = Literal["frame", "video"]
-"""What is clustered (or matched) at once: each frame on its own, or the whole clip."""
+"""The unit of clustering or matching: each frame on its own, or the whole clip."""
 
 TRACKED_IOU = 0.1
-"""Least IoU at which an object counts as found in its slot. Trackers are asked for 0.5; but a slot that follows its
-object may hold much background too (where ARI is far under F-ARI), and would count as having lost it. Without a
+"""Minimum IoU at which an object counts as found in its slot. Trackers use 0.5. But a slot that follows its object may
+also hold much background, if ARI is far below F-ARI. It would then count as having lost the object. Without a
 threshold, one stray pixel of a lost object would be a switch."""
 
 
@@ -46,7 +46,7 @@ def contingency_table(
     num_pred: int,
     weights: Bool[Array, "*batch N"],
 ) -> Float[Array, "*batch {num_true} {num_pred}"]:
-    """Counted pixels with each pair of labels, exact up to 2^24. Labels out of range count nowhere."""
+    """The number of pixels with each pair of labels, exact up to 2^24. Labels out of range are not counted."""
     # A product of one-hot matrices, not a scatter: with so few bins, atomic adds are slow on an accelerator.
     true_one_hot = jax.nn.one_hot(true, num_true) * weights[..., None]
     return jnp.einsum("...nl,...nk->...lk", true_one_hot, jax.nn.one_hot(pred, num_pred))
@@ -59,21 +59,21 @@ def adjusted_rand_index(
     num_pred: int,
     weights: Bool[Array, "*batch N"],
 ) -> Float[Array, "*batch"]:
-    """Agreement of two labellings up to renaming: 1 is perfect, 0 is chance, down to -0.5 is worse.
+    """The agreement of two labellings up to renaming: 1 is perfect, 0 is chance, and worse reaches down to -0.5.
 
     Args:
       true: labels in 0..num_true-1.
       pred: labels in 0..num_pred-1.
-      num_true: how many true labels there can be; ones that do not occur change nothing.
-      num_pred: the same of `pred`.
-      weights: the pixels that count. With none, or where both labellings have one cluster, the index is 1.
+      num_true: number of possible true labels; labels that do not occur have no effect.
+      num_pred: number of possible predicted labels.
+      weights: the pixels that count. With none, or if both labellings have one cluster, the index is 1.
     """
     table = contingency_table(true, pred, num_true, num_pred, weights)
     of_true, of_pred = table.sum(-1, keepdims=True), table.sum(-2, keepdims=True)
     total = of_true.sum(-2, keepdims=True)
 
-    # Ordered pairs of pixels by whether both labellings join them. The textbook formula subtracts sums near
-    # N^2, which float32 cannot hold; here only exact counts are subtracted and sums have no negative term.
+    # Count ordered pairs of pixels by the labellings that join them. The textbook formula subtracts sums near N^2,
+    # which float32 cannot hold. Here only exact counts are subtracted, and sums have no negative term.
     def pairs(partners: Float[Array, "*batch L K"]) -> Float[Array, "*batch"]:
         return (table * partners).sum((-2, -1))
 
@@ -90,16 +90,16 @@ def adjusted_rand_index(
 def intersection_over_union(
     true: Integer[Array, "*batch N"], pred: Integer[Array, "*batch N"], num_objects: int, num_slots: int
 ) -> Float[Array, "*batch {num_objects} {num_slots}"]:
-    """IoU of every foreground object (label 1 and up) with every slot; 0 where neither has a pixel."""
+    """The IoU of every foreground object (label 1 and up) with every slot; 0 where neither has a pixel."""
     table = contingency_table(true, pred, num_objects + 1, num_slots, jnp.ones(true.shape, bool))
     union = table.sum(-1, keepdims=True) + table.sum(-2, keepdims=True) - table
     return (table / jnp.maximum(union, 1))[..., 1:, :]
 
 
 def best_match(scores: Float[Array, "*batch L K"]) -> Integer[Array, "*batch L"]:
-    """Column of each row in the one-to-one matching with the largest sum of `scores`; -1 for rows without one.
+    """The column of each row in the one-to-one matching with the largest sum of `scores`; -1 for rows without one.
 
-    A row has none only where there are more rows than columns.
+    A row has none only if there are more rows than columns.
     """
 
     def match(matrix: Float[Array, "L K"]) -> Integer[Array, " L"]:
@@ -117,20 +117,20 @@ def matched(scores: Float[Array, "*batch L K"], columns: Integer[Array, "*batch 
 
 
 def mse(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[Array, " B"]:
-    """Mean squared error of the reconstruction a pixel and channel, colours in [0, 1]."""
-    del num_objects  # every metric is called alike
+    """The mean squared error of the reconstruction per pixel and channel, with colours in [0, 1]."""
+    del num_objects  # part of the common signature of all metrics
     video = batch["video"].astype(jnp.float32) / 255
     return jnp.square(decomposition.reconstruction - video).mean(axis=(1, 2, 3, 4))
 
 
 def plain_mse(batch: Batch) -> Float[Array, " B"]:
-    """Mean squared error of frames of one colour each, their own mean: `mse` over this is the relative error."""
+    """The mean squared error of each frame's mean colour. The relative error is `mse` divided by this."""
     video = batch["video"].astype(jnp.float32) / 255
     return video.var(axis=(2, 3)).mean(axis=(1, 2))
 
 
 def slot_shares(decomposition: Decomposition) -> Float[Array, "B K"]:
-    """Share of the clip's pixels that each slot wins, the largest first: slots have no order of their own."""
+    """The fraction of the clip's pixels that each slot wins, in descending order, since slots have no order."""
     K = decomposition.masks.shape[2]
     counts = jax.nn.one_hot(decomposition.segmentation, K).mean(axis=(1, 2, 3))
     return -jnp.sort(-counts, axis=-1)
@@ -139,7 +139,7 @@ def slot_shares(decomposition: Decomposition) -> Float[Array, "B K"]:
 def segmentation_ari(
     decomposition: Decomposition, batch: Batch, num_objects: int, *, over: Over, foreground: bool
 ) -> Float[Array, " B"]:
-    """Adjusted Rand index of the predicted segmentation, averaged over the frames with a counted pixel."""
+    """The adjusted Rand index of the predicted segmentation, averaged over the frames with a counted pixel."""
     true, pred = _label_groups(decomposition, batch, over)
     counted = true > 0 if foreground else jnp.ones(true.shape, bool)
     num_slots = decomposition.masks.shape[2]
@@ -150,10 +150,10 @@ def segmentation_ari(
 def segmentation_miou(
     decomposition: Decomposition, batch: Batch, num_objects: int, *, over: Over
 ) -> Float[Array, " B"]:
-    """Mean IoU of true objects with their slots under the best matching, in [0, 1].
+    """The mean IoU of true objects with their slots under the best matching, in [0, 1].
 
-    The mean is over the objects that occur in the frame (or clip), then over the frames that have any. All
-    slots take part, so the background slot is simply the one that no object is matched to.
+    The mean is over the objects that occur in the frame (or clip), then over the frames with any object. All slots take
+    part, so the background's slot is simply one that matches no object.
     """
     true, pred = _label_groups(decomposition, batch, over)
     iou = intersection_over_union(true, pred, num_objects, decomposition.masks.shape[2])
@@ -164,23 +164,23 @@ def segmentation_miou(
 
 
 def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: int) -> Float[Array, " B"]:
-    """How often an object's slot differs from the slot it last had, summed over the objects and frames of a video.
+    """The number of times that an object's slot differs from its last slot, over all objects and frames of a video.
 
     Objects and slots are matched in every frame, as for `fg_miou`. A matched object counts as found from an IoU of
-    `TRACKED_IOU`; the frames where it is hidden or lost are passed over, and count if it is found in another slot after
-    them. An object that is never found is no switch: read this beside `video_fg_miou`. One that the background's slot
-    takes over is lost if it is small, and counts if its IoU with that slot is enough. Where two matchings of a frame
-    are exactly as good, the order of the slots decides.
+    `TRACKED_IOU`. Frames in which it is hidden or lost are skipped: it is a switch if the object is found in another
+    slot after them. An object that is never found is not a switch, so read this score together with `video_fg_miou`. If
+    the background's slot takes over an object, it is lost if small, and switched if its IoU with that slot suffices. If
+    two matchings of a frame are equally good, the order of the slots decides.
     """
     true, pred = _label_groups(decomposition, batch, "frame")
-    # Written as in segmentation_miou, so that the compiler keeps one of the two matchings.
+    # Written as in segmentation_miou, so that the compiler merges the two matchings.
     iou = intersection_over_union(true, pred, num_objects, decomposition.masks.shape[2])
     slots = best_match(iou)
     found = matched(iou, slots) >= TRACKED_IOU
 
     B, T, _ = found.shape
     last_found = jax.lax.cummax(jnp.where(found, jnp.arange(T)[:, None], -1), axis=1)
-    before = last_found[:, :-1]  # up to the frame before: for every frame but the first
+    before = last_found[:, :-1]  # up to the previous frame, for every frame but the first
     last_slots = jnp.take_along_axis(slots, jnp.maximum(before, 0), axis=1)
     switches = found[:, 1:] & (before >= 0) & (slots[:, 1:] != last_slots)
 
@@ -192,7 +192,7 @@ def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: i
 def _label_groups(
     decomposition: Decomposition, batch: Batch, over: Over
 ) -> tuple[Integer[Array, "B G N"], Integer[Array, "B G N"]]:
-    """True and predicted labels, with the pixels that are judged together on the last axis."""
+    """The true and predicted labels, with the pixels that are scored together on the last axis."""
     B, T, *_ = batch["segmentation"].shape
     num_groups = T if over == "frame" else 1
     true = batch["segmentation"].astype(jnp.int32).reshape(B, num_groups, -1)
@@ -202,14 +202,14 @@ def _label_groups(
 def _mean_over_groups(
     scores: Float[Array, "B G"], valid: Bool[Array, "B G"], true: Integer[Array, "B G N"], num_objects: int
 ) -> Float[Array, " B"]:
-    """Mean over the valid groups; NaN with none, or with a label that the metric has no row for."""
+    """The mean over the valid groups; NaN if there is none, or if a label is out of range."""
     mean = jnp.where(valid, scores, 0).sum(-1) / jnp.maximum(valid.sum(-1), 1)
     defined = valid.any(-1) & (true.max((-2, -1)) <= num_objects)
     return jnp.where(defined, mean, jnp.nan)
 
 
 Metric = Callable[[Decomposition, Batch, int], Float[Array, " B"]]
-"""(decomposition, batch, num_objects) -> one value a video. `num_objects` is the largest true label."""
+"""(decomposition, batch, num_objects) -> one value per video. `num_objects` is the largest true label."""
 
 METRICS: dict[str, Metric] = {
     "ari": partial(segmentation_ari, over="frame", foreground=False),
@@ -222,13 +222,13 @@ METRICS: dict[str, Metric] = {
     "identity_switches": identity_switches,
 }
 UNLABELLED_METRICS = ("mse",)
-"""Those that need no segmentation."""
+"""The metrics that need no segmentation."""
 MASK_METRICS = ("ari", "f_ari", "video_ari", "video_f_ari")
 """The metrics that are also computed from the masks when responsibilities decide the segmentation."""
 
 
 def evaluate_video(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
-    """Every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`.
+    """Compute every metric of every video; only `UNLABELLED_METRICS` for a batch without `segmentation`.
 
     If responsibilities decide the segmentation, `MASK_METRICS` of the masks are added as `mask_ari` and so on.
     """
@@ -249,8 +249,8 @@ def summarize(values: Mapping[str, np.ndarray], valid: np.ndarray) -> dict[str, 
       valid: [N] bool, False for the padding of the last batch.
 
     Returns:
-      Mean, standard error of the mean (NaN with fewer than two videos) and number of videos behind it.
-      NaN values, such as the F-ARI of a video without foreground, are left out; the mean of nothing is NaN.
+      Mean, standard error of the mean (NaN with fewer than two videos) and number of averaged videos. NaN values, such
+      as the F-ARI of a video without foreground, are excluded. The mean of no values is NaN.
     """
     summary: dict[str, float | int] = {}
     for name, per_video in values.items():

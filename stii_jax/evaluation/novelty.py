@@ -1,14 +1,15 @@
-"""Novelty detection: recognize videos unlike those that a model was trained on.
+"""Novelty detection: recognize videos unlike a model's training data.
 
-A model decomposes any video. Three numbers per frame measure how well its reconstruction explains it:
+A model decomposes any video. Three statistics measure how well it reconstructs a frame:
 
-    relative_error   squared error divided by that of the frame's mean colour: 0 is perfect, 1 no better than one colour
+    relative_error   squared error divided by that of the frame's mean colour: 0 is perfect, 1 is as bad as one colour
     mse              mean squared error over pixels and channels, colours in [0, 1]
-    log_likelihood   log-likelihood of a pixel under the model, in nats, averaged over the frame
+    log_likelihood   log-likelihood per pixel under the model, in nats, averaged over the frame
 
-An evaluation stores their quantiles on held-out videos (`summarize`). A decomposition compares its video with those
-(`compare`). The verdict rests on `relative_error` alone. Dark or flat frames are easy to draw: on two flies on black,
-the quickstart's model has an MSE 1.4 times that of held-out videos, and a relative error 20 times theirs.
+An evaluation stores their quantiles on held-out videos (`summarize`). A decomposition compares its video with them
+(`compare`). Only `relative_error` decides, because dark or flat frames are easy to reconstruct. For example, the
+quickstart model's MSE on two flies on black is 1.4 times as high as on held-out videos. Its relative error is 20 times
+as high.
 """
 
 import math
@@ -29,10 +30,10 @@ KEY = "novelty_reference"
 FACTOR = 2.0
 """A video is novel above this multiple of the 99th percentile of held-out videos' relative errors."""
 _LENGTHS = (1, 3, 10, 30)
-"""Numbers of first frames that held-out videos are summarised over, beside all frames: first frames fit worse, and a
-median over few frames varies more, so a short video is compared with the start of held-out ones."""
+"""Numbers of first frames over which held-out videos are summarised, besides all frames. The first frames fit worse,
+and a median over few frames varies more. So a short video is compared with the start of held-out ones."""
 _QUANTILES = {"q01": 0.01, "q05": 0.05, "q50": 0.5, "q95": 0.95, "q99": 0.99}
-_LEAST_VARIANCE = 1e-4  # of a frame that counts as flat: colours within 2.5 of 255 levels
+_LEAST_VARIANCE = 1e-4  # below it, a frame counts as flat: colours within 2.5 of 255 levels
 _SAMPLE = 10_000
 
 Values = Mapping[str, float]
@@ -41,7 +42,7 @@ Values = Mapping[str, float]
 def frame_fit(
     model: VideoModel, video: UInt8[Array | np.ndarray, "B T H W C"], decomposition: Decomposition
 ) -> dict[str, Float[Array, "B T"]]:
-    """The `STATISTICS` of every frame. `video` has colours in 0..255."""
+    """Compute the `STATISTICS` of every frame. `video` has colours in 0..255."""
     frames = jnp.asarray(video).astype(jnp.float32) / 255
     pixels = (2, 3, 4)
     error = jnp.square(decomposition.reconstruction - frames).mean(pixels)
@@ -55,14 +56,14 @@ _fit = jax.jit(frame_fit, static_argnums=0)
 
 
 def summarize(values: Mapping[str, Float[np.ndarray, "N T"]]) -> dict[str, Any]:
-    """Quantiles of held-out videos, ready for JSON.
+    """Compute quantiles over held-out videos, ready for JSON.
 
     Args:
         values: the `STATISTICS` of N videos of T frames.
 
     Returns:
-        `num_videos`; `per_frame`, the quantiles over all frames; and `per_video`, the quantiles over videos of each
-        video's median over its first `num_frames` frames, an entry per length.
+        `num_videos`; `per_frame`, the quantiles over all frames; and `per_video`, one entry per length, with the
+        quantiles of the videos' medians over their first `num_frames` frames.
     """
     num_videos, num_frames = values["relative_error"].shape
 
@@ -80,21 +81,21 @@ def summarize(values: Mapping[str, Float[np.ndarray, "N T"]]) -> dict[str, Any]:
 
 
 class Reference(NamedTuple):
-    """Held-out videos that a video is compared with."""
+    """The statistics of held-out videos, for comparison with a video."""
 
     num_videos: int
     num_frames: int
-    """Number of first frames of each video that the values cover."""
+    """Number of first frames of each video behind the values."""
     typical: Values
-    """The median over held-out videos of every statistic."""
+    """The median of every statistic over held-out videos."""
     limit: float
-    """A video with a higher relative error is novel."""
+    """The relative error above which a video is novel."""
 
 
 def find_reference(summary: Any, num_frames: int | None = None) -> Reference | None:
-    """The entry of `summarize` for videos of `num_frames` frames, by default the longest.
+    """Find the entry of `summarize` for videos of `num_frames` frames, by default the longest.
 
-    Returns None where `summary` is none or holds no finite numbers: it may come from an older version or a stranger.
+    Returns None if `summary` is missing or lacks finite numbers. It may come from an older version or be untrusted.
     """
     entries = summary.get("per_video") if isinstance(summary, Mapping) else None
     found = None
@@ -114,16 +115,16 @@ def find_reference(summary: Any, num_frames: int | None = None) -> Reference | N
 
 
 def compare(values: Values, num_frames: int, summary: Any) -> dict[str, Any]:
-    """The part `novelty` of `decomposition.json`.
+    """Compute the part `novelty` of `decomposition.json`.
 
     Args:
-        values: the median over the video's frames of every statistic.
+        values: the median of every statistic over the video's frames.
         num_frames: length of the video.
-        summary: from `summarize`; None where held-out videos were not measured.
+        summary: from `summarize`; None if held-out videos were not measured.
 
     Returns:
-        `is_novel`, and of every statistic the value of the video, the typical one of held-out videos and their ratio
-        (of log-likelihoods, the difference). Without a summary all but the video's values are None.
+        `is_novel`, and for every statistic the video's value, the typical value of held-out videos and their ratio
+        (for log-likelihoods, their difference). Without a summary, all but the video's values are None.
     """
     reference = find_reference(summary, num_frames)
     found: dict[str, Any] = {"is_novel": None, "held_out_videos": None, "held_out_frames": None}
@@ -149,10 +150,10 @@ def compare(values: Values, num_frames: int, summary: Any) -> dict[str, Any]:
 
 
 def warning(found: Mapping[str, Any], video: str, model: str, background: str) -> str | None:
-    """One line on a video that `compare` found to be novel; None for any other. See `View.background`."""
+    """A one-line warning if `compare` found the video to be novel, else None. See `View.background`."""
     if not found["is_novel"]:
         return None
-    advice = "if the camera stands still, try --background=median; " if background == "keep" else ""
+    advice = "if the camera is static, try --background=median; " if background == "keep" else ""
     error, likelihood = found["relative_error"], found["log_likelihood"]
     return (
         f"{video} is unlike the videos {model} was trained on: relative reconstruction error "
@@ -163,7 +164,7 @@ def warning(found: Mapping[str, Any], video: str, model: str, background: str) -
 
 
 class Monitor:
-    """The statistics of a video that is decomposed frame by frame, in memory that its length does not change.
+    """The statistics of a video that is decomposed frame by frame, in constant memory.
 
     Medians are exact up to 20,000 frames, and beyond that over at least 10,000 evenly spaced ones.
     """
@@ -176,13 +177,13 @@ class Monitor:
         """Frames measured so far."""
 
     def add(self, frame: UInt8[np.ndarray, "*tiles H W C"], decomposition: Decomposition) -> None:
-        """Measure the next frame; of its decomposition T is 1, and B the number of tiles, measured together."""
+        """Measure the next frame. Its decomposition has T = 1, and B is the number of tiles, measured together."""
         if self.num_frames % self._stride == 0:
             video = frame.reshape(-1, 1, *frame.shape[-3:])
             fit = {name: np.asarray(value) for name, value in _fit(self._model, video, decomposition).items()}
             if len(video) == 1:
                 relative = fit["relative_error"]
-            else:  # the errors of all tiles by their variances: tiles without an object weigh little
+            else:  # total error over total variance of the tiles, so that tiles without an object weigh little
                 variances = fit["mse"] / np.maximum(fit["relative_error"], np.finfo(np.float32).tiny)
                 relative = fit["mse"].sum() / np.maximum(variances.sum(), _LEAST_VARIANCE)
             self._sample.append(tuple(float(np.mean(v)) for v in (relative, fit["mse"], fit["log_likelihood"])))
@@ -191,6 +192,6 @@ class Monitor:
             self._sample, self._stride = self._sample[::2], 2 * self._stride
 
     def compare(self, summary: Any) -> dict[str, Any]:
-        """See `compare`; at least one frame was measured."""
+        """See `compare`. Requires at least one measured frame."""
         medians = np.median(self._sample, axis=0).tolist()
         return compare(dict(zip(STATISTICS, medians)), self.num_frames, summary)

@@ -1,4 +1,4 @@
-"""The files that an evaluation writes to a workdir: scores with their provenance, and pictures."""
+"""The files that an evaluation writes to a workdir: scores with their provenance, and figures."""
 
 import math
 import re
@@ -19,11 +19,11 @@ _OTHER_EVALUATION = (
     *("variant", "split", "system", "num_slots", "clamp", "predictor"),
     *("num_refinements", "restarts", "reseeds", "slot_cost", "schedule", "first_noise", "segmentation"),
 )
-"""Settings of `config.eval`, beside its `options`, that make an evaluation another one than the run's own."""
+"""Settings of `config.eval`, besides its `options`, that set an evaluation apart from the run's own."""
 
 
 def label(trained: ConfigDict, config: ConfigDict) -> str:
-    """What tells an evaluation from that of the config `trained`, as the end of a file's name; "" for the same."""
+    """A suffix for file names that names the settings that differ from the config `trained`; "" if none does."""
     own, settings = flatten(trained.eval), flatten(config.eval)
     label = ""
     for key, value in sorted(settings.items()):

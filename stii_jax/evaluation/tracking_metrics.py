@@ -1,6 +1,6 @@
-"""HOTA, IDF1 and MOTA of point tracks, by TrackEval, the code behind MOTChallenge's tables.
+"""HOTA, IDF1 and MOTA of point tracks, computed by TrackEval, the code behind MOTChallenge's tables.
 
-TrackEval is an optional extra: `pip install 'stii_jax[tracks]'`. This module alone imports it.
+TrackEval is an optional extra: `pip install 'stii_jax[tracks]'`. No other module imports it.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from stii_jax.evaluation.tracks import MATCH, Sightings
 
 
 class MissingExtraError(UserError, ImportError):
-    """A package that an optional feature needs is not installed; the message is one line."""
+    """A package of an optional feature is not installed. The message is one line."""
 
 
 def check_installed() -> None:
@@ -27,11 +27,11 @@ def check_installed() -> None:
 def tracking_metrics(
     sightings: Sightings, side: float, match: float = MATCH, chosen: Bool[np.ndarray, " F"] | None = None
 ) -> dict[str, float | int]:
-    """Return HOTA with its parts, IDF1, MOTA and the switches in MOTA.
+    """Return HOTA with its parts, IDF1, MOTA and MOTA's switches.
 
-    The similarity of a centroid and a true centre is 1 at distance 0 and 0.5 at the distance `match`, and falls to 0 in
-    a straight line, as in TrackEval's own benchmarks of points. IDF1 and MOTA match from 0.5 on; HOTA is the mean over
-    the similarities 0.05, 0.1, ..., 0.95.
+    The similarity of a centroid and a true centre falls linearly with distance, as in TrackEval's own benchmarks of
+    points. It is 1 at distance 0, 0.5 at `match`, and 0 from twice that. IDF1 and MOTA match from a similarity of 0.5.
+    HOTA is the mean over the thresholds 0.05, 0.1, ..., 0.95.
 
     Args:
         sightings: the labelled frames.
@@ -58,7 +58,7 @@ def tracking_metrics(
 
 
 def _data(sightings: Sightings, zero_distance: float) -> dict[str, Any]:
-    """The sequence in TrackEval's form, whose numbers of objects run from 0 without gaps."""
+    """Convert the sequence to TrackEval's format, in which object numbers run from 0 without gaps."""
     present, frames = sightings.present, sightings.frames
     numbers = np.unique(np.concatenate([frame.objects for frame in frames]))
     return {

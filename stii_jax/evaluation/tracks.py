@@ -1,8 +1,8 @@
-"""Scores of a decomposition against point tracks. Numpy alone; docs/metrics.md describes every score.
+"""Scores of a decomposition against point tracks, in plain NumPy. docs/metrics.md describes every score.
 
-The truth is a point per object and frame that has to lie in the object's mask, and a centre. A decomposition gives, per
-frame, the number of the mask at every pixel, and the centroids of the objects among the masks. The others are
-background: a decomposition by slots has one such mask.
+The ground truth is a centre and a point per object and frame; the point has to lie in the object's mask. A
+decomposition gives, per frame, the number of the mask at every pixel and the centroids of the masks that are objects.
+The other masks are background. A decomposition into slots has one such mask.
 """
 
 import math
@@ -13,22 +13,22 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 NONE = -1
-"""Stands for no mask."""
+"""The number that stands for no mask."""
 REACH = 1.5 / 64
-"""Largest distance between a point and the mask that holds it, as a share of the frame's longer side."""
+"""Largest distance between a point and the mask that holds it, as a fraction of the frame's longer side."""
 MATCH = 5.0
-"""Largest distance between a centroid and the true centre that IDF1 and MOTA match, in per cent of the longer side."""
+"""Largest distance between a centroid and the true centre that IDF1 and MOTA match, in percent of the longer side."""
 
 
 class Sighting(NamedTuple):
-    """A decomposed frame, as seen from the true points."""
+    """The masks of a decomposed frame at the true points."""
 
     held: Integer[np.ndarray, " N"]
-    """The object that holds each point: of those within reach, the nearest; `NONE` if there is none."""
+    """The object that holds each point, which is the nearest one within reach; `NONE` if there is none."""
     under: Integer[np.ndarray, " N"]
-    """The mask at each point, background or not; `NONE` outside of the frame."""
+    """The mask at each point, background or not; `NONE` outside the frame."""
     objects: Integer[np.ndarray, " K"]
-    """Numbers of the objects that the frame shows."""
+    """Numbers of the objects in the frame."""
     centroids: Float[np.ndarray, "K 2"]
     """Their centroids in pixels."""
 
@@ -58,12 +58,12 @@ class Sightings(NamedTuple):
         return np.array([frame.under for frame in self.frames], int).reshape(self.present.shape)
 
     def labelled(self, chosen: Bool[np.ndarray, " F"] | None = None) -> Bool[np.ndarray, " F"]:
-        """True for those of the chosen frames (None: all) in which an object is labelled."""
+        """True for the chosen frames (None: all) in which an object is labelled."""
         any_object = np.asarray(self.present.any(axis=1))
         return any_object if chosen is None else any_object & chosen
 
     def subset(self, chosen: Bool[np.ndarray, " F"]) -> "Sightings":
-        """Return some of the frames."""
+        """Return the chosen frames."""
         frames = [frame for frame, wanted in zip(self.frames, chosen, strict=True) if wanted]
         return Sightings(self.points[chosen], self.centres[chosen], frames)
 
@@ -79,7 +79,7 @@ def look(
 
     Args:
         labels: the number of the mask at every pixel.
-        centroids: horizontal and vertical position, in pixels of the recording, of every object by its number.
+        centroids: horizontal and vertical position of every object, by its number, in pixels of the recording.
         points: in pixels of the recording, whose first pixel has its centre at 0.5; NaN where an object is missing.
         reach: see `Sighting.held`; in pixels of the recording.
         scale: pixels of the recording per pixel of the labels.
@@ -103,7 +103,7 @@ def look(
 def _nearest(
     labels: Integer[np.ndarray, "H W"], numbers: Integer[np.ndarray, " K"], x: float, y: float, reach: float
 ) -> int:
-    """The object with the pixel whose centre is nearest to a point, within reach."""
+    """The object whose pixel centres come nearest to a point, within reach."""
     left, top = max(math.floor(x - reach), 0), max(math.floor(y - reach), 0)
     window = labels[top : math.ceil(y + reach) + 1, left : math.ceil(x + reach) + 1]
     rows, columns = np.nonzero(np.isin(window, numbers))
@@ -139,9 +139,9 @@ def found_objects(sightings: Sightings) -> Bool[np.ndarray, "F N"]:
 
 
 def identity_switches(sightings: Sightings) -> Integer[np.ndarray, "S 2"]:
-    """Return the places at which the object that holds a point is replaced by another.
+    """Return the places where the object that holds a point is replaced by another.
 
-    Only found frames count. A row has the index of the last found frame before the change, and of the first after it.
+    Only found frames count. Each row has the indices of the last found frame before the change and the first after it.
     """
     held, found = sightings.held, found_frames(sightings)
     switches = list[tuple[int, int]]()
@@ -153,7 +153,7 @@ def identity_switches(sightings: Sightings) -> Integer[np.ndarray, "S 2"]:
 
 
 def centroid_errors(sightings: Sightings) -> Float[np.ndarray, " E"]:
-    """Return the distances, in pixels, of all objects' centroids from the true centres, in found frames."""
+    """Return the distances of all objects' centroids from the true centres in found frames, in pixels."""
     errors = [np.zeros(0)]
     for place in np.flatnonzero(found_frames(sightings)).tolist():
         there, frame = sightings.present[place], sightings.frames[place]
@@ -163,11 +163,12 @@ def centroid_errors(sightings: Sightings) -> Float[np.ndarray, " E"]:
 
 
 def points_in_own_mask(sightings: Sightings) -> Bool[np.ndarray, "F N"]:
-    """True for labelled points in the mask of their own object.
+    """True for labelled points inside the mask of their own object.
 
-    Each true object owns one object of the decomposition over the whole recording: those with most points inside.
+    Each true object owns one object of the decomposition for the whole recording. The assignment maximizes the number
+    of points inside.
     """
-    from scipy.optimize import linear_sum_assignment  # the command line waits for it only where it is used
+    from scipy.optimize import linear_sum_assignment  # imported late, to keep the command line fast
 
     under, present = sightings.under, sightings.present
     numbers = np.unique(np.concatenate([frame.objects for frame in sightings.frames]))
@@ -191,11 +192,11 @@ def score(sightings: Sightings, side: float, chosen: Bool[np.ndarray, " F"] | No
     Args:
         sightings: the labelled frames.
         side: the longer side of the frame, in pixels.
-        chosen: the frames to score; None: all. Owners and switches are those of the whole recording: a switch counts
-            if one of the frames from the last found one before it to the first after it is chosen.
+        chosen: the frames to score; None: all. Owners and switches are computed over the whole recording. A switch
+            counts if any frame from the last found one before it to the first after it is chosen.
 
     Returns:
-        The scores of docs/metrics.md. Those without a frame are NaN.
+        The scores of docs/metrics.md. Scores without a frame are NaN.
     """
     present = sightings.present
     labelled = sightings.labelled(chosen)

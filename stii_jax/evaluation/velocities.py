@@ -1,27 +1,27 @@
-"""How well predicted objects move: direction and speed against the truth, as in DDPAE (Hsieh et al., 2018).
+"""Scores of predicted motion: direction and speed against the ground truth, as in DDPAE (Hsieh et al., 2018).
 
-The decomposition of a forecast holds the last observed frame and then the imagined ones. A velocity is the displacement
-of an object from one frame to the next, in pixels. (DDPAE's program takes it over two frames, where the rounding to
+The decomposition of a forecast holds the last observed frame and then the predicted ones. A velocity is the
+displacement of an object from one frame to the next, in pixels. (DDPAE's code uses two frames, where the rounding to
 whole pixels weighs half as much.) Published conventions differ, hence two kinds:
 
     velocity_cosine, speed_error          of centroids, as in DDPAE
     velocity_cosine_box, speed_error_box  of the centres of bounding boxes, as in the STII paper
 
-What is decided here, because the papers leave it open:
+The papers leave these choices open:
 
-- Positions are those of hard segmentations, true and predicted, a pixel belonging to the slot with the largest mask.
-  A little of a soft mask, spread over the background, would pull the centroid to the middle of the frame.
-- Objects are matched to slots once, in the first frame, by the least sum of squared distances between centroids,
-  one-to-one. Nothing of the future enters, and a slot that swaps its object later is wrong. The background's slot has
-  no special part: it is left over. (DDPAE's program takes the nearest component over
-  all observed frames, and leaves out videos where two objects have the same.)
-- Which pairs of an object and a step count depends on the truth alone, so that no model can leave out what is hard: the
+- Positions come from hard segmentations, true and predicted: a pixel belongs to the slot with the largest mask. With
+  soft masks, small values all over the background would pull the centroid to the middle of the frame.
+- Objects are matched to slots once, one-to-one, in the first frame, by the smallest sum of squared distances between
+  centroids. The future has no influence, so a slot that swaps its object later is wrong. The background's slot is not
+  special: it normally remains unmatched. (DDPAE's code takes the nearest component over all observed frames, and skips
+  videos in which two objects have the same one.)
+- The ground truth alone decides which pairs of an object and a step count, so no model can avoid the hard ones. The
   object is visible in the first frame and before and after the step, and moves by `MIN_SPEED` or more. A slot without
-  pixels before or after the step counts as standing still, and so does an object for which no slot is left. (An
-  object that the model has lost may get the background's slot, which hardly moves.)
-- Standing still has a speed error of 1 and, as it has no direction, a cosine of 0. (DDPAE's program leaves it out.)
+  pixels before or after the step counts as standing still, and so does an object without a slot. (An object that the
+  model has lost may get the background's slot, which hardly moves.)
+- Standing still has a speed error of 1 and, without a direction, a cosine of 0. (DDPAE's code skips this case.)
 
-The true position of a partly hidden object is that of its visible part.
+The true position of a partly occluded object is that of its visible part.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ from stii_jax.evaluation.metrics import best_match, matched
 from stii_jax.types import Batch, Decomposition
 
 MIN_SPEED = 0.1
-"""Pixels a frame below which a true object counts as being at rest: its speed cannot be divided by, and the flip of one
+"""Speed in pixels per frame below which a true object counts as at rest. The speed is a divisor, and the flip of one
 pixel on the rim of a small ball moves a centroid by as much."""
 
 
@@ -43,21 +43,21 @@ TURN = 0.5
 
 
 class Positions(NamedTuple):
-    """Where the labels 0..num_labels-1 are, in pixels; zeros where a label has no pixel."""
+    """The positions of the labels 0..num_labels-1 in pixels; zeros for a label without a pixel."""
 
     centroid: Float[Array, "*batch L 2"]
     """Mean y and x of the pixels."""
     box: Float[Array, "*batch L 2"]
-    """Middle of the bounding box."""
+    """Centre (y, x) of the bounding box."""
     visible: Bool[Array, "*batch L"]
-    """Whether the label has a pixel."""
+    """True if the label has a pixel."""
 
 
 def positions(labels: Integer[Array, "*batch H W"], num_labels: int) -> Positions:
-    """Position of every label in every frame; the frame begins at 0, and the centre of its first pixel is at 0.5."""
+    """The position of every label in every frame. The frame begins at 0, so its first pixel has its centre at 0.5."""
     one_hot = jax.nn.one_hot(labels, num_labels)
     centroids, boxes = [], []
-    for other_axis in (-2, -3):  # counting along x leaves y, and the other way round
+    for other_axis in (-2, -3):  # counting along x leaves y, and vice versa
         counts = one_hot.sum(other_axis)  # ... H L, or ... W L
         size = counts.shape[-2]
         place = jnp.arange(size)[:, None] + 0.5
@@ -71,13 +71,13 @@ def positions(labels: Integer[Array, "*batch H W"], num_labels: int) -> Position
 
 
 def match_by_distance(true: Positions, found: Positions) -> Integer[Array, "B L"]:
-    """Slot of every object of one frame by the least sum of squared distances of centroids; -1 for one without a slot.
+    """Match the objects of one frame to slots by the smallest sum of squared centroid distances; -1 means no slot.
 
-    Only what is visible is matched: an object that is hidden has no slot, nor has one too many for the slots with a
-    pixel.
+    Only visible objects and slots are matched. A hidden object gets no slot, nor does any object beyond the number of
+    visible slots.
     """
     squared = jnp.square(true.centroid[:, :, None] - found.centroid[:, None]).sum(-1)
-    # Positive scores, and 0 for what has no position: that takes no place which a visible pair wants.
+    # Scores are positive, but 0 without a position, so that a hidden label never displaces a visible pair.
     closeness = squared.max((1, 2), keepdims=True, initial=0) + 1 - squared
     scores = jnp.where(true.visible[:, :, None] & found.visible[:, None], closeness, 0)
     slots = best_match(scores)
@@ -85,21 +85,21 @@ def match_by_distance(true: Positions, found: Positions) -> Integer[Array, "B L"
 
 
 def velocity_scores(decomposition: Decomposition, batch: Batch, num_objects: int) -> dict[str, Float[Array, " B"]]:
-    """Scores of the steps from each frame to the next, a video; see the module's docstring.
+    """Per-video scores of frame-to-frame displacements; see the module's docstring.
 
     Args:
-        decomposition: the last observed frame, then imagined ones.
+        decomposition: the last observed frame, then predicted ones.
         batch: `segmentation` of the same frames.
         num_objects: the largest true label.
 
     Returns:
-        `velocity_cosine`, cosine of the angle between true and predicted velocity, in [-1, 1], and `speed_error`,
-        `| |predicted| / |true| - 1 |`; and both of box centres. Means over the counted pairs of an object and a step.
-        `position_error`, the distance of true and predicted centroid in the last frame, in pixels, of objects that are
-        visible in the first and the last; `position_error_turned`, of those whose velocity changed by `TURN` or more
-        on the way. A slot without pixels stays where it was,
-        and so does an object without a slot. NaN for a video without such an object, or with a label
-        above `num_objects`.
+        `velocity_cosine`, the cosine of the angle between true and predicted velocity, in [-1, 1], and `speed_error`,
+        `| |predicted| / |true| - 1 |`; also both for box centres. Each is the mean over the counted pairs of an object
+        and a step. `position_error` is the distance between true and predicted centroid in the last frame, in pixels,
+        over the objects that are visible in the first and the last frame. `position_error_turned` is the same over
+        those whose velocity changed by `TURN` or more on the way. A slot without pixels counts as resting, and so does
+        an object without a slot. Scores are NaN for a video without such an object, or with a label above
+        `num_objects`.
     """
     labels = batch["segmentation"].astype(jnp.int32)
     true = Positions(*(values[:, :, 1:] for values in positions(labels, num_objects + 1)))  # without the background
@@ -140,14 +140,14 @@ def _position_errors(true: Positions, found: Positions, known: Bool[Array, " B"]
 
 
 def _of_objects(values: Shaped[Array, "B T K *rest"], slots: Integer[Array, "B L"]) -> Shaped[Array, "B T L *rest"]:
-    """The values of each object's slot; zeros, hence not visible, for one without a slot."""
+    """The values of each object's slot; zeros, which means not visible, for an object without a slot."""
     index = slots.reshape(slots.shape[0], 1, -1, *(1,) * (values.ndim - 3))
     picked = jnp.take_along_axis(values, jnp.maximum(index, 0), axis=2)
     return jnp.where(index >= 0, picked, jnp.zeros_like(picked))
 
 
 def _mean(values: Float[Array, "B S L"], counted: Bool[Array, "B S L"], known: Bool[Array, " B"]) -> Float[Array, " B"]:
-    """Mean over the counted steps and objects; NaN with none, or with an unknown label."""
+    """The mean over the counted steps and objects; NaN if there is none, or if a label is unknown."""
     count = counted.sum((1, 2))
     mean = jnp.where(counted, values, 0).sum((1, 2)) / jnp.maximum(count, 1)
     return jnp.where((count > 0) & known, mean, jnp.nan)

@@ -1,29 +1,30 @@
-"""Apply a model to a video of any length, frame by frame, in memory that the length does not change.
+"""Decompose a video of any length with a model, frame by frame, in constant memory.
 
-It leaves these files in the output folder, all of them at the end or none; docs/files.md describes every column:
+The output folder receives all of these files at the end, or none. docs/files.md describes every column.
 
     overlay.mp4          the recording with every object's outline, number and recent path; predicted frames with an
                          orange edge
-    slots.mp4            the model's view: frame, segmentation over it, reconstruction, every slot; not of a recording
-                         that is seen in tiles
-    slots.gif            the same, of the first 300 frames
-    masks.npz            `segmentation` (T H W, the slot of every pixel of the input's frame, 255 outside of the model's
+    slots.mp4            the model's view: frame, segmentation over it, reconstruction, every slot; not for tiles
+    slots.gif            the same for the first 300 frames
+    masks.npz            `segmentation` (T H W, the slot of every pixel of the input's frame, 255 outside the model's
                          view), `palette` (256 3, the colours of the slots) and `time` (T, seconds)
     masks/000000.png     the same as images with that palette, one per frame
     trajectories.csv     one row per frame and slot: time, centroid, area and box in pixels of the input
-    decomposition.json   what was decomposed by what; the background's slot; `files`, the names of all of these;
-                         `damage` if the input could not be read to its end, or the model's output became infinite or
-                         NaN: there the files end; `untimed` if the times in the input could not be used to its end:
-                         frames then follow at its average rate; `value_range`, the pixel values shown
-                         as 0 and 255; `notes`, remarks on the reading of the input and on its content, such as `cuts`
-                         (see `stii_jax.inference.remarks`); `novelty`, how far the video is from the held-out ones of
-                         the model's training (see `stii_jax.evaluation.novelty`)
+    decomposition.json   the input, the model and the background's slot, and
+                         `files`: the names of all files
+                         `damage`: the reason why the files end early, if the input could not be read to its end, or
+                         the model's output became infinite or NaN
+                         `untimed`: the reason why frames follow at the average rate, if the input's times are unusable
+                         `value_range`: the pixel values shown as 0 and 255
+                         `notes`: remarks on the input, also as facts such as `cuts`; see `stii_jax.inference.remarks`
+                         `novelty`: a comparison with held-out videos of the model's training; see
+                         `stii_jax.evaluation.novelty`
     objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.inference.object_clips`
     coco.json, ...       on request, formats of other programs; see `stii_jax.inference.formats`
 
-Frames are counted from 0, as the model sees them: of the input's, every `frame_stride`-th. Predicted frames follow at
-the mean interval. The background's slot is the one with most pixels in the first ten frames. In tiles, numbers of
-objects take the place of slots, and the background is 0; see `stii_jax.inference.tiled_stream`.
+Frames are counted from 0, as the model sees them: every `frame_stride`-th frame of the input. Predicted frames follow
+at the mean interval. The background's slot is the one with most pixels in the first ten frames. In tiles, object
+numbers replace slots, and the background is 0; see `stii_jax.inference.tiled_stream`.
 """
 
 import contextlib
@@ -61,7 +62,7 @@ def check_request(request: Request) -> None:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print remarks on how the input is read, which `decomposition.json` holds as well."""
+    """Print remarks on the input, which `decomposition.json` holds as well."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr, flush=True)
 
@@ -71,9 +72,9 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
 
     Args:
         model: a trained model.
-        request: the video, the folder and the files to write.
-        origin: where the parameters are from, for `decomposition.json`. A killed job goes on if this is the same.
-        facts: more for `decomposition.json`.
+        request: the video, the output folder and the files to write.
+        origin: the source of the parameters, for `decomposition.json`. A killed job resumes only if it is the same.
+        facts: further entries of `decomposition.json`.
 
     Raises:
         DataError: the video cannot be read, or does not fit the view; the output folder holds other files.
@@ -92,7 +93,8 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     expected = recording.expected and recording.expected + request.num_predicted
     with replace_output(request.output, names, job, request.overwrite) as folder:
         shown = iter(tqdm(stream, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
-        # Colours must be known at the start, while the very first frames are often not yet cut as the rest.
+        # Colours depend on the background's slot and are fixed from the start, but the very first frames often differ
+        # from the rest.
         if not (head := list(itertools.islice(shown, FRAMES_FOR_BACKGROUND))):
             raise DataError(f"{request.input}: {stream.damage}")
         background = stream.find_background(head)
@@ -146,7 +148,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
 def _write(
     folder: Path, frames: Iterable[FrameResult], info: VideoInfo, formats: Iterable[str], painter: OverlayPainter
 ) -> Counter[bool]:
-    """Write every file but the summary and the clips. Returns the number of frames, by whether they are predicted."""
+    """Write every file except the summary and the clips. Return the numbers of observed and predicted frames."""
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
         overlay = files.enter_context(VideoFile(folder, info.fps, crf=20))

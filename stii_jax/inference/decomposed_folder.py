@@ -1,9 +1,9 @@
-"""Read the masks and trajectories of a decomposed recording, of this or another program, frame by frame.
+"""Read the masks and trajectories of a decomposed recording frame by frame, from this or another program.
 
-A folder needs two files: `masks.npz`, whose array `segmentation` (T H W, integers) has the number of the mask at every
-pixel, and `trajectories.csv` with the columns frame, object, centroid_x and centroid_y, one row per frame and object.
-All masks that are not in the table are background, as are rows whose column `background` is 1; rows whose column
-`predicted` is 1 are left out with their frames. `decomposition.json` may say more: `input_size`, `mask_scale`,
+A folder needs two files. `masks.npz` has an array `segmentation` (T H W, integers) with the mask's number at every
+pixel. `trajectories.csv` has the columns frame, object, centroid_x and centroid_y, with one row per frame and object.
+Masks that are not in the table are background, as are rows whose column `background` is 1. Rows whose column
+`predicted` is 1 are skipped with their frames. `decomposition.json` may add `input_size`, `mask_scale` and
 `frame_stride`.
 """
 
@@ -32,7 +32,7 @@ class ObservedFrame(NamedTuple):
     labels: Integer[np.ndarray, "H W"]
     """The number of the mask at every pixel."""
     centroids: dict[int, tuple[float, float]]
-    """Position of every object by its number, in pixels of the recording; masks without are background."""
+    """Position of every object by its number, in pixels of the recording; all other masks are background."""
 
 
 class DecomposedFolder:
@@ -57,9 +57,9 @@ class DecomposedFolder:
         """Pixels of the recording per pixel of the masks."""
         self.width, self.height = summary.get("input_size", (shape[2] * self.scale, shape[1] * self.scale))
         self.stride = int(summary.get("frame_stride", 1))
-        """Every how many frames of the recording one was decomposed."""
+        """Step between the decomposed frames of the recording."""
         self.facts = {key: summary[key] for key in ("input", "model", "workdir", "step", "num_slots") if key in summary}
-        """The input and the model that the decomposition was made from."""
+        """The input and the model of the decomposition."""
 
     def __iter__(self) -> Iterator[ObservedFrame]:
         height, width = self._shape[1:]
@@ -78,7 +78,7 @@ def is_decomposed(path: Path) -> bool:
 
 
 def _read_table(path: Path) -> tuple[dict[int, dict[int, tuple[float, float]]], set[int]]:
-    """The objects of every frame, and the predicted frames."""
+    """Read the objects of every frame, and the predicted frames."""
     table: dict[int, dict[int, tuple[float, float]]] = {}
     predicted = set[int]()
     with path.open(newline="") as file:
@@ -100,7 +100,7 @@ def _read_table(path: Path) -> tuple[dict[int, dict[int, tuple[float, float]]], 
 
 @contextlib.contextmanager
 def _open_masks(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """The pixels of the masks as a stream, with their shape and type: all at once need not fit into memory."""
+    """Open the pixels of the masks as a stream, with their shape and type, since they may not fit into memory."""
     fix = "expected an archive of numpy.savez with `segmentation`, integers of shape T H W"
     try:
         with zipfile.ZipFile(path) as archive, archive.open("segmentation.npy") as file:

@@ -1,8 +1,8 @@
-"""The formats of other programs that a decomposed video can be written in; `FORMATS` lists them.
+"""Export of a decomposed video to the formats of other programs, listed in `FORMATS`.
 
-They describe the objects in the frames of the input: neither the background's slot nor predicted frames. An object's
-number is that of its slot plus 1, since most of these formats keep 0 for the background; that of an object seen in
-tiles stays as it is. Places are in pixels of the input.
+They describe the objects in the frames of the input, without the background's slot and predicted frames. An object's
+number is that of its slot plus 1, since most of these formats reserve 0 for the background. Objects in tiles keep their
+numbers. Positions are in pixels of the input.
 """
 
 import abc
@@ -42,16 +42,16 @@ class Format(FrameWriter):
         """Write one frame of the input."""
 
     def _objects(self, frame: SegmentedFrame) -> Iterator[tuple[int, Region]]:
-        """The objects of a frame by their numbers, from 1."""
+        """Yield the objects of a frame by number, from 1."""
         for slot, region in frame.regions.items():
             if slot != self._info.background:
                 yield slot + self._first, region
 
 
 class Coco(Format):
-    """COCO instances: masks in compressed run-length encoding, boxes, and the number of the object as `track_id`.
+    """COCO instances: masks in compressed run-length encoding, boxes, and the object's number as `track_id`.
 
-    `images` come last in the file: it is written as a stream, and their list waits in a file of its own.
+    `images` come last in the file. It is written as a stream, while their list is collected in a temporary file.
     """
 
     name = "coco.json"
@@ -76,7 +76,7 @@ class Coco(Format):
             mask = slots == number - self._first
             box = [region.left, region.top, region.right - region.left, region.bottom - region.top]
             annotation = {
-                "id": self._num_annotations + 1,  # pycocotools takes 0 for none
+                "id": self._num_annotations + 1,  # pycocotools treats 0 as none
                 "image_id": frame.number,
                 "category_id": 1,
                 "track_id": number,
@@ -105,9 +105,9 @@ class Coco(Format):
 
 
 class Mot(Format):
-    """MOTChallenge text: frame, object, left, top, width, height, confidence, and three times -1 for no 3-D position.
+    """MOTChallenge text: frame, object, left, top, width, height, confidence, and three times -1 (no 3-D position).
 
-    Frames, and as in its ground truth the pixels of left and top, count from 1.
+    Frames count from 1, and so do the pixels of left and top, as in MOTChallenge's ground truth.
     """
 
     name = "mot.txt"
@@ -139,7 +139,7 @@ class LabelStack(Format):
         import tifffile
 
         pixels = info.width * info.height // info.scale**2
-        # A classic TIFF ends at 4 GB, which ImageJ by itself can read; compressed labels stay far below their size.
+        # Plain ImageJ reads only classic TIFF, which ends at 4 GB. Compressed labels stay far below their raw size.
         big = info.expected is None or info.expected * pixels > 2**32
         self._file = tifffile.TiffWriter(self._path, bigtiff=big)
         self._labels = np.zeros(256, np.uint8)
@@ -163,8 +163,8 @@ class LabelStack(Format):
             tifffile.tiffcomment(self._path, self._description())
 
     def _description(self) -> str:
-        """The first page's comment, from which ImageJ knows that the pages are frames."""
-        count = f"{self._num_frames:09}"  # of a constant length
+        """The first page's comment, which tells ImageJ that the pages are frames."""
+        count = f"{self._num_frames:09}"  # padded to a constant length
         facts = {"ImageJ": "1.11a", "images": count, "frames": count, "hyperstack": "true", "mode": "grayscale"}
         facts |= {"loop": "false", "finterval": f"{1 / self._info.fps:.9f}", "unit": "pixel"}
         facts |= {"min": "0.0", "max": f"{len(self._info.colors)}.0"}
@@ -201,20 +201,20 @@ class ViaTracks(Format):
 
 
 FORMATS: dict[str, type[Format]] = {"coco": Coco, "mot": Mot, "tiff": LabelStack, "movement": ViaTracks}
-"""The formats by their names in `--formats`."""
+"""The formats, by their names in `--formats`."""
 
 
 def check_formats(names: Iterable[str]) -> None:
-    """Raise `ConfigError` unless all are known."""
+    """Raise `ConfigError` unless all names are known."""
     if unknown := [name for name in names if name not in FORMATS]:
-        raise ConfigError(f"--formats knows no {unknown[0]!r}: give some of {', '.join(FORMATS)}, separated by commas")
+        raise ConfigError(f"unknown --formats {unknown[0]!r}: give some of {', '.join(FORMATS)}, separated by commas")
 
 
 def run_lengths(mask: Bool[np.ndarray, "H W"]) -> str:
-    """COCO's compressed run-length encoding of a mask.
+    """Encode a mask in COCO's compressed run-length encoding.
 
-    The lengths of runs of equal pixels, down the columns and beginning with one outside of the mask, are written as
-    their difference to the last but one, five bits per character.
+    Runs of equal pixels go down the columns, and the first is outside the mask. Each length is written as the
+    difference from the last but one, five bits per character.
     """
     flat = mask.T.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1

@@ -1,4 +1,4 @@
-"""The numbers of objects that several tiles see: one per object, kept from frame to frame. No jax."""
+"""Object numbers across tiles: one per object, kept from frame to frame. Needs no jax."""
 
 import dataclasses
 import math
@@ -6,22 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 MAX_OBJECTS = 254
-"""Highest number of an object; masks are 8 bits, 0 is the background, and 255 lies outside."""
+"""Highest number of an object: masks are 8-bit, 0 is the background, and 255 means outside."""
 MEMORY = 10
-"""Number of frames after which an object that no tile shows is gone: its number is not given again."""
+"""Number of frames after which an object that no tile shows is gone and cannot return."""
 TRIAL = 3
-"""Two objects that have been seen for so many frames become one only if they agree for as many."""
+"""Two objects that have been visible for this many frames merge only if they agree for as many."""
 SAME_REGION = 0.5
-"""Share of the smaller of two instances, where both tiles look, that the other covers if they are one object."""
+"""Two instances are one object if the common part covers this fraction of the smaller one, where the tiles overlap."""
 MIN_IOU = 0.2
-"""Lowest intersection over union of these: a limb that touches another object is no link."""
+"""Minimum intersection over union of two linked instances: a limb that touches another object is not a link."""
 JUMP = 0.5
-"""A slot that moves by more from one frame to the next shows another object, in lengths of the larger one. It may as
-well go on as before, however fast."""
+"""Maximum displacement of an object per frame, in lengths of the larger one. A slot that moves further shows another
+object, unless it deviates less than this from constant velocity."""
 REACH = 1.25
-"""Greatest distance of an object that returns from where it should be, in lengths of the larger one."""
+"""Maximum distance of a returning object from its expected position, in lengths of the larger one."""
 SAME_OBJECT = 0.1
-"""The share that is enough for two instances that were one object in the frame before."""
+"""The value of `SAME_REGION` for two instances that were one object in the previous frame."""
 
 
 class Instance(NamedTuple):
@@ -30,19 +30,19 @@ class Instance(NamedTuple):
     tile: int
     slot: int
     piece: int
-    """Number of the piece among all of the tile."""
+    """Number of the piece within its tile."""
     area: int
     x: float
     y: float
     margin: float
-    """Distance from its centroid to the nearest edge of the tile beyond which there is more of the scene; 0 if it may
-    be cut there."""
+    """Distance from its centroid to the tile's nearest inner edge, beyond which the scene continues; 0 if such an edge
+    may cut it."""
     leaves: bool
-    """True if it reaches the edge of all that the tiles show."""
+    """True if it reaches the edge of the area covered by all tiles."""
 
     @property
     def length(self) -> float:
-        """Diameter of a disc of this area."""
+        """The diameter of a disc of this area."""
         return math.sqrt(4 * self.area / math.pi)
 
 
@@ -50,27 +50,27 @@ class Link(NamedTuple):
     """Two instances of different tiles that share pixels."""
 
     first: int
-    """Place in the list of instances."""
+    """Index in the list of instances."""
     second: int
     common: int
     """Number of pixels that both cover."""
     areas: tuple[int, int]
-    """Their pixels where both tiles look."""
+    """Their pixels where the two tiles overlap."""
 
     @property
     def share(self) -> float:
-        """Share of the smaller instance that both cover."""
+        """The common part as a fraction of the smaller instance."""
         return self.common / min(self.areas)
 
     @property
     def iou(self) -> float:
-        """Intersection over union, where both tiles look."""
+        """The intersection over union, where the two tiles overlap."""
         return self.common / (sum(self.areas) - self.common)
 
 
 @dataclasses.dataclass(eq=False)
 class _Object:
-    """An object and where it was last."""
+    """An object and its last known position."""
 
     number: int
     born: int
@@ -78,23 +78,23 @@ class _Object:
     first: int
     """Frame of its appearance."""
     last: int
-    """The last frame that shows it."""
+    """Last frame that shows it."""
     x: float
     y: float
     length: float
     left: bool = False
-    """True if it went to the edge of all that the tiles show."""
+    """True if it reached the edge of the area covered by all tiles."""
     velocity: tuple[float, float] = (0.0, 0.0)
-    """Pixels per frame."""
+    """Velocity in pixels per frame."""
 
     def distance(self, instance: Instance, frame: int) -> float:
-        """Distance of an instance from where this object should be by now, in lengths of the larger one."""
+        """The distance of an instance from this object's expected position, in lengths of the larger one."""
         steps = frame - self.last
         x, y = self.x + steps * self.velocity[0], self.y + steps * self.velocity[1]
         return math.hypot(instance.x - x, instance.y - y) / max(self.length, instance.length)
 
     def see(self, instance: Instance, frame: int) -> None:
-        """Take over the place of an instance."""
+        """Update the position from an instance."""
         if steps := frame - self.last:
             moved = ((instance.x - self.x) / steps, (instance.y - self.y) / steps)
             self.velocity = tuple((old + new) / 2 for old, new in zip(self.velocity, moved))  # type: ignore[assignment]
@@ -103,27 +103,27 @@ class _Object:
 
 
 class Numbering:
-    """Gives every object a number, one frame after the other.
+    """The assignment of a number to every object, frame by frame.
 
     A slot of a tile keeps its object while it is visible and does not jump. Slots of different tiles are one object if
-    they cover the same pixels; each tile shows an object at most once. A new object that appears where one vanished
-    at most `MEMORY` frames ago is that one, unless that went to the edge of the scene. A new one that other tiles show
-    as a part of another object has no number for `TRIAL` frames: a slot often takes a part of an object for a moment.
+    they cover the same pixels. Each tile shows an object at most once. A new object continues one that vanished in the
+    same place at most `MEMORY` frames ago, unless that one left the scene. If other tiles show a new object as a part
+    of another one, it gets no number for `TRIAL` frames. Slots often split off a part for a moment.
     """
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, int], list[tuple[_Object, Instance]]] = {}
         self._objects: list[_Object] = []
-        """The objects that are visible, or may return."""
+        """The objects that are visible or may return."""
         self._agreed: dict[frozenset[_Object], int] = {}
         """Number of frames in which two objects have covered the same pixels."""
         self._doubted: dict[tuple[int, int], int] = {}
-        """Number of frames in which a slot has shown a new object that other tiles show as a part of another one."""
+        """Number of frames in which a slot showed a new object that other tiles show as a part of another one."""
         self._frame, self._count = -1, 0
         self._taken: dict[int, int] = {}
-        """The last frame of every number that was given."""
+        """The last frame of every assigned number."""
         self.full_from: int | None = None
-        """The first frame in which there was no new number for a new object."""
+        """The first frame in which no new number was left for a new object."""
 
     @property
     def num_objects(self) -> int:
@@ -131,13 +131,13 @@ class Numbering:
         return len(self._taken)
 
     def forget(self) -> None:
-        """Begin another scene: all objects of the frames that follow are new."""
+        """Begin another scene: all objects of the following frames are new."""
         self._held, self._objects, self._agreed, self._doubted = {}, [], {}, {}
 
     def assign(self, instances: Sequence[Instance], links: Iterable[Link]) -> list[tuple[int, list[Instance]]]:
-        """Return the objects of the next frame: number and instances of each, the most central one first.
+        """Return the objects of the next frame, each with its number and its instances, the most central one first.
 
-        A tile may have a second instance of an object, which comes last: a part that waits for a number.
+        A tile may have a second instance of an object, which comes last. It is a part that still has no number.
         """
         self._frame += 1
         links = list(links)
@@ -164,7 +164,7 @@ class Numbering:
         return [(owner.number, group) for owner, group in found]
 
     def _carried(self, instances: Sequence[Instance]) -> list[_Object | None]:
-        """The objects that the pieces' slots showed in the frame before, where they did not jump."""
+        """The objects that the pieces' slots showed in the previous frame, unless they jumped."""
         pairs = []
         for place, instance in enumerate(instances):
             for owner, before in self._held.get((instance.tile, instance.slot), ()):
@@ -183,7 +183,7 @@ class Numbering:
     def _groups(
         self, instances: Sequence[Instance], carried: Sequence[_Object | None], links: Iterable[Link]
     ) -> list[list[int]]:
-        """Places of instances that are one object."""
+        """Group the instances that are one object, by index."""
         groups = [[place] for place in range(len(instances))]
         agreed: dict[frozenset[_Object], int] = {}
 
@@ -208,7 +208,7 @@ class Numbering:
         return list({id(group): group for group in groups}.values())
 
     def _continued(self, groups: Sequence[list[Instance]], claims: Sequence[set[_Object]]) -> dict[int, _Object]:
-        """The objects that go on, by place of their group: the oldest of a group, and each in one place only."""
+        """The continuing objects, by index of their group: the oldest of each group, and each object only once."""
         owners: dict[int, _Object] = {}
         for owner in sorted({owner for claim in claims for owner in claim}, key=lambda owner: owner.born):
             free = [place for place, claim in enumerate(claims) if owner in claim and place not in owners]
@@ -217,7 +217,7 @@ class Numbering:
         return owners
 
     def _recover(self, groups: Sequence[list[Instance]], owners: dict[int, _Object], claimed: set[_Object]) -> None:
-        """Give new instances the objects that vanished there a moment ago, the nearest first."""
+        """Assign objects that vanished a moment ago to new instances near their expected positions, nearest first."""
         pairs = [
             (distance, place, owner)
             for place, group in enumerate(groups)
@@ -235,7 +235,7 @@ class Numbering:
         owners: Mapping[int, _Object],
         links: Iterable[tuple[Instance, Instance, Link]],
     ) -> dict[int, int]:
-        """Places of new groups that wait for their number, with the places of the groups that they are a part of."""
+        """The new groups that still get no number, by index, each with the group that contains it."""
         place_of = {each: place for place, group in enumerate(groups) for each in group}
         covered = dict[int, int]()
         for first, second, link in links:
@@ -257,7 +257,7 @@ class Numbering:
         return not owner.left and self._frame - owner.last < MEMORY
 
     def _appear(self, instance: Instance) -> _Object | None:
-        """A new object; None if there is no number for it."""
+        """Return a new object, or None if no number is left."""
         number = len(self._taken) + 1
         if number > MAX_OBJECTS:
             self.full_from = self._frame if self.full_from is None else self.full_from

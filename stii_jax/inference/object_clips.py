@@ -1,4 +1,4 @@
-"""A clip of every object: `objects/slot_1.mp4` and so on, cut out of the input in its full resolution."""
+"""A clip of every object: `objects/slot_1.mp4` and so on, cropped from the input at full resolution."""
 
 import csv
 import itertools
@@ -14,13 +14,13 @@ from stii_jax.inference.recordings import RecordedFrame
 
 CLIPS = "objects"
 MARGIN = 0.1
-"""Margin on each side of an object's largest box, as a share of that box's longer side."""
+"""Margin on each side of an object's largest box, as a fraction of the box's longer side."""
 MIN_MARGIN = 4
 """Smallest margin around an object, in pixels."""
 
 
 class _Window(NamedTuple):
-    """The size of a clip, and the place that it shows until the object is seen first."""
+    """The size of a clip, and its position until the object is first visible."""
 
     width: int
     height: int
@@ -29,15 +29,14 @@ class _Window(NamedTuple):
 
 
 def write_clips(folder: Path, frames: Iterable[RecordedFrame], info: VideoInfo) -> None:
-    """Write a clip of every object that is visible in some frame.
+    """Write a clip of every object that is visible in any frame.
 
-    A clip has all frames of the input, and one size: that of the object's largest box, with a margin. It follows the
-    centre of the box, but stays within the frame. While the object is not visible, it shows the place where that was
-    last.
+    A clip has all frames of the input, and the size of the object's largest box with a margin. It follows the centre of
+    the box, but stays within the frame. While the object is not visible, the clip shows its last position.
 
     Args:
-        folder: holds `trajectories.csv`, which says where the objects are.
-        frames: the same frames once more.
+        folder: the folder of `trajectories.csv`, with the objects' positions.
+        frames: the same frames again.
         info: facts about the whole video.
     """
     windows = _windows(folder / TABLE, info.width, info.height)
@@ -59,13 +58,13 @@ def write_clips(folder: Path, frames: Iterable[RecordedFrame], info: VideoInfo) 
 
 
 def _windows(table: Path, width: int, height: int) -> dict[int, _Window]:
-    """The window of every object, from the boxes of a whole table."""
+    """Compute the window of every object from the boxes of the whole table."""
     windows: dict[int, _Window] = {}
     with table.open(newline="") as file:
         for slot, (left, top, right, bottom) in _boxes(csv.DictReader(file)):
             margin = 2 * max(MIN_MARGIN, MARGIN * max(right - left, bottom - top))
             old = windows.setdefault(slot, _Window(0, 0, *_center((left, top, right, bottom))))
-            # Even, as H.264 needs it, where the frame is large enough.
+            # H.264 needs even sides, as far as the frame is large enough.
             sides = [2 * int(np.ceil((side + margin) / 2)) for side in (right - left, bottom - top)]
             largest = max(old.width, min(sides[0], width)), max(old.height, min(sides[1], height))
             windows[slot] = old._replace(width=largest[0], height=largest[1])
@@ -73,7 +72,7 @@ def _windows(table: Path, width: int, height: int) -> dict[int, _Window]:
 
 
 def _boxes(rows: Iterable[dict[str, str]]) -> Iterable[tuple[int, tuple[float, float, float, float]]]:
-    """Slot and box of the visible objects in frames of the input."""
+    """Yield slot and box of the visible objects in frames of the input."""
     for row in rows:
         if row["visible"] == "1" and row["background"] == row["predicted"] == "0":
             yield int(row["object"]), (float(row["left"]), float(row["top"]), float(row["right"]), float(row["bottom"]))

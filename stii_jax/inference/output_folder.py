@@ -1,7 +1,7 @@
-"""The folder of a decomposition, protected from overwriting and written all at once.
+"""The folder of a decomposition, protected from overwriting and written atomically.
 
-An earlier result is never lost by accident: a folder that holds anything is refused, unless the user agrees to replace
-the files that an earlier decomposition wrote. All other files stay in any case.
+An earlier result is never lost by accident. A folder that is not empty is refused, unless the user agrees to replace
+the files of an earlier decomposition. All other files stay in any case.
 """
 
 import contextlib
@@ -23,38 +23,38 @@ from stii_jax.inference.track_request import SCORES
 from stii_jax.storage.files import RUN_FOLDERS, write_results
 
 SUMMARY = "decomposition.json"
-"""The summary is moved last, so if it exists, every file exists."""
+"""The summary, which is moved last: if it exists, every file exists."""
 NAMES = (OVERLAY, STRIP, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
-"""Written by every decomposition."""
+"""The files that every decomposition writes."""
 OF_ONE_VIEW = (STRIP, ANIMATION)
-"""Left out if there are several views, which are tiles."""
+"""The files that are not written for tiles."""
 EVERY_NAME = {*NAMES, SCORES, CLIPS, *(known.name for known in FORMATS.values())}
 
 _UNFINISHED = ".unfinished"
 _JOB = "job.json"
 _OURS = {IMAGES: re.compile(r"\d{6,}\.png"), CLIPS: re.compile(r"slot_\d+\.mp4")}
-"""The files in a folder of results."""
+"""Patterns of the files in subfolders of results."""
 
 
 def check_output(output: Path, names: Iterable[str], job: Mapping[str, Any], overwrite: bool) -> None:
-    """Stop before a file would be lost.
+    """Raise `DataError` if writing would lose a file.
 
     Args:
         output: the folder; it may be missing.
-        names: of the files and folders that will be written there.
-        job: facts that identify this decomposition, so that the same command may replace a killed attempt.
+        names: names of the files and folders to write there.
+        job: identification of this decomposition, so that the same command may replace a killed attempt.
         overwrite: replace the files of an earlier decomposition.
 
     Raises:
-        DataError: the folder belongs to a run, or holds files that must not or may not be replaced.
-        OSError: it cannot be read.
+        DataError: the folder belongs to a run, or holds files that must not be replaced.
+        OSError: the folder cannot be read.
     """
     path = output.resolve()
     for folder in (path, *path.parents):
         inside = path.relative_to(folder).parts[:1]
         if _is_run(folder) and (not inside or inside[0] in RUN_FOLDERS):
             raise DataError(
-                f"{output} is {'' if not inside else 'in '}the folder of a run, whose files must stay: give another "
+                f"{output} is {'' if not inside else 'in '}the folder of a run, which is protected: give another "
                 f"--output, such as {folder / 'found'}"
             )
     present = {file.name for file in output.iterdir()} - {_UNFINISHED} if output.exists() else set()
@@ -67,14 +67,14 @@ def check_output(output: Path, names: Iterable[str], job: Mapping[str, Any], ove
             "decomposition"
         )
     if foreign := sorted(present & set(names) - _owned(output)):
-        raise DataError(f"{output / foreign[0]} is there already, and of no decomposition: give another --output")
+        raise DataError(f"{output / foreign[0]} exists, but is not from a decomposition: give another --output")
 
 
 @contextlib.contextmanager
 def replace_output(output: Path, names: Iterable[str], job: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
-    """Yield a folder to write to. Its files then replace those in `output`, or vanish if there was an error.
+    """Yield a folder to write to. Its files then replace those in `output`, or are deleted if there was an error.
 
-    Arguments and errors are those of `check_output`. A kill leaves the folder, which the next call deletes.
+    Arguments and errors are those of `check_output`. A killed process leaves the folder, which the next call deletes.
 
     Raises:
         DataError: another decomposition writes to `output`.
@@ -82,21 +82,21 @@ def replace_output(output: Path, names: Iterable[str], job: Mapping[str, Any], o
     """
     check_output(output, names, job, overwrite)
     with _locked(output):
-        check_output(output, names, job, overwrite)  # another decomposition may have ended meanwhile
+        check_output(output, names, job, overwrite)  # another decomposition may have finished meanwhile
         owned, replaces = _owned(output), (output / SUMMARY).exists()
         folder = output / _UNFINISHED
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left from a killed process
         folder.mkdir(parents=True)
         try:
             write_results(folder / _JOB, {"job": job, "replaces": replaces, "owns": sorted(owned | set(names))})
             yield folder
-            os.sync()  # names must not reach the disk before contents
+            os.sync()  # contents must reach the disk before names
             written = sorted(folder.iterdir(), key=lambda path: path.name == SUMMARY)
             (output / SUMMARY).unlink(missing_ok=True)
             for path in written:
                 if path.name != _JOB:
                     _replace(path, output / path.name)
-            for name in owned - {path.name for path in written}:  # of another video, by now
+            for name in owned - {path.name for path in written}:  # left from another video
                 _remove(output / name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +104,7 @@ def replace_output(output: Path, names: Iterable[str], job: Mapping[str, Any], o
 
 @contextlib.contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    """Make the folder and keep other decompositions out of it, where its file system can lock folders (NFS cannot)."""
+    """Make the folder and lock it against other decompositions, if the file system can lock folders (NFS cannot)."""
     output.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(output, os.O_RDONLY)
     try:
@@ -112,7 +112,7 @@ def _locked(output: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(
-                f"another decomposition writes to {output}: wait for its end, or give another --output"
+                f"another decomposition is writing to {output}: wait for its end, or give another --output"
             ) from error
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP):
@@ -127,7 +127,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _owned(output: Path) -> set[str]:
-    """Names in the folder that decompositions wrote: the last one, and one that was killed while it moved them."""
+    """The names of files that decompositions wrote: the last one, and one that was killed while moving them."""
     owned: set[str] = set()
     if (output / SUMMARY).is_file():
         owned |= {SUMMARY, SCORES, *_read(output / SUMMARY).get("files", NAMES)}
@@ -136,7 +136,7 @@ def _owned(output: Path) -> set[str]:
 
 
 def _replace(path: Path, target: Path) -> None:
-    """Move a result into its place. Foreign files in a folder of results stay there."""
+    """Move a result into place. Foreign files in a folder of results are kept."""
     if target.is_dir():
         old = path.with_name(f"old_{path.name}")
         target.rename(old)
@@ -146,7 +146,7 @@ def _replace(path: Path, target: Path) -> None:
 
 
 def _remove(target: Path) -> None:
-    """Delete an old result; a folder with foreign files stays with those."""
+    """Delete an old result. A folder with foreign files keeps those."""
     if target.is_dir():
         for path in set(target.iterdir()) - set(_foreign(target)):
             path.unlink()
@@ -162,7 +162,7 @@ def _foreign(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is none."""
+    """Read the object in a JSON file; empty if there is none."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -171,5 +171,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(job: Mapping[str, Any]) -> Any:
-    """The job as it is read back."""
+    """Convert the job to the form in which JSON returns it."""
     return json.loads(json.dumps(job))

@@ -1,7 +1,7 @@
-"""The files of a decomposed video, written frame by frame in memory that its length does not change.
+"""The files of a decomposed video, written frame by frame in constant memory.
 
-Each class writes one of them and is a context manager that ends it. `stii_jax.inference.decompose` lists the files, and
-`stii_jax.inference.formats` has those for other programs.
+Each class writes one of them and is a context manager that closes it. `stii_jax.inference.decompose` lists the files,
+and `stii_jax.inference.formats` has those for other programs.
 """
 
 import abc
@@ -35,10 +35,10 @@ Cell = int | float | None
 
 
 class VideoInfo(NamedTuple):
-    """Facts that hold for every frame of a decomposition."""
+    """Facts about a whole decomposition."""
 
     name: str
-    """The file or folder that was decomposed, without its path."""
+    """Name of the decomposed file or folder, without its path."""
     width: int
     """Width of the input's frames, in pixels."""
     height: int
@@ -47,13 +47,13 @@ class VideoInfo(NamedTuple):
     """Pixels of the input, in each direction, per pixel of the labels; see `regions.Canvas`."""
     fps: float
     expected: int | None
-    """Number of frames that the input announces; None if it does not."""
+    """Number of frames that the input announces; None if unknown."""
     colors: UInt8[np.ndarray, "K 3"]
     """Colours of the slots, RGB in 0..255."""
     background: int
     """The background's slot."""
     in_tiles: bool = False
-    """True if numbers of objects take the place of slots: from 1, in the order in which they appear."""
+    """True if object numbers replace slots. They start from 1, in order of appearance."""
 
 
 class SegmentedFrame(NamedTuple):
@@ -64,7 +64,7 @@ class SegmentedFrame(NamedTuple):
     seconds: float
     """Presentation time."""
     predicted: bool
-    """True if the input does not show this frame."""
+    """True for a predicted frame, which is not in the input."""
     slots: UInt8[np.ndarray, "H W"]
     """The slot of every pixel; see `regions.Labels`."""
     regions: dict[int, Region]
@@ -72,24 +72,24 @@ class SegmentedFrame(NamedTuple):
 
 
 class FrameWriter(contextlib.AbstractContextManager):
-    """Base class of the files: closes at the end of its context."""
+    """Base class of the files. The context manager closes the file at its end."""
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.close(whole=kind is None)
 
     @abc.abstractmethod
     def close(self, whole: bool) -> None:
-        """End the file; there is no need to finish it if it is not to become `whole`."""
+        """Close the file. If `whole` is False, an error has occurred, and it may stay incomplete."""
 
 
 class VideoFile(FrameWriter):
-    """Writes H.264 to `overlay.mp4`, or to a file of another name, for any player; see `Encoder` for `crf`."""
+    """An H.264 video, `overlay.mp4` or a file of another name, for any player. See `Encoder` for `crf`."""
 
     def __init__(self, folder: Path, fps: float, name: str = OVERLAY, crf: int = 16):
         self._encoder = Encoder(folder / name, fps, crf)
 
     def write(self, picture: Picture, seconds: float | None = None) -> None:
-        """Write one frame, shown at `seconds`; None: one frame of the rate after the one before. All have one size."""
+        """Write one frame, shown at `seconds`; None: one frame interval after the previous one. All have one size."""
         self._encoder.write(picture, seconds)
 
     def close(self, whole: bool) -> None:
@@ -98,7 +98,7 @@ class VideoFile(FrameWriter):
 
 
 class Animation(FrameWriter):
-    """Writes the first `MAX_ANIMATED` frames to `slots.gif`."""
+    """The animation `slots.gif` of the first `MAX_ANIMATED` frames."""
 
     def __init__(self, folder: Path, fps: float):
         self._path, self._fps = folder / ANIMATION, fps
@@ -106,7 +106,7 @@ class Animation(FrameWriter):
 
     def write(self, picture: Picture, seconds: float) -> None:
         """Write one frame, shown at `seconds`."""
-        if len(self._times) <= MAX_ANIMATED:  # the time after the last frame says how long that is shown
+        if len(self._times) <= MAX_ANIMATED:  # the time after the last frame gives that frame's duration
             self._times.append(seconds)
         if len(self._frames) < MAX_ANIMATED:
             self._frames.append(quantize(picture))
@@ -119,7 +119,7 @@ class Animation(FrameWriter):
 
 
 class Masks(FrameWriter):
-    """Writes the slot of every pixel: `masks/000000.png` and so on in the slots' colours, and all in `masks.npz`."""
+    """The slot of every pixel: `masks/000000.png` and so on in the slots' colours, and all in `masks.npz`."""
 
     def __init__(self, folder: Path, info: VideoInfo):
         self._folder = folder
@@ -127,7 +127,7 @@ class Masks(FrameWriter):
         self._palette[: len(info.colors)] = info.colors
         self._shape, self._times = (0, 0, 0), list[float]()
         (folder / IMAGES).mkdir()
-        # The head of an array says how long it is, which is known at the end.
+        # An array's header states its length, which is known only at the end.
         self._raw = folder / "segmentation.gz"
         self._file = gzip.GzipFile(self._raw, "wb", compresslevel=1)
 
@@ -135,7 +135,7 @@ class Masks(FrameWriter):
         """Write one frame."""
         image = Image.fromarray(frame.slots)
         image.putpalette(self._palette.tobytes())
-        image.save(self._folder / IMAGES / f"{frame.number:06}.png")  # optimize=True: four times as long, 9 % smaller
+        image.save(self._folder / IMAGES / f"{frame.number:06}.png")  # optimize=True: four times as slow, 9 % smaller
         self._file.write(frame.slots.tobytes())
         self._times.append(frame.seconds)
         self._shape = (len(self._times), *frame.slots.shape)
@@ -159,9 +159,9 @@ class Masks(FrameWriter):
 
 
 class Trajectories(FrameWriter):
-    """Writes `trajectories.csv`, one row per frame and slot; see `regions.Region` for the measures.
+    """The table `trajectories.csv`, one row per frame and slot. See `regions.Region` for the measures.
 
-    Objects seen in tiles have rows from the frame on in which they appear.
+    Objects in tiles have rows from the frame in which they first appear.
     """
 
     def __init__(self, folder: Path, info: VideoInfo):
@@ -183,7 +183,7 @@ class Trajectories(FrameWriter):
 
 
 def table_rows(frame: SegmentedFrame, num_slots: int, background: int) -> Iterator[tuple[Cell, ...]]:
-    """Yield one row of `COLUMNS` per slot of a frame; None stands for the measures of an invisible one."""
+    """Yield one row of `COLUMNS` per slot of a frame. Invisible slots have None for the measures."""
     for slot in range(num_slots):
         region = frame.regions.get(slot)
         measures = (None, None, 0, *[None] * 5) if region is None else tuple(round(value, 3) for value in region[1:])

@@ -1,4 +1,4 @@
-"""A video as a model sees it, frame by frame: a file of any kind, a folder of images, or arrays."""
+"""A video as the model sees it, frame by frame: a file of any kind, a folder of images, or arrays."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,14 +19,14 @@ Array = np.ndarray
 
 MOVING = (
     "the camera moves, or its noise is strong: a typical pixel varies by {noise:.0f} of 255 levels; "
-    "--background=median is left out"
+    "--background=median is ignored"
 )
-"""Note for a recording whose background cannot be removed."""
+"""The note for a recording whose background cannot be removed."""
 SMALLEST = 7
-"""Objects are small if more than this number of them fit side by side across the view. Small ones may share slots, or
-be missed. 8 walkers fit across a street, and share slots; 6 cars and 4 flies do not."""
+"""Number of objects side by side across the view, above which they count as small. Small objects may share slots or be
+missed. For example, 8 walkers fit across a street and share slots; 6 cars and 4 flies do not."""
 SMALL = "objects measure about {size:.0f} of {side} pixels, so they may share slots: try --tile={tile}"
-"""Note for a recording with small objects. Their size is known once the background is removed."""
+"""The note for a recording with small objects. Their size is known once the background is removed."""
 
 
 class RecordedFrame(NamedTuple):
@@ -35,23 +35,23 @@ class RecordedFrame(NamedTuple):
     pixels: UInt8[Array, "H W 3"]
     """The whole frame, upright."""
     view: UInt8[Array, "*tiles S S 3"]
-    """The part that the model sees, at its size; of all tiles, if there are several."""
+    """The part that the model sees, at the model's size, for all tiles if there are several."""
     seconds: float
     """Presentation time, relative to the recording's first frame."""
     plain: UInt8[Array, "S S 3"] | None = None
-    """The same part in one picture with its background, if the model does not see that."""
+    """The same part as one image with its background, if the model does not see the background."""
 
 
 class Recording:
-    """Every `stride`-th frame of a recording, read as it is asked for.
+    """Every `stride`-th frame of a recording, read on demand.
 
     Args:
-        path: a video file, TIFF stack or animated picture, or a folder of images, which are its frames in the order of
+        path: a video file, TIFF stack or animated image, or a folder of images, which are its frames in the order of
             their names (2 before 10).
-        view: what the model is to see of a frame.
-        stride: every how many frames one is taken.
-        value_range: the values that are shown as 0 and 255; None leaves frames of 8 bits alone, and takes the lowest
-            and the highest value of deeper ones.
+        view: the part of a frame that the model sees.
+        stride: step between the frames that are taken.
+        value_range: the pixel values that are shown as 0 and 255. None keeps 8-bit frames, and scales deeper ones by
+            their minimum and maximum.
 
     Raises:
         DataError: there is no such file, its first frame cannot be read, or the view does not fit it.
@@ -78,25 +78,25 @@ class Recording:
         self._rate = header.rate or IMAGES_PER_SECOND
         self._clock = _Clock(1 / self._rate)
         self.fps = self._rate / stride
-        """Average frames per second, of those that are taken."""
+        """Average rate of the frames that are taken, per second."""
         self.expected = -(-header.num_frames // stride) or None
-        """How many frames there will be, if the file is right about it."""
+        """Expected number of frames, according to the file; None if unknown."""
         self.damage: str | None = None
-        """Why reading stopped before the end, once it has."""
+        """The reason why reading stopped before the end, once it has."""
 
     @property
     def value_range(self) -> Range | None:
-        """The values that are shown as 0 and 255; None where frames of 8 bits are left alone."""
+        """The pixel values that are shown as 0 and 255; None if 8-bit frames are kept."""
         return self._footage.value_range
 
     @property
     def untimed(self) -> str | None:
-        """The reason for using the average rate from some frame on, instead of the file's times, or None."""
+        """The reason for using the average rate instead of the file's times from some frame on, or None."""
         return self._clock.problem
 
     @property
     def notes(self) -> list[str]:
-        """Remarks for the user on how the recording was read."""
+        """Remarks for the user on the reading of the recording."""
         footage = self._footage
         notes = ([footage.note] if footage.note else []) + self._remarks
         if levels := footage.levels:
@@ -107,7 +107,7 @@ class Recording:
             if levels.num_infinite:
                 notes.append(f"{levels.num_infinite} values are NaN, shown as {levels.low:g}, or infinite")
         if footage.num_missing:
-            notes.append(f"{self._path} states {footage.num_missing} frames more than could be decoded")
+            notes.append(f"{self._path} announces {footage.num_missing} more frames than could be decoded")
         if self.untimed:
             notes.append(f"{self.untimed}: from there on, frames follow at the average rate")
         return notes
@@ -118,18 +118,19 @@ class Recording:
             for number, frame in enumerate(self._footage.frames()):
                 if frame.pixels.shape != (self.height, self.width, 3):
                     size = f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}"
-                    raise DamageError(self._path, number, f"the next has {size} pixels, not {self.width}x{self.height}")
+                    wanted = f"{self.width}x{self.height}"
+                    raise DamageError(self._path, number, f"the next frame has {size} pixels, not {wanted}")
                 elapsed = self._clock.tick(frame.seconds)
                 if number % self.stride == 0:
                     yield _recorded(frame.pixels, self._view, self._background, elapsed)
-        except DamageError as error:  # what came before is good
+        except DamageError as error:  # the frames before are good
             self.damage = str(error)
 
 
 def _usable(
     background: Background, box: tuple[int, int, int, int], tiles: Sequence[Any]
 ) -> tuple[Background | None, list[str]]:
-    """The background, or None and a note if the camera moves; a note if objects are too small for the view."""
+    """Return the background, or None and a note if the camera moves. Adds a note if objects are too small."""
     if not background.is_static:
         return None, [MOVING.format(noise=background.noise)]
     side, size = min(box[2] - box[0], box[3] - box[1]), background.object_size
@@ -146,7 +147,7 @@ def _recorded(
 
 
 class _Clock:
-    """Times relative to the first frame: those of the file as long as they increase, then those of its average rate."""
+    """Times relative to the first frame: the file's as long as they increase, then by its average rate."""
 
     def __init__(self, interval: float):
         self._interval, self._number = interval, -1
@@ -155,14 +156,14 @@ class _Clock:
         self.problem: str | None = None
 
     def tick(self, seconds: float | None) -> float:
-        """Return the time of the next frame, which the file says to be `seconds`."""
+        """Return the time of the next frame. According to the file, it is `seconds`."""
         self._number += 1
         if self._number == 0:
             self._start = seconds
             self.problem = "frame 0 has no time" if seconds is None else None
             return 0.0
         if self.problem is None and (seconds is None or self._start is None or seconds - self._start <= self._now):
-            fault = "has no time" if seconds is None else "is not later than the frame before"
+            fault = "has no time" if seconds is None else "is not later than the previous frame"
             self.problem = f"frame {self._number} {fault}"
         if self.problem is not None or seconds is None or self._start is None:
             self._now += self._interval
@@ -172,17 +173,17 @@ class _Clock:
 
 
 class Frames:
-    """Every `stride`-th of frames in memory, with the attributes that a `Recording` has of a file.
+    """Every `stride`-th frame of frames in memory, with the attributes of a `Recording`.
 
     Args:
-        frames: an array of shape [T, H, W, 3], or frames one by one, as a camera gives them; uint8 in 0..255, RGB or
-            grey (H, W). They are taken as they are asked for; for their background, they have to be an array.
-        view: what the model is to see of a frame.
-        stride: every how many frames one is taken.
+        frames: an array of shape [T, H, W, 3], or an iterable of frames, e.g. from a camera; uint8 in 0..255, RGB or
+            grey (H, W). They are consumed on demand. Removing the background needs an array.
+        view: the part of a frame that the model sees.
+        stride: step between the frames that are taken.
         fps: frames per second.
 
     Raises:
-        DataError: there is no frame, it is not of this form, or the view does not fit it.
+        DataError: there is no frame, it does not have this form, or the view does not fit it.
     """
 
     damage: str | None = None
@@ -215,12 +216,12 @@ class Frames:
 
 def _all_checked(frames: Iterable[Array]) -> Iterator[UInt8[Array, "H W 3"]]:
     if not isinstance(frames, np.ndarray):
-        raise DataError('background="median" is for files and arrays: of frames one by one, the median is not known')
+        raise DataError('background="median" needs a file or an array: give all frames at once')
     return (_checked(frame, number) for number, frame in enumerate(frames))
 
 
 def _checked(frame: Any, number: int) -> UInt8[Array, "H W 3"]:
-    """A frame as RGB; raises `DataError` if it is none."""
+    """Return a frame as RGB. Raises `DataError` if it is not a frame."""
     pixels = np.asarray(frame)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.shape[2:] not in ((), (3,)):
         hint = ": multiply values in [0, 1] by 255 and round them" if pixels.dtype.kind == "f" else ""

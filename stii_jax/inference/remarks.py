@@ -1,18 +1,17 @@
-"""Remarks on recordings that break the assumptions of a model: one scene, always visible, with objects in it.
+"""Remarks on recordings that break a model's assumptions: one scene, always visible, with objects in it.
 
-A recording may have a cut, blank frames, a flash, or no object at all. A model decomposes it nevertheless, and its
-masks do not show that they are meaningless. `PictureWatch` notices cuts and blank frames, so that `stream` can react to
-them. `Remarks` collects everything worth a note, with the frames concerned.
+A recording may have a cut, blank frames, a flash, or no object at all. A model decomposes it nevertheless, and nothing
+in its masks shows that they are meaningless. `PictureWatch` detects cuts and blank frames, so that `stream` can react
+to them. `Remarks` collects everything worth a note, with the frames concerned.
 
-All of it is measured on the model's view, in memory that the video's length does not change. Frames are counted from 0,
-as the model sees them.
+Everything is measured on the model's view, in constant memory. Frames are counted from 0, as the model sees them.
 
-The thresholds leave a margin to six real recordings: two flies on black, walkers in a yard, two roads, and two videos
-of CLEVRER, each complete and as every 2nd, 3rd, 5th, 8th, 10th, 15th, 20th, 25th and 50th frame. Among these 7,202
-frames, seen whole or in their middle square, is no cut, no blank frame and no jump of the light. All cuts from one
-recording to another are found, and those between videos of balls on one background. A cut is missed where both scenes
-have the same background with details of its own, in the first frames after the start or another cut (`MIN_HISTORY`),
-and where one scene fades into the next.
+The thresholds keep a margin on six real recordings: two flies on black, walkers in a yard, two roads, and two videos of
+CLEVRER. Each was tested complete and with every 2nd, 3rd, 5th, 8th, 10th, 15th, 20th, 25th and 50th frame. In these
+7,202 frames, whole or cropped to the centred square, no cut, blank frame or jump of the light is reported. All cuts
+from one recording to another are found, and so are those between videos of balls on one background. A cut is missed if
+both scenes have the same detailed background, or if one scene fades into the next. The first frames after the start or
+another cut (`MIN_HISTORY`) are not checked.
 """
 
 from collections import deque
@@ -22,35 +21,37 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 BLANK_RANGE = 3
-"""A frame is blank if no channel spans more levels (of 255). Compressed black or white spans 0 or 1. Balls that differ
-from their background by 5 levels span 5; the model `balls` does not even find those of 20."""
+"""A frame is blank if no channel spans more than this many levels (of 255). Compressed black or white spans 0 or 1.
+Balls that differ from their background by 5 levels span 5, while the model `balls` misses even those with 20."""
 MAX_SIMILARITY = 0.5
-"""At a cut, the correlation of the two frames' brightness is lower. Between scenes it is .43 at most, and -.12 to -.09
-between scenes of balls. Within the real recordings it is .81 or more; in every fifth frame, .56 or more."""
+"""Upper limit on the correlation of two frames' brightness at a cut. Between scenes, it is at most .43, and -.12 to
+-.09 between scenes of balls. Within the real recordings, it is .81 or more, or .56 with every fifth frame."""
 MAX_SIMILARITY_AFTER_GAP = 0.3
-"""The same after blank frames, in which objects move on. After five of them, the similarity within videos of balls is
-.47 to .87, after twelve, .15 to .70."""
+"""The value of `MAX_SIMILARITY` after blank frames, during which objects keep moving. Within videos of balls, the
+correlation is .47 to .87 after five blank frames, and .15 to .70 after twelve."""
 MIN_SURPRISE = 2.5
-"""At a cut, the dissimilarity (1 - correlation) is this many times the largest of the scene's last `HISTORY` ones. So
-there is no cut where objects always move further than their size from frame to frame. In every 50th frame of the flies,
-the dissimilarity reaches .96. Where it is above .5 in real recordings, it is 1.7 times the largest one at most."""
+"""Lower limit on the dissimilarity (1 - correlation) at a cut, as a multiple of the largest of the scene's last
+`HISTORY` ones. So no cut is reported if objects always move further than their size per frame. With every 50th frame
+of the flies, the dissimilarity reaches .96. If it is above .5 in real recordings, it is at most 1.7 times the largest
+one."""
 HISTORY = 50
 MIN_HISTORY = 3
-"""No cut is reported before there are so many dissimilarities to compare with."""
+"""Minimum number of dissimilarities to compare with before a cut is reported."""
 DETAIL = 20
-"""A pixel changes if a channel changes by more levels. It is a detail if it differs so much from the frame's median."""
+"""Lower limit, in levels, on the change of a channel in a changed pixel, and on a detail's difference from the frame's
+median."""
 MIN_GONE = 0.6
-"""At a cut, this share of each frame's details changes; .72 at least between scenes. A hand that enters the picture
-changes none of the details that were there before."""
+"""Minimum fraction of each frame's details that change at a cut. Between scenes, it is at least .72. A hand that enters
+the image changes none of the earlier frame's details."""
 MOST_CHANGED = 0.5
-"""If this share of all pixels changes, details are not looked at."""
+"""Fraction of changed pixels from which details are not checked."""
 MIN_CHANGED = 0.06
-"""At a cut, this share of all pixels changes. A small object that leaps changes less: one fly, .045."""
+"""Minimum fraction of pixels that change at a cut. A small object that jumps changes less: one fly, .045."""
 MIN_JUMP = 50
-"""The light jumps if the median of a channel changes by more levels, and the frame is no cut. Within the real
-recordings it changes by 17 at most, when the camera adjusts itself."""
+"""Lower limit, in levels, on the change of a channel's median at a jump of the light without a cut. Within the real
+recordings, it changes by at most 17, when the camera adjusts its exposure."""
 MAX_RUNS = 100
-"""Maximum number of runs of frames that are kept; frames in later runs are only counted."""
+"""Maximum number of runs of frames to keep. Frames in later runs are only counted."""
 _SHOWN = 5
 
 
@@ -61,10 +62,10 @@ class Runs:
         self.kept: list[tuple[int, int]] = []
         """First and last frame of each run; at most `MAX_RUNS`."""
         self.num_frames = 0
-        """Number of frames, of these and all later runs."""
+        """Number of frames in all runs, including those not kept."""
 
     def add(self, number: int) -> None:
-        """Add a frame, later than all before."""
+        """Add a frame, which must be later than all previous ones."""
         self.num_frames += 1
         if self.kept and self.kept[-1][1] == number - 1:
             self.kept[-1] = (self.kept[-1][0], number)
@@ -75,7 +76,7 @@ class Runs:
         return self.num_frames > 0
 
     def __str__(self) -> str:
-        """For instance "frame 4" or "frames 4, 14 to 18 and 9 more"."""
+        """Return, for example, "frame 4" or "frames 4, 14 to 18 and 9 more"."""
         shown = self.kept[:_SHOWN]
         texts = [f"{first}" if first == last else f"{first} to {last}" for first, last in shown]
         rest = self.num_frames - sum(last - first + 1 for first, last in shown)
@@ -85,18 +86,18 @@ class Runs:
 
 
 class Sight(NamedTuple):
-    """The relation of a frame to those before."""
+    """The relation of a frame to the previous ones."""
 
     is_blank: bool = False
     """True if the frame shows nothing."""
     is_cut: bool = False
-    """True if the frame belongs to another scene than the last one that was not blank."""
+    """True if the frame belongs to another scene than the last non-blank one."""
     jumps: bool = False
-    """True if the scene is much brighter or darker than in the frame before."""
+    """True if the scene is much brighter or darker than in the previous frame."""
 
 
 class PictureWatch:
-    """Compares every frame with the last one that showed something."""
+    """A comparison of every frame with the last non-blank one."""
 
     def __init__(self) -> None:
         self._last: Float[np.ndarray, "H W C"] | None = None
@@ -104,12 +105,12 @@ class PictureWatch:
         self._was_blank = False
 
     def see(self, view: UInt8[np.ndarray, "H W C"], tiles: UInt8[np.ndarray, "B H W C"] | None = None) -> Sight:
-        """Look at the next frame.
+        """Compare the next frame.
 
         Args:
-            view: the frame, in as few pixels as suffice to compare it with another.
-            tiles: parts of it in more pixels, where small objects are visible. If any shows something, the frame is not
-                blank.
+            view: the frame at a low resolution that suffices for comparisons.
+            tiles: parts of it at a higher resolution that shows small objects. If any is not blank, neither is the
+                frame.
         """
         frame, last = view.astype(np.float32), self._last
         was_blank, self._was_blank = self._was_blank, _is_blank(view) and (tiles is None or all(map(_is_blank, tiles)))
@@ -143,14 +144,14 @@ def _is_blank(view: UInt8[np.ndarray, "H W C"]) -> bool:
 
 
 def _correlation(one: Float[np.ndarray, "H W"], other: Float[np.ndarray, "H W"]) -> float:
-    """The correlation of two frames' brightness; 0 if one of them has the same brightness everywhere."""
+    """The correlation of two frames' brightness; 0 if one of them has uniform brightness."""
     a, b = one - one.mean(), other - other.mean()
     scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / scale if scale > 0 else 0.0
 
 
 class Remarks:
-    """Collects remarks on a recording while it is decomposed frame by frame."""
+    """The remarks on a recording, collected while it is decomposed frame by frame."""
 
     def __init__(self) -> None:
         self._watch = PictureWatch()
@@ -160,7 +161,7 @@ class Remarks:
         self._is_still = True
 
     def see(self, view: UInt8[np.ndarray, "H W C"], tiles: UInt8[np.ndarray, "B H W C"] | None = None) -> Sight:
-        """Look at the next frame, before it is decomposed; see `PictureWatch.see`."""
+        """Inspect the next frame, before it is decomposed; see `PictureWatch.see`."""
         sight, number = self._watch.see(view, tiles), self._num_frames
         for noticed, runs in ((sight.is_cut, self._cuts), (sight.is_blank, self._blank), (sight.jumps, self._jumps)):
             if noticed:
@@ -172,7 +173,7 @@ class Remarks:
         return sight
 
     def find(self, num_objects: int) -> None:
-        """Take note of the number of objects found in a frame that is not blank."""
+        """Record the number of objects found in a non-blank frame."""
         self._num_empty += num_objects == 0
 
     @property
@@ -181,12 +182,12 @@ class Remarks:
         notes, num_shown = [], self._num_frames - self._blank.num_frames
         if self._cuts:
             notes.append(
-                f"the picture changes completely at {self._cuts} (a cut?): the model starts anew there, and its slots "
-                "hold other objects than before; decompose each scene on its own"
+                f"the picture changes completely at {self._cuts} (a cut?): the model restarts there, so its slots then "
+                "hold different objects; decompose each scene separately"
             )
         if self._blank:
             notes.append(
-                f"nothing is to be seen in {self._blank}, where all pixels are alike: no object is reported there"
+                f"nothing is visible in {self._blank}, where all pixels are alike: no object is reported there"
             )
         if self._jumps:
             notes.append(f"the light changes suddenly at {self._jumps}: masks may be wrong there")
@@ -195,7 +196,7 @@ class Remarks:
         if 2 * self._num_empty > num_shown:
             notes.append(
                 f"no object was found in {self._num_empty} of {num_shown} frames: the scene is empty, or its objects "
-                "are too small or too much like the background for this model; if the camera stands still, try "
+                "are too small or too similar to the background for this model; if the camera is static, try "
                 "--background=median; see docs/real-videos.md"
             )
         return notes
@@ -205,8 +206,8 @@ class Remarks:
         """The remarks for programs, ready for JSON.
 
         Returns:
-            `cuts`, the first frame of every scene but the first; `blank_frames`, first and last frame of every run of
-            frames that show nothing; `num_empty_frames`, the number of other frames in which no object was found.
+            `cuts`, the first frame of every scene but the first; `blank_frames`, the first and last frame of every run
+            of blank frames; `num_empty_frames`, the number of other frames in which no object was found.
         """
         return {
             "cuts": [first for first, _ in self._cuts.kept],

@@ -1,4 +1,4 @@
-"""A request to decompose a video, as the command line gives it. Imports nothing heavy."""
+"""A request to decompose a video, from the command line. This module imports nothing heavy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ class Request(NamedTuple):
     overwrite: bool = False
     """True to replace the files that an earlier decomposition wrote to the output folder."""
     viewing: Viewing = Viewing()
-    """The frames, and the part of them, that the model sees."""
+    """The frames that the model sees, and the part of them."""
 
 
 def make_request(
@@ -38,12 +38,12 @@ def make_request(
     overwrite: bool = False,
     viewing: Mapping[str, Any] | None = None,
 ) -> Request | None:
-    """The request that the flags of `--mode decompose` make; None in the modes that decompose nothing.
+    """Make a request from the flags of `--mode decompose`; None in other modes.
 
     `viewing` has the flags of `parse_viewing`.
 
     Raises:
-        ConfigError: one is missing, or does nothing in this mode, or makes no sense.
+        ConfigError: a flag is missing, has no effect in this mode, or has an invalid value.
     """
     writes_model = mode in ("export", "learn_motion")
     if writes_model and not output:

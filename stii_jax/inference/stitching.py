@@ -1,4 +1,4 @@
-"""Join the decompositions of overlapping tiles to one of the whole frame, with a number per object. No jax."""
+"""Merge the decompositions of overlapping tiles into one of the whole frame, with a number per object. Needs no jax."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,16 @@ from stii_jax.inference.identities import MAX_OBJECTS, Instance, Link, Numbering
 from stii_jax.visualization.regions import OUTSIDE, Box, Canvas, Labels
 
 MIN_AREA = 6
-"""Fewest pixels of an object, in those of the model; fewer are background."""
+"""Minimum area of an object, in pixels of the model. Smaller ones are background."""
 GAP = 2
-"""Pieces of a slot that are farther apart, in pixels of the model, are objects of their own."""
+"""Pieces of a slot that are farther apart than this, in pixels of the model, are separate objects."""
 EDGE = 3
-"""An object so near to an inner edge of its tile, in pixels of the model, is cut by it: models see badly there."""
+"""An object this close to an inner edge of its tile, in pixels of the model, counts as cut, since models do badly at
+edges."""
 BACKGROUND = 1 / 3
-"""A slot that covers more of a tile is background from then on, until it has vanished."""
+"""A slot that covers more than this fraction of a tile becomes background until it vanishes."""
 COVERED = 0.5
-"""An object is not shown if others that lie nearer to the middle of their tiles cover so much of it."""
+"""An object is hidden if others that are closer to the middle of their tiles cover this fraction of it."""
 
 Place = tuple[slice, slice]
 """Rows and columns."""
@@ -31,21 +32,21 @@ class _Tile(NamedTuple):
 
     canvas: Canvas
     backgrounds: set[int]
-    """The background's slots, changed as it moves to others."""
+    """The background's slots, updated when it moves to others."""
     place: Place
     """Rows and columns of the tile."""
     inner: tuple[bool, bool, bool, bool]
-    """True for the left, upper, right and lower edge if there is more of the scene beyond it."""
+    """True for the left, top, right and bottom edge if the scene continues beyond it."""
     weights: Float[np.ndarray, "H W"]
     """Distance of every pixel to the nearest inner edge."""
     nearest: Bool[np.ndarray, "H W"]
     """True where no other tile has a higher weight."""
     pixel: float
-    """Side of a pixel of the model."""
+    """Side of a model's pixel."""
 
 
 class _Pair(NamedTuple):
-    """Two tiles that overlap, and the common part within each."""
+    """Two overlapping tiles, and the common part within each."""
 
     first: int
     second: int
@@ -54,18 +55,18 @@ class _Pair(NamedTuple):
 
 
 class Stitcher:
-    """Joins the masks of a video's tiles, frame after frame.
+    """A stitcher that merges the masks of a video's tiles, frame by frame.
 
-    An object has the outline that the tile shows in whose middle it lies, so it has no seam. If every tile cuts it,
-    each of its pixels follows the tile whose inner edges are farthest.
+    An object's outline comes from the tile in which it is most central, so it has no seam. If every tile cuts it, each
+    of its pixels follows the tile whose inner edges are farthest.
 
     Args:
         size: height and width of the model's masks.
         boxes: the part of the frame that each tile shows.
         box: the part that all tiles show together.
-        width: of the frame, in pixels.
-        height: of the frame, in pixels.
-        backgrounds: the background's slot of every tile, in the first frames.
+        width: width of the frame, in pixels.
+        height: height of the frame, in pixels.
+        backgrounds: the background's slot in the first frames, for every tile.
     """
 
     def __init__(self, size: int, boxes: Sequence[Box], box: Box, width: int, height: int, backgrounds: Sequence[int]):
@@ -89,7 +90,7 @@ class Stitcher:
         self._numbering.forget()
 
     def join(self, masks: Float[np.ndarray, "tiles K h w"]) -> Labels:
-        """Return the numbers of the objects of the next frame: 0 for the background, 255 where no tile looks."""
+        """Return the object numbers in the next frame: 0 for the background, 255 outside all tiles."""
         labels = [tile.canvas.segment_inside(part) for tile, part in zip(self._tiles, masks)]
         parts, instances = [], list[Instance]()
         for number, (tile, (slots, certainty)) in enumerate(zip(self._tiles, labels)):
@@ -100,7 +101,7 @@ class Stitcher:
         return self._paint(self._numbering.assign(instances, links), parts)
 
     def _links(self, instances: Sequence[Instance], parts: Sequence[UInt8[np.ndarray, "H W"]]) -> Iterator[Link]:
-        """The pieces of two tiles that have pixels in common."""
+        """Yield the links between pieces of two tiles that have pixels in common."""
         places = {(each.tile, each.piece): place for place, each in enumerate(instances)}
         counts = [int(part.max()) + 1 for part in parts]
         for pair in self._pairs:
@@ -134,7 +135,7 @@ class Stitcher:
     def _outline(
         self, group: Sequence[Instance], parts: Sequence[Labels]
     ) -> tuple[Place, Bool[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
-        """The pixels of an object, the place of the array that holds them, and their certainty."""
+        """Return the rows and columns around an object, its mask within them, and the certainty of the pixels."""
         pieces = dict[int, list[int]]()
         for each in group:
             pieces.setdefault(each.tile, []).append(each.piece)
@@ -179,7 +180,7 @@ def _make_tiles(
 
 
 def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UInt8[np.ndarray, "H W"], list[Instance]]:
-    """Return the piece of every pixel of a tile, 0 for the background, and the pieces."""
+    """Return the piece at every pixel of a tile, 0 for the background, and the pieces."""
     pieces, found = np.zeros(slots.shape, np.uint8), list[Instance]()
     rows, columns = tile.place
     backgrounds = _follow_background(tile, np.bincount(slots.ravel()))
@@ -215,9 +216,9 @@ def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UIn
 
 
 def _follow_background(tile: _Tile, areas: Int[np.ndarray, " K"]) -> set[int]:
-    """Return the background's slots, given the pixels of every slot in the next frame.
+    """Return the background's slots, given the area of every slot in the next frame.
 
-    A model may give up the background's slot, and paint the background with another one.
+    A model may abandon the background's slot and represent the background with another one.
     """
     shown = {int(slot) for slot in np.flatnonzero(areas >= MIN_AREA * tile.pixel**2)}
     large = {int(slot) for slot in np.flatnonzero(areas > BACKGROUND * areas.sum())}
@@ -228,7 +229,7 @@ def _follow_background(tile: _Tile, areas: Int[np.ndarray, " K"]) -> set[int]:
 
 
 def _distances(length: int, before: bool, after: bool) -> Float[np.ndarray, " {length}"]:
-    """Distance of every pixel of a line to its inner ends; that of all is the line's length where it has none."""
+    """The distance of every pixel of a line to the nearest inner end; the line's length if it has none."""
     steps = np.arange(length) + 0.5
     ends = [np.full(length, float(length)), *[steps] * before, *[steps[::-1]] * after]
     return np.min(ends, axis=0)

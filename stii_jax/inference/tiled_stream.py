@@ -1,4 +1,4 @@
-"""Decompose a video in tiles, frame by frame: for objects that are small in a large frame."""
+"""Decompose a video in tiles, frame by frame, for small objects in large frames."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ from stii_jax.visualization.regions import Labels
 
 
 class TiledStream(FrameStream):
-    """The results of a video's frames, each decomposed in several tiles, with one number per object of the whole frame.
+    """The results of a video's frames, each decomposed in several tiles, with one number per object in the whole frame.
 
     The background is 0. After a cut, all objects are new. The first results come after `FRAMES_FOR_BACKGROUND` frames,
-    by which each tile's background is found.
+    which are needed to find each tile's background.
 
     Args:
         model: the network.
@@ -53,8 +53,8 @@ class TiledStream(FrameStream):
         notes = [f"{count} tiles of {side}x{side} pixels: each frame takes about {count} times as long as one view"]
         if self._stitcher is not None and (frame := self._stitcher.full_from) is not None:
             notes.append(
-                f"there are more than {MAX_OBJECTS} objects: from frame {frame} on, new ones get the numbers of those "
-                "gone longest"
+                f"there are more than {MAX_OBJECTS} objects: from frame {frame} on, new ones reuse the numbers of "
+                "those absent for longest"
             )
         return [*super().notes, *notes]
 
@@ -64,8 +64,8 @@ class TiledStream(FrameStream):
         return 0
 
     def predict(self, num_frames: int) -> Iterator[FrameResult]:
-        """Raises `DataError`: tiles predict apart from each other, and no object could go from one to the next."""
-        raise DataError("frames cannot be predicted in tiles: leave out the tiles, or the prediction")
+        """Raise `DataError`: tiles predict independently, so no object could move from one to the next."""
+        raise DataError("frames cannot be predicted in tiles: omit the tiles, or the prediction")
 
     def _segment(self, items: Iterator[DecomposedFrame]) -> Iterator[tuple[DecomposedFrame, Labels]]:
         head = list(itertools.islice(items, FRAMES_FOR_BACKGROUND))

@@ -1,4 +1,4 @@
-"""A request to score a decomposition against point tracks, as the command line gives it. Imports no jax."""
+"""A request to score a decomposition against point tracks, from the command line. This module imports no jax."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from stii_jax.evaluation.tracking_metrics import check_installed
 from stii_jax.inference.viewing import Viewing, parse_viewing
 
 SCORES = "track_scores.json"
-"""The file of scores in the folder of a decomposition; elsewhere, the name of the input is added."""
+"""Name of the file of scores in the folder of a decomposition. Elsewhere, the input's name is added."""
 _EXAMPLE = "--mode evaluate --model balls --input video.mp4 --tracks tracks.csv --workdir scores"
 
 
 class TrackRequest(NamedTuple):
-    """Tracks to score a decomposition against."""
+    """The tracks to score a decomposition against, and its input."""
 
     tracks: PointTracks
     options: Mapping[str, str]
@@ -24,7 +24,7 @@ class TrackRequest(NamedTuple):
     input: Path
     """The recording, or the folder of its decomposition."""
     viewing: Viewing = Viewing()
-    """The frames, and the part of them, that a model sees."""
+    """The frames that a model sees, and the part of them."""
 
     @property
     def is_decomposed(self) -> bool:
@@ -34,7 +34,7 @@ class TrackRequest(NamedTuple):
         return is_decomposed(self.input)
 
     def scores_file(self, folder: Path) -> Path:
-        """The file in `folder` for the scores of this recording."""
+        """Return the file in `folder` for the scores of this recording."""
         stem, _, suffix = SCORES.partition(".")
         return folder / (SCORES if folder == self.input else f"{stem}_{self.input.stem}.{suffix}")
 
@@ -46,13 +46,13 @@ def make_track_request(
     source: str | None,
     viewing: Mapping[str, Any] | None = None,
 ) -> TrackRequest | None:
-    """The request that the flags of `--mode evaluate --tracks` make, with the file of tracks read; None without tracks.
+    """Make a request from the flags of `--mode evaluate --tracks`, and read the tracks; None without tracks.
 
     `viewing` has the flags of `parse_viewing`.
 
     Raises:
-        ConfigError: a flag is missing, or does nothing in this mode, or makes no sense.
-        DataError: the file of tracks is wrong, or there is no such input.
+        ConfigError: a flag is missing, has no effect in this mode, or has an invalid value.
+        DataError: the file of tracks is invalid, or there is no such input.
         MissingExtraError: the library of HOTA, IDF1 and MOTA is not installed.
     """
     if tracks is None:
@@ -62,7 +62,7 @@ def make_track_request(
             raise ConfigError(f"give --tracks, the CSV file of true tracks to score --input against: {_EXAMPLE}")
         return None
     if mode != "evaluate":
-        raise ConfigError(f"--tracks would do nothing with --mode {mode}: it goes with evaluate")
+        raise ConfigError(f"--tracks would do nothing with --mode {mode}: give --mode evaluate, or leave it out")
     if not source:
         raise ConfigError(f"give --input, the recording or the folder of its decomposition: {_EXAMPLE}")
     check_installed()

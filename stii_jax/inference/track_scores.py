@@ -1,4 +1,4 @@
-"""Score the decomposition of a recording against point tracks, in memory that hardly grows with its length."""
+"""Score the decomposition of a recording against point tracks, in almost constant memory."""
 
 import itertools
 import math
@@ -21,12 +21,12 @@ from stii_jax.inference.track_request import TrackRequest
 
 
 class Recorded(NamedTuple):
-    """Facts of the recording that the tracks are to fit."""
+    """Facts about the recording that the tracks have to fit."""
 
     width: int
     height: int
     num_frames: int
-    """Number of frames that are there according to the file; every `stride`-th is decomposed."""
+    """Number of frames according to the file. Every `stride`-th is decomposed."""
     stride: int = 1
     scale: float = 1.0
     """Pixels of the recording per pixel of the labels."""
@@ -42,13 +42,13 @@ def score_frames(
 
     Args:
         frames: all decomposed frames, without predicted ones.
-        recorded: facts of the recording.
+        recorded: facts about the recording.
         request: the tracks.
-        announce: shows how the tracks were read, before the first frame.
+        announce: called before the first frame with a description of how the tracks were read.
 
     Returns:
-        The scores over all labelled frames, and those over the frames `touching` and `apart` if the body length is
-        known. docs/metrics.md describes them.
+        The scores over all labelled frames. If the body length is known, also those over the frames in which objects
+        touch (`touching`) or not (`apart`). docs/metrics.md describes them.
 
     Raises:
         DataError: the tracks do not fit the recording.
@@ -68,8 +68,8 @@ def score_frames(
         print(f"note: {late} labelled frames lie after the last decomposed frame and are not scored", file=sys.stderr)
     if not seen:
         raise DataError(
-            f"{tracks.path} labels none of the {number + 1} decomposed frames, every {recorded.stride} of the "
-            "recording: label more frames"
+            f"{tracks.path} labels none of the {number + 1} decomposed frames (frame stride {recorded.stride}): label "
+            "more frames"
         )
     sightings = Sightings(tracks.points[labelled], tracks.centres[labelled], seen)
     length = float(options.get("body_length", tracks.body_length))
@@ -102,7 +102,7 @@ def score_model(model: Model, request: TrackRequest) -> tuple[dict[str, Any], Fr
     """Decompose the recording `request.input` and score it; see `score_frames`. Writes no files.
 
     Returns:
-        The scores, and the stream of the decomposition, which has come to its end.
+        The scores, and the exhausted stream of the decomposition.
     """
     stream = model.stream(request.input, **request.viewing._asdict())
     recording, stride = stream.video, stream.video.stride
@@ -121,7 +121,7 @@ def _observed(stream: FrameStream, expected: int | None) -> Iterator[ObservedFra
 
 
 def score_folder(request: TrackRequest) -> dict[str, Any]:
-    """Score a decomposition that lies in the folder `request.input`; see `score_frames`."""
+    """Score the decomposition in the folder `request.input`; see `score_frames`."""
     folder = DecomposedFolder(request.input)
     size = int(folder.width), int(folder.height)
     recorded = Recorded(*size, folder.num_frames * folder.stride, folder.stride, folder.scale)
@@ -129,7 +129,7 @@ def score_folder(request: TrackRequest) -> dict[str, Any]:
 
 
 def describe_scores(scores: Mapping[str, Any]) -> Iterator[str]:
-    """Yield lines for the user: one of all labelled frames, and one each of those in which objects touch or not."""
+    """Yield one line for all labelled frames, and one each for frames with and without touching objects."""
     for name, group in (("all", scores), *((key, scores[key]) for key in ("touching", "apart") if key in scores)):
         if not group["num_frames"]:
             yield f"{name}: no frame"

@@ -1,4 +1,4 @@
-"""The flags and arguments that select frames of a recording, and the part of them that a model sees."""
+"""The options that select frames of a recording, and the part of them that a model sees."""
 
 import dataclasses
 import math
@@ -12,21 +12,21 @@ from stii_jax.data.video.view import BACKGROUNDS, View
 
 
 class Viewing(NamedTuple):
-    """The frames of a recording, and the part of them, that a model sees. None: as in its training."""
+    """The frames of a recording that a model sees, and the part of them. None means as in its training."""
 
     value_range: Range | None = None
     """The pixel values that are shown as 0 and 255; None: see `Recording`."""
     region: tuple[int, int, int, int] | None = None
-    """Left edge, upper edge, width and height in pixels; if it is no square, it is squeezed into one."""
+    """Left edge, top edge, width and height in pixels. Regions that are not square are squeezed."""
     frame_stride: int | None = None
     """The model sees every `frame_stride`-th frame."""
     background: str | None = None
     """One of `BACKGROUNDS`; see `View.background`."""
     tile: int | None = None
-    """Side of square tiles, in pixels, that are seen one by one; see `TiledView`."""
+    """Side in pixels of square tiles that are decomposed one by one; see `TiledView`."""
 
     def view(self, trained: View) -> View:
-        """Return the view of a model that was trained with the view `trained`."""
+        """Return the view for a model that was trained with the view `trained`."""
         changed: dict[str, Any] = {}
         if self.region is not None:
             changed = {"region": self.region, "margins": (0, 0, 0, 0), "square": False}
@@ -37,7 +37,7 @@ class Viewing(NamedTuple):
 
 
 def check_viewing(viewing: Viewing) -> Viewing:
-    """Return it; raises `ConfigError` if a value makes no sense."""
+    """Return `viewing` if it is valid. Raises `ConfigError` for an invalid value."""
     low, high = viewing.value_range or (0, 1)
     if not (low < high < math.inf and low > -math.inf):
         raise ConfigError(f"--value_range is {low:g},{high:g}: give LOW,HIGH, two numbers, the lower one first")
@@ -54,7 +54,7 @@ def check_viewing(viewing: Viewing) -> Viewing:
 
 
 def parse_viewing(flags: Mapping[str, Any]) -> Viewing:
-    """Return the viewing that these flags ask for; lists hold text. Raises `ConfigError`."""
+    """Parse the viewing flags; lists hold text. Raises `ConfigError` for an invalid value."""
     region = _numbers(flags, "region", int, "X,Y,WIDTH,HEIGHT in pixels of the recording", 4)
     limits = _numbers(flags, "value_range", float, "LOW,HIGH, two numbers, the lower one first", 2)
     others = (flags.get(name) for name in ("frame_stride", "background", "tile"))

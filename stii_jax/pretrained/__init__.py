@@ -1,6 +1,6 @@
-"""Models that come with the package, and the files that trained models are passed on in.
+"""The models that come with the package, and the file format of trained models.
 
-python -m stii_jax.pretrained                   # the cards of those that are here
+python -m stii_jax.pretrained                   # the cards of the models that come with the package
 
 trained = pretrained.load("quickstart")         # or the path of a file that `--mode export` wrote
 model = make_model(trained.config, image_size)  # `stii_jax.models.registry`; pure functions of `trained.params`

@@ -1,4 +1,4 @@
-"""Prints the cards of the models that come with the package, or of those named."""
+"""Print the cards of the models that come with the package, or of the given ones."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""The card of a trained model: what it is for and not for, what made it, and its scores."""
+"""The card of a trained model: its intended use and limits, its provenance, and its scores."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ _SIZES = (
 
 
 def model_card(name: str) -> str:
-    """A model's card as Markdown: the text beside its file, if there is one, then the facts that are in the file.
+    """A model's card as Markdown: the text beside its file, if any, then the facts in the file.
 
     Raises:
-        ModelFileError: there is no such model, or the file is damaged or of something else.
+        ModelFileError: there is no such model, or the file is damaged or not a model.
     """
     trained, path = load(name), find(name)
     text = path.with_suffix(".md")
@@ -74,7 +74,7 @@ def _facts(trained: Trained, size: int) -> str:
 
 
 def _evaluation(config: ConfigDict) -> dict[str, Any]:
-    """The settings of inference that differ from the default evaluation."""
+    """The inference settings that differ from the default evaluation."""
     usual = default_config().eval
     names = (
         *("num_slots", "slot_cost", "restarts", "reseeds"),

@@ -1,4 +1,4 @@
-"""A trained model in memory: its config, its parameters and its facts; read from a file and written to one."""
+"""A trained model in memory: its config, its parameters and its facts. It can be loaded from a file and saved."""
 
 import json
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ class Trained(NamedTuple):
     """The config it was trained with."""
     params: Params
     facts: dict[str, Any]
-    """`step`, `seed`, `commit`, `versions`, `hardware`, `train_seconds` and more; in a file also `results` and
-    `prediction`, the scores that the run had."""
+    """`step`, `seed`, `commit`, `versions`, `hardware`, `train_seconds` and more. A file also has `results` and
+    `prediction`, the run's scores."""
 
     @property
     def step(self) -> int:
@@ -36,47 +36,47 @@ class Trained(NamedTuple):
 
 
 def load(name: str) -> Trained:
-    """A trained model; its parameters are float32 arrays on the first device.
+    """Load a trained model. Its parameters are float32 arrays on the first device.
 
     Raises:
-        ModelFileError: there is no such model, or the file is damaged or of something else.
+        ModelFileError: there is no such model, or the file is damaged or not a model.
     """
     config, path = read_config(name), find(name)
     header = read_header(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is not a mapping
         changed = header["digests"] != digest_leaves(arrays)
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
     if changed:
-        raise damaged(path, "not what was written")
+        raise damaged(path, "the digests do not match")
     facts = header["facts"]
     if not isinstance(facts, dict) or type(facts.get("step")) is not int:
-        raise ModelFileError(f"{path} does not say what it is of: export it anew with --mode export")
+        raise ModelFileError(f"{path} does not state its training step: export it again with --mode export")
     return Trained(config, _arrange(path, arrays, config), facts)
 
 
 def check_output(path: Path) -> None:
-    """Raise `ModelFileError` unless a model's file can have this name."""
+    """Check the name of a model's file and its folder; raises `ModelFileError`."""
     if path.suffix != SUFFIX or not path.parent.is_dir():
-        raise ModelFileError(f"{path} cannot be a model's file: give --output a {SUFFIX} file in a folder that exists")
+        raise ModelFileError(f"{path} cannot be a model's file: set --output to a {SUFFIX} file in an existing folder")
 
 
 def save(path: Path, trained: Trained) -> None:
-    """Write a model's file. If that fails, an earlier file stays as it was.
+    """Write a model's file. If that fails, an existing file stays unchanged.
 
-    Paths of this machine stay here: folders of datasets are left out, and of videos only their last part is kept.
+    Paths of this machine are removed: folders of datasets are dropped, and paths of videos keep only their last part.
 
     Raises:
-        ModelFileError: the name is none of a model's file, or float16 cannot hold a parameter.
+        ModelFileError: the file name is not valid, or float16 cannot hold a parameter.
         OSError: the file cannot be written.
     """
     check_output(path)
     arrays = {name: np.asarray(leaf, np.float32) for name, leaf in name_leaves(trained.params).items()}
     limit = float(np.finfo(np.float16).max)
     if large := [name for name, array in arrays.items() if not (np.abs(array) <= limit).all()]:
-        raise ModelFileError(f"parameters that float16 cannot hold (above {limit:.0f}, or not finite): {large[0]}")
+        raise ModelFileError(f"float16 cannot hold the parameter {large[0]}: it is above {limit:.0f}, or not finite")
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}
     header = {
         "version": VERSION,
@@ -88,7 +88,7 @@ def save(path: Path, trained: Trained) -> None:
 
 
 def _arrange(path: Path, arrays: Mapping[str, np.ndarray], config: ConfigDict) -> Params:
-    """Arrays in the tree that the config's model has, as float32."""
+    """Arrange arrays in the parameter tree of the config's model, as float32."""
     size = resolve_config(config.data.dataset, config.data.variant, config.data.options.to_dict()).image_size
     model = registry.make_model(config, size)
     tree = jax.eval_shape(lambda: model.init(jax.random.key(0)))
@@ -99,14 +99,14 @@ def _arrange(path: Path, arrays: Mapping[str, np.ndarray], config: ConfigDict) -
         name = changed[0]
         raise ModelFileError(
             f"{path} does not fit its own config: {name} is {found.get(name, 'absent')}, expected "
-            f"{expected.get(name, 'absent')}: export it anew with --mode export"
+            f"{expected.get(name, 'absent')}: export it again with --mode export"
         )
     leaves = [jax.device_put(floats[name], jax.local_devices()[0]) for name in name_leaves(tree)]
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
 def without_paths(config: ConfigDict) -> ConfigDict:
-    """A copy without the folders of this machine: of a video folder, only the last part of its path is kept."""
+    """Return a copy without the folders of this machine. A video folder keeps only the last part of its path."""
     shared = config.copy_and_resolve_references()
     shared.data.data_dir = shared.data.manual_dir = ""
     described = resolve_config(shared.data.dataset, shared.data.variant, shared.data.options.to_dict())

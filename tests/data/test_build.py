@@ -20,7 +20,7 @@ def test_says_what_there_is(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--options", "{"], "error: --options '{' is not JSON"),
-        (["--options", "[1]"], "error: --options .* is no JSON object"),
+        (["--options", "[1]"], "error: --options .* is not a JSON object"),
         (["--options", '{"sed": 1}'], "error: unknown option .* did you mean 'seed'"),
     ],
 )

@@ -132,7 +132,7 @@ def test_every_generated_variant(dataset, variant, tmp_path):
 def test_what_has_to_be_fetched_is_asked_for(dataset, tmp_path):
     variant = DATASETS[dataset].BUILDER_CONFIGS[0].name
     for manual_dir, where in (("", tmp_path / "manual" / dataset), (str(tmp_path / "mine"), tmp_path / "mine")):
-        with pytest.raises(DataError, match=rf"there are none in {where}\..*config\.data\.manual_dir"):
+        with pytest.raises(DataError, match=rf"{where} has none\..*config\.data\.manual_dir"):
             prepare(dataset, variant, {}, str(tmp_path), manual_dir)
 
 

@@ -81,5 +81,5 @@ def test_unknown_palette_is_named_with_the_nearest():
 
 
 def test_too_few_colours_to_shuffle():
-    with pytest.raises(DataError, match=r"shuffle_colors=True.*: give num_colors"):
+    with pytest.raises(DataError, match=r"num_colors=.*: shuffle_colors needs"):
         resolve(shuffle_colors=True, num_colors=3)

@@ -78,7 +78,7 @@ def test_the_reader_takes_the_file_as_it_is(table):
     tracks = place_in_recording(read_tracks(FILE, {}), NUM_FRAMES, WIDTH, HEIGHT)
     assert tracks.text.endswith(
         "frame in 'frame', object in 'object', its position; frames 424 to 580, counted from 0 "
-        "(guessed: --track_options=first_frame=0 or 1 says so)"
+        "(guessed: set it with --track_options=first_frame=0 or 1)"
     )
     np.testing.assert_array_equal(tracks.frames, FRAMES)
     assert tracks.present.sum() == len(table["frame"])

@@ -67,7 +67,7 @@ def test_a_region(file):
     source = build(file, region=(3, 5, 8, 8), image_size=8, validation_fraction=0.0, test_fraction=0.0)
     assert source.splits == ("train",)
     np.testing.assert_array_equal(whole(source)[0], numbered(4)[:, 5:13, 3:11])
-    with pytest.raises(DataError, match=r"frames are 24x16 pixels: they have no part from \(3, 5\) to \(11, 17\)"):
+    with pytest.raises(DataError, match=r"frames are 24x16 pixels: the view from \(3, 5\) to \(11, 17\) does not fit"):
         build(file, region=(3, 5, 8, 12))
 
 
@@ -102,7 +102,7 @@ def test_every_frame_is_in_one_sequence_at_most(num_frames, length, stride, gap,
 
 
 def test_too_short(file):
-    with pytest.raises(DataError, match=r"has 103 frames: one sequence for each of train, validation, test takes 120"):
+    with pytest.raises(DataError, match=r"has 103 frames, but one clip for each of train, validation, test takes 120"):
         build(file, num_frames=40)
     build(file, num_frames=34)
     build(file, num_frames=103, validation_fraction=0.0, test_fraction=0.0)
@@ -112,7 +112,8 @@ def test_a_recording_cut_short_gives_what_is_there(file, capsys):
     os.truncate(file, file.stat().st_size // 2)
     source = build(file)
     assert (
-        "street.avi is damaged after 49 frames: it is cut short. The frames before are used" in capsys.readouterr().out
+        "street.avi is damaged after 49 frames: it is truncated. The frames before the damage are used"
+        in capsys.readouterr().out
     )
     assert sum(source.split_sizes.values()) == 12
     np.testing.assert_array_equal(whole(source, "test")[-1, :, 0, 0, 0], range(44, 48))
@@ -132,7 +133,7 @@ def test_files_that_do_not_do(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"file": ""}, r"give --config\.data\.options\.file=/my/video\.mp4"),
+        ({"file": ""}, r"set --config\.data\.options\.file=/my/video\.mp4"),
         ({"region": (0, 0, 0, 8)}, "region="),
         ({"region": (-1, 0, 8, 8)}, "region="),
         ({"gap": -1}, "gap=-1"),
@@ -144,7 +145,7 @@ def test_files_that_do_not_do(tmp_path):
 def test_options_that_do_not_do(options, message):
     with pytest.raises(DataError, match=f"(?i){message}"):
         StaticCameraConfig(name="default").with_options({"file": "/my/video.mp4"} | options)
-    with pytest.raises(DataError, match="which file is your recording"):
+    with pytest.raises(DataError, match="no recording given"):
         StaticCameraConfig(name="default").with_options({})
 
 
@@ -153,7 +154,7 @@ def test_a_recording_may_go_but_not_change(file):
     shutil.move(file, file.with_name("elsewhere.avi"))
     build(file)
     write_raw(file, numbered(40))
-    with pytest.raises(DataError, match=r"have changed since\. .*--overwrite"):
+    with pytest.raises(DataError, match=r"have changed since it was built\. .*--overwrite"):
         build(file)
 
 
@@ -187,7 +188,7 @@ def test_which_file_is_the_recording(tmp_path, names, chosen):
     if len(chosen.split(",")) == 1 and chosen != "none":
         assert build(tmp_path / "x", GrandCentral, manual, **options).split_sizes["train"] == 5
     else:
-        with pytest.raises(DataError, match=rf"which file in {manual} .* grandcentral\.avi; .*: {chosen}"):
+        with pytest.raises(DataError, match=rf"put one file named grandcentral\.avi in {manual}; .*: {chosen}"):
             build(tmp_path / "x", GrandCentral, manual, **options)
 
 

@@ -99,7 +99,7 @@ def test_boxes_have_a_length(tmp_path):
     np.testing.assert_array_equal(tracks.centres[:, 0], [[5, 10], [5, 20]])
     with_ignored = read(tmp_path, "1,1,1,1,10,20,1,1,1\n1,2,1,1,10,20,0,8,1\n")  # of class 8, which does not count
     assert with_ignored.objects == ("1",) and "lines with a 0 after it are left out" in with_ignored.text
-    with pytest.raises(DataError, match="has no line that counts: its seventh cell is 0 in all"):
+    with pytest.raises(DataError, match="has no usable line: the seventh cell is 0 in all"):
         read(tmp_path, "1,1,1,1,10,20,0,8,1\n")
     assert np.isnan(read(tmp_path, "frame,id,x,y\n0,0,1,2\n").body_length)
 
@@ -125,7 +125,7 @@ def test_frames_are_counted_from_0_or_1(tmp_path, frames, options, expected, sai
     ("text", "options", "message"),
     [
         ("", {}, "is empty"),
-        (b"\xff\xfe\x00", {}, "is no text in UTF-8"),
+        (b"\xff\xfe\x00", {}, "is not a text file in UTF-8"),
         ("frame,object,x,y\n", {}, "has no line of data"),
         (
             "time,object,x,y\n0,0,1,2\n",
@@ -134,22 +134,26 @@ def test_frames_are_counted_from_0_or_1(tmp_path, frames, options, expected, sai
         ),
         ("frame,object,a,b\n0,0,1,2\n", {}, "no columns for the position, such as x and y: "),
         ("frame,object,x,x\n0,0,1,2\n", {}, ": two columns are named 'x'"),
-        ("1,2,3,4,5\n", {}, ": 5 columns without names: write a line such as frame,object,x,y"),
-        ("1,2,3,4\n", {"object": "fly"}, "holds numbers, and no column is named 'fly'"),
+        ("1,2,3,4,5\n", {}, ": 5 columns without names: add a first line such as frame,object,x,y"),
+        ("1,2,3,4\n", {"object": "fly"}, "has no header, so no column is named 'fly'"),
         ("frame,object,x,y\n0,0,1,2\n", {"object": "fly"}, "object=fly: no such column; columns are frame, object, x"),
         ("frame,object,x,y\n0,0,1,2\n", {"x": "x"}, "needs both x and y"),
         (FLIES, {"point": "body"}, "point=body: no such point; points are head, thorax"),
         (FLIES, {"centre": "head+tail"}, "centre=tail: no such point"),
         ("frame,object,x,y\n0,0,1,2\n1,0,1\n", {}, ", line 3: 3 cells, expected 4"),
-        ("frame,object,x,y\n0,0,1,2\n1,0,one,2\n", {}, ", line 3: 'one' is no position"),
-        ("frame,object,x,y\n0,0,inf,2\n", {}, ", line 2: 'inf' is no position"),
-        ("frame,object,x,y\n0,0,1,\n", {}, ", line 2: y is missing: give both, or none"),
+        ("frame,object,x,y\n0,0,1,2\n1,0,one,2\n", {}, ", line 3: 'one' is not a position"),
+        ("frame,object,x,y\n0,0,inf,2\n", {}, ", line 2: 'inf' is not a position"),
+        ("frame,object,x,y\n0,0,1,\n", {}, ", line 2: y is missing: give both x and y, or neither"),
         ("frame,object,x,y\n0.5,0,1,2\n", {}, ", line 2: the frame is '0.5', expected a whole number"),
         ("frame,object,x,y\n-1,0,1,2\n", {}, ", line 2: the frame is '-1'"),
         ("frame,object,x,y\nfirst,0,1,2\n", {}, ", line 2: the frame is 'first'"),
-        ("frame,object,x,y\n0,,1,2\n", {}, ", line 2: no object: name it, or delete the line"),
-        ("frame,object,x,y\n0,7,1,2\n1,7,1,2\n\n0,7.0,3,4\n", {}, ", line 5: frame 0 of object '7' is on line 2 alr"),
-        ("frame,x,y\n0,1,2\n0,3,4\n", {}, ", line 3: frame 0 of object '' is on line 2 already: .*object=COLUMN"),
+        ("frame,object,x,y\n0,,1,2\n", {}, ", line 2: the object is missing: name it, or delete the line"),
+        (
+            "frame,object,x,y\n0,7,1,2\n1,7,1,2\n\n0,7.0,3,4\n",
+            {},
+            ", line 5: frame 0 of object '7' is already on line 2",
+        ),
+        ("frame,x,y\n0,1,2\n0,3,4\n", {}, ", line 3: frame 0 of object '' is already on line 2: .*object=COLUMN"),
         ("frame,object,x,y\n0,0,,\n", {}, "has no position"),
         ("scorer,net,net\n0,1,2\n", {}, "begins with 'scorer', but no line with 'bodyparts'"),
     ],
@@ -196,7 +200,7 @@ def test_options():
     for wrong, message in (
         ("object", "has 'object': give key=value"),
         ("object=", "give key=value"),
-        ("objects=fly", "knows no 'objects': keys are frame, object"),
+        ("objects=fly", "has an unknown key 'objects': keys are frame, object"),
         ("first_frame=2", "first_frame=2, expected 0 or 1"),
         ("match=0", "match=0, expected a number above 0"),
         ("reach=near", "reach=near, expected a number above 0"),

@@ -210,7 +210,7 @@ def test_labels_are_kept_only_if_all_videos_of_a_split_have_them(folder, capsys)
         np.savez(folder / "test" / f"{number}.npz", labels)
     np.savez(folder / "train" / "0.npz", labels)
     source = build(folder)
-    assert "videos whose masks are left out, as other videos of the split have none: 1" in capsys.readouterr().out
+    assert "videos whose masks are ignored because other videos of the split have none: 1" in capsys.readouterr().out
     assert "segmentation" not in whole(source) and "segmentation" in whole(source, "test")
 
 
@@ -245,7 +245,7 @@ def test_masks_that_do_not_do(folder, write, message):
     write_raw(folder / "a.avi", noise(4))
     write(folder / "a.npz")
     with pytest.raises(
-        DataError, match=f"none of the 1 files for split 'train' of video_folder is of use: .*{message}"
+        DataError, match=f"none of the 1 files for split 'train' of video_folder is usable: .*{message}"
     ):
         build(folder)
 
@@ -266,7 +266,7 @@ def test_bad_files_among_good_ones(folder, capsys):
     assert source.split_sizes == {"train": 3}
     assert "skipped 5 of 8: broken, cut.avi, page.mp4, short.avi, sizes" in out
     for reason in (
-        r"short.avi: too short: it has 3 frames, and a clip takes 4",
+        r"short.avi: too short: it has 3 frames, but a clip takes 4",
         "is a web page, not a video",
         "cut.avi is damaged after ",
         "sizes: frames of 48x32 and of 10x10 pixels",
@@ -298,23 +298,23 @@ def test_names_in_another_encoding(folder, capsys):
 
 def test_none_of_use(folder):
     write_raw(folder / "a.avi", noise(9))
-    with pytest.raises(DataError, match=r"none of the 1 files .* too short: it has 9 frames, and a clip takes 10"):
+    with pytest.raises(DataError, match=r"none of the 1 files .* too short: it has 9 frames, but a clip takes 10"):
         build(folder, frame_stride=3)
-    with pytest.raises(DataError, match=r"frames are 48x32 pixels: they have no part"):
+    with pytest.raises(DataError, match=r"frames are 48x32 pixels: the view from .* does not fit"):
         build(folder, crop=(48, 0, 0, 0))
 
 
 def test_no_videos(folder):
-    with pytest.raises(DataError, match=f"there are no videos in {folder}: give .*folder .*mp4"):
+    with pytest.raises(DataError, match=f"there are no videos in {folder}: set .*folder .*mp4"):
         build(folder)
-    with pytest.raises(DataError, match=f"there is no folder {folder}/nowhere: give --config"):
+    with pytest.raises(DataError, match=f"there is no folder {folder}/nowhere: set --config"):
         build(folder / "nowhere")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folder": ""}, r"Give --config\.data\.options\.folder=/my/videos"),
+        ({"folder": ""}, r"set --config\.data\.options\.folder=/my/videos"),
         ({"frame_stride": 0}, "frame_stride=0"),
         ({"crop": (0, 0, 0, -1)}, "crop="),
         ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
@@ -325,7 +325,7 @@ def test_no_videos(folder):
 def test_options_that_do_not_do(options, message):
     with pytest.raises(DataError, match=message):
         configure(**{"folder": "/my/videos"} | options)
-    with pytest.raises(DataError, match="which folder are your videos in"):
+    with pytest.raises(DataError, match="no folder of videos given"):
         VideoFolder.BUILDER_CONFIGS[0].with_options({})
 
 
@@ -358,7 +358,7 @@ def test_a_changed_folder_is_refused(folder):
     (folder / "notes.txt").write_text("not a video")
     build(folder)
     np.savez(folder / "a.npz", LABELS)
-    with pytest.raises(DataError, match=r"have changed since\. .*--overwrite"):
+    with pytest.raises(DataError, match=r"have changed since it was built\. .*--overwrite"):
         build(folder)
 
 

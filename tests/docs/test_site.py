@@ -61,4 +61,4 @@ def test_the_api_is_from_docstrings(site):
         "stii_jax.data.pipeline.source.open_dataset",
     ):
         assert f'id="{name}"' in api, name
-    assert "Agreement of two labellings up to renaming" in api
+    assert "The agreement of two labellings up to renaming" in api

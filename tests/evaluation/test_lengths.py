@@ -92,7 +92,7 @@ def test_lengths_that_no_video_can_have_are_errors(tmp_path, settings):
 def test_a_clip_length_that_was_asked_for(tmp_path, settings):
     write(tmp_path, 5, 5)
     workdir = tmp_path / "run"
-    with pytest.raises(DataError, match=r"a clip takes 12 \(leave out --config\.data\.options\.num_frames: clips"):
+    with pytest.raises(DataError, match=r"a clip takes 12 \(omit --config\.data\.options\.num_frames to fit clips"):
         run("train", "video_folder:small", workdir, [*settings, "data.options.num_frames=12", "curriculum.stages=()"])
     assert not workdir.exists()
     config = load_config("video_folder:small", settings)

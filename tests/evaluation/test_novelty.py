@@ -118,7 +118,7 @@ def test_the_warning_has_both_videos_numbers():
         "on held-out videos (0.06); log-likelihood 0.76 nats per pixel (-0.06); see docs/real-videos.md"
     )
     assert warning(found, "flies.mp4", "quickstart", "median") == line
-    still = line.replace("see docs", "if the camera stands still, try --background=median; see docs")
+    still = line.replace("see docs", "if the camera is static, try --background=median; see docs")
     assert warning(found, "flies.mp4", "quickstart", "keep") == still
 
 

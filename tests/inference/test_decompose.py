@@ -205,7 +205,7 @@ def test_deep_frames_and_what_is_said_of_them(workdir, tmp_path, capsys):
     summary, *_ = decompose(workdir, tmp_path / "a.tif", tmp_path / "a")
     assert summary["value_range"] == [0, 1535] and (summary["fps"], summary["num_frames"]) == (5, 4)
     assert summary["notes"][:2] == [
-        f"{tmp_path / 'a.tif'} has no axis T: its axis Z of 4 is time",
+        f"{tmp_path / 'a.tif'} has no axis T: its axis Z of length 4 is taken as time",
         "frames hold values 0 to 1535 (16-bit): scaled to 0..255; set --value_range=LOW,HIGH to choose",
     ]
     assert all(f"note: {note}\n" in capsys.readouterr().err for note in summary["notes"][:1])
@@ -298,7 +298,7 @@ def test_the_same_command_works_after_a_kill(workdir, video, tmp_path, monkeypat
 def test_the_folders_of_the_run_are_refused(workdir, video):
     for output in (workdir, workdir / "checkpoints", workdir / "media" / "video"):
         request = Request(video, output, overwrite=True)
-        fails("the folder of a run, whose files must stay: give another --output, such as", workdir, request)
+        fails("the folder of a run, which is protected: give another --output, such as", workdir, request)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])

@@ -16,10 +16,10 @@ from stii_jax.main import run
 
 SIZE = 8
 CUT = (
-    "the picture changes completely at frame 7 (a cut?): the model starts anew there, and its slots hold other objects "
-    "than before; decompose each scene on its own"
+    "the picture changes completely at frame 7 (a cut?): the model restarts there, so its slots then hold different "
+    "objects; decompose each scene separately"
 )
-BLANK = "nothing is to be seen in frames 3 to 4, where all pixels are alike: no object is reported there"
+BLANK = "nothing is visible in frames 3 to 4, where all pixels are alike: no object is reported there"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_balls_keep_their_slots_over_blank_frames(shipped, level):
     assert len(first) == 4 and min(first.values()) > 0.6, "found at once"
     assert sum(one == other for one, other in zip(before, after)) >= 3, "most keep their slots"
     (note,) = found.notes
-    assert note.startswith("nothing is to be seen in frames 8 to 11, ") and found.cuts == ()
+    assert note.startswith("nothing is visible in frames 8 to 11, ") and found.cuts == ()
 
 
 NOISE = np.random.default_rng(0).normal(0, 2, (6, 64, 64, 3))
@@ -118,7 +118,7 @@ def test_nothing_is_found_where_there_is_nothing(shipped, frames):
     frames = np.broadcast_to(frames, NOISE.shape).clip(0, 255).round().astype(np.uint8)
     found = shipped.decompose(frames)
     assert objects(found) == [0] * 6
-    assert any(note.startswith(("no object was found in 6 of 6", "nothing is to be seen in")) for note in found.notes)
+    assert any(note.startswith(("no object was found in 6 of 6", "nothing is visible in")) for note in found.notes)
 
 
 @pytest.mark.slow

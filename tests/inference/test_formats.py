@@ -167,5 +167,5 @@ def test_a_video_without_objects(tmp_path, frames, name):
 
 def test_unknown_formats():
     check_formats(("coco", "mot"))
-    with pytest.raises(ConfigError, match="knows no 'coca': give some of coco, mot, tiff, movement, separated"):
+    with pytest.raises(ConfigError, match="unknown --formats 'coca': give some of coco, mot, tiff, movement"):
         check_formats(("coco", "coca"))

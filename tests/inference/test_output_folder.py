@@ -82,7 +82,7 @@ def test_files_that_only_look_like_ours_are_not_replaced(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     names = (*NAMES, "coco.json")
-    message = rf"{name.split('/')[0]} is there already, and of no decomposition: give another --output"
+    message = rf"{name.split('/')[0]} exists, but is not from a decomposition: give another --output"
     refused(tmp_path, message, overwrite=True, names=names)
 
 
@@ -153,7 +153,7 @@ def test_the_folders_of_a_run_are_refused(tmp_path, inside, overwrite):
 def test_one_decomposition_at_a_time(tmp_path):
     with replace_output(tmp_path, NAMES, JOB, overwrite=False) as folder:
         for job in (JOB, OTHER):
-            refused(tmp_path, f"another decomposition writes to {tmp_path}: wait for its end, or give", job, True)
+            refused(tmp_path, f"another decomposition is writing to {tmp_path}: wait for its end, or give", job, True)
         fill(folder, "first")
     assert {path.name for path in tmp_path.iterdir()} == {*NAMES}
     write(tmp_path, "second", overwrite=True)

@@ -52,8 +52,8 @@ def test_frames_at_uneven_times(tmp_path, name):
 @pytest.mark.parametrize(
     ("times", "expected", "problem"),
     [
-        ([2.0, 2.1, 2.1, 9.0], [0, 0.1, 0.15, 0.2], "frame 2 is not later than the frame before"),
-        ([2.0, 2.5, 2.4, 9.0], [0, 0.5, 0.55, 0.6], "frame 2 is not later than the frame before"),
+        ([2.0, 2.1, 2.1, 9.0], [0, 0.1, 0.15, 0.2], "frame 2 is not later than the previous frame"),
+        ([2.0, 2.5, 2.4, 9.0], [0, 0.5, 0.55, 0.6], "frame 2 is not later than the previous frame"),
         ([2.0, None, 2.4, 9.0], [0, 0.05, 0.1, 0.15], "frame 1 has no time"),
         ([None, 1.0, 2.0, 3.0], [0, 0.05, 0.1, 0.15], "frame 0 has no time"),
     ],
@@ -97,7 +97,7 @@ def test_images_that_cannot_be_used_end_the_video(tmp_path):
     view = View(size=8)
     recording = Recording(tmp_path, view)
     assert len(list(recording)) == 3
-    assert recording.damage.endswith("is damaged after 3 frames: the next has 16x16 pixels, not 24x16")
+    assert recording.damage.endswith("is damaged after 3 frames: the next frame has 16x16 pixels, not 24x16")
     (tmp_path / "2.png").write_bytes(b"no image")
     recording = Recording(tmp_path, view)
     assert (
@@ -128,7 +128,7 @@ def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
             assert np.array_equal(frame.pixels, frames[number])
             assert np.array_equal(frame.view > 127, expected > 127)
             assert np.array_equal(frame.plain, frames[number][:, :48])
-    with pytest.raises(DataError, match='background="median" is for files and arrays'):
+    with pytest.raises(DataError, match='background="median" needs a file or an array'):
         Frames(iter(frames), view)
 
 
@@ -162,15 +162,15 @@ def test_notes(tmp_path, samples):
     shown = [frame.pixels for frame in recording]
     assert np.array_equal(shown[1][0, 0], [round(64 / 191 * 255)] * 3) and recording.value_range == (0, 3820)
     assert recording.notes == [
-        f"{path} has no axis T: its axis Z of 3 is time",
+        f"{path} has no axis T: its axis Z of length 3 is taken as time",
         "frames hold values 0 to 3820 (16-bit): scaled to 0..255; set --value_range=LOW,HIGH to choose",
     ]
     assert np.array_equal([frame.pixels for frame in recording], shown)  # a second time
     chosen = Recording(path, View(size=8), value_range=(0.0, 20.0))
     assert next(iter(chosen)).pixels[0, :3, 0].tolist() == [0, 255, 255] and len(chosen.notes) == 1
     Image.fromarray(shown[0]).save(tmp_path / "a.png")
-    assert Recording(tmp_path / "a.png", View(size=8)).notes == [f"{tmp_path / 'a.png'} is a still picture: one frame"]
+    assert Recording(tmp_path / "a.png", View(size=8)).notes == [f"{tmp_path / 'a.png'} is a still image: one frame"]
     untrue = Recording(samples / "avi" / "bgs_dataset_video02.avi", View(size=8), stride=100)
     assert len(list(untrue)) == 8 and untrue.notes == [
-        f"{samples / 'avi' / 'bgs_dataset_video02.avi'} states 2 frames more than could be decoded"
+        f"{samples / 'avi' / 'bgs_dataset_video02.avi'} announces 2 more frames than could be decoded"
     ]

@@ -187,17 +187,17 @@ def test_notes_name_the_frames():
     scene = texture(1, 40, 90)
     found = watched([*FIRST[:3], blank, blank, *FIRST[3:], *[scene] * 5, scene + np.uint8(60)])
     assert found.notes == [
-        "the picture changes completely at frame 8 (a cut?): the model starts anew there, and its slots hold other "
-        "objects than before; decompose each scene on its own",
-        "nothing is to be seen in frames 3 to 4, where all pixels are alike: no object is reported there",
+        "the picture changes completely at frame 8 (a cut?): the model restarts there, so its slots then hold "
+        "different objects; decompose each scene separately",
+        "nothing is visible in frames 3 to 4, where all pixels are alike: no object is reported there",
         "the light changes suddenly at frame 13: masks may be wrong there",
     ]
     assert found.facts == {"cuts": [8], "blank_frames": [(3, 4)], "num_empty_frames": 0}
 
 
 EMPTY = (
-    "no object was found in {} of 6 frames: the scene is empty, or its objects are too small or too much like the "
-    "background for this model; if the camera stands still, try --background=median; see docs/real-videos.md"
+    "no object was found in {} of 6 frames: the scene is empty, or its objects are too small or too similar to the "
+    "background for this model; if the camera is static, try --background=median; see docs/real-videos.md"
 )
 
 
@@ -220,4 +220,4 @@ def test_a_still_picture():
 def test_blank_frames_alone():
     """They hold no objects to be missed, and are not said to be still."""
     (note,) = watched([gray(np.zeros((SIZE, SIZE)))] * 5).notes
-    assert note.startswith("nothing is to be seen in frames 0 to 4, ")
+    assert note.startswith("nothing is visible in frames 0 to 4, ")

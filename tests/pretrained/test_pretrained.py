@@ -111,7 +111,7 @@ def test_a_name_that_is_none(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'"):
         pretrained.find("quikstart")
     (tmp_path / "model.npz").write_bytes(b"")
-    with pytest.raises(ModelFileError, match=r"or the path of a \.safetensors file"):
+    with pytest.raises(ModelFileError, match=r"or give the path of a \.safetensors file"):
         pretrained.find(str(tmp_path / "model.npz"))
 
 
@@ -140,13 +140,13 @@ def test_a_pickle_is_not_run(payload, model):
 
 def test_files_of_something_else(model):
     for change, message in (
-        (lambda arrays, header: header.pop("config"), "is no model of stii_jax, or of another version than 1"),
-        (lambda arrays, header: header.update(version=2), "is no model of stii_jax, or of another version than 1"),
+        (lambda arrays, header: header.pop("config"), "is not a stii_jax model of format version 1"),
+        (lambda arrays, header: header.update(version=2), "is not a stii_jax model of format version 1"),
         (lambda arrays, header: header.update(config=3), "expected a JSON object of settings"),
         (lambda arrays, header: header["config"].update(sed=3), "no setting config.sed"),
-        (lambda arrays, header: header.update(facts=[]), "does not say what it is of"),
-        (lambda arrays, header: header.update(facts={"step": "7"}), "does not say what it is of"),
-        (lambda arrays, header: header.update(digests={"see": "float32"}), "not what was written"),
+        (lambda arrays, header: header.update(facts=[]), "does not state its training step"),
+        (lambda arrays, header: header.update(facts={"step": "7"}), "does not state its training step"),
+        (lambda arrays, header: header.update(digests={"see": "float32"}), "the digests do not match"),
         (lambda arrays, header: arrays.pop("see"), "see is absent, expected float32"),
         (lambda arrays, header: arrays.update(more=np.zeros(3)), r"more is float32\[3\], expected absent"),
         (lambda arrays, header: arrays.update(see=np.zeros((2, 2))), r"see is float32\[2,2\], expected float32\["),
@@ -162,13 +162,15 @@ def test_files_of_something_else(model):
 def test_what_cannot_be_saved(tmp_path):
     params = dict(ToyModel(8).init(jax.random.key(1)))
     trained = Trained(make_config(tmp_path), params | {"see": params["see"] * 1e9}, FACTS)
-    with pytest.raises(ModelFileError, match=r"float16 cannot hold \(above 65504, or not finite\): see"):
+    with pytest.raises(
+        ModelFileError, match=r"float16 cannot hold the parameter see.*: it is above 65504, or not finite"
+    ):
         pretrained.save(tmp_path / "model.safetensors", trained)
     trained = Trained(make_config(tmp_path), params | {"guess": params["guess"] * np.nan}, FACTS)
     with pytest.raises(ModelFileError, match="guess"):
         pretrained.save(tmp_path / "model.safetensors", trained)
     for path in (tmp_path / "model.npz", tmp_path / "nowhere" / "model.safetensors"):
-        with pytest.raises(ModelFileError, match="give --output"):
+        with pytest.raises(ModelFileError, match="set --output"):
             pretrained.save(path, trained)
     assert not list(tmp_path.glob("*.safetensors"))
 

@@ -154,7 +154,7 @@ def test_too_little_to_learn_from(workdir, given, settings, message, tmp_path):
 
 def test_a_file_of_another_name_is_refused_before_the_work(workdir, given, tmp_path, monkeypatch):
     monkeypatch.setattr(motion, "load_dataset", lambda *_: pytest.fail("began to work"))
-    with pytest.raises(ModelFileError, match="give --output"):
+    with pytest.raises(ModelFileError, match="set --output"):
         run("learn_motion", None, workdir, given, output=tmp_path / "a.txt")
 
 

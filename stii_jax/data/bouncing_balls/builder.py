@@ -1,7 +1,7 @@
-"""The bouncing-balls dataset: its variants, and what is stored of a video.
+"""The bouncing-balls dataset: its variants, and the stored arrays.
 
-Stored are the trajectories, not the pixels: they are written ten times as fast as compressed masks, take half
-the space, and drawing a clip of a few frames is faster than decompressing the whole video it is cut from.
+Trajectories are stored instead of pixels. They are written ten times as fast as compressed masks, and take half the
+space. Drawing a clip of a few frames is faster than decompressing the whole video.
 """
 
 import dataclasses
@@ -18,42 +18,42 @@ from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.options import GeneratedConfig
 from stii_jax.data.pipeline import tfds
 
-# Videos simulated at once. Part of what a seed means: every block has its own random numbers.
+# Number of videos simulated together. It affects the meaning of a seed, since every block has its own random numbers.
 _BLOCK = 256
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class BouncingBallsConfig(GeneratedConfig):
-    """Lengths are in box units: 6.4 pixels in the full-size 64-pixel, 10-unit frame."""
+    """Options of the bouncing balls. Lengths are in box units of 6.4 pixels, for 64 pixels and a 10-unit box."""
 
     num_balls: tuple[int, int] = (4, 4)
-    """Fewest and most balls of a video; each count is as likely."""
+    """Minimum and maximum number of balls in a video; each count is equally likely."""
     num_colors: int = 4
-    """Ball k has colour k modulo this, of those of the palette; 0 draws all balls white."""
+    """Ball k has the palette's colour k modulo this number; 0 draws all balls white."""
     palette: str = "paper"
     """One of `render.PALETTES`."""
     shuffle_colors: bool = False
-    """Each video deals the colours out anew, so that none stands for a ball; there must be enough of them."""
+    """True to shuffle the colours in each video, so that none identifies a ball. Needs at least one per ball."""
     random_background: bool = False
-    """Each video has a background colour of its own, of half brightness at most; otherwise it is black."""
+    """True to give each video a random background colour, of at most half brightness; otherwise it is black."""
     black_share: float = 0.0
-    """Share of the videos whose background is black nevertheless."""
+    """Fraction of videos whose background stays black despite `random_background`."""
     one_color_share: float = 0.0
-    """Share of the videos whose balls all have one colour, that of the first."""
+    """Fraction of videos whose balls all have the colour of the first."""
     white_share: float = 0.0
-    """Share of the videos that are white on black."""
+    """Fraction of videos that are white on black."""
     box_size: float = 10.0
-    """Side of the box. A smaller box in a smaller image keeps the balls' size in pixels: 5.0 in 32 pixels."""
+    """Side of the box. To keep the balls' size in pixels, scale it with the image: 5.0 for 32 pixels."""
     margin: float = 0.0
-    """Width of the rim of the box that is out of sight: balls leave the frame and enter it."""
+    """Width of the box's invisible rim, through which balls leave and enter the frame."""
     radii: tuple[float, float] = (5.1 / 6.4, 1.0)
-    """The two sizes of ball, each as likely. Mass is proportional to area."""
+    """The two ball radii, equally likely. Mass is proportional to area."""
     speed: tuple[float, float] = (0.7 / 6.4, 1.3 / 6.4)
-    """Range of a video's mean speed in its first frame, in box units a frame."""
+    """Range of a video's mean speed in its first frame, in box units per frame."""
 
     @property
     def max_objects(self) -> int:
-        """Most balls of a video."""
+        """The maximum number of balls in a video."""
         return self.num_balls[1]
 
     def validate(self) -> None:
@@ -68,18 +68,18 @@ class BouncingBallsConfig(GeneratedConfig):
             raise DataError(f"option num_colors={self.num_colors} of {self.name}: give 0 (white) to {known}")
         if self.shuffle_colors and self.num_colors < most:
             raise DataError(
-                f"option shuffle_colors={self.shuffle_colors} of {self.name}: give num_colors as many as balls, {most}"
+                f"option num_colors={self.num_colors} of {self.name}: shuffle_colors needs {most} or more, one per ball"
             )
         if not (min(self.radii) > 0 and self.box_size > 0 and 0 < self.speed[0] <= self.speed[1]):
             raise DataError(
                 f"options radii={self.radii}, box_size={self.box_size}, speed={self.speed} of {self.name}: "
-                "give positive lengths, and speed as (least, greatest)"
+                "give positive lengths, and speed as (lowest, highest)"
             )
         for share in ("black_share", "one_color_share", "white_share"):
             if not 0 <= getattr(self, share) <= 1:
                 raise DataError(f"option {share}={getattr(self, share)} of {self.name}: give 0 to 1")
         if not 0 <= 2 * self.margin < self.box_size:
-            raise DataError(f"option margin={self.margin} of {self.name}: give 0 or more, less than half of box_size")
+            raise DataError(f"option margin={self.margin} of {self.name}: give 0 to less than half of box_size")
 
 
 class BouncingBalls(VideoBuilder):
@@ -105,7 +105,7 @@ class BouncingBalls(VideoBuilder):
     builder_config: BouncingBallsConfig
 
     def features(self) -> tfds.FeaturesDict:
-        """Trajectories in box units, sizes (0 for an absent ball) and colours."""
+        """The TFDS features: trajectories and radii (0 for an absent ball) in box units, and colours."""
         config = self.builder_config
         track = (config.num_frames, config.max_objects, 2)
         raw = tfds.Encoding.BYTES
@@ -120,7 +120,7 @@ class BouncingBalls(VideoBuilder):
         )
 
     def videos(self, split: str) -> Iterator[dict[str, Any]]:
-        """Simulates the videos of a split, block by block. The same whatever the other splits' sizes."""
+        """Simulate the videos of a split, block by block. They do not depend on the sizes of the splits."""
         config = self.builder_config
         num_videos = config.split_sizes[split]
         bar = tqdm(total=num_videos, desc=f"{config.name} {split}", unit="video", mininterval=0.5)
@@ -149,7 +149,7 @@ class BouncingBalls(VideoBuilder):
 
 
 def simulate_block(rng: np.random.Generator, config: BouncingBallsConfig) -> tuple[np.ndarray, physics.Trajectories]:
-    """A block of random videos: the balls' radii `N K` (0 for an absent ball) and their trajectories."""
+    """Simulate a block of random videos: the balls' radii `N K` (0 for an absent ball) and their trajectories."""
     fewest, most = config.num_balls
     counts = rng.integers(fewest, most, size=_BLOCK, endpoint=True)
     present = np.arange(most) < counts[:, None]
@@ -163,7 +163,7 @@ def simulate_block(rng: np.random.Generator, config: BouncingBallsConfig) -> tup
 
 
 def draw_colors(rng: np.random.Generator, config: BouncingBallsConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of a block of videos: `N K 3` of the balls and `N 3` of the backgrounds."""
+    """Draw the colours of a block of videos: `N K 3` for the balls and `N 3` for the backgrounds."""
     if config.num_colors == 0:
         colors = np.tile(render.WHITE, (_BLOCK, config.max_objects, 1))
     else:

@@ -1,7 +1,7 @@
-"""Elastic collisions of discs in a square box, event by event, for many videos at once.
+"""Simulate elastic collisions of discs in a square box, event by event, for many videos at once.
 
-Letters: `N` videos, `K` balls, `T` frames. Lengths are in box units, times in frames; the mass of a ball is
-its radius squared. A ball of radius 0 is absent: it fills up a video that has fewer balls than another.
+Letters: `N` videos, `K` balls, `T` frames. Lengths are in box units, and times in frames. A ball's mass is its radius
+squared. A ball of radius 0 is absent: it pads videos with fewer balls.
 """
 
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from stii_jax.data.errors import DataError
 
 Array = np.ndarray
 
-_PLACEMENT_TRIES = 50  # for a ball, next to the balls before it
-_PLACEMENT_FAILURES = 20  # in a row, of all videos that have no place yet
+_PLACEMENT_TRIES = 50  # tries per ball, given the balls already placed
+_PLACEMENT_FAILURES = 20  # consecutive rounds in which no video succeeds
 
 
 class Trajectories(NamedTuple):
-    """Where the balls are at each frame, and how they move."""
+    """The positions and velocities of the balls at each frame."""
 
     positions: Float[Array, "N T K 2"]
     """Centres as (x to the right, y downwards), in box units."""
     velocities: Float[Array, "N T K 2"]
-    """Box units a frame."""
+    """Velocities in box units per frame."""
 
 
 def simulate(
@@ -34,10 +34,10 @@ def simulate(
     box_size: float,
     num_frames: int,
 ) -> Trajectories:
-    """Moves balls that do not overlap, and lie in the box, from one collision to the next.
+    """Move balls from one collision to the next. They must start inside the box, without overlap.
 
-    Collisions are found exactly (no time step): energy is conserved to rounding, and balls do not overlap.
-    Each video has its own clock: a pass of the loop takes every video to its next collision or frame.
+    Collisions are computed exactly, without time steps: energy is conserved up to rounding, and balls never overlap.
+    Each video has its own clock. An iteration of the loop takes every video to its next collision or frame.
 
     Returns:
         the state at times 0, 1, ..., num_frames - 1.
@@ -80,14 +80,14 @@ def simulate(
 
 
 def _time_to_walls(x: Array, v: Array, radii: Array, box_size: float) -> Float[Array, "N K 2"]:
-    """Time until each ball meets the wall ahead, by axis; infinite for a ball at rest or absent."""
+    """The time until each ball hits the wall ahead, per axis; infinite for a ball that is at rest or absent."""
     ahead = np.where(v > 0, box_size - radii[..., None] - x, x - radii[..., None])
     moves = (v != 0) & (radii[..., None] > 0)
     return np.divide(np.maximum(ahead, 0.0), np.abs(v), out=np.full_like(x, np.inf), where=moves)
 
 
 def _time_to_pairs(x: Array, v: Array, radii: Array, first: Array, second: Array) -> Float[Array, "N P"]:
-    """Time until each pair of balls touches; infinite for pairs that part or miss."""
+    """The time until each pair of balls touches; infinite for pairs that separate or miss each other."""
     dx, dv = x[:, second] - x[:, first], v[:, second] - v[:, first]
     reach = radii[:, second] + radii[:, first]
     approach = -(dx * dv).sum(-1)
@@ -95,13 +95,13 @@ def _time_to_pairs(x: Array, v: Array, radii: Array, first: Array, second: Array
     discriminant = approach * approach - (dv * dv).sum(-1) * gap
     present = (radii[:, second] > 0) & (radii[:, first] > 0)
     meets = present & (approach > 0) & (discriminant > 0)
-    # This form of the smaller root stays exact when the balls all but touch. A gap negative by rounding is 0.
+    # This form of the smaller root stays exact when the balls almost touch. A gap below 0 by rounding counts as 0.
     root = approach + np.sqrt(np.maximum(discriminant, 0.0))
     return np.divide(np.maximum(gap, 0.0), root, out=np.full_like(gap, np.inf), where=meets)
 
 
 def _collide(x: Array, v: Array, radii: Array, rows: Array, first: Array, second: Array) -> None:
-    """Exchanges momentum, in place, between one touching pair of balls in each of some videos."""
+    """Exchange momentum, in place, between a touching pair of balls in each of the videos `rows`."""
     normal = x[rows, second] - x[rows, first]
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     closing = ((v[rows, second] - v[rows, first]) * normal).sum(-1, keepdims=True)
@@ -112,10 +112,10 @@ def _collide(x: Array, v: Array, radii: Array, rows: Array, first: Array, second
 
 
 def place(rng: np.random.Generator, radii: Float[Array, "N K"], box_size: float) -> Float[Array, "N K 2"]:
-    """Random places in the box at which no two balls overlap.
+    """Draw random positions in the box at which no two balls overlap.
 
     Raises:
-        DataError: the balls do not fit, or so tightly that chance does not find a place for them.
+        DataError: the balls do not fit, or fit so tightly that random tries fail.
     """
     positions = np.zeros((*radii.shape, 2))
     todo = np.arange(len(radii))
@@ -128,13 +128,13 @@ def place(rng: np.random.Generator, radii: Float[Array, "N K"], box_size: float)
     if not todo.size:
         return positions
     raise DataError(
-        f"found no place for {int((radii > 0).sum(1).max())} balls of radius up to {radii.max():.2f} in "
+        f"could not place {int((radii > 0).sum(1).max())} balls of radius up to {radii.max():.2f} in "
         f"a box of side {box_size}: give a larger box_size, fewer balls (num_balls) or smaller ones (radii)"
     )
 
 
 def _try_to_place(rng: np.random.Generator, radii: Array, box_size: float) -> tuple[Array, Array]:
-    """One ball after the other; says for which videos that worked, as later balls may find no room."""
+    """Place one ball after another. Return the positions, and True for each video where all balls found room."""
     num_videos, num_balls = radii.shape
     positions = np.zeros((num_videos, num_balls, 2))
     fits = np.ones(num_videos, bool)
@@ -155,7 +155,7 @@ def _try_to_place(rng: np.random.Generator, radii: Array, box_size: float) -> tu
 
 
 def draw_velocities(rng: np.random.Generator, present: Array, speed: tuple[float, float]) -> Float[Array, "N K 2"]:
-    """Directions and relative speeds at random; a video's mean speed over its balls is uniform in `speed`."""
+    """Draw random directions and relative speeds. A video's mean speed over its balls is uniform in `speed`."""
     velocities = rng.normal(size=(*present.shape, 2)) * present[..., None]
     mean = np.linalg.norm(velocities, axis=-1).sum(1) / present.sum(1)
     return velocities * (rng.uniform(*speed, size=len(present)) / mean)[:, None, None]

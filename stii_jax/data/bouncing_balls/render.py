@@ -1,4 +1,4 @@
-"""Discs to pixels: exact instance masks, and the frames coloured from them."""
+"""Render discs: exact instance masks, and frames coloured from them."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 Array = np.ndarray
 
 PALETTES: dict[str, UInt8[Array, "N 3"]] = {
-    # The colours of the paper's program. Only its test with eight colours shows the last four.
+    # The colours of the paper's code. The last four appear only in its test with eight colours.
     "paper": np.array(
         [
             (227, 206, 166),
@@ -20,7 +20,7 @@ PALETTES: dict[str, UInt8[Array, "N 3"]] = {
         ],
         np.uint8,
     ),
-    # As far from one another as from the black background.
+    # Colours as far from one another as from the black background.
     "vivid": np.array(
         [
             (255, 0, 0),
@@ -36,17 +36,17 @@ PALETTES: dict[str, UInt8[Array, "N 3"]] = {
     ),
 }
 PALETTES["both"] = np.concatenate([PALETTES["paper"], PALETTES["vivid"]])
-"""RGB of the balls."""
+"""RGB colours of the balls, by name of the palette."""
 
 WHITE: UInt8[Array, "3"] = np.full(3, 255, np.uint8)
 
 
 def render_masks(positions: Float[Array, "T K 2"], radii: Float[Array, " K"], image_size: int) -> UInt8[Array, "T H W"]:
-    """Which ball each pixel shows: 0 is background, k + 1 is ball k. A pixel is in a disc if its centre is.
+    """Label each pixel: 0 is background, k + 1 is ball k. A pixel belongs to a disc that contains its centre.
 
     Args:
         positions: centres in pixels, as (x to the right, y downwards) from the image's top left corner.
-        radii: in pixels; a ball of radius 0 is not drawn.
+        radii: radii in pixels; a ball of radius 0 is not drawn.
         image_size: height and width, in pixels.
     """
     centres = np.arange(image_size, dtype=np.float32) + np.float32(0.5)
@@ -55,7 +55,7 @@ def render_masks(positions: Float[Array, "T K 2"], radii: Float[Array, " K"], im
     masks = np.zeros((len(positions), image_size, image_size), np.uint8)
     for ball in np.flatnonzero(radii > 0):
         inside = squared[:, ball, 1, :, None] < np.float32(radii[ball]) ** 2 - squared[:, ball, 0, None, :]
-        # Balls do not overlap, so that adding is as good as overwriting, and faster.
+        # Balls do not overlap, so adding is equivalent to overwriting, and faster.
         masks += inside * np.uint8(ball + 1)
     return masks
 
@@ -63,7 +63,7 @@ def render_masks(positions: Float[Array, "T K 2"], radii: Float[Array, " K"], im
 def render_frames(
     masks: UInt8[Array, "T H W"], colors: UInt8[Array, "K 3"], background: UInt8[Array, "3"]
 ) -> UInt8[Array, "T H W 3"]:
-    """The balls in their colours, on the background."""
+    """Colour the balls and the background."""
     table = np.concatenate([background[None], colors])
-    # Five times as fast as indexing.
+    # `take` is five times as fast as indexing.
     return table.take(masks, axis=0)

@@ -1,4 +1,4 @@
-"""CLEVRER: rendered things that slide and collide on a table; recorded videos, annotations and mask proposals."""
+"""CLEVRER: rendered objects that slide and collide on a table, with annotations and mask proposals."""
 
 from stii_jax.data.clevrer.builder import Clevrer
 

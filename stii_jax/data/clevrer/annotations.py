@@ -1,4 +1,4 @@
-"""CLEVRER's annotations: which objects a scene has, and when each is in view."""
+"""CLEVRER's annotations: the objects of a scene, and the frames in which each is in view."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from stii_jax.data.errors import DataError
 
 
 class Attributes(NamedTuple):
-    """What tells the objects of a scene apart: no two have the same."""
+    """The attributes that identify an object: no two objects of a scene share all three."""
 
     color: str
     material: str
@@ -18,16 +18,16 @@ class Attributes(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is used of an annotation."""
+    """The used part of an annotation."""
 
     objects: tuple[Attributes, ...]
-    """In the order of their ids."""
+    """The objects, ordered by id."""
     visible: Bool[np.ndarray, "T N"]
-    """Whether an object is inside the camera's view."""
+    """True if an object is inside the camera's view."""
 
     @property
     def window(self) -> tuple[int, int]:
-        """The first frame that has all objects in view, and the first after it that has not; equal for none."""
+        """The first frame with all objects in view, and the first later frame without; both 0 if there is none."""
         together = np.asarray(self.visible.all(axis=1))
         if not together.any():
             return 0, 0
@@ -37,15 +37,15 @@ class Scene(NamedTuple):
 
 
 def read_scene(data: bytes, name: str, num_frames: int) -> Scene:
-    """Reads an annotation.
+    """Read an annotation.
 
     Args:
-        data: bytes of the JSON file.
-        name: of the file, for messages.
-        num_frames: how many frames it must describe.
+        data: content of the JSON file.
+        name: name of the file, for messages.
+        num_frames: number of frames that it must describe.
 
     Raises:
-        DataError: the file is malformed; names the place and the key.
+        DataError: the file is malformed. The message names the place and the key.
     """
     top = load(data, name)
     properties = field(top, "object_property", list, name)
@@ -67,12 +67,12 @@ def read_scene(data: bytes, name: str, num_frames: int) -> Scene:
 
 
 def read_attributes(holder: Any, place: str) -> Attributes:
-    """The attributes that an object of an annotation or a detection has."""
+    """Read the attributes of an object in an annotation or a detection."""
     return Attributes(*(field(holder, key, str, place) for key in Attributes._fields))
 
 
 def _visible(frame: Any, number: int, ids: list[int], place: str) -> list[bool]:
-    """Of each of the ids in turn, whether it is in view in this frame."""
+    """Return, for each id in turn, True if the object is in view in this frame."""
     found = field(frame, "frame_id", int, place)
     if found != number:
         raise DataError(f"{place} has the frame_id {found}")

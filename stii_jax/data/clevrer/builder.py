@@ -1,4 +1,4 @@
-"""The CLEVRER dataset: its variants, and which part of which recording is stored."""
+"""The CLEVRER dataset: its variants, and the stored parts of the recordings."""
 
 import dataclasses
 import functools
@@ -22,10 +22,10 @@ from stii_jax.data.video.videofile import count_frames, read_frames
 from stii_jax.data.video.view import View
 
 FRAMES, HEIGHT, WIDTH = 128, 320, 480
-"""Of every recording."""
+"""Number of frames, height and width of every recording."""
 
 _MASKS = {"proposals": ["proposal"], "video": ["mask"], "none": []}
-"""The files that labels are made from, by where they are from."""
+"""The kinds of files that labels are made from, by value of the option `masks`."""
 
 _RANGES = {
     "train": "train_videos",
@@ -38,35 +38,35 @@ _OBJECTS = {"validation": (3, 5), "test": (3, 5), "test6": (6, 6)}
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class ClevrerConfig(VideoConfig):
-    """Ranges of videos are of official numbers, the last one excluded; (0, 0) leaves a split out.
+    """Options of CLEVRER. Ranges of videos use the official numbers and exclude the last; (0, 0) omits a split.
 
-    The last of the official training videos are for validation, so that all of the official validation videos, the
-    only others with annotations, are for tests.
+    Validation uses the last of the official training videos. So all of the official validation videos, the only others
+    with annotations, can serve as tests.
     """
 
     num_frames: int = FRAMES
-    """Frames of a stored training video, from its first: all."""
+    """Number of frames per stored training video, from its first; all by default."""
     test_frames: int = 40
-    """Frames of a stored sequence of the other splits, and the fewest that all objects must be in view for."""
+    """Number of frames per stored clip of the other splits. All objects are in view in each of them."""
     margin: int = 40
-    """Pixels cut off on the left and on the right; 80 leaves a square."""
+    """Pixels cut off at the left and at the right; 80 leaves a square."""
     masks: str = "proposals"
-    """Where labels are from: "proposals"; "video", mp4 files in which every object has a colour; or "none"."""
+    """Source of the labels: "proposals"; "video" for MP4 files in which every object has a colour; or "none"."""
     train_videos: tuple[int, int] = (0, 9_500)
     validation_videos: tuple[int, int] = (9_500, 10_000)
     test_videos: tuple[int, int] = (10_000, 15_000)
     six_objects: bool = True
-    """Whether to make the split "test6"; a few hundred test videos may have no sequence for it."""
+    """True to build the split "test6". A few hundred test videos may contain no clip for it."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """See `VideoConfig.splits`. In "validation" and "test" are 3 to 5 objects, in "test6" 6."""
+        """See `VideoConfig.splits`. Videos have 3 to 5 objects in "validation" and "test", and 6 in "test6"."""
         wanted = [split for split in _RANGES if len(self.numbers(split))]
         return tuple(split for split in wanted if split != "test6" or self.six_objects)
 
     @property
     def max_objects(self) -> int:
-        """Most objects of a scene of CLEVRER."""
+        """The maximum number of objects in a scene of CLEVRER."""
         return 6
 
     @property
@@ -75,7 +75,7 @@ class ClevrerConfig(VideoConfig):
         return View(size=self.image_size, margins=(self.margin, 0, self.margin, 0))
 
     def numbers(self, split: str) -> range:
-        """Official numbers of the videos that a split is made from."""
+        """The official numbers of a split's videos."""
         return range(*getattr(self, _RANGES[split]))
 
     def frames_of(self, split: str) -> int:
@@ -90,7 +90,7 @@ class ClevrerConfig(VideoConfig):
         if max(self.num_frames, self.test_frames) > FRAMES:
             raise DataError(
                 f"options num_frames={self.num_frames}, test_frames={self.test_frames} of {self.name}: "
-                f"give {FRAMES} or less, as the videos have"
+                f"give {FRAMES} or less, the length of the videos"
             )
         if 2 * self.margin >= WIDTH:
             raise DataError(f"option margin={self.margin} of {self.name}: give less than {WIDTH // 2}")
@@ -117,14 +117,14 @@ class ClevrerConfig(VideoConfig):
 
 
 class Clevrer(FilesBuilder):
-    """CLEVRER: whole videos to train on, and sequences to test on in which all objects are in view."""
+    """CLEVRER: whole videos for training, and clips with all objects in view for testing."""
 
     VERSION = tfds.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Fetch video_train.zip, video_validation.zip, annotation_train.zip, annotation_validation.zip and
-    derender_proposals.zip (the object masks) from http://clevrer.csail.mit.edu/. They need not be unpacked; if they
+    Download video_train.zip, video_validation.zip, annotation_train.zip, annotation_validation.zip and
+    derender_proposals.zip (the object masks) from http://clevrer.csail.mit.edu/. They need not be unpacked. If they
     are, each should be in a folder of its name: video_train/video_00000-01000/video_00000.mp4 and
-    derender_proposals/proposal_00000.json, or videos/train/ and annotations/train/. A part of the videos will do.
+    derender_proposals/proposal_00000.json, or videos/train/ and annotations/train/. A subset of the videos suffices.
     With the option masks=video, masks are videos themselves: mask_validation/mask_10000-11000/mask_10000.mp4.
     """
     BUILDER_CONFIGS: ClassVar[list[ClevrerConfig]] = [
@@ -134,16 +134,16 @@ class Clevrer(FilesBuilder):
     builder_config: ClevrerConfig
 
     def entries(self, split: str) -> Sequence[str]:
-        """The videos of a split that are there. See `FilesBuilder.entries`."""
+        """The available videos of a split. See `FilesBuilder.entries`."""
         numbers = self.builder_config.numbers(split)
         there = self._files.index("video")
         found = [number for number in numbers if number in there]
         for kind in self._kinds(split):
             if not any(number in self._files.index(kind) for number in found or numbers):
                 raise DataError(
-                    f"there is no {kind} for split {split!r}, of the videos {numbers.start:05d} to "
-                    f"{numbers.stop - 1:05d}, in {self.manual_dir}: it should be in {source(kind, numbers.start)}. "
-                    f"Without that split, set the option {_RANGES[split]} to (0, 0)"
+                    f"{self.manual_dir} has no {kind} for split {split!r} (videos {numbers.start:05d} to "
+                    f"{numbers.stop - 1:05d}): it should be in {source(kind, numbers.start)}. "
+                    f"To omit that split, set the option {_RANGES[split]} to (0, 0)"
                 )
         return [f"video_{number:05d}" for number in found]
 
@@ -170,7 +170,7 @@ class Clevrer(FilesBuilder):
         except DataError as error:
             if split != "test6":
                 raise
-            raise DataError(f"{error}. Without that split, set the option six_objects to false") from error
+            raise DataError(f"{error}. To omit that split, set the option six_objects to false") from error
 
     @functools.cached_property
     def _files(self) -> Locator:
@@ -178,7 +178,7 @@ class Clevrer(FilesBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         generators = super()._split_generators(dl_manager)
-        # What is not there should be missed at once, not after the hour that an earlier split takes.
+        # Report missing files at once, not after an hour of building an earlier split.
         for split in self.builder_config.splits:
             found, wanted = len(self.entries(split)), len(self.builder_config.numbers(split))
             if found < wanted:
@@ -186,23 +186,23 @@ class Clevrer(FilesBuilder):
         return generators
 
     def _kinds(self, split: str) -> list[str]:
-        """The kinds of files that a split is made from."""
+        """The kinds of files that a split needs."""
         masks = _MASKS[self.builder_config.masks]
         return ["video"] if split == "train" else ["video", "annotation", *masks]
 
     def _unfit(self, split: str, scene: Scene) -> str:
-        """Why a scene is not for a split; "" if it is."""
+        """Return the reason why a scene does not belong in a split, or "" if it does."""
         fewest, most = _OBJECTS[split]
         num_objects = len(scene.objects)
         if not fewest <= num_objects <= most:
-            return f"videos of {num_objects} objects, which are not for {split}"
+            return f"videos of {num_objects} objects, which are not used for {split}"
         first, end = scene.window
         if end - first < self.builder_config.test_frames:
-            return f"videos that have all objects in view for less than {self.builder_config.test_frames} frames"
+            return f"videos with all objects in view for fewer than {self.builder_config.test_frames} frames"
         return ""
 
     def _whole(self, found: Found) -> UInt8[np.ndarray, "T S S 3"]:
-        """The first `num_frames` of a recording that must be whole."""
+        """Read the first `num_frames` of a recording, which must be complete."""
         config = self.builder_config
         frames = _frames(found, range(FRAMES), whole=True)
         seen = [config.view.frame(frame) for frame in itertools.islice(frames, config.num_frames)]
@@ -230,15 +230,15 @@ class Clevrer(FilesBuilder):
 
 
 def _frames(found: Found, window: range, *, whole: bool = False) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Frames of a window of a recording.
+    """Yield the frames in a window of a recording.
 
     Args:
         found: the recording.
         window: numbers of the frames.
-        whole: whether the recording must end with them.
+        whole: True if the recording must end with them.
 
     Raises:
-        DataError: it is damaged, ends too early or too late, or is of another size.
+        DataError: the recording is damaged, has the wrong length, or has another size.
     """
     end = window.start
     with found.on_disk() as path:

@@ -1,8 +1,8 @@
-"""From detections, frame by frame, to objects that keep their label over the clip.
+"""Link detections in single frames to objects that keep their label over the clip.
 
-An object's detections are those with its attributes. Where there are several of them in a frame, or one is suddenly
-elsewhere, or none, the detections and objects that are left over are matched by place and by what their attributes
-have in common: the detector misjudges an attribute far more often than a place.
+An object's detections are those with its attributes. A frame may have several of them, none, or one that suddenly
+jumps. Then the remaining detections and objects are matched by place and by common attributes. The detector gets an
+attribute wrong far more often than a place.
 """
 
 from collections import Counter
@@ -20,20 +20,20 @@ RELABELLED = "relabelled detections"
 DROPPED = "dropped detections"
 MISSING = "objects without a detection (frames)"
 
-# How far the middle of a mask may get away from where the object is known to be, in pixels: a jump, as an object that
-# is cut by the edge or by another one has its middle elsewhere, and its way, at more than the speed of any.
+# Maximum distance between the centre of a mask and the object's known place, in pixels. It is a jump, since the centre
+# moves when the object is cut off by the edge or by another object, plus the distance per frame of the fastest object.
 _JUMP, _WAY = 30.0, 15.0
-_OVERLAP = 0.5  # intersection over union above which two masks are of one thing
+_OVERLAP = 0.5  # intersection over union above which two masks show the same object
 
 
 def link(detections: Sequence[Sequence[Detection]], objects: Sequence[Attributes]) -> "Linked":
-    """Gives every object of the scene at most one detection a frame.
+    """Assign every object of the scene at most one detection per frame.
 
-    A second detection of an object is not joined to the first, even if it could be its other half: it is as often
-    something else, and a wrong label does more harm than a missing one.
+    A second detection of an object is not merged with the first, even if it could be its other half. It is just as
+    often something else, and a wrong label does more harm than a missing one.
 
     Raises:
-        DataError: two objects have the same attributes, or none was seen at all.
+        DataError: two objects have the same attributes, or no object was detected.
     """
     (often, count), *_ = Counter(objects).most_common(1)
     if count > 1:
@@ -45,25 +45,25 @@ def link(detections: Sequence[Sequence[Detection]], objects: Sequence[Attributes
     for time in range(len(detections)):
         linked.match_the_rest(time)
     if not any(linked.tracks):
-        raise DataError("no detection is of an object of the scene")
+        raise DataError("no detection matches an object of the scene")
     return linked
 
 
 class Linked:
-    """Objects and their detections; `labels` is what comes of it, once `link` is through."""
+    """Objects and their detections. `labels` is the result, after `link` has run."""
 
     def __init__(self, objects: Sequence[Attributes], detections: Sequence[Sequence[Detection]]):
         self.objects = objects
         self.left = [list(frame) for frame in detections]
-        """Detections of each frame that belong to no object yet."""
+        """Detections of each frame that are not yet assigned to an object."""
         self.tracks: list[dict[int, Detection]] = [{} for _ in objects]
-        """Of each object, its detection by frame."""
+        """Each object's detections by frame."""
         self.notes = Counter[str]()
 
     def labels(self) -> UInt8[np.ndarray, "T H W"]:
-        """Label images: object k of the scene is k + 1, from 0. Where masks overlap, the nearer object is seen.
+        """Return label images, in which object k has label k + 1. Where masks overlap, the nearer object wins.
 
-        All objects stand on one table, so that the nearer one is that whose mask reaches further down.
+        All objects stand on one table, so the nearer object is the one whose mask reaches further down.
         """
         height, width = next(seen for track in self.tracks for seen in track.values()).mask.shape
         labels = np.zeros((len(self.left), height, width), np.uint8)
@@ -74,7 +74,7 @@ class Linked:
         return labels
 
     def take_the_certain(self) -> None:
-        """Gives objects the detections that alone in their frame have the object's attributes."""
+        """Assign detections that are the only ones in their frame with an object's attributes."""
         for time, frame in enumerate(self.left):
             counts = Counter(seen.attributes for seen in frame)
             for attributes, track in zip(self.objects, self.tracks):
@@ -85,7 +85,7 @@ class Linked:
             ]
 
     def release_the_sudden(self) -> None:
-        """Takes back detections that are elsewhere than the object is just before and just after."""
+        """Unassign detections that are far from the object's place both just before and just after."""
         for track in self.tracks:
             times = sorted(track)
             middles = [_middle(track[time].mask) for time in times]
@@ -99,7 +99,7 @@ class Linked:
                 self.left[time].append(track.pop(time))
 
     def match_the_rest(self, time: int) -> None:
-        """Matches what is left over in a frame, the best pair first."""
+        """Match the remaining objects and detections of a frame, the best pair first."""
         known = [track[time].mask for track in self.tracks if time in track]
         for mask in known:
             self._drop_copies(time, mask)
@@ -121,7 +121,7 @@ class Linked:
         self.left[time] = kept
 
     def _pairs(self, time: int) -> Iterator[tuple[tuple[int, float, float], int, int]]:
-        """How well pairs of an object and a detection go together, and their numbers; only pairs that do."""
+        """Yield the quality and the numbers of all plausible pairs of an object and a detection."""
         for number, (attributes, track) in enumerate(zip(self.objects, self.tracks)):
             if time in track:
                 continue
@@ -129,14 +129,14 @@ class Linked:
             for index, seen in enumerate(self.left[time]):
                 alike = sum(one == two for one, two in zip(attributes, seen.attributes))
                 if anchor is None:
-                    # Never seen for certain: one mistaken attribute may be mistaken all along.
+                    # The object was never assigned: one attribute may be wrong in all frames.
                     if alike >= 2:
                         yield (alike, 0.0, seen.score), number, index
                     continue
                 way = float(np.linalg.norm(_middle(seen.mask) - _middle(track[anchor].mask)))
                 same_place = alike == 1 and _overlap(seen.mask, track[anchor].mask) > _OVERLAP
                 if same_place or (alike >= 2 and way <= _reach(time - anchor)):
-                    # The score decides between detections of nearly the same place.
+                    # The score decides between detections at nearly the same place.
                     yield (alike, -(way // _JUMP), seen.score), number, index
 
 
@@ -149,5 +149,5 @@ def _middle(mask: Bool[np.ndarray, "H W"]) -> Float64[np.ndarray, " 2"]:
 
 
 def _overlap(one: Bool[np.ndarray, "H W"], two: Bool[np.ndarray, "H W"]) -> float:
-    """Intersection over union."""
+    """The intersection over union."""
     return float((one & two).sum() / (one | two).sum())

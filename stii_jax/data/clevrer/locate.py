@@ -1,4 +1,4 @@
-"""Where CLEVRER's files are in the user's folder: unpacked, in one of two spellings, or still in their archives."""
+"""Locate CLEVRER's files in the user's folder: unpacked, under either naming scheme, or still in their archives."""
 
 import contextlib
 import dataclasses
@@ -15,16 +15,16 @@ from typing import NamedTuple
 from stii_jax.data.errors import DataError
 
 PARTS = {"train": range(10_000), "validation": range(10_000, 15_000), "test": range(15_000, 20_000)}
-"""Numbers of the videos of each part of CLEVRER, by its name in folders and archives."""
+"""The video numbers of each part of CLEVRER, by its name in folders and archives."""
 
 
 class _Kind(NamedTuple):
-    """One sort of file. `{}` is a part of CLEVRER."""
+    """A kind of file. `{}` stands for a part of CLEVRER."""
 
     file: str
-    """Pattern of the names; the group is the number."""
+    """Pattern of the file names; the group is the number."""
     folders: tuple[str, ...]
-    """Where they lie, however deep: the archives have a folder for every 1000."""
+    """Folders of the files, at any depth: the archives have one subfolder per 1000 files."""
     archives: tuple[str, ...]
 
 
@@ -42,10 +42,10 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A file in a folder, or in an archive."""
+    """A file in a folder or in an archive."""
 
     path: Path
-    """Of the file, or of the archive it is in."""
+    """Path of the file, or of its archive."""
     member: str = ""
     archive: zipfile.ZipFile | None = None
 
@@ -53,16 +53,16 @@ class Found:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def read(self) -> bytes:
-        """The whole file. Raises `DataError` where that is not possible."""
+        """Read the whole file. Raises `DataError` if it cannot be read."""
         try:
             return self.archive.read(self.member) if self.archive else self.path.read_bytes()
-        # What zipfile raises of damage, of encryption and of compression that it does not know.
+        # The errors of zipfile for damage, for encryption and for an unknown compression.
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, ValueError) as error:
             raise DataError(f"{self} cannot be read: {error}") from error
 
     @contextlib.contextmanager
     def on_disk(self) -> Iterator[Path]:
-        """The file's path, if need be of a copy; a `DataError` about the copy becomes one about the file."""
+        """Provide the path of the file or of a temporary copy. A `DataError` about the copy then names the file."""
         if self.archive is None:
             yield self.path
             return
@@ -84,10 +84,10 @@ class Locator:
         self._indices: dict[str, dict[int, Found]] = {}
 
     def index(self, kind: str) -> dict[int, Found]:
-        """All files of a kind: "video", "annotation", "proposal" or "mask".
+        """Return all files of a kind, by number: "video", "annotation", "proposal" or "mask".
 
         Raises:
-            DataError: an archive is damaged, or is not what it seems.
+            DataError: an archive is damaged, or is not one of CLEVRER's.
         """
         with self._lock:  # several threads would read the same archive
             if kind not in self._indices:
@@ -95,14 +95,14 @@ class Locator:
             return self._indices[kind]
 
     def find(self, kind: str, number: int) -> Found:
-        """One file. Raises `DataError` if it is not there; says which archive has it."""
+        """Return one file. If it is missing, raise a `DataError` that names the archive it comes from."""
         found = self.index(kind).get(number)
         if found is None:
             raise DataError(f"there is no {kind} {number:05d} in {self.folder}: it should be in {source(kind, number)}")
         return found
 
     def _search(self, kind: _Kind) -> dict[int, Found]:
-        """What is unpacked comes before what is in archives."""
+        """Search for files of a kind. Unpacked files take precedence over those in archives."""
         files: list[Found] = []
         for folder in _spell(kind.folders):
             files += [Found(path) for path in sorted((self.folder / folder).rglob("*"))]
@@ -118,7 +118,7 @@ class Locator:
 
 
 def source(kind: str, number: int) -> str:
-    """Which archive has a file, and the folder it lies in once unpacked."""
+    """Describe the archive of a file, and the folder it belongs in once unpacked."""
     part = next((part for part, numbers in PARTS.items() if number in numbers), "test")
     archive, folder = (names[0].format(part) for names in (_KINDS[kind].archives, _KINDS[kind].folders))
     return f"{archive}, or unpacked in {folder}/"
@@ -126,20 +126,20 @@ def source(kind: str, number: int) -> str:
 
 @functools.cache
 def _spell(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names with every spelling of every part, each once."""
+    """Return the names for every spelling of every part, without duplicates."""
     return tuple(dict.fromkeys(name.format(part) for name in names for part in (*PARTS, "val")))
 
 
 def _members(path: Path) -> list[Found]:
     try:
         archive = zipfile.ZipFile(path)
-    except NotImplementedError as error:  # zipfile's, for an archive of a newer version of the format
+    except NotImplementedError as error:  # raised by zipfile for a newer version of the format
         raise DataError(f"{path} cannot be read by Python ({error}): unpack it in the same folder") from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no whole zip archive ({error}): fetch it again, or remove it") from error
+        raise DataError(f"{path} is not a complete zip archive ({error}): download it again, or remove it") from error
     names = archive.namelist()
     for name in names:
-        # Members are never unpacked under their own names, but such an archive is not CLEVRER's.
+        # Members are never unpacked under their own names, so this is only a sign of a wrong archive.
         if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
             raise DataError(f"{path} holds {name!r}, which leaves its folder: this is not CLEVRER's archive")
     return [Found(path, name, archive) for name in names]

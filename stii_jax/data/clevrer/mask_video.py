@@ -1,7 +1,7 @@
-"""Masks that come as a video in which every object has a colour: from smeared colours to labels.
+"""Turn mask videos, in which every object has a colour, into labels.
 
-Compression shifts colours a little, and mixes them along the edges; a mixture may look like the colour of another
-object. So colours are learned from the flat parts of the clip, and pixels on an edge get one of the labels beside it.
+Compression shifts colours a little and mixes them along edges, where a mixture may look like another object's colour.
+So colours are learned from the flat parts of the clip, and pixels on an edge get one of the labels beside it.
 """
 
 from typing import NamedTuple
@@ -11,54 +11,54 @@ from jaxtyping import Bool, UInt8, UInt16
 
 from stii_jax.data.errors import DataError
 
-_FLAT = 8  # most that neighbours in a flat part differ by, in any channel
-_DISTANCE = 40.0  # colours less apart, as points in RGB, are the same
-_FEWEST = 50  # flat pixels of a colour in the clip
-_EDGE = 2  # pixels that an edge is smeared over, to either side
+_FLAT = 8  # maximum difference between neighbours in a flat part, in any channel
+_DISTANCE = 40.0  # colours closer than this in RGB are the same
+_FEWEST = 50  # minimum number of flat pixels of a colour in the clip
+_EDGE = 2  # pixels over which an edge is blurred, to either side
 EXTRA = "colours of mask videos beyond the number of objects"
 MISSING = "objects without a colour in their mask video"
 
 
 class Segmented(NamedTuple):
-    """What a mask video gave."""
+    """The labels from a mask video."""
 
     labels: UInt8[np.ndarray, "T H W"]
-    """0 = background, the most frequent colour; then by how frequent the colours are."""
+    """Labels in order of the colours' frequency; 0 is the background, the most frequent one."""
     notes: dict[str, int]
 
 
 def segment(frames: UInt8[np.ndarray, "T H W 3"], num_objects: int) -> Segmented:
-    """Label images of a mask video, the same colour having the same label throughout.
+    """Return the label images of a mask video. A colour has the same label throughout.
 
     Args:
-        frames: of the clip.
-        num_objects: how many objects the scene has; rarer colours than these are taken for noise.
+        frames: frames of the clip.
+        num_objects: number of objects in the scene; rarer colours are treated as noise.
 
     Raises:
-        DataError: there is only one colour.
+        DataError: the video has only one colour.
     """
     bins = _bins(frames)
     colors, num_extra = _palette(bins[_flat(frames)], num_objects + 1)
     if len(colors) < 2:
-        raise DataError("it shows nothing but one colour")
+        raise DataError("the mask video shows only one colour")
     distances = np.linalg.norm(_colors(np.arange(1 << 15, dtype=np.uint16))[None] - colors[:, None], axis=-1)
     labels = _mend_edges(distances.argmin(axis=0).astype(np.uint8)[bins], bins, distances)
     return Segmented(labels, {EXTRA: num_extra, MISSING: num_objects + 1 - len(colors)})
 
 
 def _bins(frames: UInt8[np.ndarray, "*S 3"]) -> UInt16[np.ndarray, "*S"]:
-    """Colours to five bits a channel, as one number."""
+    """Quantize colours to five bits per channel, packed in one number."""
     red, green, blue = (frames[..., channel].astype(np.uint16) >> 3 for channel in range(3))
     return red << 10 | green << 5 | blue
 
 
 def _colors(bins: UInt16[np.ndarray, " N"]) -> np.ndarray:
-    """The colours, `N 3`, in the middle of their bins."""
+    """Return the colours `N 3` at the centres of bins."""
     return np.stack([bins >> 10, bins >> 5 & 31, bins & 31], axis=-1) * 8.0 + 4.0
 
 
 def _palette(bins: UInt16[np.ndarray, " N"], most: int) -> tuple[np.ndarray, int]:
-    """The most frequent colours, `C 3`, most frequent first, and how many others there are."""
+    """Return the most frequent colours `C 3`, most frequent first, and the number of other colours."""
     counts = np.bincount(bins, minlength=1 << 15)
     frequent = np.flatnonzero(counts >= _FEWEST)
     candidates = _colors(frequent[np.argsort(-counts[frequent], kind="stable")].astype(np.uint16))
@@ -70,7 +70,7 @@ def _palette(bins: UInt16[np.ndarray, " N"], most: int) -> tuple[np.ndarray, int
 
 
 def _flat(frames: UInt8[np.ndarray, "T H W 3"]) -> Bool[np.ndarray, "T H W"]:
-    """Where a pixel is like those beside, above and below it."""
+    """True where a pixel is similar to those beside, above and below it."""
     flat = np.ones(frames.shape[:3], bool)
     for axis in (1, 2):
         smooth = np.abs(np.diff(frames.astype(np.int16), axis=axis)).max(axis=-1) <= _FLAT
@@ -79,7 +79,7 @@ def _flat(frames: UInt8[np.ndarray, "T H W 3"]) -> Bool[np.ndarray, "T H W"]:
 
 
 def _and_beside(target: np.ndarray, same: np.ndarray, axis: int) -> None:
-    """Keeps of `target` what has `same`, which lies between pixels, on both sides."""
+    """Keep pixels of `target` where `same` holds on both sides; `same` refers to pairs of neighbours along `axis`."""
     before, after = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),)
     target[before] &= same
     target[after] &= same
@@ -88,7 +88,7 @@ def _and_beside(target: np.ndarray, same: np.ndarray, axis: int) -> None:
 def _mend_edges(
     labels: UInt8[np.ndarray, "T H W"], bins: UInt16[np.ndarray, "T H W"], distances: np.ndarray
 ) -> UInt8[np.ndarray, "T H W"]:
-    """Gives pixels that are not well inside an area the label of an area close by, of the nearest colour."""
+    """Relabel pixels near an edge: they get the label of the nearby area with the most similar colour."""
     inside = np.ones(labels.shape, bool)
     for axis in (1, 2):
         _and_beside(inside, np.diff(labels, axis=axis) == 0, axis)
@@ -96,7 +96,7 @@ def _mend_edges(
         inside = ~_grow(~inside)
     edge = ~inside
     best = np.full(int(edge.sum()), np.inf)
-    mended = labels[edge]  # stays where no area is close by
+    mended = labels[edge]  # unchanged where no area is nearby
     for label in range(len(distances)):
         close = inside & (labels == label)
         for _ in range(_EDGE + 1):

@@ -1,4 +1,4 @@
-"""CLEVRER's mask proposals: what a detector saw in each frame. There are no object ids, and it sometimes errs."""
+"""CLEVRER's mask proposals: a detector's output in each frame, without object ids and with occasional errors."""
 
 from typing import Any, NamedTuple
 
@@ -12,25 +12,25 @@ from stii_jax.data.errors import DataError
 
 
 class Detection(NamedTuple):
-    """Something that was seen in a frame."""
+    """An object detected in a frame."""
 
     attributes: Attributes
     score: float
-    """How sure the detector is, up to 1."""
+    """Confidence of the detector, up to 1."""
     mask: Bool[np.ndarray, "H W"]
 
 
 def read_detections(data: bytes, name: str, window: range, size: tuple[int, int]) -> list[list[Detection]]:
-    """The detections in each frame of a window.
+    """Read the detections in each frame of a window.
 
     Args:
-        data: bytes of the JSON file.
-        name: of the file, for messages.
-        window: numbers of the frames that are wanted.
-        size: height and width that the masks must have.
+        data: content of the JSON file.
+        name: name of the file, for messages.
+        window: numbers of the wanted frames.
+        size: required height and width of the masks.
 
     Raises:
-        DataError: the file is malformed, or lacks one of these frames; names the place and the key.
+        DataError: the file is malformed, or lacks one of these frames. The message names the place and the key.
     """
     found: dict[int, list[Detection]] = {}
     for number, frame in enumerate(field(load(data, name), "frames", list, name)):
@@ -43,9 +43,7 @@ def read_detections(data: bytes, name: str, window: range, size: tuple[int, int]
             found[index] = [_detection(seen, f"{place}.objects[{i}]", size) for i, seen in enumerate(objects)]
     missing = [index for index in window if index not in found]
     if missing:
-        raise DataError(
-            f"{name} has no frame {missing[0]}, of frames {window.start} to {window.stop - 1} that it needs"
-        )
+        raise DataError(f"{name} has no frame {missing[0]}, but needs frames {window.start} to {window.stop - 1}")
     return [found[index] for index in window]
 
 
@@ -55,7 +53,7 @@ def _detection(seen: Any, place: str, size: tuple[int, int]) -> Detection:
     mask = field(seen, "mask", dict, place)
     given = field(mask, "size", list, f"{place}.mask")
     if given != list(size):
-        raise DataError(f"{place}.mask has another 'size' than {list(size)}")
+        raise DataError(f"{place}.mask has a 'size' other than {list(size)}")
     counts = field(mask, "counts", str, f"{place}.mask")
     try:
         return Detection(attributes, score, rle.decode(counts, *size))

@@ -1,4 +1,4 @@
-"""COCO's compressed run-length code of a mask, as the text that JSON files hold."""
+"""COCO's compressed run-length encoding of masks, in its text form for JSON files."""
 
 from collections.abc import Iterator
 
@@ -7,17 +7,17 @@ from jaxtyping import Bool
 
 from stii_jax.data.errors import DataError
 
-_MOST_DIGITS = 7  # of a number, five bits each: runs of any picture of less than 2**34 pixels
+_MOST_DIGITS = 7  # maximum digits per number, five bits each: enough for images of less than 2**34 pixels
 
 
 def decode(code: str, height: int, width: int) -> Bool[np.ndarray, "H W"]:
-    """The mask that a code stands for.
+    """Decode a mask.
 
-    Runs go down the columns, the first over background. From the third on each is the difference to the run two
-    before; a number is in digits of five bits, lowest first, two's complement.
+    Runs go down the columns, starting with background. From the third on, each number is the difference from the run
+    two places before. Numbers are in digits of five bits, lowest first, in two's complement.
 
     Raises:
-        DataError: the code is not that of a mask of this size; says why, but not where it came from.
+        DataError: the code does not describe a mask of this size. The message does not name its source.
     """
     runs: list[int] = []
     covered = 0
@@ -25,10 +25,10 @@ def decode(code: str, height: int, width: int) -> Bool[np.ndarray, "H W"]:
         run = number + (runs[-2] if len(runs) > 2 else 0)
         covered += run
         if run < 0 or covered > height * width:
-            raise DataError(f"its run {len(runs)} has {run} pixels, which a {width}x{height} mask cannot have")
+            raise DataError(f"run {len(runs)} has {run} pixels, which does not fit a {width}x{height} mask")
         runs.append(run)
     if covered != height * width:
-        raise DataError(f"its runs have {covered} pixels, not the {height * width} of a {width}x{height} mask")
+        raise DataError(f"the runs have {covered} pixels, not the {height * width} of a {width}x{height} mask")
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return columns.reshape(width, height).T
 
@@ -38,7 +38,7 @@ def _numbers(code: str) -> Iterator[int]:
     for character in code:
         digit = ord(character) - 48
         if not 0 <= digit < 64:
-            raise DataError(f"{character!r} is no digit of a run-length code")
+            raise DataError(f"{character!r} is not a digit of a run-length code")
         number |= (digit & 31) << (5 * num_digits)
         num_digits += 1
         if digit & 32:  # more digits follow
@@ -50,4 +50,4 @@ def _numbers(code: str) -> Iterator[int]:
         yield number
         number = num_digits = 0
     if num_digits:
-        raise DataError("the run-length code is cut short")
+        raise DataError("the run-length code is truncated")

@@ -1,7 +1,7 @@
-"""Datasets that are cut from many files, any of which may be bad.
+"""Datasets built from many files, any of which may be unreadable.
 
-A bad file is named, skipped and counted. What a file gave is kept until the dataset is whole, so that a build which
-was killed goes on where it stopped.
+A bad file is named, skipped and counted. The clips of each file are kept until the dataset is complete, so that a
+killed build resumes where it stopped.
 """
 
 import abc
@@ -23,39 +23,39 @@ from tqdm import tqdm
 from stii_jax.data.errors import DataError
 from stii_jax.data.pipeline.stored import Clip, PackedBuilder
 
-_SHOWN = 10  # skipped files that the closing message names
+_SHOWN = 10  # number of skipped files that are named in the final message
 
 
 class Reading(NamedTuple):
-    """What a file gave."""
+    """The clips of a file, and remarks on them."""
 
     clips: Iterable[Clip]
-    """Of a long video, better a generator: they are compressed as they come. It may raise `DataError`, like `read`."""
+    """The clips; a generator for a long video, since each is compressed at once. May raise `DataError`, as `read`."""
     notes: Mapping[str, int] = {}
-    """Counts of what was noticed on the way, for the report: "duplicate detections" -> 3."""
+    """Counts of irregularities, for the report: "duplicate detections" -> 3."""
 
 
 class FilesBuilder(PackedBuilder):
-    """Base of datasets with one entry a file (or group of files). A new one defines `entries` and `read`."""
+    """Base class of datasets with one entry per file or group of files. Subclasses define `entries` and `read`."""
 
     @abc.abstractmethod
     def entries(self, split: str) -> Sequence[str]:
-        """Names of what there is to read for a split, in order; for messages, and as the key of what is kept.
+        """The names of a split's entries, in order. They appear in messages and identify the intermediate results.
 
         Raises:
-            DataError: there is nothing; says where it was looked for.
+            DataError: there is no entry. The message says where it was looked for.
         """
 
     @abc.abstractmethod
     def read(self, split: str, entry: str) -> Reading:
-        """Reads an entry; called from several threads.
+        """Read an entry. This method is called from several threads.
 
         Raises:
-            DataError: the entry is of no use; it is skipped.
+            DataError: the entry is unusable, and is skipped.
         """
 
     def videos(self, split: str) -> Iterator[dict[str, Any]]:
-        """Reads the entries on all cores, and yields what is stored of their clips, in order."""
+        """Read the entries on all cores, and yield their encoded clips in order."""
         entries = self.entries(split)
         fingerprint = self.fingerprint()
         notes: Counter[str] = Counter()
@@ -65,13 +65,13 @@ class FilesBuilder(PackedBuilder):
             lambda entry: self._read_or_recall(split, entry, fingerprint), entries, os.cpu_count() or 1
         )
         bar = tqdm(readings, total=len(entries), desc=f"{self.name} {split}", unit="file", mininterval=0.5)
-        for reading, entry in zip(bar, entries):  # in this order, the bar comes to its end
+        for reading, entry in zip(bar, entries):  # the bar has to come first to reach its end
             if isinstance(reading, DataError):
                 skipped[entry] = str(reading).encode(errors="backslashreplace").decode()  # names in other encodings
                 if len(skipped) <= _SHOWN:
                     tqdm.write(f"warning: skipped {entry}: {skipped[entry]}")
                 elif len(skipped) == _SHOWN + 1:
-                    tqdm.write("warning: more files are skipped; from here on they are only counted")
+                    tqdm.write("warning: more files are skipped; further ones are counted but not named")
                 continue
             clips, counts = reading
             notes.update(counts)
@@ -81,15 +81,15 @@ class FilesBuilder(PackedBuilder):
         print(_report(self.name, split, len(entries), num_clips, skipped, notes), flush=True)
         if not num_clips:
             cause = next(iter(skipped.values()), "they are all too short, or none meets the dataset's rules")
-            raise DataError(f"none of the {len(entries)} files for split {split!r} of {self.name} is of use: {cause}")
+            raise DataError(f"none of the {len(entries)} files for split {split!r} of {self.name} is usable: {cause}")
 
     def _read_or_recall(
         self, split: str, entry: str, fingerprint: str
     ) -> tuple[list[dict[str, Any]], dict[str, int]] | DataError:
-        """An entry's clips as they are stored, from the last build if that got so far."""
+        """The encoded clips of an entry, taken from the previous build if it read that entry."""
         key = hashlib.sha256(f"{entry}\n{fingerprint}".encode()).hexdigest()[:24]
         path = self.partial_dir / split / f"{key}.clips"
-        with contextlib.suppress(OSError, ValueError):  # not read yet, or damaged since
+        with contextlib.suppress(OSError, ValueError):  # not yet read, or damaged
             return _load(path)
         try:
             reading = self.read(split, entry)
@@ -101,7 +101,7 @@ class FilesBuilder(PackedBuilder):
 
 
 def map_in_order(function: Callable, items: Iterable, num_threads: int) -> Iterator:
-    """`map` over threads, in order, a few items ahead of who reads."""
+    """Map over threads, in order, a few items ahead of the consumer."""
     waiting = iter(items)
     with ThreadPoolExecutor(num_threads) as pool:
         pending = deque(pool.submit(function, item) for item in itertools.islice(waiting, 2 * num_threads))
@@ -132,7 +132,7 @@ def _save(path: Path, encoded: list[dict[str, Any]], notes: Mapping[str, int]) -
 def _load(path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
     kept = path.read_bytes()
     digest, data = kept[:32], kept[32:]
-    # A zip file's own sums do not do: damage to its directory may hide some of the arrays, and more.
+    # A zip file's own checksums do not suffice: damage to its directory may hide some of the arrays.
     if hashlib.sha256(data).digest() != digest:
         raise ValueError(f"{path} is damaged")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -156,4 +156,4 @@ def _report(
     if skipped:
         more = "" if len(skipped) <= _SHOWN else f" and {len(skipped) - _SHOWN} more"
         lines.append(f"  skipped {len(skipped)} of {num_files}: {', '.join(list(skipped)[:_SHOWN])}{more}")
-    return "\n".join(lines + [f"  {what}: {count}" for what, count in notes.items() if count])
+    return "\n".join(lines + [f"  {note}: {count}" for note, count in notes.items() if count])

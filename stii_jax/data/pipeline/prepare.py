@@ -1,4 +1,4 @@
-"""Builds a dataset's files where they are missing, and refuses files that are not whole."""
+"""Build a dataset's files if they are missing, and reject incomplete ones."""
 
 import contextlib
 import errno
@@ -33,20 +33,20 @@ def build_if_missing(
     *,
     overwrite: bool = False,
 ) -> VideoBuilder:
-    """A builder whose files are there and whole, after building them if there were none.
+    """Return a builder whose files are complete, after building them if there were none.
 
-    Several processes may ask at once: one builds, the others wait for it.
+    Several processes may call this at once: one builds, and the others wait for it.
 
     Args:
         builder_class: the dataset.
         config: its variant, with the options applied.
         data_dir: the folder of all datasets.
-        manual_dir: the files that the user has fetched, for datasets that need some.
-        overwrite: build anew, even if there are files.
+        manual_dir: the folder of the files that the user has downloaded, for datasets that need some.
+        overwrite: rebuild the dataset if it exists.
 
     Raises:
-        DataError: the folder cannot be written to, its files are incomplete, or what it is made from is missing, has
-            changed or is of no use.
+        DataError: the folder cannot be written to, its files are incomplete, or the source files are missing, have
+            changed or are unusable.
         OSError: writing failed, e.g. because the disk is full.
     """
     folder = data_dir / builder_class.name / config.name / str(builder_class.VERSION)
@@ -54,7 +54,7 @@ def build_if_missing(
     # A kill right after the dataset was renamed leaves the download folder beside a complete dataset.
     if overwrite or not folder.exists() or partial.exists() or any(folder.parent.glob("incomplete.*")):
         with _lock(folder):
-            # Whoever holds the lock is alone here: these are left from processes that were killed.
+            # This process holds the lock, so these folders are left over from killed processes.
             for stale in folder.parent.glob("incomplete.*"):
                 shutil.rmtree(stale)
             if overwrite:
@@ -69,16 +69,16 @@ def build_if_missing(
 
 
 def _remove(folder: Path) -> None:
-    """Removes a dataset under a name that is not its own: a kill does not leave half of one."""
+    """Rename a dataset, then remove it, so that a killed process does not leave half a dataset behind."""
     if folder.exists():
         doomed = folder.rename(folder.with_name(f"incomplete.{folder.name}"))
         shutil.rmtree(doomed)
 
 
 def _make_builder(builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path) -> VideoBuilder:
-    """The builder, which reads what is on disk now."""
+    """Return the builder, which reads the current state of the disk."""
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # tfds warns of any config with options
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about any config with options
     try:
         return builder_class(config=config, data_dir=str(data_dir), file_format="array_record")
     finally:
@@ -86,7 +86,7 @@ def _make_builder(builder_class: type[VideoBuilder], config: VideoConfig, data_d
 
 
 def _open(builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path, folder: Path) -> VideoBuilder:
-    """The builder of files that are whole, as far as that can be seen without reading every video."""
+    """Return the builder after checking that its files are complete, short of reading every video."""
     _check_info(folder)
     try:
         builder = _make_builder(builder_class, config, data_dir)
@@ -94,20 +94,18 @@ def _open(builder_class: type[VideoBuilder], config: VideoConfig, data_dir: Path
         _check_fingerprint(builder, folder)
     except DataError:
         raise
-    except Exception as error:  # tfds and protobuf raise one of their own for everything that may be wrong with JSON
+    except Exception as error:  # TFDS and protobuf have their own errors for every defect of the JSON file
         cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(
-            f"{folder} is damaged: its dataset_info.json is not what was written ({cause}). {REBUILD}"
-        ) from error
+        raise DataError(f"{folder} is damaged: its dataset_info.json is corrupt ({cause}). {REBUILD}") from error
     return builder
 
 
 def _check_manual(builder: VideoBuilder, manual_dir: Path) -> None:
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not (manual_dir.is_dir() and any(manual_dir.iterdir())):
         raise DataError(
-            f"{builder.name} is made from files that you have to fetch, and there are none in {manual_dir}. "
-            f"{' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())} Put them there, or name their folder in "
-            "config.data.manual_dir (--manual_dir of stii_jax.data.build)."
+            f"{builder.name} is built from files that you have to download, and {manual_dir} has none. "
+            f"{' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())} Put them there, or set config.data.manual_dir "
+            "(--manual_dir of stii_jax.data.build) to their folder."
         )
 
 
@@ -116,8 +114,8 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
     began = time.monotonic()
     tfds.disable_progress_bar()
     try:
-        # tfds writes to a folder of another name, renaming it at the end. For downloads, of which there are none, it
-        # makes a folder, too: here, where the next build finds it if this one is killed.
+        # TFDS writes to a temporary folder and renames it at the end. It also makes a folder for downloads, although
+        # there are none. It is placed here, so that the next build finds it if this one is killed.
         with (
             contextlib.redirect_stdout(_OwnLines(sys.stdout)),
             tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as downloads,
@@ -128,11 +126,11 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
                 download_config=tfds.DownloadConfig(manual_dir=str(manual_dir)),
                 file_format="array_record",
             )
-    except (OSError, RuntimeError) as error:  # the writer of array_record raises the latter
+    except (OSError, RuntimeError) as error:  # array_record's writer raises the latter
         code = getattr(error, "errno", None) or errno.EIO
         raise OSError(
             code,
-            f"could not write the dataset to {folder}: {error}. Free space there, or give another folder as data_dir "
+            f"could not write the dataset to {folder}: {error}. Free some space, or give another folder as data_dir "
             "or in $STII_DATA_DIR.",
         ) from error
     size = sum(file.stat().st_size for file in folder.iterdir())
@@ -140,7 +138,7 @@ def _build(builder: VideoBuilder, folder: Path, manual_dir: Path) -> None:
 
 
 class _OwnLines(io.TextIOBase):
-    """Passes on what is printed but for the messages of tfds, which are about downloads."""
+    """A stream that forwards all output except TFDS's messages, which speak of downloads."""
 
     def __init__(self, out: Any):
         self.out = out
@@ -161,7 +159,7 @@ class _OwnLines(io.TextIOBase):
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Holds the dataset's lock; the system frees it even if this process is killed."""
+    """Hold the dataset's lock. The system releases it even if this process is killed."""
     path = folder.parent / "build.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,11 +183,11 @@ def _check_info(folder: Path) -> None:
     try:
         json.loads(path.read_text())
     except (FileNotFoundError, ValueError) as error:
-        raise DataError(f"{folder} is incomplete: {path.name} is missing or cut short. {REBUILD}") from error
+        raise DataError(f"{folder} is incomplete: {path.name} is missing or truncated. {REBUILD}") from error
 
 
 def _check_shards(builder: VideoBuilder) -> None:
-    """Checks that every file is there with as many videos as were written; many at a time, for slow storage."""
+    """Check that every file has as many videos as were written; many at a time, for slow storage."""
     lengths = {
         Path(path): length
         for info in builder.info.splits.values()
@@ -202,14 +200,14 @@ def _check_shards(builder: VideoBuilder) -> None:
 
 
 def _check_fingerprint(builder: VideoBuilder, folder: Path) -> None:
-    """Files that are gone cannot have changed: a dataset outlives what it was made from."""
+    """Check that the source files have not changed. They may be gone: a dataset outlives them."""
     now = builder.fingerprint()
     if now and now != (builder.info.metadata or {}).get("fingerprint"):
-        raise DataError(f"the files that {folder} was made from have changed since. {REBUILD}")
+        raise DataError(f"the source files of {folder} have changed since it was built. {REBUILD}")
 
 
 def _num_records(path: Path) -> int:
-    """How many records a shard holds; 0 for a file that is missing or cut short, which loses its index."""
+    """The number of records in a shard; 0 for a file that is missing or truncated, which loses its index."""
     if not path.exists():
         return 0
     try:

@@ -1,8 +1,8 @@
 """Measure the cost of reading from many files: `python -m stii_jax.data.pipeline.simulate --shards 1000 [--json]`.
 
-Builds bouncing balls in as many files as asked for and reads them by the code that training reads with: how long
-opening takes, open files, memory, clips a second, and whether any number of hosts see each clip once a pass, in the
-one order. docs/scaling.md has the figures. What it builds is removed at the end.
+Builds bouncing balls in the requested number of files and reads them with training's own code. It measures the time to
+open the dataset, open files, memory and clips per second. It also checks that any number of hosts see each clip once
+per pass, in the same order. docs/scaling.md has the figures. The files are removed at the end.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from stii_jax.data.pipeline import tfds
 from stii_jax.data.pipeline.source import VideoDataset, open_dataset
 from stii_jax.devices.machine import peak_bytes
 
-_MEMORY = Path("/proc/self/statm")  # Linux alone has it
+_MEMORY = Path("/proc/self/statm")  # on Linux only
 
 Figures = dict[str, bool | int | float]
 
@@ -39,12 +39,12 @@ _THREADS = 1, 2, 4, 8
 
 
 class Numbered(BouncingBalls, skip_registration=True):  # type: ignore[call-arg]
-    """In the place of a dataset's builder: a clip is the number of its record, and is not drawn.
+    """A stand-in for a dataset's builder whose clips are record numbers instead of frames.
 
     Args:
         builder: the dataset.
-        read: whether records are read from the files, too.
-        size: training videos it shall have, if not its own; they cannot be read.
+        read: True to read the records from the files as well.
+        size: pretended number of training videos, which then cannot be read; 0 is the dataset's own.
     """
 
     def __init__(self, builder: VideoBuilder, read: bool = False, size: int = 0):
@@ -52,22 +52,22 @@ class Numbered(BouncingBalls, skip_registration=True):  # type: ignore[call-arg]
 
     @property
     def info(self) -> Any:
-        """Of the training split alone."""
+        """The info of the training split alone."""
         size = self._size
         pretended = SimpleNamespace(num_examples=size, num_shards=1, shard_lengths=[size], filepaths=[""])
         return SimpleNamespace(splits={"train": pretended if size else self._builder.info.splits["train"]})
 
     @property
     def builder_config(self) -> Any:  # type: ignore[override]
-        """That of the dataset."""
+        """The dataset's config."""
         return self._builder.builder_config
 
     def as_data_source(self, split: str) -> Any:
-        """Records' numbers."""
+        """The numbers of the records."""
         return _Numbers(self._builder.as_data_source(split) if self._read else None)
 
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
-        """The number."""
+        """Return the record's number."""
         del start, num_frames
         return example
 
@@ -83,20 +83,20 @@ class _Numbers:
 
 
 def simulate(folder: Path, num_shards: int, num_videos: int, hosts: Sequence[int], seconds: float) -> Figures:
-    """Builds in `folder`, reads and measures; returns what `--json` prints.
+    """Build the files in `folder`, read them, and return the measurements that `--json` prints.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder.
         num_shards: files of each split.
         num_videos: training videos.
-        hosts: numbers of hosts whose order is compared with that of one.
-        seconds: how long each rate is measured.
+        hosts: numbers of hosts whose order is compared with that of one host.
+        seconds: duration of each rate measurement.
 
     Raises:
         DataError: more files than videos.
     """
     began = time.monotonic()
-    # In a process of its own, whose memory is not this one's.
+    # Build in another process, so that its memory is not measured.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         options = pool.submit(build, folder, num_shards, num_videos).result()
     built, before, began = time.monotonic() - began, _held(), time.monotonic()
@@ -108,25 +108,25 @@ def simulate(folder: Path, num_shards: int, num_videos: int, hosts: Sequence[int
 
 
 def build(folder: Path, num_shards: int, num_videos: int) -> dict[str, int]:
-    """Builds the dataset with each split in `num_shards` files; returns the options that it is opened with."""
+    """Build the dataset with each split in `num_shards` files. Return the options to open it with."""
     if not 1 <= num_shards <= num_videos:
         raise DataError(f"--shards={num_shards}: give 1 to the number of videos, {num_videos}")
-    # tfds cuts all splits into as many files.
+    # TFDS cuts all splits into the same number of files.
     options = {"num_train": num_videos, "num_validation": num_shards, "num_test": num_shards}
     config = resolve_config("bouncing_balls", "color4", options)
-    logging.set_verbosity(logging.ERROR)  # tfds warns of any config with options
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about any config with options
     builder = BouncingBalls(config=config, data_dir=str(folder), file_format="array_record")
     cut = tfds.DownloadConfig(num_shards=num_shards)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # tfds's messages
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # TFDS's messages
         builder.download_and_prepare(download_dir=str(folder), download_config=cut, file_format="array_record")
     return options
 
 
 def measure_reading(source: VideoDataset, seconds: float) -> Figures:
-    """Clips of four frames in batches of 32: `read` is reading and deserializing, `clips` with frames drawn, too.
+    """Measure the rates of clips of four frames in batches of 32.
 
-    `cold` is `read` of files that the system does not have in memory. `handles` and `megabytes` are what the process
-    holds more than before: after a pass, and when the iterator is gone.
+    `read` is reading and deserializing; `clips` includes drawing the frames. `cold` is `read` of files that are not in
+    the page cache. `handles` and `megabytes` are the increases after a pass and after deleting the iterator.
     """
     reading = Numbered(source.builder, read=True)
     before, batches = _held(), VideoDataset(reading).train_batches(4, 32, seed=0)
@@ -144,10 +144,10 @@ def measure_reading(source: VideoDataset, seconds: float) -> Figures:
 
 
 def check_hosts(source: VideoDataset, hosts: Sequence[int], batch_size: int = 256) -> Figures:
-    """Compares the order of two passes over hosts with that of one host, and with the stored one.
+    """Compare the order of two passes over several hosts with that of one host, and with the stored order.
 
-    Where all orders are as likely, the correlations are 0, the mean distance between a record's two places is a third
-    of the records, and pairs within a batch of 32 lie in one file as often as expected: `same_file` is 1.
+    If all orders are equally likely, the correlations are 0. The mean distance between a record's two places is a third
+    of the records. Pairs within a batch of 32 lie in one file as often as expected, so `same_file` is 1.
     """
     size = source.split_sizes["train"]
     numbers, steps = VideoDataset(Numbered(source.builder), 1), -(-2 * size // batch_size)
@@ -168,14 +168,14 @@ def check_hosts(source: VideoDataset, hosts: Sequence[int], batch_size: int = 25
 
 
 def _same_file(files: np.ndarray, batch_size: int) -> float:
-    """Share of the pairs within a batch that lie in one file, by the files of records in the order of reading."""
+    """The fraction of pairs within a batch that lie in one file, given the records' files in reading order."""
     batches = files[: len(files) // batch_size * batch_size].reshape(-1, batch_size)
     same = (batches[:, :, None] == batches[:, None]).sum() - batches.size
     return float(same / (batches.size * (batch_size - 1)))
 
 
 def read_order(numbers: VideoDataset, batch_size: int, num_steps: int, num_hosts: int) -> np.ndarray:
-    """Records in the order in which training sees them, the hosts' parts of each batch side by side."""
+    """The records in the order in which training sees them. The hosts' parts of each batch are concatenated."""
     parts = []
     for host in range(num_hosts):
         batches = numbers.train_batches(1, batch_size, seed=0, process_index=host, process_count=num_hosts)
@@ -184,7 +184,7 @@ def read_order(numbers: VideoDataset, batch_size: int, num_steps: int, num_hosts
 
 
 def many_records(source: VideoDataset, seconds: float, size: int = 10**8, num_batches: int = 1000) -> Figures:
-    """The order of a dataset of that `size`, with no files: what it takes a clip, and to go on at step 10**7."""
+    """Measure the order of `size` videos without files: the cost per clip, and of resuming at step 10**7."""
     numbers = VideoDataset(Numbered(source.builder, size=size), 1)
     figures: Figures = {}
     for step in (0, 10**7):
@@ -193,12 +193,12 @@ def many_records(source: VideoDataset, seconds: float, size: int = 10**8, num_ba
         figures[f"first_batch_ms_at_step_{step}"] = 1e3 * (time.monotonic() - began)
         figures |= _more(before, f"at_step_{step}")
     first = read_order(numbers, 32, num_batches, 1)
-    figures["same_file_of_many"] = 1000 * _same_file(first // (size // 1000), 32)  # of 1,000 equal files
+    figures["same_file_of_many"] = 1000 * _same_file(first // (size // 1000), 32)  # for 1,000 equal files
     return figures | _rate(numbers, "order_of_many", seconds)
 
 
 def _rate(source: VideoDataset, name: str, seconds: float) -> Figures:
-    """Clips a second, and what they take of the processor, in which other programs are not counted."""
+    """The clips per second, and the processor time per clip, which excludes other programs."""
     batches = source.train_batches(4, 32, seed=0)
     next(batches)
     count, began, used = 0, time.monotonic(), time.process_time()
@@ -210,7 +210,7 @@ def _rate(source: VideoDataset, name: str, seconds: float) -> Figures:
 
 
 def _held() -> tuple[int, int]:
-    """Open file handles, and resident bytes; the peak of these where the system is not Linux."""
+    """The numbers of open file handles and of resident bytes; on other systems than Linux, of peak bytes."""
     try:
         resident = int(_MEMORY.read_text().split()[1]) * resource.getpagesize()
     except FileNotFoundError:
@@ -224,28 +224,28 @@ def _more(before: tuple[int, int], stage: str) -> Figures:
 
 
 def _wind_down(handles: int) -> None:
-    """Waits for the threads of an iterator that is gone, which finish what they have begun; five seconds at most."""
+    """Wait for the threads of a deleted iterator to finish their current work, for at most five seconds."""
     end = time.monotonic() + 5.0
     while _held()[0] > handles and time.monotonic() < end:
         time.sleep(0.02)
 
 
 def _forget(source: VideoDataset) -> None:
-    """Lets the system drop the files from memory, so that they are read from disk."""
+    """Ask the system to drop the files from the page cache, so that they are read from disk."""
     for path in source.builder.info.splits["train"].filepaths:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-            if hasattr(os, "posix_fadvise"):  # not on macOS: there, reading is from memory
+            if hasattr(os, "posix_fadvise"):  # macOS lacks it, and reads from memory
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m stii_jax.data.pipeline.simulate", description=__doc__)
     parser.add_argument("--shards", type=int, default=1000, help="files of each split")
     parser.add_argument("--videos", type=int, default=50_000, help="training videos")
     parser.add_argument("--hosts", type=int, nargs="+", default=[4, 256], help="divisors of 256")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each rate is measured")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each rate measurement")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args(arguments)
     try:

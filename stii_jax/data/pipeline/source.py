@@ -1,7 +1,7 @@
 """Batches of clips from a built dataset.
 
-Which videos, and which of their frames, a batch holds depends on the seed and the step alone: training can go
-on at any step, on any number of processes, with the very batches it would have seen.
+The videos and frames in a batch depend on the seed and the step alone. So training can resume at any step, on any
+number of processes, with exactly the batches it would have seen.
 """
 
 import dataclasses
@@ -22,39 +22,39 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class VideoDataset:
-    """A dataset that is ready to be read."""
+    """A dataset that is ready for reading."""
 
     builder: VideoBuilder
     num_threads: int = 4
-    """Reader threads of each iterator."""
+    """Number of reader threads per iterator."""
 
     @property
     def num_frames(self) -> int:
-        """Frames of a stored training video, the longest clip to train on."""
+        """The number of frames per stored training video, which is the length of the longest clip to train on."""
         return self.frames_of("train")
 
     def frames_of(self, split: str) -> int:
-        """Frames of a stored video of a split, the longest clip there is."""
+        """The number of frames per stored video of a split, which is the length of the longest clip."""
         return self.builder.frames_of(split)
 
     @property
     def image_size(self) -> int:
-        """Height and width of a frame, in pixels."""
+        """The height and width of a frame, in pixels."""
         return self.builder.builder_config.image_size
 
     @property
     def num_objects(self) -> int:
-        """Most objects of a video; labels of `segmentation` go from 1 to this."""
+        """The maximum number of objects in a video; labels of `segmentation` go from 1 to this number."""
         return self.builder.builder_config.max_objects
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """Videos in each split."""
+        """The number of videos per split."""
         return {split: self.builder.info.splits[split].num_examples for split in self.splits}
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits."""
+        """The names of the splits."""
         return self.builder.splits
 
     def train_batches(
@@ -69,25 +69,25 @@ class VideoDataset:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        """Endless batches of clips that start at random frames of shuffled videos.
+        """Yield endless batches of clips that start at random frames of shuffled videos.
 
         Args:
             num_frames: length of a clip.
-            batch_size: clips of a step over all processes; process p gets the p-th of `process_count` parts.
-            seed: of the order of the videos and of the clips' first frames; 0 to 2**32 - 1.
-            start_step: the first batch is the one that this step would see.
+            batch_size: clips per step over all processes; process p gets the p-th of `process_count` parts.
+            seed: seed of the order of the videos and of the clips' first frames; 0 to 2**32 - 1.
+            start_step: the step whose batch comes first.
             split: "train", "validation" or "test".
-            recolored: whether each clip has colours of its own, by the seed and its number; see `recolor`.
-            process_index: which process this is.
-            process_count: how many processes share a batch.
+            recolored: True to give each clip random colours, by the seed and its number; see `recolor`.
+            process_index: index of this process.
+            process_count: number of processes that share a batch.
 
         Returns:
             dicts of `video` uint8 `B T H W 3` in 0..255 and, where the dataset has labels, `segmentation`
             uint8 `B T H W` (0 = background).
 
         Raises:
-            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be shared; from `next`,
-                a stored video is damaged.
+            DataError: an unknown split, a clip longer than the videos, or a batch that cannot be divided among the
+                processes. `next` raises it if a stored video is damaged.
         """
         if not 0 <= seed < 2**32:
             raise DataError(f"seed={seed}: give 0 to 2**32 - 1")
@@ -109,9 +109,9 @@ class VideoDataset:
         return iter(steps.to_iter_dataset(self._read_options))
 
     def clip_locations(self, num_frames: int, seed: int, split: str = "train") -> Callable[[int], tuple[int, int]]:
-        """Which video of the split, and from which frame on, the n-th clip of `train_batches` is, as `place(n)`.
+        """Return `place`, where `place(n)` is the video and the first frame of the n-th clip of `train_batches`.
 
-        Clip i of the batch of a step is number `step * batch_size + i`.
+        Clip i of a step's batch has number `step * batch_size + i`.
         """
         order = grain.MapDataset.range(self.split_sizes[split]).seed(seed).shuffle().repeat()
         last = self.frames_of(split) - num_frames
@@ -132,28 +132,28 @@ class VideoDataset:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        """The first videos of a split once, in order, each from its first frame.
+        """Yield the first videos of a split once, in order, each from its first frame.
 
         Args:
             split: "train", "validation" or "test".
             num_frames: length of a clip.
-            batch_size: clips of a batch over all processes; see `train_batches`.
-            num_videos: how many videos; 0 is the whole split.
-            process_index: which process this is.
-            process_count: how many processes share a batch.
+            batch_size: clips per batch over all processes; see `train_batches`.
+            num_videos: number of videos; 0 is the whole split.
+            process_index: index of this process.
+            process_count: number of processes that share a batch.
 
         Returns:
-            dicts as from `train_batches`, with `valid` bool `B`. Every batch is full: the last is filled up
-            with black videos, all background, that are not valid.
+            dicts as from `train_batches`, with `valid` bool `B`. The last batch is padded with black videos, all
+            background, that are not valid.
 
         Raises:
-            DataError: as `train_batches`, and for more videos than the split has.
+            DataError: as for `train_batches`, or for more videos than the split has.
         """
         per_process = self._check(split, num_frames, batch_size, process_index, process_count)
         available = self.split_sizes[split]
         num_videos = num_videos or available
         if not 1 <= num_videos <= available:
-            raise DataError(f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to that")
+            raise DataError(f"num_videos={num_videos}: split {split!r} has {available} videos; give 1 to {available}")
         read = self._reader(split, num_frames)
 
         def batch(step: int) -> Batch:
@@ -167,9 +167,9 @@ class VideoDataset:
         return iter(steps.to_iter_dataset(self._read_options))
 
     def _reader(self, split: str, num_frames: int) -> Callable[[int, int], Batch]:
-        """Reads clips by the number of their video and of their first frame.
+        """Return a function that reads a clip, given its video's index and its first frame.
 
-        Each file stays open once it was read from, as long as the iterator lives.
+        A file that was read from stays open as long as the iterator lives.
         """
         info = self.builder.info.splits[split]
         allow_open_files(info.num_shards)
@@ -179,7 +179,7 @@ class VideoDataset:
         def read(index: int, start: int) -> Batch:
             try:
                 record = records[index]
-            except Exception as error:  # a RuntimeError if the hash is wrong that each record has; or of the system
+            except Exception as error:  # a RuntimeError if a record's hash is wrong, or an error of the system
                 path = info.filepaths[int(np.searchsorted(ends, index, side="right"))]
                 cause = " ".join(str(error).split())
                 raise DataError(f"{path} is damaged: video {index} of {split}: {cause}. {REBUILD}") from error
@@ -189,18 +189,18 @@ class VideoDataset:
 
     @property
     def _read_options(self) -> grain.ReadOptions:
-        # A batch is the unit that a thread reads.
+        # Each thread reads whole batches.
         return grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=2 * self.num_threads)
 
     def _check(self, split: str, num_frames: int, batch_size: int, process_index: int, process_count: int) -> int:
-        """Stops at a request that cannot be met; returns the clips a process gets of a batch."""
+        """Raise `DataError` for a request that cannot be met. Return the number of clips per process and batch."""
         if split not in self.splits:
             raise unknown("split", split, self.splits)
         longest = self.frames_of(split)
         if not 1 <= num_frames <= longest:
             raise DataError(
                 f"num_frames={num_frames}: the {split} videos of {self.builder.builder_config.name} have "
-                f"{longest} frames; give 1 to that, or build longer videos with options.num_frames"
+                f"{longest} frames; give 1 to {longest}, or build longer videos with options.num_frames"
             )
         if not 0 <= process_index < process_count:
             raise DataError(f"process_index={process_index} of {process_count} processes: give 0 to process_count - 1")
@@ -220,32 +220,32 @@ def open_dataset(
     *,
     num_threads: int = 4,
 ) -> VideoDataset:
-    """Opens a dataset for reading, after building it if it is missing.
+    """Open a dataset for reading, after building it if it is missing.
 
     Args:
-        dataset: as for `prepare`, like the next four; the errors are the same, too.
+        dataset: see `prepare`, which raises the same errors.
         variant: see `prepare`.
         options: see `prepare`.
         data_dir: see `prepare`.
         manual_dir: see `prepare`.
-        num_threads: reader threads of each iterator.
+        num_threads: number of reader threads per iterator.
     """
     return VideoDataset(prepare(dataset, variant, options, data_dir, manual_dir), num_threads)
 
 
 def allow_open_files(count: int) -> None:
-    """Has the system let this process open `count` files more, as far as it can be asked; 1,024 in all are common.
+    """Raise the limit on open files for `count` more files, as far as the system permits; 1,024 is a common limit.
 
     Raises:
-        DataError: it does not.
+        DataError: the hard limit is too low.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Training's, an evaluation's, and those of a stage that has just ended; besides, what the process has open anyway.
+    # Allow for training, an evaluation and a stage that has just ended, and for the process's other files.
     wanted, least = 4 * count + 512, count + 64
     if hard != resource.RLIM_INFINITY and hard < least:
         raise DataError(
-            f"the dataset has {count} files to be read at once, and this process may open {hard} in all: "
-            "raise the limit, with `ulimit -Hn` or in limits.conf, or build the dataset in fewer files"
+            f"the dataset has {count} files to read at once, but this process may open {hard} in all: "
+            "raise the limit with `ulimit -Hn` or in limits.conf, or build the dataset in fewer files"
         )
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -1,7 +1,7 @@
-"""Where tfds keeps the videos of a split while it is generated, before it knows in how many files to write them.
+"""Temporary storage for a split's videos while TFDS generates them, before the number of files is known.
 
-Its own `Shuffler` holds 1 GB in memory. Of a larger split it makes files, for which it needs tensorflow; and of one
-that is to stay in order, one file, that it reads back into memory as a whole.
+TFDS's own `Shuffler` holds up to 1 GB in memory. It writes a larger split to files, for which it needs TensorFlow. If
+the order must be kept, it writes one file and reads all of it back into memory.
 """
 
 import os
@@ -11,9 +11,9 @@ from typing import Any
 
 
 class Spool:
-    """One file, written and read once in the order of generation; has the interface of tfds's `Shuffler`.
+    """One file, written and read once in the order of generation, with the interface of TFDS's `Shuffler`.
 
-    The file has no name: it is gone when the process is, however it ends.
+    The file has no name, so it vanishes with the process, however that ends.
     """
 
     def __init__(self, dirpath: str | os.PathLike[str], disable_shuffling: bool, **unused: Any):
@@ -24,11 +24,11 @@ class Spool:
 
     @property
     def bucket_lengths(self) -> list[int]:
-        """As if all were in one of tfds's buckets."""
+        """The number of examples, as if all were in one of TFDS's buckets."""
         return [self.num_examples]
 
     def add(self, key: int, data: bytes) -> None:
-        """Keys have to be 0, 1, 2 and so on."""
+        """Append an example. The keys have to be 0, 1, 2 and so on."""
         assert key == self.num_examples, f"video {key} came after {self.num_examples - 1}"
         self._file.write(len(data).to_bytes(8, "little"))
         self._file.write(data)

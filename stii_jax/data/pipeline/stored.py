@@ -1,7 +1,7 @@
-"""Datasets whose pixels are stored: losslessly, in chunks of a few frames, so that a clip is read in no time.
+"""Datasets whose pixels are stored losslessly, in chunks of a few frames, so that reading a clip is fast.
 
-A chunk of frames compresses better than pictures of their own, as most pixels of a frame are those of the one before
-(CLEVRER at 64x64: 2.0 kB a frame, PNG 3.4 kB), and is read faster (0.03 ms a frame, PNG 0.1 ms).
+A chunk of frames compresses better than separate images, because most pixels equal those of the previous frame.
+CLEVRER at 64x64 takes 2.0 kB per frame (PNG 3.4 kB). Reading is faster, too: 0.03 ms per frame (PNG 0.1 ms).
 """
 
 import abc
@@ -16,30 +16,30 @@ from stii_jax.data.builder import VideoBuilder
 from stii_jax.data.pipeline import tfds
 
 CHUNK = 8
-"""Frames compressed as one."""
+"""Number of frames compressed together."""
 
 _LEVEL = 6
 
 
 class Clip(NamedTuple):
-    """One video of a dataset, as it is to be stored."""
+    """One video of a dataset, before it is encoded."""
 
     video: UInt8[np.ndarray, "T H W 3"]
     segmentation: UInt8[np.ndarray, "T H W"] | None = None
-    """0 = background; an object has the same label in every frame. None where nobody knows."""
+    """0 = background; an object has the same label in every frame. None if unknown."""
     extras: Mapping[str, np.ndarray] = {}
-    """What else is stored, as `extra_features` says."""
+    """Further arrays to store; see `extra_features`."""
 
 
 class PackedBuilder(VideoBuilder):
-    """Base of datasets of stored frames: what is stored of a clip, and how it is read. A new one defines `videos`."""
+    """Base class of datasets of stored frames, which encodes and decodes clips. Subclasses define `videos`."""
 
     def extra_features(self) -> dict[str, Any]:
-        """tfds features of the clips' `extras`."""
+        """The TFDS features of the clips' `extras`."""
         return {}
 
     def features(self) -> dict[str, Any]:
-        """Compressed chunks of frames and of label images; see `pack`."""
+        """The TFDS features: compressed chunks of frames and of label images; see `pack`."""
         packed = {
             "data": tfds.Tensor(shape=(None,), dtype=np.uint8, encoding=tfds.Encoding.BYTES),
             "ends": tfds.Tensor(shape=(None,), dtype=np.int64, encoding=tfds.Encoding.BYTES),
@@ -47,15 +47,15 @@ class PackedBuilder(VideoBuilder):
         return {"video": packed, "segmentation": packed, **self.extra_features()}
 
     def encode(self, clip: Clip) -> dict[str, Any]:
-        """What is stored of a clip.
+        """Encode a clip for storage.
 
         Raises:
-            ValueError: the clip is not of the length and size that the variant says.
+            ValueError: the clip does not have the variant's size, or the labels have another shape.
         """
         size = self.builder_config.image_size
         shape = clip.video.shape
         if shape[1:] != (size, size, 3) or (clip.segmentation is not None and clip.segmentation.shape != shape[:3]):
-            raise ValueError(f"a clip of {shape} in a dataset of {size}x{size} pixels, or with labels of another shape")
+            raise ValueError(f"a clip of shape {shape}, expected {size}x{size} pixels and labels of the same shape")
         labels = np.zeros((0, size, size), np.uint8) if clip.segmentation is None else clip.segmentation
         return {"video": pack(clip.video), "segmentation": pack(labels), **clip.extras}
 
@@ -69,7 +69,7 @@ class PackedBuilder(VideoBuilder):
 
 
 class StoredBuilder(PackedBuilder):
-    """Base of datasets of stored frames that come one clip after the other. A new one defines `clips`."""
+    """Base class of datasets of stored frames that come one clip at a time. Subclasses define `clips`."""
 
     @abc.abstractmethod
     def clips(self, split: str) -> Iterator[Clip]:
@@ -81,7 +81,7 @@ class StoredBuilder(PackedBuilder):
 
 
 def pack(frames: UInt8[np.ndarray, "T ..."]) -> dict[str, np.ndarray]:
-    """Frames as compressed chunks, one after the other in `data`; `ends` is where each ends."""
+    """Compress frames in chunks, concatenated in `data`; `ends` has the end of each chunk."""
     chunks = [zlib.compress(frames[i : i + CHUNK].tobytes(), _LEVEL) for i in range(0, len(frames), CHUNK)]
     ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)
     return {"data": np.frombuffer(b"".join(chunks), np.uint8), "ends": ends}
@@ -90,7 +90,7 @@ def pack(frames: UInt8[np.ndarray, "T ..."]) -> dict[str, np.ndarray]:
 def unpack(
     packed: Mapping[str, np.ndarray], start: int, num_frames: int, shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "T ..."]:
-    """Frames `start` to `start + num_frames` of what `pack` made of frames of `shape`."""
+    """Decompress frames `start` to `start + num_frames` of the output of `pack`; `shape` is that of one frame."""
     bounds = np.concatenate([[0], packed["ends"]])
     first, last = start // CHUNK, -(-(start + num_frames) // CHUNK)
     data = [zlib.decompress(packed["data"][bounds[i] : bounds[i + 1]].tobytes()) for i in range(first, last)]

@@ -1,6 +1,7 @@
 """The parts of tensorflow-datasets and array_record that this package uses.
 
-No other module imports the two libraries. A release of theirs that moves or renames something is met here.
+No other module imports the two libraries. If one of their releases moves or renames something, only this module
+changes.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Moving shapes in front of a static camera, which differ from video to video as real recordings do."""
+"""Shapes moving in front of a static camera, which vary from video to video like real recordings."""
 
 from stii_jax.data.shapes.builder import Shapes
 

@@ -1,4 +1,4 @@
-"""Backgrounds: one picture per video, the same at any resolution."""
+"""Backgrounds: one image per video, which looks the same at any resolution."""
 
 import numpy as np
 from jaxtyping import Float
@@ -9,18 +9,18 @@ Array = np.ndarray
 Map = Float[Array, "S S"]
 
 _OCTAVES = (3, 6, 12, 24)  # cells per side of the random grids that make up a texture
-_AREAS, _THINGS = 3, 5  # of a scenery
+_AREAS, _THINGS = 3, 5  # maximum numbers in a scenery
 
 
 def paint(
     background: int, colors: Float[Array, "2 C"], rng: np.random.Generator, image_size: int
 ) -> Float[Array, "S S C"]:
-    """The picture of an empty scene, from 0 to 1.
+    """Paint an empty scene, with values from 0 to 1.
 
     Args:
         background: index in `CHOICES["backgrounds"]`.
-        colors: its mean colour, and the one that its pattern tends to.
-        rng: random numbers of the pattern.
+        colors: its mean colour, and the extreme colour of its pattern.
+        rng: random number generator of the pattern.
         image_size: height and width, in pixels.
     """
     name = CHOICES["backgrounds"][background]
@@ -36,13 +36,13 @@ def paint(
 
 
 def _axes(image_size: int) -> tuple[Float[Array, "1 S"], Float[Array, "S 1"]]:
-    """Coordinates of columns and rows, from 0 to 1."""
+    """The coordinates of columns and rows, from 0 to 1."""
     x = (np.arange(image_size, dtype=np.float32) + np.float32(0.5)) / np.float32(image_size)
     return x[None], x[:, None]
 
 
 def _ramp(rng: np.random.Generator, image_size: int) -> Map:
-    """A plane through 0 in the middle that reaches from -1 to 1."""
+    """A linear ramp from -1 to 1 that is 0 in the middle."""
     x, y = _axes(image_size)
     angle = rng.uniform(-np.pi, np.pi)
     a, b = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -50,7 +50,7 @@ def _ramp(rng: np.random.Generator, image_size: int) -> Map:
 
 
 def _texture(rng: np.random.Generator, image_size: int) -> Map:
-    """Smooth noise of several scales, in half of the cases over stripes or a grid, from -1 to 1."""
+    """Smooth noise at several scales, from -1 to 1. In half of the cases, stripes or a grid are added."""
     texture = np.zeros((image_size, image_size), np.float32)
     decay = rng.uniform(0.4, 1.0)
     for octave, cells in enumerate(_OCTAVES):
@@ -69,13 +69,13 @@ def _texture(rng: np.random.Generator, image_size: int) -> Map:
 
 
 def _interpolation(cells: int, image_size: int) -> Float[Array, "S G"]:
-    """Weights of the values at the ends of `cells` intervals for each pixel, linear in between."""
+    """The weights for interpolating linearly between the end points of `cells` intervals, for each pixel."""
     places = _axes(image_size)[0].T * cells
     return np.maximum(1 - np.abs(places - np.arange(cells + 1, dtype=np.float32)), 0)
 
 
 def _scenery(colors: Array, rng: np.random.Generator, image_size: int) -> Float[Array, "S S C"]:
-    """Areas with straight or round edges, such as ground and lawn or a dish, faint texture, and static things."""
+    """Areas with straight or round edges (such as a lawn or a dish), faint texture, and static things."""
     x, y = _axes(image_size)
     difference = colors[1] - colors[0]
     picture = colors[0] + np.float32(0.3) * _texture(rng, image_size)[..., None] * difference
@@ -98,11 +98,11 @@ def _scenery(colors: Array, rng: np.random.Generator, image_size: int) -> Float[
 
 
 def _common(tones: Float[Array, " C"], rng: np.random.Generator) -> Float[Array, " C"]:
-    """Tones of the channels, in most cases nearly the same."""
+    """The channels' tones, moved towards a common one; in most cases they become nearly equal."""
     return tones[0] + (tones - tones[0]) * rng.random() ** 2
 
 
 def _cover(picture: Array, edge: Float[Array, "S S"], color: Float[Array, " C"]) -> Array:
-    """The picture with one colour where `edge`, in sides, is negative."""
+    """Cover the image with one colour where `edge` is negative; `edge` is in units of the frame's side."""
     share = np.clip(0.5 - edge * len(picture), 0, 1)[..., None]
     return picture + share * (color - picture)

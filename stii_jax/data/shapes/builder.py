@@ -1,7 +1,7 @@
 """The dataset of moving shapes: its variants, and the stored arrays.
 
-Scenes are stored, not pixels, and frames are drawn when they are read. Noisy frames hardly compress; scenes take a
-hundredth of the space, and are written in no time.
+Scenes are stored instead of pixels, and frames are drawn when they are read. Noisy frames hardly compress, whereas
+scenes take a hundredth of the space and are fast to write.
 """
 
 import zlib
@@ -17,7 +17,7 @@ from stii_jax.data.shapes.options import ShapesConfig
 from stii_jax.data.shapes.render import render
 from stii_jax.data.shapes.scene import Scene, draw_scenes
 
-# Videos drawn at once. Part of the meaning of a seed: every block has its own random numbers.
+# Number of videos drawn together. It affects the meaning of a seed, since every block has its own random numbers.
 _BLOCK = 256
 
 _PERFECT_CAMERA: dict[str, Any] = {
@@ -54,7 +54,7 @@ class Shapes(VideoBuilder):
     builder_config: ShapesConfig
 
     def features(self) -> dict[str, Any]:
-        """The arrays of a `Scene`, under their names."""
+        """The TFDS features: the arrays of a `Scene`, by name."""
         example = draw_scenes(np.random.default_rng(0), 1, self.builder_config)
         raw = tfds.Encoding.BYTES
         return {

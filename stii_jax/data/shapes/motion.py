@@ -1,8 +1,8 @@
-"""Objects that move, turn, stop, bounce off one another and off walls, for many videos at once.
+"""Simulate objects that move, turn, stop, and bounce off one another and off walls, for many videos at once.
 
-Letters: `N` videos, `K` objects, `T` frames. Lengths are in sides of the frame, with x to the right and y downwards,
-times in frames, and angles in radians. Objects touch as discs whose mass is their radius squared. An object of radius 0
-is absent.
+Letters: `N` videos, `K` objects, `T` frames. Lengths are in units of the frame's side, with x to the right and y
+downwards. Times are in frames, and angles in radians. Objects collide as discs whose mass is their radius squared. An
+object of radius 0 is absent.
 """
 
 from typing import NamedTuple
@@ -18,19 +18,19 @@ _INERTIAL, _, _STOPPING = range(len(CHOICES["motions"]))
 _HEADING, _UPRIGHT, _ = range(len(CHOICES["orientations"]))
 
 _HALT = 8.0  # the shortest mean duration of a stop or of a run between stops, in frames
-_TURN = 0.6  # objects follow their heading by at most this per frame
-_STRIDE = 0.6  # lengths that an object covers in one cycle of its gait
-_IDLE, _FASTEST_GAIT = 0.05, 1.2  # least and greatest change of the gait's phase per frame
-_SETTLING = 20  # passes that move objects apart before the first frame
+_TURN = 0.6  # maximum rotation of an object towards its heading per frame
+_STRIDE = 0.6  # distance covered in one cycle of the gait, in object lengths
+_IDLE, _FASTEST_GAIT = 0.05, 1.2  # minimum and maximum change of the gait's phase per frame
+_SETTLING = 20  # number of passes that move objects apart before the first frame
 
 
 class Movers(NamedTuple):
-    """The objects, and how those of each video move."""
+    """The objects of each video, and the parameters of their motion."""
 
     extents: Float[Array, "N K"]
     """Radii of the circles that enclose the objects; 0 for an absent one."""
     radii: Float[Array, "N K"]
-    """Radii of the discs as which they touch."""
+    """Radii of the discs that stand for the objects in collisions."""
     speeds: Float[Array, "N K"]
     motions: Int[Array, " N"]
     """Indices in `CHOICES`."""
@@ -39,7 +39,7 @@ class Movers(NamedTuple):
     turning: Float[Array, " N"]
     """Standard deviation of the change of heading per frame."""
     stopped: Float[Array, " N"]
-    """Share of the frames at rest."""
+    """Fraction of the frames at rest."""
     collide: Bool[Array, " N"]
     """True if objects bounce off one another."""
     margins: Float[Array, " N"]
@@ -47,19 +47,19 @@ class Movers(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """The state at each frame."""
+    """The state of the objects at each frame."""
 
     positions: Float[Array, "N T K 2"]
     velocities: Float[Array, "N T K 2"]
-    """The way to the next frame's position, unless an object hits something on it."""
+    """Displacement to the next frame, unless the object hits something on the way."""
     angles: Float[Array, "N T K"]
     """Direction of the objects' heads."""
     phases: Float[Array, "N T K"]
-    """Phase of the gait."""
+    """Phase of the objects' gait."""
 
 
 def simulate(rng: np.random.Generator, movers: Movers, num_frames: int) -> Motion:
-    """Draw a start and move the objects, frame by frame. A longer simulation begins like a shorter one."""
+    """Draw a random start and move the objects, frame by frame. A longer simulation begins like a shorter one."""
     size = movers.extents.shape
     present = movers.extents > 0
     own_will = (movers.motions != _INERTIAL)[:, None]
@@ -95,13 +95,13 @@ def simulate(rng: np.random.Generator, movers: Movers, num_frames: int) -> Motio
 
 
 def _limits(movers: Movers) -> Float[Array, "N K"]:
-    """The least coordinate of each object's centre; the greatest is 1 minus this."""
+    """The lower limit of each object's centre coordinates; the upper limit is 1 minus this."""
     margins = movers.margins[:, None]
     return np.where(margins < 0, movers.extents, -margins - movers.extents)
 
 
 def _start(rng: np.random.Generator, movers: Movers, low: Array) -> Float[Array, "N K 2"]:
-    """Random positions, apart where objects bounce off one another. The first object begins in the frame."""
+    """Draw random positions, which do not overlap if objects collide. The first object begins in the frame."""
     low = low.copy()
     low[:, 0] = movers.extents[:, 0]
     low = low[..., None]
@@ -116,7 +116,7 @@ def _vectors(lengths: Array, angles: Array) -> Float[Array, "N K 2"]:
 
 
 def _bounce(x: Array, v: Array, low: Array) -> tuple[Array, Array]:
-    """Mirror at the walls the positions beyond them, and the velocities that point out."""
+    """Reflect positions beyond the walls, and velocities that point outwards."""
     low = low[..., None]
     high = 1 - low
     v = np.where(x < low, np.abs(v), np.where(x > high, -np.abs(v), v))
@@ -124,7 +124,7 @@ def _bounce(x: Array, v: Array, low: Array) -> tuple[Array, Array]:
 
 
 def _touch(x: Array, v: Array, movers: Movers) -> tuple[Array, Array]:
-    """Move overlapping objects apart and exchange their momentum, pair after pair, where objects collide."""
+    """Move overlapping objects apart and exchange their momentum, pair by pair, in videos with collisions."""
     x, v = x.copy(), v.copy()
     for first, second in zip(*np.triu_indices(x.shape[1], 1)):
         radius, other = movers.radii[:, first, None], movers.radii[:, second, None]

@@ -1,4 +1,4 @@
-"""The options of the dataset, and their meaning."""
+"""The options of the shapes dataset."""
 
 import dataclasses
 
@@ -36,11 +36,12 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class ShapesConfig(GeneratedConfig):
-    """Each video draws its properties independently, uniformly from a range or with the probability of a share.
+    """Options of the shapes dataset.
 
-    Lengths are fractions of the frame's side, so that frames of another size show the same scenes. Brightness is from 0
-    (black) to 1. An option that lists names, such as `kinds`, gives them in any order, separated by "+". Each name is
-    equally likely, unless weights are given: "disc:3+worm:1".
+    Each video draws its properties independently. Options that are ranges are drawn uniformly; a `_share` is a
+    probability. Lengths are fractions of the frame's side, so frames of another size show the same scenes. Brightness
+    is from 0 (black) to 1. An option that lists names, such as `kinds`, separates them by "+", in any order. Each name
+    is equally likely, unless weights are given: "disc:3+worm:1".
     """
 
     num_frames: int = 40
@@ -49,66 +50,66 @@ class ShapesConfig(GeneratedConfig):
     num_test: int = 1_000
 
     num_objects: tuple[int, int] = (1, 6)
-    """Fewest and most objects of a video; each count is equally likely."""
+    """Minimum and maximum number of objects in a video; each count is equally likely."""
     kinds: str = "disc+ellipse+polygon+worm+insect+walker"
     """Kinds of objects. Polygons are convex and have 3 to 6 corners. Worms bend. Insects have six or eight legs and
-    often wings, walkers a head and two legs."""
+    often wings. Walkers have a head and two legs."""
     one_kind_share: float = 0.8
-    """Share of the videos whose objects all have one kind and shape, and differ in size and colour alone."""
+    """Fraction of videos whose objects all have the same kind and shape, and differ only in size and colour."""
     length: tuple[float, float] = (0.12, 0.35)
-    """Range of an object's longest extent; small ones are as likely as large ones on a logarithmic scale."""
+    """Range of an object's longest extent, with a log-uniform distribution."""
     length_spread: float = 0.3
     """Largest relative difference between an object's length and its video's typical length."""
     one_color_share: float = 0.5
-    """Share of the videos whose objects all have the same colours."""
+    """Fraction of videos whose objects all have the same colours."""
     contrast: tuple[float, float] = (0.2, 0.8)
-    """Range of the root-mean-square difference between an object's colour and the mean colour of the background. Where
-    the background leaves less room, objects are black or white."""
+    """Range of the root-mean-square difference between an object's colour and the background's mean colour. If the
+    background leaves no room for this difference, objects are black or white."""
     surfaces: str = "flat+shaded+textured"
-    """Surfaces of objects: of one brightness, brighter in the middle and towards a light, or in two colours."""
+    """Surfaces of objects: uniform, brighter in the middle and towards a light, or two-coloured."""
 
     backgrounds: str = "black+gray+color+graded+textured+scenery"
     """Backgrounds: black; one shade of grey; one colour; a gradient; a random texture; or areas with edges and static
     things."""
     pattern: tuple[float, float] = (0.15, 0.6)
-    """Strength of gradients, textures and areas: how far their extremes are from the mean colour, on the way to a
-    random brightness."""
+    """Strength of gradients, textures and areas: the distance of their extremes from the mean colour, as a fraction of
+    the way to a random brightness."""
     shadow_share: float = 0.2
-    """Share of the videos in which objects cast soft shadows on the background."""
+    """Fraction of videos in which objects cast soft shadows on the background."""
     shadow: tuple[float, float] = (0.2, 0.6)
-    """Share of the light that a shadow takes away."""
+    """Fraction of the light that a shadow blocks."""
     vignette_share: float = 0.3
-    """Share of the videos whose corners are darker than the middle."""
+    """Fraction of videos whose corners are darker than the middle."""
     vignette: tuple[float, float] = (0.1, 0.6)
-    """Share of the light that is missing in the corners."""
+    """Fraction of the light that is missing in the corners."""
     gray_share: float = 0.4
-    """Share of the videos in shades of grey."""
+    """Fraction of videos in shades of grey."""
     noise: tuple[float, float] = (0.0, 0.03)
     """Standard deviation of the sensor's noise in each pixel and channel."""
     flicker: tuple[float, float] = (0.0, 0.03)
     """Standard deviation of the relative brightness of frames, from frame to frame or as a slow drift."""
     compression_share: float = 0.3
-    """Share of the videos with artefacts of compression."""
+    """Fraction of videos with compression artefacts."""
     compression: tuple[float, float] = (3.0, 15.0)
-    """Quantization step of the coefficients of 4x4 blocks, in 8-bit levels; larger ones lose more detail."""
+    """Quantization step of the coefficients of 4x4 blocks, in 8-bit levels; larger steps lose more detail."""
 
     motions: str = "inertial+turning+stopping"
-    """Motions: in straight lines; at constant speed in randomly changing directions; or like that with stops."""
+    """Motions: in straight lines; at constant speed in randomly changing directions; or the latter with stops."""
     speed: tuple[float, float] = (0.004, 0.03)
-    """Range of the typical speed of a video's objects, in sides per frame. Each object is up to a half slower or
+    """Range of the typical speed of a video's objects, in frame sides per frame. Each object is up to 50% slower or
     faster."""
     turning: tuple[float, float] = (0.05, 0.3)
-    """Standard deviation of the change of direction per frame, in radians, of objects that turn or stop."""
+    """Standard deviation of the change of direction per frame, in radians, for objects that turn or stop."""
     stopped: tuple[float, float] = (0.2, 0.7)
-    """Share of the frames in which an object with stops rests."""
+    """Fraction of frames at rest, for objects that stop."""
     orientations: str = "heading:2+upright+free"
-    """Orientations: along the direction of motion, all with the head up, or any constant one."""
+    """Orientations: along the direction of motion, with the head up, or constant at a random angle."""
     collide_share: float = 0.5
-    """Share of the videos whose objects bounce off one another; in the others they pass in front of one another."""
+    """Fraction of videos whose objects bounce off one another; in the others they occlude one another."""
     leave_share: float = 0.4
-    """Share of the videos whose objects leave the frame and enter it; in the others they turn back at its edges."""
+    """Fraction of videos whose objects leave and enter the frame; in the others they turn back at its edges."""
     margin: tuple[float, float] = (0.1, 0.4)
-    """Distance from the frame at which objects that leave it turn back."""
+    """Distance from the frame at which objects that left it turn back."""
 
     @property
     def max_objects(self) -> int:
@@ -119,7 +120,7 @@ class ShapesConfig(GeneratedConfig):
         """The probabilities of the names of `CHOICES[option]`.
 
         Raises:
-            DataError: an unknown name, a weight that is no positive number, or no name.
+            DataError: an unknown name, a weight that is not a positive number, or no name.
         """
         known = CHOICES[option]
         weights = np.zeros(len(known))
@@ -144,7 +145,7 @@ class ShapesConfig(GeneratedConfig):
         for option, (low, high) in RANGES.items():
             value = getattr(self, option)
             if not low <= value[0] <= value[1] <= high:
-                raise DataError(f"option {option}={value} of {self.name}: give (least, greatest), {low} to {high}")
+                raise DataError(f"option {option}={value} of {self.name}: give (lowest, highest), {low} to {high}")
         shares = [field.name for field in dataclasses.fields(self) if field.name.endswith("_share")]
         for option in (*shares, "length_spread"):
             if not 0 <= getattr(self, option) <= 1:

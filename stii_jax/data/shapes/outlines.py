@@ -1,8 +1,8 @@
 """Outlines of objects, as signed distances.
 
-Points are given in an object's own coordinates: `u` along its length towards the head and `v` across, from its centre,
-in units of its length. Distances are in the same unit, negative inside. They are exact at the outline, to first order
-near it, and only monotonic further away.
+Points are in an object's own coordinates, relative to its centre and in units of its length: `u` along it towards the
+head, and `v` across. Distances are in the same unit, negative inside. They are exact at the outline, correct to first
+order near it, and only monotonic further away.
 """
 
 import numpy as np
@@ -25,23 +25,23 @@ WIDTHS: dict[str, tuple[float, float]] = {
 """Range of an object's width, by kind."""
 
 REACH = 0.57
-"""Radius of a circle around the centre that encloses any object."""
+"""Radius of a circle around the centre that encloses any object, in object lengths."""
 
-_SEGMENTS = 8  # of a worm
+_SEGMENTS = 8  # number of a worm's segments
 _LEGS = {2: (2.9,), 6: (0.7, 1.5, 2.3), 8: (0.5, 1.2, 1.9, 2.5)}
-"""By their number: the angle between each leg of a side and the direction of the head."""
+"""The angles between one side's legs and the direction of the head, by number of legs."""
 
 
 def distances(kind: int, width: float, traits: Float[Array, " 8"], phases: Phases, u: Grid, v: Grid) -> Grid:
-    """Signed distances of points from an object of a kind, at each phase of its gait.
+    """The signed distances of points from an object's outline, at each phase of its gait.
 
     Args:
         kind: index in `CHOICES["kinds"]`.
-        width: relative to the length.
-        traits: random numbers of which the first four make up the form.
-        phases: one per frame.
-        u: along the object.
-        v: across it.
+        width: the object's width relative to its length.
+        traits: random numbers; the first four determine the form.
+        phases: phase of the gait per frame.
+        u: coordinates along the object.
+        v: coordinates across it.
     """
     name = CHOICES["kinds"][kind]
     if name == "polygon":
@@ -56,7 +56,7 @@ def distances(kind: int, width: float, traits: Float[Array, " 8"], phases: Phase
 
 
 def _ellipse(u: Grid, v: Grid, half_length: float, half_width: float) -> Grid:
-    """The value of the implicit equation over its gradient; for a circle the exact distance."""
+    """An ellipse: the value of the implicit equation over its gradient, which is exact for a circle."""
     p, q = u / np.float32(half_length), v / np.float32(half_width)
     level = np.maximum(np.sqrt(p * p + q * q), np.float32(1e-3))
     p /= np.float32(half_length)
@@ -66,7 +66,7 @@ def _ellipse(u: Grid, v: Grid, half_length: float, half_width: float) -> Grid:
 
 
 def _polygon(width: float, traits: Array, u: Grid, v: Grid) -> Grid:
-    """A convex polygon whose corners lie on an ellipse, the furthest of them half a length from the centre."""
+    """A convex polygon whose corners lie on an ellipse. The furthest corner is half a length from the centre."""
     corners = 3 + int(traits[0] * 4)
     jitter = 0.5 * traits[1] * np.sin(10 * traits[2] + 2.4 * np.arange(corners))
     angles = 2 * np.pi * (np.arange(corners) + 0.5 + 0.5 * jitter) / corners
@@ -82,7 +82,7 @@ def _polygon(width: float, traits: Array, u: Grid, v: Grid) -> Grid:
 
 
 def _worm(width: float, traits: Array, phases: Phases, u: Grid, v: Grid) -> Grid:
-    """A chain of segments that a wave runs along, with tapering ends."""
+    """A chain of segments with tapering ends. A wave runs along it."""
     along = (np.arange(_SEGMENTS) + 0.5) / _SEGMENTS
     wave = 2 * np.pi * (0.4 + 0.8 * traits[1]) * along + phases[:, None]
     bends = (0.2 + 0.7 * traits[0]) * np.sin(wave) + 1.6 * traits[2] * np.sin(phases[:, None] / 5) * (along - 0.5)
@@ -98,7 +98,7 @@ def _worm(width: float, traits: Array, phases: Phases, u: Grid, v: Grid) -> Grid
 
 
 def _insect(num_legs: int, width: float, traits: Array, phases: Phases, u: Grid, v: Grid) -> Grid:
-    """Head, thorax and abdomen with pairs of legs that swing in turn, and often wings."""
+    """A head, a thorax and an abdomen, with pairs of legs that swing in turn, and often wings."""
     half = width / 2
     distance = _ellipse(u + np.float32(0.12), v, 0.28, 0.8 * half)
     np.minimum(distance, _ellipse(u - np.float32(0.15), v, 0.18, 0.6 * half), out=distance)
@@ -122,7 +122,7 @@ def _insect(num_legs: int, width: float, traits: Array, phases: Phases, u: Grid,
 
 
 def _segment(u: Grid, v: Grid, start: Float[Array, "T 2"], end: Float[Array, "T 2"]) -> Grid:
-    """Distances from straight segments, one per frame."""
+    """The distances from straight segments, one per frame."""
     (x, y), (a, b) = start.T[:, :, None, None], (end - start).T[:, :, None, None]
     p, q = u - x, v - y
     part = np.clip((p * a + q * b) / (a * a + b * b), 0, 1)

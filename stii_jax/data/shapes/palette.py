@@ -1,4 +1,4 @@
-"""Random colours: of backgrounds, and of objects that stand out from them. A colour is RGB from 0 to 1."""
+"""Random colours of backgrounds and of objects that stand out from them. A colour is RGB from 0 to 1."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -8,20 +8,20 @@ from stii_jax.data.shapes.options import CHOICES
 Array = np.ndarray
 
 _BLACK, _GRAY, _COLOR = (CHOICES["backgrounds"].index(name) for name in ("black", "gray", "color"))
-_TRIES = 8  # random hues of an object, of which the first is taken that leaves room for the contrast
-_SATURATION = 0.5  # greatest saturation of the backgrounds with a pattern, relative to random colours
-_SHIFT = 0.3  # difference of hue between the two, relative to random colours
+_TRIES = 8  # number of random hues per object; the first one that allows the contrast is used
+_SATURATION = 0.5  # maximum saturation of backgrounds with a pattern, relative to random colours
+_SHIFT = 0.3  # difference in hue between a background's two colours, relative to random colours
 
 
 def draw_backgrounds(
     rng: np.random.Generator, kinds: Int[Array, " N"], patterns: Float[Array, " N"], gray: Bool[Array, " N"]
 ) -> Float[Array, "N 2 3"]:
-    """The mean colour of each background, and a second colour that its pattern tends to.
+    """Draw the mean colour of each background, and the extreme colour of its pattern.
 
     Args:
-        rng: the random numbers.
+        rng: the random number generator.
         kinds: indices in `CHOICES["backgrounds"]`.
-        patterns: how far the second colour is on the way from the mean to another brightness, from 0 to 1.
+        patterns: the second colour's place on the way from the mean to another brightness, from 0 to 1.
         gray: True for a video in shades of grey.
     """
     number = len(kinds)
@@ -39,9 +39,9 @@ def draw_backgrounds(
 def draw_colors(
     rng: np.random.Generator, means: Float[Array, "N 3"], gray: Bool[Array, " N"], contrasts: Float[Array, "N K"]
 ) -> Float[Array, "N K 2 3"]:
-    """Two colours of each object whose root-mean-square difference from `means` is `contrasts`.
+    """Draw two colours for each object whose root-mean-square difference from `means` is `contrasts`.
 
-    Where no colour is as far off, both are black or white, whichever is further.
+    If no colour is that far away, both are black or white, whichever is further.
     """
     hues = rng.random((*contrasts.shape, 2, _TRIES, 3))
     saturation = np.where(gray[:, None], 0, rng.random(contrasts.shape))[..., None, None, None]
@@ -62,7 +62,7 @@ def draw_colors(
 
 
 def _size(colors: Float[Array, "*shape 3"]) -> Float[Array, "*shape 1"]:
-    """Root mean square over the channels."""
+    """The root mean square over the channels."""
     return np.sqrt((colors**2).mean(-1, keepdims=True))
 
 

@@ -1,4 +1,4 @@
-"""From scenes to frames and masks: antialiased objects in the order of their depth, seen by an imperfect camera."""
+"""Render scenes to frames and masks: antialiased objects in order of depth, seen by an imperfect camera."""
 
 import math
 from typing import NamedTuple
@@ -15,9 +15,10 @@ Array = np.ndarray
 def render(
     scene: Scene, start: int, num_frames: int, image_size: int
 ) -> tuple[UInt8[Array, "T S S 3"], UInt8[Array, "T S S"]]:
-    """Frames `start` to `start + num_frames` of a video, and the object that each pixel shows.
+    """Render frames `start` to `start + num_frames` of a video, and the label of the object at each pixel.
 
-    A pixel shows the nearest object that its centre is in: k + 1 for object k, or 0. Shadows are background.
+    A pixel's label is k + 1 if object k is the nearest one that contains its centre. The background is 0 and includes
+    shadows.
     """
     frames = np.arange(start, start + num_frames)
     channels = 1 if scene.gray else 3
@@ -43,7 +44,7 @@ def render(
 
 
 class _Actor(NamedTuple):
-    """One object in the frames to be drawn; see `Scene`."""
+    """One object in the frames to draw; see `Scene`."""
 
     label: int
     kind: int
@@ -69,7 +70,7 @@ def _actor(scene: Scene, k: int, frames: Int[Array, " T"], channels: int) -> _Ac
 
 
 class _Window(NamedTuple):
-    """The pixels of a square around an object in each frame, and where they are relative to it."""
+    """The pixels of a square around an object in each frame, and their coordinates relative to it."""
 
     at: tuple[Int[Array, "T 1 1"], Int[Array, "T W 1"], Int[Array, "T 1 W"]]
     u: Float[Array, "T W W"]
@@ -79,7 +80,7 @@ class _Window(NamedTuple):
 
 
 def _window(actor: _Actor, image_size: int, reach: float) -> _Window:
-    """The pixels up to `reach` lengths from the object's centre, as far as they are in the frame, and maybe others."""
+    """A window with all pixels of the frame that are up to `reach` lengths from the object's centre."""
     length = np.float32(actor.length * image_size)
     side = min(2 + math.ceil(2 * reach * float(length)), image_size)
     places = actor.positions * np.float32(image_size)
@@ -95,7 +96,7 @@ def _window(actor: _Actor, image_size: int, reach: float) -> _Window:
 
 
 def _draw(video: Array, labels: Array, actor: _Actor, surface: int) -> None:
-    """Cover what is below an object, in place; pixels on its outline in part."""
+    """Draw an object over the frames, in place. Pixels on its outline are covered in part."""
     size = labels.shape[-1]
     window = _window(actor, size, outlines.REACH)
     share = np.clip(np.float32(0.5) - window.distance * np.float32(actor.length * size), 0, 1)[..., None]

@@ -1,4 +1,4 @@
-"""Random scenes: everything that a video is drawn from but its pixels."""
+"""Random scenes: the full description of a video, without its pixels."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,16 @@ from stii_jax.data.shapes.palette import draw_backgrounds, draw_colors
 Array = np.ndarray
 
 NUM_TRAITS = 8
-"""Random numbers from 0 to 1 that make up an object's form and pattern; see `outlines` and `surfaces`."""
+"""Random numbers per object, from 0 to 1, for its form (see `outlines`) and its pattern (see `surfaces`)."""
 
-_STILL = 0.05  # the least change of brightness from frame to frame relative to that of a drift
+_STILL = 0.05  # minimum fraction of the flicker that is renewed per frame
 
 
 class Scene(NamedTuple):
-    """One video; or, with an axis `N` before the others, a block of them. The arrays that are stored.
+    """The stored arrays of one video, or of a block of videos with a leading axis `N`.
 
-    Lengths are in sides of the frame, with x to the right and y downwards, and angles in radians. Objects are in the
-    order of their depth, the nearest last. Absent ones have a `kinds` of -1 and zeros elsewhere. `kinds`, `surface`,
+    Lengths are in units of the frame's side, with x to the right and y downwards. Angles are in radians. Objects are in
+    order of depth, the nearest last. Absent objects have a `kinds` of -1 and zeros elsewhere. `kinds`, `surface`,
     `background`, `motion` and `orientation` are indices in `options.CHOICES`.
     """
 
@@ -40,12 +40,12 @@ class Scene(NamedTuple):
     background: Int[Array, "*N"]
     background_colors: Float[Array, "*N 2 3"]
     shadow: Float[Array, "*N 4"]
-    """Share of the light that shadows take away, their offset (x, y) and softness in object lengths."""
+    """Fraction of the light that shadows block; their offset (x, y) and softness in object lengths."""
     vignette: Float[Array, "*N"]
     gray: Bool[Array, "*N"]
     noise: Float[Array, "*N"]
     brightness: Float[Array, "*N T"]
-    """A factor for each frame."""
+    """Factor for each frame."""
     compression: Float[Array, "*N"]
     motion: Int[Array, "*N"]
     orientation: Int[Array, "*N"]
@@ -56,7 +56,7 @@ class Scene(NamedTuple):
 
 
 def draw_scenes(rng: np.random.Generator, number: int, config: ShapesConfig) -> Scene:
-    """Draw a block of videos. Options about one property leave the draws of the others alone."""
+    """Draw a block of videos. Options of one group of properties do not affect the draws of the others."""
     objects, moves, looks, seeds = rng.spawn(4)
     kinds, lengths, widths, traits = _draw_objects(objects, number, config)
     present = kinds >= 0
@@ -118,7 +118,7 @@ def draw_scenes(rng: np.random.Generator, number: int, config: ShapesConfig) -> 
 def _draw_objects(
     rng: np.random.Generator, number: int, config: ShapesConfig
 ) -> tuple[Int[Array, "N K"], Float[Array, "N K"], Float[Array, "N K"], Float[Array, "N K 8"]]:
-    """Kinds, lengths, widths and traits, of present objects before absent ones."""
+    """Draw kinds, lengths, widths and traits. Present objects come before absent ones."""
     fewest, most = config.num_objects
     size = (number, most)
     counts = fewest + (rng.random(number) * (most - fewest + 1)).astype(int)
@@ -136,7 +136,7 @@ def _draw_objects(
 
 
 def _draw_brightness(rng: np.random.Generator, flicker: Float[Array, " N"], num_frames: int) -> Float[Array, "N T"]:
-    """Stationary sequences around 1, each with a memory of its own from none to 20 frames."""
+    """Draw stationary sequences around 1, each with its own correlation time of up to 20 frames."""
     fresh = _STILL + (1 - _STILL) * rng.random(len(flicker))
     value, values = rng.standard_normal(len(flicker)), []
     for _ in range(num_frames):
@@ -146,7 +146,7 @@ def _draw_brightness(rng: np.random.Generator, flicker: Float[Array, " N"], num_
 
 
 def _choose(rng: np.random.Generator, size: int | tuple[int, int], config: ShapesConfig, option: str) -> Array:
-    """Indices of the names that an option lists."""
+    """Draw indices of the names that an option lists."""
     return np.searchsorted(np.cumsum(config.weights(option))[:-1], rng.random(size), side="right")
 
 
@@ -155,6 +155,6 @@ def _between(rng: np.random.Generator, limits: tuple[float, float], *size: int) 
 
 
 def _narrow(values: Array) -> Array:
-    """The array as it is stored: float32, int32 or bool."""
+    """Cast an array to its stored type: float32, int32 or bool."""
     kind = {"f": np.float32, "i": np.int32, "b": np.bool_}[values.dtype.kind]
     return values.astype(kind)

@@ -1,4 +1,4 @@
-"""The camera: darker corners, flicker, noise and compression. Brightness is from 0 to 1."""
+"""The camera's darker corners, noise and compression. Brightness is from 0 to 1."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,23 +13,23 @@ _frequencies = np.arange(_BLOCK)
 _cosines = np.cos(np.pi / _BLOCK * _frequencies[:, None] * (_frequencies + 0.5)) * np.sqrt(2 / _BLOCK)
 _cosines[0] /= np.sqrt(2)
 _COSINES = np.kron(_cosines, _cosines).astype(np.float32)
-"""The discrete cosine transform of a block, whose pixels are one axis. Orthogonal."""
+"""The orthogonal discrete cosine transform of a block with its pixels along one axis."""
 _STEPS = 1 + np.float32(_STEEPER) * np.add.outer(_frequencies, _frequencies).astype(np.float32).ravel()
-"""Relative quantization steps of a block's coefficients."""
+"""The relative quantization steps of a block's coefficients."""
 _OPPONENTS = np.array([[1 / 3, 1 / 3, 1 / 3], [0.5, 0, -0.5], [-0.25, 0.5, -0.25]], np.float32)
-"""Brightness and two colour differences of RGB."""
+"""The transform from RGB to brightness and two colour differences."""
 _RGB = np.linalg.inv(_OPPONENTS)
 
 
 def vignette(strength: float, image_size: int) -> Float[Array, "S S 1"]:
-    """The share of the light that arrives: 1 in the middle and `1 - strength` in the corners."""
+    """The fraction of the light that arrives: 1 in the middle and `1 - strength` in the corners."""
     x = (np.arange(image_size, dtype=np.float32) + np.float32(0.5)) / np.float32(image_size / 2) - 1
     corner = 2 * x[-1] ** 2
     return 1 - np.float32(strength) * (x[:, None, None] ** 2 + x[None, :, None] ** 2) / corner
 
 
 def noise(seed: int, frames: Int[Array, " T"], shape: tuple[int, int, int]) -> Frames:
-    """Standard normal noise of numbered frames; that of a frame depends on the seed and its number alone."""
+    """Draw standard normal noise, which depends only on the seed and each frame's number."""
     draws = np.empty((len(frames), *shape), np.float32)
     for draw, frame in zip(draws, frames.tolist()):
         np.random.default_rng([seed, 1, frame]).standard_normal(out=draw, dtype=np.float32)
@@ -37,10 +37,10 @@ def noise(seed: int, frames: Int[Array, " T"], shape: tuple[int, int, int]) -> F
 
 
 def compress(frames: Frames, step: float) -> Frames:
-    """Round the frequencies of 4x4 blocks, the high ones and colours more coarsely, as video codecs do.
+    """Quantize the frequencies of 4x4 blocks, with high ones and colours more coarsely, as video codecs do.
 
     Args:
-        frames: height and width are multiples of 4; of one or three channels.
+        frames: frames of one or three channels, with height and width multiples of 4.
         step: quantization step of a block's lowest coefficient, on a scale where white is 1.
     """
     count, size, _, channels = frames.shape

@@ -1,4 +1,4 @@
-"""Surfaces of objects: the colour of each of their points."""
+"""Surfaces of objects: the colour at each point."""
 
 import numpy as np
 from jaxtyping import Float
@@ -15,16 +15,16 @@ _SLOPE = 0.8  # change of brightness per object length in the direction of the l
 def colors(
     surface: int, color: Float[Array, "2 C"], width: float, traits: Float[Array, " 8"], distance: Grid, u: Grid, v: Grid
 ) -> Float[Array, "*grid C"]:
-    """Colours of points of an object: one for all, or one per point `T H W`.
+    """The colours of an object's points: one for all, or one per point `T H W`.
 
     Args:
         surface: index in `CHOICES["surfaces"]`.
         color: the object's two colours.
-        width: relative to the length.
-        traits: random numbers of which the last four make up the pattern.
-        distance: from the outline, negative inside, in lengths.
-        u: along the object; see `outlines`.
-        v: across it.
+        width: the object's width relative to its length.
+        traits: random numbers; the last four determine the pattern.
+        distance: signed distance from the outline in object lengths, negative inside.
+        u: coordinates along the object; see `outlines`.
+        v: coordinates across it.
     """
     name = CHOICES["surfaces"][surface]
     if name == "flat":
@@ -40,7 +40,7 @@ def colors(
 
 
 def _pattern(width: float, traits: Array, u: Grid, v: Grid) -> Grid:
-    """Share of the second colour from 0 to 1: two halves, stripes across, or spots."""
+    """The weight of the second colour, from 0 to 1: two halves, stripes across, or spots."""
     sort, shift = traits[4], np.float32(2 * np.pi * traits[5])
     if sort < 0.35:
         wave = 5 * (u + np.float32(0.5 * (traits[5] - 0.5)))

@@ -1,4 +1,4 @@
-"""The tabletop dataset: its variants, and what is stored of a video."""
+"""The tabletop dataset: its variants, and the stored arrays."""
 
 import dataclasses
 import functools
@@ -19,43 +19,43 @@ from stii_jax.data.tabletop.camera import make_camera, project
 from stii_jax.data.tabletop.render import Stage, make_stage, render, with_floor
 from stii_jax.data.tabletop.scene import Motion, Scenes, draw_scenes
 
-# Scenes drawn at once. Part of what a seed means: every block has its own random numbers.
+# Number of scenes drawn together. It affects the meaning of a seed, since every block has its own random numbers.
 _BLOCK = 32
-# Of what a floor that is not grey has of the grey one's red, green and blue.
+# Range of a coloured floor's red, green and blue relative to the grey floor.
 _TINTS = (0.1, 1.3)
-# Objects of the videos of the split "test6".
+# Number of objects in the videos of the split "test6".
 _SIX = 6
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class TabletopConfig(GeneratedConfig):
-    """Lengths are in units of the world: the diameter of a ball."""
+    """Options of the tabletop world. The unit of length is the diameter of a ball."""
 
     num_frames: int = 64
     num_train: int = 10_000
     num_validation: int = 200
     num_test: int = 1_000
     num_test6: int = 1_000
-    """Videos of the split "test6", whose videos are like those of "test" but have six objects."""
+    """Number of videos in the split "test6", which is like "test" but has six objects per video."""
     num_objects: tuple[int, int] = (3, 5)
-    """Fewest and most objects of a video, but for "test6"; each count is as likely."""
+    """Minimum and maximum number of objects in a video, except in "test6"; each count is equally likely."""
     view_width: float = 6.5
-    """Width of the picture, in its middle. A smaller one brings the camera nearer."""
+    """Width of the visible area in the middle of the image. A smaller width brings the camera nearer."""
     speed: tuple[float, float] = (0.05, 0.16)
-    """Range of the speed of objects that do not begin at rest, a frame."""
+    """Range of the speed of objects that do not start at rest, per frame."""
     friction: float = 0.001
-    """Speed that a sliding object loses in a frame."""
+    """Loss of speed of a sliding object per frame."""
     random_floor: bool = False
-    """Each video has a floor of its own colour; otherwise all floors are grey."""
+    """True to give the floor of each video a random colour; otherwise all floors are grey."""
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """Videos in each split."""
+        """The number of videos per split."""
         return {**super().split_sizes, "test6": self.num_test6}
 
     @property
     def max_objects(self) -> int:
-        """Most objects of a video of any split."""
+        """The maximum number of objects in a video of any split."""
         return max(self.num_objects[1], _SIX)
 
     def validate(self) -> None:
@@ -66,19 +66,19 @@ class TabletopConfig(GeneratedConfig):
         if not (2 <= self.view_width <= 12 and 0 < self.speed[0] <= self.speed[1] <= 1 and self.friction >= 0):
             raise DataError(
                 f"options view_width={self.view_width}, speed={self.speed}, friction={self.friction} of {self.name}: "
-                "give a width of 2 to 12, speed as (least, greatest), up to 1, and friction of 0 or more"
+                "give a view_width of 2 to 12, a speed of (lowest, highest) up to 1, and a friction of 0 or more"
             )
 
     def motion(self, split: str) -> Motion:
-        """What the scenes of a split are drawn from."""
+        """The parameters of a split's random scenes."""
         counts = (_SIX, _SIX) if split == "test6" else self.num_objects
         return Motion(counts, self.speed, self.friction, self.num_frames, all_inside=split != "train")
 
 
 class Tabletop(StoredBuilder):
-    """Balls, cubes and cylinders that slide, collide and hide each other on a floor, in the spirit of CLEVRER.
+    """Balls, cubes and cylinders that slide, collide and occlude each other on a floor, in the spirit of CLEVRER.
 
-    In "train", objects enter and leave; in the other splits all objects are inside the picture all the time.
+    In "train", objects enter and leave. In the other splits, all objects are always inside the image.
     """
 
     VERSION = tfds.Version("1.0.0")
@@ -101,7 +101,7 @@ class Tabletop(StoredBuilder):
     builder_config: TabletopConfig
 
     def extra_features(self) -> dict[str, Any]:
-        """What is known of the objects, padded to `max_objects`: an absent one has zeros, and looks of -1."""
+        """The TFDS features of the objects, padded to `max_objects` with zeros, or -1 for their looks."""
         frames, most = self.builder_config.num_frames, self.builder_config.max_objects
 
         def tensor(dtype: type, *shape: int) -> tfds.Tensor:
@@ -109,20 +109,20 @@ class Tabletop(StoredBuilder):
 
         return {
             "num_objects": tensor(np.int32),
-            # Numbers in `lights.COLORS`, `lights.MATERIALS` and `shapes.SHAPES`.
+            # Indices in `lights.COLORS`, `lights.MATERIALS` and `shapes.SHAPES`.
             "colors": tensor(np.int32, most),
             "materials": tensor(np.int32, most),
             "shapes": tensor(np.int32, most),
-            # Of the centres, in the world and in the picture, in pixels; also of what is hidden or outside.
+            # Centres in the world, and in the image in pixels. Hidden and outside objects have them, too.
             "positions": tensor(np.float32, frames, most, 3),
             "image_positions": tensor(np.float32, frames, most, 2),
-            # Pixels that show an object, and that would show it if there were no other.
+            # Number of pixels that show an object, and that would show it without the other objects.
             "visible_pixels": tensor(np.int32, frames, most),
             "whole_pixels": tensor(np.int32, frames, most),
         }
 
     def clips(self, split: str) -> Iterator[Clip]:
-        """Draws the videos of a split, block by block. The same whatever the splits' sizes."""
+        """Draw the videos of a split, block by block. They do not depend on the sizes of the splits."""
         config = self.builder_config
         num_videos = config.split_sizes[split]
         camera = make_camera(config.view_width)
@@ -141,7 +141,7 @@ class Tabletop(StoredBuilder):
 
 
 def make_clip(scenes: Scenes, max_objects: int, index: int, stage: Stage) -> Clip:
-    """Pictures of one of several scenes, and what is stored with them."""
+    """Render one of several scenes. The clip also holds the stored facts about its objects."""
     objects = scenes.objects(index)
     count = len(objects.shapes)
     rendering = render(stage, objects)

@@ -1,8 +1,8 @@
-"""Discs that slide on the floor, slowed down by friction, and collide, for many videos at once.
+"""Simulate discs that slide on the floor with friction and collide, for many videos at once.
 
-Letters: `N` videos, `K` objects, `T` frames. Lengths are in units of the world, times in frames, angles in radians,
-anticlockwise from above. All objects have the same mass, 1. One of radius 0 is absent: it fills up a video that has
-fewer objects than another.
+Letters: `N` videos, `K` objects, `T` frames. Lengths are in world units, times in frames, and angles in radians,
+anticlockwise as seen from above. All objects have mass 1. An object of radius 0 is absent: it pads videos with fewer
+objects.
 """
 
 from typing import NamedTuple
@@ -12,32 +12,32 @@ from jaxtyping import Float
 
 Array = np.ndarray
 
-_RESTITUTION = 0.8  # of the speed at which two objects meet, they part at this
-_GRIP = 0.3  # sideways impulse of a collision at most, relative to the impulse along the line of centres
-_MOMENT = 0.5  # of inertia of a disc, relative to its radius squared
+_RESTITUTION = 0.8  # ratio of the speeds at which two objects separate and meet
+_GRIP = 0.3  # maximum tangential impulse of a collision, relative to the impulse along the line of centres
+_MOMENT = 0.5  # moment of inertia of a disc, relative to its radius squared
 
 
 class State(NamedTuple):
-    """Where objects are, and how they move, at one time; or, with a `T` axis after `N`, at each frame."""
+    """The positions and velocities of objects at one time, or at each frame with a `T` axis after `N`."""
 
     positions: Float[Array, "*N K 2"]
     velocities: Float[Array, "*N K 2"]
     yaws: Float[Array, "*N K"]
     spins: Float[Array, "*N K"]
-    """Radians a frame."""
+    """Angular velocities in radians per frame."""
 
 
 def simulate(start: State, radii: Float[Array, "N K"], *, friction: float, num_frames: int) -> State:
-    """Moves discs that do not overlap from one collision to the next.
+    """Move discs from one collision to the next. They must not overlap at the start.
 
-    Friction acts once a frame, so that between frames objects move in straight lines and collisions are found
-    exactly: discs do not overlap. Each video has its own clock, as in `bouncing_balls.physics`.
+    Friction acts once per frame. Between frames, objects move in straight lines, so collisions are exact and discs
+    never overlap. Each video has its own clock, as in `bouncing_balls.physics`.
 
     Args:
         start: the state at time 0.
-        radii: of the discs.
-        friction: speed that a sliding object loses in a frame.
-        num_frames: `T`.
+        radii: radii of the discs.
+        friction: loss of speed of a sliding object per frame.
+        num_frames: the number of frames `T`.
 
     Returns:
         the state at times 0, 1, ..., num_frames - 1.
@@ -73,7 +73,7 @@ def simulate(start: State, radii: Float[Array, "N K"], *, friction: float, num_f
 
 
 def _time_to_pairs(now: State, radii: Array, pairs: tuple[Array, Array]) -> Float[Array, "N P"]:
-    """Time until each pair of discs touches; infinite for pairs that part or miss. A last column is for no pair."""
+    """The time until each pair of discs touches; infinite for pairs that never do, and in an extra last column."""
     first, second = pairs
     x = now.positions[:, second] - now.positions[:, first]
     v = now.velocities[:, second] - now.velocities[:, first]
@@ -82,17 +82,17 @@ def _time_to_pairs(now: State, radii: Array, pairs: tuple[Array, Array]) -> Floa
     gap = (x * x).sum(-1) - reach * reach
     discriminant = approach * approach - (v * v).sum(-1) * gap
     meets = (radii[:, second] > 0) & (radii[:, first] > 0) & (approach > 0) & (discriminant > 0)
-    # This form of the smaller root stays exact when the discs all but touch. A gap negative by rounding is 0.
+    # This form of the smaller root stays exact when the discs almost touch. A gap below 0 by rounding counts as 0.
     root = approach + np.sqrt(np.maximum(discriminant, 0))
     times = np.divide(np.maximum(gap, 0), root, out=np.full_like(gap, np.inf), where=meets)
     return np.concatenate([times, np.full((len(radii), 1), np.inf)], axis=1)
 
 
 def _collide(now: State, radii: Array, rows: Array, first: Array, second: Array) -> None:
-    """Exchanges momentum, in place, between one touching pair of discs in each of some videos.
+    """Exchange momentum, in place, between a touching pair of discs in each of the videos `rows`.
 
-    The impulse along the line of centres is that of the restitution; that across it is what friction between the
-    rims allows, at most what stops them from sliding on each other.
+    The impulse along the line of centres follows from the restitution. The tangential impulse stops the rims from
+    sliding on each other, up to the limit of friction.
     """
     one, two = (rows, first), (rows, second)
     normal = now.positions[two] - now.positions[one]
@@ -110,7 +110,7 @@ def _collide(now: State, radii: Array, rows: Array, first: Array, second: Array)
 
 
 def _slow_down(now: State, radii: Array, rows: Array, friction: float) -> None:
-    """One frame's friction with the floor, in place; what is slow stops."""
+    """Apply one frame's friction with the floor, in place. Slow objects stop."""
     speeds = np.linalg.norm(now.velocities[rows], axis=-1)
     kept = np.maximum(1 - friction / np.maximum(speeds, 1e-12), 0)
     now.velocities[rows] *= kept[..., None]

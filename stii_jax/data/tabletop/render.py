@@ -1,8 +1,8 @@
-"""Ray casting of clips: frames, exact masks, and how much of every object is seen.
+"""Render clips by ray casting: frames, exact masks, and the visible area of every object.
 
-Letters: `T` frames, `K` objects, `S` rays of a pixel, `P` pixels of a picture. The first ray of a pixel goes through
-its middle and decides on its label; the colour is the mean over all. Rays are cast only where an object, or its
-shadow, can be, and at an object in all frames at once: shadows are seen as the lamp sees the objects.
+Letters: `T` frames, `K` objects, `S` rays per pixel, `P` pixels per image. The first ray of a pixel goes through its
+middle and determines the label. The colour is the mean over all rays. Rays are cast only where an object or its shadow
+can be, at one object in all frames at once. Shadows are found by casting rays from the lamp.
 """
 
 from typing import NamedTuple
@@ -15,17 +15,17 @@ from stii_jax.data.tabletop.camera import Camera, directions, on_plane, project
 
 Array = np.ndarray
 
-# Where in a pixel its rays go through: in the middle, and at four points of which no two share a row or column.
+# The rays' places in a pixel: the middle, and four points of which no two share a row or column.
 _RAYS = np.array([(0.5, 0.5), (0.375, 0.125), (0.875, 0.375), (0.125, 0.625), (0.625, 0.875)])
-# Frames at once: as many as fit, with what is worked out about them, in a processor's cache.
+# Number of rays processed at once: their intermediate results fit in a processor's cache.
 _RAYS_AT_ONCE = 400_000
 
 
 class Objects(NamedTuple):
-    """What there is to see in a clip; colours, materials and shapes are numbers, as in `lights` and `shapes`."""
+    """The objects of a clip. Colours, materials and shapes are indices, as in `lights` and `shapes`."""
 
     positions: Float[Array, "T K 3"]
-    """Of the centres."""
+    """Centres of the objects."""
     yaws: Float[Array, "T K"]
     colors: Int[Array, " K"]
     materials: Int[Array, " K"]
@@ -33,35 +33,35 @@ class Objects(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    """A clip."""
+    """A rendered clip."""
 
     video: UInt8[Array, "T H W 3"]
     segmentation: UInt8[Array, "T H W"]
-    """0 is the floor, with shadows and all; k + 1 is object k."""
+    """0 is the floor, including shadows; k + 1 is object k."""
     visible: Int[Array, "T K"]
-    """Pixels that show each object."""
+    """Number of pixels that show each object."""
     whole: Int[Array, "T K"]
-    """Pixels of the picture that would show it if there were no other objects."""
+    """Number of pixels that would show it without the other objects."""
 
 
 class Stage(NamedTuple):
-    """What does not change from frame to frame: camera and lamp, and every pixel's rays."""
+    """The static part of a scene: the camera, the lamp, and every pixel's rays."""
 
     camera: Camera
     image_size: int
     rays: Float[Array, "3 S P"]
     light_rays: Float[Array, "3 S P"]
-    """From the lamp to where the rays meet the floor."""
+    """Vectors from the lamp to the points where the rays meet the floor."""
     floor: Float[Array, "3 S P"]
-    """Light from there, where the lamp shines."""
+    """Light from these points if lit."""
     shadow: Float[Array, "3"]
-    """Light from there, where it does not."""
+    """Light from these points if in shadow."""
     empty: UInt8[Array, "P 3"]
-    """The picture without objects."""
+    """The image without objects."""
 
 
 def make_stage(camera: Camera, image_size: int) -> Stage:
-    """The empty stage, for pictures of a size."""
+    """Make the empty stage for images of a given size."""
     rows, columns = np.divmod(np.arange(image_size**2), image_size)
     pixels = np.stack([columns, rows], axis=-1) + _RAYS[:, None]
     rays = directions(camera, pixels, image_size)
@@ -73,13 +73,13 @@ def make_stage(camera: Camera, image_size: int) -> Stage:
 
 
 def with_floor(stage: Stage, tint: Float[Array, "3"]) -> Stage:
-    """The stage with a floor of another colour, which mirrors do not show: red, green and blue of the grey one's."""
+    """Scale the floor's red, green and blue by `tint`. Reflections in objects still show the grey floor."""
     floor = np.minimum(stage.floor * tint[:, None, None], 1)
     return stage._replace(floor=floor, shadow=stage.shadow * tint, empty=lights.to_pixels(floor.mean(1).T))
 
 
 def render(stage: Stage, objects: Objects) -> Rendering:
-    """Pictures of objects that do not overlap."""
+    """Render objects that do not overlap."""
     num_frames = len(objects.positions)
     step = max(1, _RAYS_AT_ONCE // stage.rays[0].size)
     parts = [
@@ -116,21 +116,21 @@ def _render(stage: Stage, objects: Objects) -> Rendering:
 
 class _Hits(NamedTuple):
     at: Int[Array, " N"]
-    """Which pixel of which frame, as frame * P + pixel."""
+    """Indices of frames and pixels, as frame * P + pixel."""
     hit: Bool[Array, "S N"]
     distance: Float[Array, "S N"]
 
 
 def _cast(stage: Stage, objects: Objects, k: int, origins: Array, rays: Array, window: Array) -> _Hits:
-    """Casts the rays of the pixels in a window, which may differ from frame to frame, at object k.
+    """Cast the rays of the pixels in a window at object k. The window may differ from frame to frame.
 
     Args:
         stage: see `make_stage`.
         objects: see `Objects`.
-        k: number of the object.
-        origins: where rays begin, `3 S`.
-        rays: direction of every pixel's rays, `3 S P`.
-        window: of each frame: left, top, right and bottom, `T 4`.
+        k: index of the object.
+        origins: origins of the rays, `3 S`.
+        rays: directions of every pixel's rays, `3 S P`.
+        window: left, top, right and bottom edge in each frame, `T 4`.
     """
     frame, pixel = _pixels(window, stage.image_size)
     shape, yaws = int(objects.shapes[k]), objects.yaws[:, k].astype(np.float32)
@@ -143,7 +143,7 @@ def _cast(stage: Stage, objects: Objects, k: int, origins: Array, rays: Array, w
 
 
 def _pixels(window: Int[Array, "T 4"], image_size: int) -> tuple[Int[Array, " N"], Int[Array, " N"]]:
-    """Frame and pixel number of all pixels in the windows of all frames."""
+    """The frame and pixel numbers of all pixels in the windows of all frames."""
     left, top, right, bottom = window.T
     width = right - left
     areas = width * (bottom - top)
@@ -154,7 +154,7 @@ def _pixels(window: Int[Array, "T 4"], image_size: int) -> tuple[Int[Array, " N"
 
 
 def _corners(objects: Objects, k: int) -> tuple[Float[Array, "T 4 3"], Float[Array, "T 4 3"]]:
-    """Of an upright box around object k: the four below, and the four above."""
+    """The four lower and the four upper corners of an upright box around object k."""
     shape = objects.shapes[k]
     radius, height = shapes.RADII[shape], shapes.HALF_SIZES[shape]
     below = np.array([(x, y, -height) for x in (-radius, radius) for y in (-radius, radius)])
@@ -163,7 +163,7 @@ def _corners(objects: Objects, k: int) -> tuple[Float[Array, "T 4 3"], Float[Arr
 
 
 def _window(stage: Stage, points: Float[Array, "T C 3"]) -> Int[Array, "T 4"]:
-    """The part of the picture that points span, as far as it is in the picture: left, top, right, bottom."""
+    """The bounding box of points, clipped to the image: left, top, right and bottom."""
     places = project(stage.camera, points, stage.image_size)
     corners = np.concatenate([np.floor(places.min(1)), np.ceil(places.max(1))], axis=-1)
     return np.clip(corners, 0, stage.image_size).astype(np.int64)
@@ -181,7 +181,7 @@ def _shadow_window(stage: Stage, objects: Objects, k: int) -> Int[Array, "T 4"]:
 
 
 def _color(stage: Stage, objects: Objects, at: Array, depth: Array, labels: Array, dark: Array) -> UInt8[Array, "N 3"]:
-    """Colours of the pixels `at` (frame * P + pixel), of whose rays the rest is known, `S N`."""
+    """The colours of the pixels `at` (frame * P + pixel), from the results `S N` of their rays."""
     frame, pixel = np.divmod(at, len(stage.empty))
     light = np.where(dark, stage.shadow[:, None, None], stage.floor.take(pixel, axis=-1))
     for k in range(objects.yaws.shape[1]):
@@ -206,7 +206,7 @@ def _color(stage: Stage, objects: Objects, at: Array, depth: Array, labels: Arra
 
 
 def _in_shadow(objects: Objects, k: int, frame: Array, points: Array, lamp: Array) -> Bool[Array, " N"]:
-    """Whether another object than k, on which the points are, is between them and the lamp."""
+    """True for points of object k with another object between them and the lamp."""
     dark = np.zeros(len(frame), bool)
     for other in range(objects.yaws.shape[1]):
         near = np.flatnonzero(_may_shade(objects, k, other)[frame]) if other != k else np.zeros(0, int)
@@ -222,12 +222,12 @@ def _in_shadow(objects: Objects, k: int, frame: Array, points: Array, lamp: Arra
 
 
 def _may_shade(objects: Objects, k: int, other: int) -> Bool[Array, " T"]:
-    """Whether object k is near the shadow of another, of any shape, which is on its side of the lamp."""
+    """True for frames in which object k is near the shadow of another object of any shape."""
     here = objects.positions[:, k, :2]
     offset, toward = objects.positions[:, other, :2] - here, lights.LAMP[:2, 0] - here
     distance = np.linalg.norm(toward, axis=-1)
     toward /= distance[:, None]
     ahead = (offset * toward).sum(-1)
     aside = np.abs(offset[:, 0] * toward[:, 1] - offset[:, 1] * toward[:, 0])
-    # Discs are 0.57 in radius and objects up to 1 high, the lamp 14 high and, with a margin, 3 in radius.
+    # Discs have a radius of 0.57, and objects are up to 1 high. The lamp is 14 high, with a radius of 3 with margin.
     return (ahead > -1.2) & (ahead < 1.2 + (distance + 3) / 13) & (aside < 1.5)

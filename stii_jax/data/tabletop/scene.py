@@ -1,4 +1,4 @@
-"""Random scenes: which objects there are, and how they move."""
+"""Random scenes: their objects, and the objects' motion."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,51 +14,51 @@ from stii_jax.data.tabletop.render import Objects
 
 Array = np.ndarray
 
-_TRIES = 30  # to place an object next to those before it
-_ROUNDS = 40  # of drawing candidates until enough of them do
-_RESTING = 0.25  # share of objects that begin at rest
-_ENTERING = 0.35  # share of objects that begin outside of the picture, where that is allowed
-_AIMS = 3  # places of which the farthest is where an object that begins inside heads for
-_OUTSIDE = (0.3, 3.0)  # how far outside those begin
-_MIDDLE = (0.15, 0.85)  # part of the picture, in each direction, where objects begin or that they head for
+_TRIES = 30  # tries to place an object without overlapping the previous ones
+_ROUNDS = 40  # rounds of drawing candidates until enough are good
+_RESTING = 0.25  # fraction of objects that start at rest
+_ENTERING = 0.35  # fraction of objects that start outside the image, if allowed
+_AIMS = 3  # number of random targets per object that starts inside; it heads for the farthest
+_OUTSIDE = (0.3, 3.0)  # distance from the image of objects that start outside
+_MIDDLE = (0.15, 0.85)  # part of the image, along each axis, where objects start or head for
 
 
 class Motion(NamedTuple):
-    """What a video's scenes are drawn from."""
+    """The parameters of random scenes."""
 
     num_objects: tuple[int, int]
-    """Fewest and most objects; each count is as likely."""
+    """Minimum and maximum number of objects; each count is equally likely."""
     speed: tuple[float, float]
-    """Range of the speed of objects that do not begin at rest, in units of the world a frame."""
+    """Range of the speed of objects that do not start at rest, in world units per frame."""
     friction: float
     num_frames: int
     all_inside: bool
-    """Whether every object is wholly inside the picture in every frame; otherwise objects enter and leave."""
+    """True if every object is entirely inside the image in every frame; otherwise objects enter and leave."""
 
 
 class Scenes(NamedTuple):
-    """Scenes of as many objects as `present` says; those of a scene come before its absent ones."""
+    """A block of scenes. `present` marks the objects of each scene, which come before its absent ones."""
 
     present: Bool[Array, "N K"]
     colors: Int[Array, "N K"]
     materials: Int[Array, "N K"]
     shapes: Int[Array, "N K"]
     positions: Float[Array, "N T K 3"]
-    """Of the objects' centres."""
+    """Centres of the objects."""
     yaws: Float[Array, "N T K"]
 
     def objects(self, index: int) -> Objects:
-        """What there is to see of one scene."""
+        """The objects of one scene, for rendering."""
         here = self.present[index]
         looks = (value[index, here] for value in (self.colors, self.materials, self.shapes))
         return Objects(self.positions[index][:, here], self.yaws[index][:, here], *looks)
 
 
 def draw_scenes(rng: np.random.Generator, num_scenes: int, motion: Motion, camera: Camera) -> Scenes:
-    """Random scenes in which enough is to be seen; see `_is_good`.
+    """Draw random scenes with enough visible objects; see `_is_good`.
 
     Raises:
-        DataError: hardly any scene is.
+        DataError: too few random scenes have enough visible objects.
     """
     good: list[Scenes] = []
     count = 0
@@ -69,7 +69,7 @@ def draw_scenes(rng: np.random.Generator, num_scenes: int, motion: Motion, camer
         if count >= num_scenes:
             return Scenes(*(np.concatenate(values)[:num_scenes] for values in zip(*good)))
     raise DataError(
-        f"of {_ROUNDS * num_scenes} random scenes only {count} keep their objects in the picture: give fewer objects "
+        f"only {count} of {_ROUNDS * num_scenes} random scenes keep their objects in the image: give fewer objects "
         f"(num_objects, now up to {motion.num_objects[1]}), slower ones (speed, friction), shorter videos "
         "(num_frames) or a larger view_width"
     )
@@ -90,7 +90,7 @@ def _candidates(rng: np.random.Generator, count: int, motion: Motion, camera: Ca
 
 
 def draw_looks(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
-    """Colours, materials and shapes `N K`; no two objects of a scene share all three."""
+    """Draw colours, materials and shapes `N K`. No two objects of a scene share all three."""
     sizes = (len(lights.COLORS), len(lights.MATERIALS), len(shapes.SHAPES))
     deck = np.tile(np.arange(np.prod(sizes)), (shape[0], 1))
     colors, materials, kinds = np.unravel_index(rng.permuted(deck, axis=1)[:, : shape[1]], sizes)
@@ -100,7 +100,7 @@ def draw_looks(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array,
 def _draw_start(
     rng: np.random.Generator, radii: Array, motion: Motion, camera: Camera
 ) -> tuple[State, Bool[Array, " N"]]:
-    """Where objects begin, how fast, and in which scenes they do not overlap."""
+    """Draw the objects' initial state, and True for the scenes in which they do not overlap."""
     count, most = radii.shape
     enters = (rng.random(radii.shape) < _ENTERING) & (not motion.all_inside)
     rests = (rng.random(radii.shape) < _RESTING) & ~enters
@@ -124,7 +124,7 @@ def _draw_start(
 
 
 def _place(starts: Float[Array, "N K M 2"], radii: Float[Array, "N K"]) -> tuple[Int[Array, "N K"], Bool[Array, " N"]]:
-    """Which of its places each object gets, one after the other, and in which scenes each of them got one."""
+    """Choose one of its places for each object in turn. Return the choices, and True for scenes that succeed."""
     scenes = np.arange(len(radii))
     choice, placed = np.zeros(radii.shape, np.int64), np.ones(len(radii), bool)
     for k in range(radii.shape[1]):
@@ -137,27 +137,27 @@ def _place(starts: Float[Array, "N K M 2"], radii: Float[Array, "N K"]) -> tuple
 
 
 def _draw_speeds(rng: np.random.Generator, motion: Motion, distances: Array, way_in: Array) -> Float[Array, "N K"]:
-    """Speeds of objects: at some distance from what they head for, and outside, with some way to go to the picture."""
+    """Draw the objects' speeds, given their distances from their targets and, if outside, from the image."""
     least, greatest = motion.speed
     limit = np.full(distances.shape, greatest)
-    if motion.all_inside:  # objects that overshoot would leave
+    if motion.all_inside:  # objects that overshoot their target would leave
         time, friction = motion.num_frames, motion.friction
         stops = 2 * distances < friction * time**2
         exact = np.where(stops, np.sqrt(2 * friction * distances), distances / time + friction * time / 2)
         limit = np.clip(exact, least, greatest)
     speeds = least + (limit - least) * rng.random(distances.shape)
-    # Faster outside, so that friction on the way to the picture leaves the speed as drawn.
+    # Objects outside start faster, so that friction slows them to the drawn speed when they reach the image.
     return np.sqrt(speeds**2 + 2 * motion.friction * way_in)
 
 
 def _draw_places(rng: np.random.Generator, shape: tuple[int, ...], camera: Camera) -> Float[Array, "... 2"]:
-    """Places on the floor, anywhere in the middle of the picture with the same chance."""
+    """Draw places on the floor, uniformly in the middle of the image."""
     pixels = rng.uniform(*_MIDDLE, size=(*shape, 2))
     return on_plane(camera, directions(camera, pixels, 1), 0.5)[..., :2]
 
 
 def _leave(places: Array, heading: Array, camera: Camera) -> Array:
-    """Where one is outside of the picture who goes back from places against their heading."""
+    """The first points outside the image on the way back from places, against their heading."""
     low, high = np.zeros(places.shape[:-1]), np.full(places.shape[:-1], 2 * np.linalg.norm(camera.position))
     height = np.full((*places.shape[:-1], 1), 0.5)
     for _ in range(12):
@@ -174,7 +174,7 @@ def _inside(points: Float[Array, "*shape 3"], camera: Camera) -> Bool[Array, "*s
 
 
 def wholly_inside(scenes: Scenes, camera: Camera) -> Bool[Array, "N T K"]:
-    """Whether the whole box around an object is inside the picture."""
+    """True if the whole box around an object is inside the image."""
     positions, kinds = scenes.positions, scenes.shapes[:, None]
     radius, height = shapes.RADII[kinds], shapes.HALF_SIZES[kinds]
     inside = np.ones(positions.shape[:-1], bool)
@@ -185,8 +185,11 @@ def wholly_inside(scenes: Scenes, camera: Camera) -> Bool[Array, "N T K"]:
 
 
 def _is_good(scenes: Scenes, motion: Motion, camera: Camera) -> Bool[Array, " N"]:
-    """All objects are wholly inside in every frame or, where they may come and go, the centres of at least half of
-    the objects are inside in every frame, and each object's is for a quarter of the video."""
+    """True for scenes with enough visible objects.
+
+    All objects must be entirely inside the image in every frame. If objects may enter and leave, at least half of them
+    must have their centre inside in every frame. Each one must do so in at least a quarter of the frames.
+    """
     present = scenes.present[:, None]
     if motion.all_inside:
         return (wholly_inside(scenes, camera) | ~present).all(axis=(1, 2))

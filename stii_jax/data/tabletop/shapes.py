@@ -1,7 +1,7 @@
-"""The three shapes: how large they are, and where rays enter and leave them.
+"""The three shapes: their sizes, and the points where rays enter and leave them.
 
-Vectors have their components on the first axis. "Local" is an object's own system, in which it is at the origin, not
-turned, and a unit shape: the sphere of radius 1, the cube from -1 to 1, the cylinder of radius 1 from -1 to 1.
+Vectors have their components on the first axis. In an object's "local" system, it is an unrotated unit shape at the
+origin: the sphere of radius 1, the cube from -1 to 1, or the cylinder of radius 1 from -1 to 1.
 """
 
 import numpy as np
@@ -11,25 +11,25 @@ Array = np.ndarray
 
 CUBE, CYLINDER, SPHERE = range(3)
 SHAPES = ("cube", "cylinder", "sphere")
-"""Names of the shapes, in the order of their numbers."""
+"""The names of the shapes, in the order of their indices."""
 
 HALF_SIZES: Float[Array, "3"] = np.array([0.40, 0.45, 0.50])
-"""Half the height of each shape, and the unit of its local system. A ball's diameter is the unit of the world."""
+"""Half the height of each shape, which is the unit of its local system. A ball's diameter is the world unit."""
 
 RADII: Float[Array, "3"] = HALF_SIZES * [2**0.5, 1.0, 1.0]
-"""Radii of the discs on the floor that collide: no part of an object is outside its disc, whatever its turn."""
+"""Radii of the discs that stand for the objects in collisions. They enclose the objects at any rotation."""
 
 
 def to_local(shape: int, vectors: Float[Array, "3 ..."], yaws: Float[Array, "..."]) -> Float[Array, "3 ..."]:
-    """Vectors of the world in an object's own system; points have to be relative to its centre.
+    """Transform world vectors to an object's local system. Points have to be relative to its centre.
 
     Args:
-        shape: its number.
-        vectors: in the world.
-        yaws: how far the object is turned anticlockwise, in radians; broadcasts against a component.
+        shape: index in `SHAPES`.
+        vectors: vectors in the world.
+        yaws: anticlockwise rotation of the object, in radians; broadcasts against a component.
     """
     local = vectors / HALF_SIZES[shape].astype(vectors.dtype)
-    if shape == CUBE:  # a turn does not show of the others
+    if shape == CUBE:  # the other shapes look the same at any rotation
         local[:2] = _turn(local[0], local[1], -yaws)
     return local
 
@@ -37,10 +37,10 @@ def to_local(shape: int, vectors: Float[Array, "3 ..."], yaws: Float[Array, "...
 def interval(
     shape: int, origins: Float[Array, "3 ..."], rays: Float[Array, "3 ..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Where the lines `origins + t * rays`, in the local system, enter and leave a shape.
+    """The values of t at which the lines `origins + t * rays`, in the local system, enter and leave a shape.
 
     Returns:
-        the two values of t. A line that misses has a first one not less than the second.
+        the two values of t. If a line misses, the first is not less than the second.
     """
     if shape == SPHERE:
         return _round(dot(rays, rays), dot(origins, rays), dot(origins, origins))
@@ -57,7 +57,7 @@ def interval(
 
 
 def normals(shape: int, points: Float[Array, "3 N"], yaws: Float[Array, " N"]) -> Float[Array, "3 N"]:
-    """Normals, in the world and of length 1, of local points on the surface."""
+    """The unit normals in the world at local points on the surface."""
     if shape == SPHERE:
         return points / np.sqrt(dot(points, points))
     x, y, z = points
@@ -78,7 +78,7 @@ def _turn(x: Array, y: Array, angles: Array) -> tuple[Array, Array]:
 
 
 def dot(a: Float[Array, "C ..."], b: Float[Array, "C ..."]) -> Float[Array, "..."]:
-    """Scalar products; several times as fast as a sum over the first axis."""
+    """The scalar products, several times as fast as a sum over the first axis."""
     total = a[0] * b[0]
     for one, other in zip(a[1:], b[1:]):
         total = total + one * other
@@ -86,15 +86,15 @@ def dot(a: Float[Array, "C ..."], b: Float[Array, "C ..."]) -> Float[Array, "...
 
 
 def _round(a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-    """Solutions of a t^2 + 2 b t + c = 1; twice the same where there are none."""
-    a = np.maximum(a, 1e-12)  # of an upright ray it is 0
+    """The solutions of a t^2 + 2 b t + c = 1; two equal values if there is none."""
+    a = np.maximum(a, 1e-12)  # it is 0 for a vertical ray
     root = np.sqrt(np.maximum(b * b - a * (c - 1), 0))
     inverse = 1 / a
     return (-b - root) * inverse, (root - b) * inverse
 
 
 def _slab(origin: Array, ray: Array) -> tuple[Array, Array]:
-    """Between the planes at -1 and 1. Rays along them make infinities, which compare as they should."""
+    """The interval between the planes at -1 and 1. Rays parallel to them give infinities, which compare correctly."""
     with np.errstate(divide="ignore", invalid="ignore"):
         one, other = (-1 - origin) / ray, (1 - origin) / ray
     return np.minimum(one, other), np.maximum(one, other)

@@ -1,4 +1,4 @@
-"""Find out which columns of a CSV file of tracks hold the frame, the object and its points."""
+"""Find the columns of a CSV file of tracks that hold the frame, the object and its points."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ OPTIONS = {
     "point": "the point that has to lie in the object's mask, such as thorax",
     "centre": "the points whose mean is the object's centre, such as head+thorax+abdomen",
     "first_frame": "the number of the recording's first frame, 0 or 1",
-    "body_length": "pixels; objects whose centres are closer than this touch",
-    "match": "largest distance between a centroid and the true centre that counts as found in IDF1 and MOTA, in per "
-    "cent of the frame's longer side",
+    "body_length": "in pixels; objects whose centres are closer than this touch",
+    "match": "largest distance between a centroid and the true centre that counts as a match in IDF1 and MOTA, in "
+    "percent of the frame's longer side",
     "reach": "largest distance between a point and the mask that holds it, in pixels",
 }
 """The keys of `--track_options`, with their meanings."""
 
-# In order of preference; names are compared without case, and with _ for blanks, dots and hyphens.
+# In order of preference. Names are compared regardless of case, with _ for spaces, dots and hyphens.
 _FRAMES = (
     *("frame", "frames", "frame_id", "frameid", "frame_idx", "frame_index", "frame_number", "framenumber", "frame_no"),
     *("image_number", "imagenumber", "image_id", "image", "timepoint", "time_index", "slice", "position_t", "t"),
@@ -45,13 +45,13 @@ class Place(NamedTuple):
     x: int
     y: int
     size: tuple[int, int] | None = None
-    """The columns of width and height of a box whose left upper corner is at x and y."""
+    """The columns of width and height of a box whose top left corner is at x and y."""
     object: str | None = None
-    """The object whose columns these are, in files with columns of their own for every object."""
+    """The object that these columns belong to, in files with separate columns for every object."""
 
 
 class Layout(NamedTuple):
-    """The use of a file's columns."""
+    """The roles of a file's columns."""
 
     skip: int
     """Number of lines before the data."""
@@ -66,9 +66,9 @@ class Layout(NamedTuple):
     first_frame: int | None = None
     """Number of the recording's first frame, if the format fixes it."""
     ignored: int | None = None
-    """A column that is 0 in lines to leave out."""
+    """A column that is 0 in lines to skip."""
     offset: float = 0.0
-    """Position of the frame's left upper corner: 1 where pixels are counted from 1."""
+    """Position of the frame's top left corner: 1 if pixels are counted from 1."""
     text: str = ""
     """One line for the user."""
 
@@ -81,7 +81,7 @@ def choose_layout(rows: Sequence[Sequence[str]], options: Mapping[str, str]) -> 
         options: the user's choices, with keys of `OPTIONS`.
 
     Raises:
-        DataError: no column fits, or an option names none; the message lacks the file.
+        DataError: no column fits, or an option names an unknown column. The message does not name the file.
     """
     first = rows[0]
     if all(_is_number(cell) for cell in first if cell) and any(first):
@@ -115,24 +115,24 @@ def _headerless(width: int, options: Mapping[str, str]) -> Layout:
     """MOTChallenge (frame, object, left, top, width, height, ...), or four columns: frame, object, x, y."""
     for key in ("frame", "object", "x", "y"):
         if key in options:
-            raise DataError(f"holds numbers, and no column is named {options[key]!r}: write a line of names")
+            raise DataError(f"has no header, so no column is named {options[key]!r}: add a line with the column names")
     if width == 4:
         text = "no header: columns are frame, object, x, y"
         return _finish(Layout(0, 0, 1, (Place("", 2, 3),), "", ()), options, text)
     if width < 6:
         raise DataError(
-            f"{width} columns without names: write a line such as frame,object,x,y first (without one, "
-            "MOTChallenge has 6 columns or more)"
+            f"{width} columns without names: add a first line such as frame,object,x,y (without one, "
+            "MOTChallenge needs at least 6 columns)"
         )
     places = (Place("box", 2, 3, (4, 5)),)
-    ignored = 6 if width > 6 else None  # the truth marks objects that count neither way
+    ignored = 6 if width > 6 else None  # the ground truth marks objects to ignore
     text = "no header: MOTChallenge's columns, frame, object and box"
     text += "; lines with a 0 after it are left out" * (width > 6)
     return _finish(Layout(0, 0, 1, places, "", (), first_frame=1, ignored=ignored, offset=1.0), options, text)
 
 
 def _deeplabcut(rows: Sequence[Sequence[str]], options: Mapping[str, str]) -> Layout:
-    """Lines that begin with scorer, individuals (if any), bodyparts and coords."""
+    """Choose the columns below DeepLabCut's header: scorer, individuals (if any), bodyparts and coords."""
     head = {row[0].strip().lower(): [cell.strip() for cell in row] for row in rows[:4] if row}
     if not {"bodyparts", "coords"} <= head.keys():
         raise DataError("begins with 'scorer', but no line with 'bodyparts' and 'coords' follows")
@@ -143,14 +143,14 @@ def _deeplabcut(rows: Sequence[Sequence[str]], options: Mapping[str, str]) -> La
         if coords[x] == "x" and x + 1 < len(coords) and coords[x + 1] == "y":
             places.append(Place(part, x, x + 1, object=individuals[x] if individuals else None))
     if not places:
-        raise DataError("no columns for the position: the line 'coords' has no x that is followed by a y")
+        raise DataError("no columns for the position: the line 'coords' has no x followed by y")
     known = f"DeepLabCut's header, {len({place.object for place in places})} objects"
     frame = next(x for x in range(1, len(coords)) if coords[x]) - 1  # labels by hand: folder, video and image
     return _finish(Layout(len(head), frame, None, tuple(places), "", ()), options, known)
 
 
 def _finish(layout: Layout, options: Mapping[str, str], known: str) -> Layout:
-    """Add the point and the centre, and the line for the user."""
+    """Add the point, the centre and the line for the user."""
     names = tuple(dict.fromkeys(place.name for place in layout.places))
     point, wanted = options.get("point", ""), tuple(filter(None, options.get("centre", "").split("+")))
     for name in (*([point] if point else []), *wanted):
@@ -170,7 +170,7 @@ def _places(names: Sequence[str], options: Mapping[str, str], taken: set[int]) -
     """The pairs of columns that hold positions."""
     if "x" in options or "y" in options:
         if not {"x", "y"} <= options.keys():
-            raise DataError("--track_options needs both x and y, or none of them")
+            raise DataError("--track_options needs both x and y, or neither")
         return (Place("", _named(names, "x", options["x"]), _named(names, "y", options["y"])),)
     plain, pairs = [_plain(name) for name in names], []
     for x, name in enumerate(plain):
@@ -181,7 +181,7 @@ def _places(names: Sequence[str], options: Mapping[str, str], taken: set[int]) -
                     pairs.append(Place(_stem(names[x], match[1]), x, plain.index(partner)))
                     break
     if pairs:
-        return tuple({pair.name: pair for pair in reversed(pairs)}.values())[::-1]  # of one name, the first
+        return tuple({pair.name: pair for pair in reversed(pairs)}.values())[::-1]  # the first of each name
     for prefix in ("", "bb_", "bbox_", "box_"):
         if all(prefix + corner in plain for corner in _CORNERS):
             left, top, width, height = (plain.index(prefix + corner) for corner in _CORNERS)
@@ -190,7 +190,7 @@ def _places(names: Sequence[str], options: Mapping[str, str], taken: set[int]) -
 
 
 def _stem(written: str, plain: str) -> str:
-    """The point's name, with the case in which the file writes it; "" for plain positions."""
+    """The point's name as spelled in the file; "" for plain positions."""
     if plain in ("", "position", "pos", "centroid", "center", "centre", "coord", "point"):
         return ""
     start = written.lower().find(plain.split("_")[0])
@@ -198,7 +198,7 @@ def _stem(written: str, plain: str) -> str:
 
 
 def _of_objects(places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """Points that differ in a number alone are objects: x1, y1, x2, y2, or mouse1_x, mouse2_x."""
+    """Treat points that differ only in a number as objects: x1, y1, x2, y2, or mouse1_x, mouse2_x."""
     numbered = [re.fullmatch(r"(.*?)_?(\d+)", place.name) for place in places]
     if len(places) > 1 and all(numbered) and len({match[1] for match in numbered if match}) == 1:
         return tuple(place._replace(name="", object=place.name) for place in places)
@@ -219,7 +219,7 @@ def _named(names: Sequence[str], key: str, name: str) -> int:
 
 
 def _hint(option: str, names: Sequence[str]) -> str:
-    return f"name it by --track_options={option}; columns are {', '.join(names)}"
+    return f"name it with --track_options={option}; columns are {', '.join(names)}"
 
 
 def _plain(name: str) -> str:

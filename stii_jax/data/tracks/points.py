@@ -1,9 +1,9 @@
 """Ground-truth point tracks from a CSV file.
 
-The file has one row per frame and object, with x and y, or with the x and y of several named points; or one row per
-frame with columns for every object. Columns are chosen by their names (`stii_jax.data.tracks.columns`), and a file of
-MOTChallenge, which has no names, is recognised. Cells may be empty, frames may lack, and rows may be in any order.
-Positions are pixels of the full frame of the recording, which reaches from 0 to its width.
+The file has one row per frame and object, with x and y or with the x and y of several named points. Or it has one row
+per frame, with columns for every object. Columns are chosen by name (`stii_jax.data.tracks.columns`). MOTChallenge
+files, which have no column names, are recognised. Cells may be empty, frames may be missing, and rows may be in any
+order. Positions are in pixels of the recording's full frame, from 0 to its width.
 """
 
 import csv
@@ -22,9 +22,9 @@ from stii_jax.data.tracks.columns import OPTIONS, Layout, choose_layout
 _MISSING = ("", "nan", "na", "n/a", "none", "null", "-")
 _HEADER_LINES = 8
 _MAX_CELLS = 2 * 10**7
-"""Frames times objects times points: more of them mean that another column names the objects."""
+"""Limit on frames times objects times points. A file with more probably has its objects in another column."""
 _TOLERANCE = 0.1
-"""Share of a frame's side by which a point may lie outside of it: trackers extrapolate a little."""
+"""Fraction of a frame's side by which a point may lie outside: trackers extrapolate a little."""
 
 
 class PointTracks(NamedTuple):
@@ -35,17 +35,17 @@ class PointTracks(NamedTuple):
     frames: Integer[np.ndarray, " F"]
     """Numbers of the labelled frames in the recording, increasing, as the file counts them."""
     first_frame: int | None
-    """Number of the recording's first frame in the file, if the user or the format says so."""
+    """Number of the recording's first frame in the file, if the user or the format specifies it."""
     points: Float[np.ndarray, "F N 2"]
     """The point of every object that has to lie in its mask; NaN where it is missing."""
     centres: Float[np.ndarray, "F N 2"]
-    """The true centre; NaN where the point is missing."""
+    """The true centres; NaN where the point is missing."""
     lengths: Float[np.ndarray, "F N"]
-    """Pixels between the two parts of the centre that are farthest apart, or a box's longer side; NaN if unknown."""
+    """Pixels between the two centre points that are farthest apart, or a box's longer side; NaN if unknown."""
     lines: Integer[np.ndarray, "F N"]
     """The file's line, from 1; 0 for an object that the file lacks in a frame."""
     text: str
-    """One line on how the file was read."""
+    """One line for the user that describes how the file was read."""
 
     @property
     def present(self) -> Bool[np.ndarray, "F N"]:
@@ -54,7 +54,7 @@ class PointTracks(NamedTuple):
 
     @property
     def body_length(self) -> float:
-        """The median length of an object in pixels; NaN if the file does not show it."""
+        """The median length of an object in pixels; NaN if it is unknown."""
         known = self.lengths[np.isfinite(self.lengths)]
         return float(np.median(known)) if len(known) else math.nan
 
@@ -63,7 +63,7 @@ def parse_options(given: Sequence[str]) -> dict[str, str]:
     """Return the items of `--track_options` by key.
 
     Raises:
-        DataError: an item is not of the form key=value, or its key is unknown, or its value is no number where it must.
+        DataError: an item is not of the form key=value, its key is unknown, or its value must be a number but is not.
     """
     options = {}
     for item in filter(None, (item.strip() for item in given)):
@@ -71,7 +71,7 @@ def parse_options(given: Sequence[str]) -> dict[str, str]:
         if not equals or not value:
             raise DataError(f"--track_options has {item!r}: give key=value, with keys {', '.join(OPTIONS)}")
         if key not in OPTIONS:
-            raise DataError(f"--track_options knows no {key!r}: keys are {', '.join(OPTIONS)}")
+            raise DataError(f"--track_options has an unknown key {key!r}: keys are {', '.join(OPTIONS)}")
         options[key] = value
     if options.get("first_frame", "0") not in ("0", "1"):
         raise DataError(f"--track_options has first_frame={options['first_frame']}, expected 0 or 1")
@@ -85,7 +85,7 @@ def read_tracks(path: Path, options: Mapping[str, str]) -> PointTracks:
     """Read a CSV file of tracks.
 
     Args:
-        path: the file; cells are separated by commas, semicolons, tabs or blanks.
+        path: the file; cells are separated by commas, semicolons, tabs or spaces.
         options: see `parse_options`.
 
     Raises:
@@ -106,23 +106,24 @@ def read_tracks(path: Path, options: Mapping[str, str]) -> PointTracks:
 
 
 def place_in_recording(tracks: PointTracks, num_frames: int, width: int, height: int) -> PointTracks:
-    """Count frames from 0, and check that the tracks fit the recording.
+    """Number the frames from 0, and check that the tracks fit the recording.
 
-    Where nothing says how the file counts, its first frame is 1 if the labels then end with the recording, else 0.
+    If neither the user nor the format specifies the first frame, it is 1 if the labels then end with the recording,
+    else 0.
 
     Args:
         tracks: as read.
         num_frames: number of the recording's frames.
-        width: of the recording, in pixels.
-        height: of the recording, in pixels.
+        width: width of the recording, in pixels.
+        height: height of the recording, in pixels.
 
     Raises:
-        DataError: a frame or a point is not in the recording.
+        DataError: a frame or a point lies outside the recording.
     """
     first, how = tracks.first_frame, ""
     if first is None:
         first = int(tracks.frames[0] >= 1 and tracks.frames[-1] == num_frames)
-        how = " (guessed: --track_options=first_frame=0 or 1 says so)" * int(tracks.frames[0] >= 1)
+        how = " (guessed: set it with --track_options=first_frame=0 or 1)" * int(tracks.frames[0] >= 1)
     placed = tracks._replace(frames=tracks.frames - first)
     for place in (0, -1):
         frame = int(tracks.frames[place])
@@ -151,16 +152,16 @@ def _line(tracks: PointTracks, place: int) -> int:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The file's lines with their numbers, split into cells; empty ones are left out."""
+    """Yield the file's lines with their numbers, split into cells; empty lines are skipped."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): give a CSV file of tracks") from error
     if b"\0" in data:
-        raise DataError(f"{path} is no text in UTF-8: give a CSV file of tracks")
+        raise DataError(f"{path} is not a text file in UTF-8: give a CSV file of tracks")
     try:
         text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:  # units such as micrometres, by older programs
+    except UnicodeDecodeError:  # older programs write units such as micrometres in Latin-1
         text = data.decode("latin-1")
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
@@ -169,12 +170,12 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     separator = max(",;\t ", key=first.count) if first.count(",") == 0 else ","
     for number, line in enumerate(lines, 1):
         if line.strip(f"{separator} \t"):
-            line = line if separator == "\t" else line.strip()  # a first cell that is empty
+            line = line if separator == "\t" else line.strip()  # keeps an empty first cell
             yield number, next(csv.reader([line], skipinitialspace=True, delimiter=separator))
 
 
 class _Table:
-    """Rows of the file, by frame and object."""
+    """The rows of the file, by frame and object."""
 
     def __init__(self, path: Path, layout: Layout):
         self._path, self._layout = path, layout
@@ -184,7 +185,7 @@ class _Table:
         self._names = list(dict.fromkeys(place.name for place in layout.places))
 
     def add(self, line: int, cells: Sequence[str]) -> None:
-        """Take in one line."""
+        """Add one line."""
         layout, width = self._layout, len(cells)
         needed = {layout.frame, *([] if layout.object is None else [layout.object])}
         needed |= {column for place in layout.places for column in (place.x, place.y, *(place.size or ()))}
@@ -201,8 +202,8 @@ class _Table:
             if name not in seen and key in self._lines:
                 self._fail(
                     line,
-                    f"frame {frame} of object {name!r} is on line {self._lines[key]} already: delete one, or name the "
-                    "object's column by --track_options=object=COLUMN",
+                    f"frame {frame} of object {name!r} is already on line {self._lines[key]}: delete one, or name the "
+                    "object's column with --track_options=object=COLUMN",
                 )
             if name not in seen:
                 seen.add(name)
@@ -210,24 +211,24 @@ class _Table:
                 self._points[key] = np.full((len(self._names), 2), np.nan)
             x, y = self._cell(line, cells[place.x]), self._cell(line, cells[place.y])
             if math.isnan(x) != math.isnan(y):
-                self._fail(line, f"{'y' if math.isnan(y) else 'x'} is missing: give both, or none")
+                self._fail(line, f"{'y' if math.isnan(y) else 'x'} is missing: give both x and y, or neither")
             if place.size is not None:
                 size = [self._cell(line, cells[column]) for column in place.size]
                 x, y, self._sizes[key] = x + size[0] / 2, y + size[1] / 2, max(size)
             self._points[key][self._names.index(place.name)] = (x - layout.offset, y - layout.offset)
 
     def tracks(self, first_frame: int | None) -> PointTracks:
-        """Return all that was added."""
+        """Return the tracks of all lines added so far."""
         layout, shape = self._layout, len(self._names)
         frames = sorted({frame for frame, _ in self._lines})
         objects = list(dict.fromkeys(name for _, name in self._lines))
         if len(frames) * len(objects) * shape > _MAX_CELLS:
             raise DataError(
-                f"{self._path} has {len(objects)} objects in {len(frames)} frames: name the column of the object by "
+                f"{self._path} has {len(objects)} objects in {len(frames)} frames: name the column of the object with "
                 "--track_options=object=COLUMN"
             )
         if not frames:
-            raise DataError(f"{self._path} has no line that counts: its seventh cell is 0 in all")
+            raise DataError(f"{self._path} has no usable line: the seventh cell is 0 in all, so all are ignored")
         every = np.full((len(frames), len(objects), shape, 2), np.nan)
         lines, sizes = np.zeros(every.shape[:2], int), np.full(every.shape[:2], np.nan)
         rows, columns = {frame: row for row, frame in enumerate(frames)}, {name: n for n, name in enumerate(objects)}
@@ -250,7 +251,7 @@ class _Table:
         )
 
     def _most_central(self, every: Float[np.ndarray, "F N P 2"], centres: Float[np.ndarray, "F N 2"]) -> str:
-        """The name of the point that lies closest to the centre on median."""
+        """The name of the point whose median distance from the centre is smallest."""
         distances = np.linalg.norm(every - centres[:, :, None], axis=-1).reshape(-1, len(self._names))
         known = ~np.isnan(distances)
         medians = [np.median(column[there]) if there.any() else math.inf for column, there in zip(distances.T, known.T)]
@@ -264,13 +265,13 @@ class _Table:
             self._fail(
                 line,
                 f"the frame is {cell!r}, expected a whole number from 0: correct it, or name the frame's "
-                "column by --track_options=frame=COLUMN",
+                "column with --track_options=frame=COLUMN",
             )
         return int(number)
 
     def _object(self, line: int, cell: str) -> str:
         if cell.strip().lower() in _MISSING:
-            self._fail(line, "no object: name it, or delete the line")
+            self._fail(line, "the object is missing: name it, or delete the line")
         number = _number(cell)
         return str(int(number)) if math.isfinite(number) and number == int(number) else cell.strip()
 
@@ -279,7 +280,7 @@ class _Table:
             return math.nan
         number = _number(cell)
         if not math.isfinite(number):
-            self._fail(line, f"{cell!r} is no position: write a number, or leave the cell empty")
+            self._fail(line, f"{cell!r} is not a position: write a number, or leave the cell empty")
         return number
 
     def _fail(self, line: int, text: str) -> NoReturn:
@@ -295,14 +296,14 @@ def _number(cell: str) -> float:
 
 
 def _mean(points: Float[np.ndarray, "F N P 2"]) -> Float[np.ndarray, "F N 2"]:
-    """The mean of the points that are there; NaN if there is none."""
+    """The mean of the known points; NaN if there is none."""
     known = ~np.isnan(points)
     with np.errstate(invalid="ignore"):
         return np.where(known, points, 0).sum(axis=2) / known.sum(axis=2)
 
 
 def _extent(points: Float[np.ndarray, "F N P 2"]) -> Float[np.ndarray, "F N"]:
-    """The largest distance between two points; NaN if there are not two."""
+    """The largest distance between two points; NaN if there are fewer than two."""
     apart = np.linalg.norm(points[:, :, :, None] - points[:, :, None], axis=-1)
     largest = np.where(np.isnan(apart), -1, apart).max(axis=(2, 3), initial=-1)
     return np.where(largest > 0, largest, np.nan)

@@ -1,4 +1,4 @@
-"""Animated pictures as videos: GIF, WebP and PNG (APNG), read by Pillow, with their own durations per frame."""
+"""Animated images as videos: GIF, WebP and PNG (APNG), read by Pillow, with a duration for each frame."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,11 @@ Array = np.ndarray
 
 _FORMATS = ("GIF", "WEBP", "PNG")
 _SHORTEST = 0.02
-"""Shortest duration of a GIF frame, in seconds. Viewers show shorter ones, mostly unset, for a tenth of a second."""
+"""Shortest duration of a GIF frame, in seconds. Viewers show frames with a shorter or unset one for 0.1 s."""
 
 
 class Animation:
-    """The frames of an animated picture; a still one has one frame.
+    """The frames of an animated image. A still image has one frame.
 
     Args:
         path: the file.
@@ -31,9 +31,9 @@ class Animation:
         try:
             with Image.open(path) as image:
                 self._gif = image.format == "GIF"
-                # The picture that an animated PNG shows where animations are unknown may be none of its frames.
+                # An animated PNG's default image, for viewers without animation, may not be one of its frames.
                 self._skipped = int(bool(getattr(image, "default_image", False)))
-                several = image.format in _FORMATS  # photographs with previews (MPO) are none
+                several = image.format in _FORMATS  # excludes photographs with previews (MPO)
                 self.num_frames = getattr(image, "n_frames", 1) - self._skipped if several else 1
         except Exception as error:  # Pillow raises errors of many kinds on damaged files
             raise DataError(f"{path} cannot be read as an image: {error}") from error
@@ -56,4 +56,4 @@ class Animation:
         except Exception as error:
             raise DamageError(self._path, number, f"{error}") from error
         if self._gif and not self._path.read_bytes().rstrip(b"\0").endswith(b";"):
-            raise DamageError(self._path, self.num_frames, "it is cut short")
+            raise DamageError(self._path, self.num_frames, "it is truncated")

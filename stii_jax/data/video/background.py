@@ -1,4 +1,4 @@
-"""The static background of a recording, and the changes that each frame makes to it."""
+"""The static background of a recording, and each frame's difference from it."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,24 +14,24 @@ from stii_jax.data.video.footage import Footage
 Array = np.ndarray
 
 MAX_SAMPLES = 101
-"""Most frames that the median is taken of."""
+"""Maximum number of frames for the median."""
 MIN_SAMPLES = 15
-"""Number of frames that are taken even if they need more than `MEMORY`, provided the recording has as many."""
+"""Number of frames that are used even if they exceed `MEMORY`, provided the recording has as many."""
 MEMORY = 2**28
-"""Most bytes of these frames."""
+"""Maximum size of these frames in bytes."""
 MAX_NOISE = 11.0
-"""Upper limit, in levels, on the median pixel's median absolute deviation in recordings of a still camera.
+"""Upper limit, in grey levels, on the median pixel's median absolute deviation in recordings of a static camera.
 
-1 to 6 for walkers in a yard, cars on a road, CLEVRER and `shapes`, also if the camera trembles by three pixels; 17 for
-walkers before a camera that pans."""
-_NOISES, _MARGIN = 4.0, 2.0  # a pixel changes when it differs by so many times its noise, and so many levels
+Measured: 1 to 6 for walkers in a yard, cars on a road, CLEVRER and `shapes`, even if the camera shakes by three pixels;
+17 for walkers filmed by a panning camera."""
+_NOISES, _MARGIN = 4.0, 2.0  # a changed pixel differs by this multiple of its noise plus this many levels
 _GRID = 64
 
 
 class Background:
     """The per-pixel median of a recording, and the noise around it.
 
-    An object that rests in one place for more than half of the recording is a part of the background.
+    An object that rests in one place for more than half of the recording is part of the background.
 
     Args:
         frames: frames of equal size, spread over the recording.
@@ -45,41 +45,41 @@ class Background:
         noise = _median(differences).astype(np.float32)
         self.noise = float(np.median(noise))
         """See `MAX_NOISE`."""
-        # A pixel where leaves move, or tape flutters, has a threshold of its own.
+        # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold.
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
         self._range = max(_typical(excess[excess > 0]), float(self._threshold.min()))
         self.object_size = _size_of_components(excess[:: -(-len(frames) // 25)] > 0)
-        """Geometric mean of the sides of a typical object's box, in pixels; NaN if there is no object. Those that touch
+        """Geometric mean of the sides of a typical object's box, in pixels; NaN if there is no object. Touching objects
         count as one."""
 
     @property
     def is_static(self) -> bool:
-        """False if the whole picture changes: the camera moves, or its noise is strong."""
+        """False if the whole image changes: the camera moves, or its noise is strong."""
         return self.noise <= MAX_NOISE
 
     def change(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W 3"]:
-        """Return the objects of a frame: grey to white where it differs from the background, black elsewhere.
+        """Return the objects in a frame: grey to white where it differs from the background, black elsewhere.
 
-        White is the difference that is typical of changed pixels. If the frame is brighter or darker than the
-        background as a whole, it is corrected first.
+        White is the typical difference of changed pixels. If the whole frame is brighter or darker than the
+        background, it is corrected first.
         """
         excess = self._difference(frame) - self._threshold
         level = np.clip(excess * (255 / self._range), 0, 255).astype(np.uint8)
         return np.repeat(level[..., None], 3, axis=2)
 
     def _difference(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W"]:
-        """The largest difference of a pixel's channels from the background."""
+        """The difference of each pixel from the background, as the maximum over channels."""
         gain = float(np.median(self._brightness / _grid(frame)))
         lit = frame if abs(gain - 1) < 0.005 else np.clip(frame * np.float32(gain) + 0.5, 0, 255).astype(np.uint8)
         return (np.maximum(lit, self.picture) - np.minimum(lit, self.picture)).max(axis=2)
 
 
 def find_background(footage: Footage, progress: str = "") -> Background:
-    """Return the background of a recording, whose frames are all decoded for it.
+    """Return the background of a recording. This decodes all of its frames.
 
     Args:
-        footage: the recording; what follows damage or a change of size is left out.
+        footage: the recording; frames after damage or a change of size are ignored.
         progress: text of a progress bar; "" shows none.
 
     Raises:
@@ -98,11 +98,11 @@ def _alike(footage: Footage) -> Iterator[UInt8[Array, "H W 3"]]:
                 return
             yield frame.pixels
     except DamageError:
-        return  # reported by the reading that follows
+        return  # the next reading reports it
 
 
 def sample(frames: Iterable[UInt8[Array, "H W 3"]]) -> UInt8[Array, "N H W 3"]:
-    """Return frames that are spread evenly over a recording of unknown length: every `2**n`-th."""
+    """Return frames that are evenly spaced over a recording of unknown length: every `2**n`-th."""
     kept: list[Array] = []
     interval = 1
     for number, frame in enumerate(frames):
@@ -115,13 +115,13 @@ def sample(frames: Iterable[UInt8[Array, "H W 3"]]) -> UInt8[Array, "N H W 3"]:
 
 
 def _median(values: UInt8[Array, "N H ..."]) -> UInt8[Array, "H ..."]:
-    """The lower median, in the values' own type, row by row: a copy of all would double the memory."""
+    """The lower median, in the values' own type. Computed row by row, since a copy of all would double the memory."""
     middle = (len(values) - 1) // 2
     return np.stack([np.partition(values[:, row], middle, axis=0)[middle] for row in range(values.shape[1])])
 
 
 def _typical(excess: Float[Array, " N"]) -> float:
-    """The value above which half of the sum lies: many faint pixels weigh less than a few clear ones."""
+    """The value above which half of the total lies, so that a few clear pixels outweigh many faint ones."""
     if not len(excess):
         return 0.0
     ordered = np.sort(excess)
@@ -130,7 +130,7 @@ def _typical(excess: Float[Array, " N"]) -> float:
 
 
 def _size_of_components(changed: Bool[Array, "N H W"]) -> float:
-    """The size of a connected component, such that half of the changed pixels are in larger ones."""
+    """The size of connected components at which half of the changed pixels are in larger ones."""
     areas, sizes = list[Array](), list[float]()
     for mask in changed:
         labels, _ = ndimage.label(mask, np.ones((3, 3)))

@@ -1,4 +1,4 @@
-"""The files of a folder that are videos, their masks, and the split each belongs to."""
+"""The videos in a folder, their masks, and their splits."""
 
 import hashlib
 import itertools
@@ -31,19 +31,19 @@ Array = np.ndarray
 
 SPLITS = ("train", "validation", "test")
 
-_MASKS = "_masks"  # ends the names of folders of label images
-_MASK_STACKS = tuple(f"{_MASKS}{suffix}" for suffix in TIFF_SUFFIXES)  # ends the names of stacks of label images
+_MASKS = "_masks"  # suffix of folders of label images
+_MASK_STACKS = tuple(f"{_MASKS}{suffix}" for suffix in TIFF_SUFFIXES)  # endings of stacks of label images
 
 
 class Recording(NamedTuple):
     """A video and its masks."""
 
     name: str
-    """Path in the folder, with `/`."""
+    """Path relative to the folder, with `/` as separator."""
     frames: tuple[Path, ...]
     """The video file, or the images."""
     masks: tuple[Path, ...]
-    """The npz file, the TIFF stack, or the label images; empty where there are none."""
+    """The npz file, the TIFF stack, or the label images; empty if there are none."""
 
     @property
     def folder(self) -> str:
@@ -51,15 +51,15 @@ class Recording(NamedTuple):
         return self.name.partition("/")[0]
 
     def footage(self, value_range: Range | None = None) -> Footage:
-        """The frames. Raises `DataError` as `Footage`."""
+        """Return the frames. Raises `DataError` as `Footage` does."""
         images = self.frames if len(self.frames) > 1 else ()
         return Footage(self.frames[0].parent if images else self.frames[0], images, value_range)
 
 
 def find_recordings(folder: Path) -> list[Recording]:
-    """The videos in a folder and the folders below, in natural order; or the video file of that name.
+    """Return the videos in a folder and its subfolders, in natural order, or `folder` itself if it is a file.
 
-    What is hidden is passed by.
+    Hidden files and folders are skipped.
     """
     if folder.is_file():
         return [Recording(_printable(Path(folder.name)), (folder,), _masks_of(folder.with_suffix(""), is_file=True))]
@@ -82,9 +82,9 @@ def find_recordings(folder: Path) -> list[Recording]:
 
 
 def _sorted_out(images: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The image files that are videos of their own, and those that are frames; masks are neither.
+    """Separate the image files that are whole videos from those that are single frames. Masks are neither.
 
-    The first file of each suffix decides for all: a folder may have many thousands. What does not fit shows on reading.
+    The first file of each suffix decides for all, since a folder may have many thousands. Exceptions show on reading.
     """
     images = tuple(path for path in images if not path.name.lower().endswith(_MASK_STACKS))
     firsts = {path.suffix.lower(): path for path in reversed(images)}
@@ -101,10 +101,10 @@ def _holds_several(path: Path) -> bool:
 
 
 def split_recordings(recordings: Sequence[Recording], validation_fraction: float) -> dict[str, list[Recording]]:
-    """The recordings of each split: by folder if there is one of the name `train`, else by their names' hashes.
+    """Assign recordings to splits: by subfolder if there is one named `train`, else by the hashes of their names.
 
-    A name's hash stays the same whatever the other recordings are. There is one recording at least for training, and
-    one for validation if a share is asked for: where there is one in all, it is the same, whose clips are shared out.
+    A name's hash does not depend on the other recordings. At least one recording is for training, and at least one for
+    validation if `validation_fraction` is positive. A single recording is in both splits, which share its clips.
     """
     by_folder = {split: [recording for recording in recordings if recording.folder == split] for split in SPLITS}
     if by_folder["train"]:
@@ -124,20 +124,20 @@ def split_recordings(recordings: Sequence[Recording], validation_fraction: float
 
 
 def _masks_of(stem: Path, is_file: bool) -> tuple[Path, ...]:
-    """The files with the masks of a video, whose path without its suffix is `stem`."""
+    """The mask files of a video, whose path without its suffix is `stem`."""
     archive, folder, *stacks = (stem.with_name(stem.name + ending) for ending in (".npz", _MASKS, *_MASK_STACKS))
     for file in (archive, *stacks):
         if file.is_file():
             return (file,)
     if folder.is_dir():
         return visible_files(folder, IMAGE_SUFFIXES)
-    # Frames as images are rather not beside their video, and of another format.
+    # PNG images in a folder named like the video are taken for masks, not for frames of the video.
     images = visible_files(stem, IMAGE_SUFFIXES) if is_file and stem.is_dir() else ()
     return images if all(path.suffix.lower() == ".png" for path in images) else ()
 
 
 def _printable(path: Path) -> str:
-    """The path as text that can be printed, since file names may be in any encoding."""
+    """The path as printable text, since file names may be in any encoding."""
     return path.as_posix().encode(errors="backslashreplace").decode()
 
 
@@ -147,7 +147,7 @@ def _hash(name: str) -> float:
 
 
 def alike(frames: Iterator[Array]) -> Iterator[Array]:
-    """The same frames. Raises `DataError` if one has another size than the first."""
+    """Yield the same frames. Raises `DataError` if one differs in size from the first."""
     first = None
     for frame in frames:
         first = first or frame.shape
@@ -159,7 +159,7 @@ def alike(frames: Iterator[Array]) -> Iterator[Array]:
 def labelled_frames(
     frames: Iterator[UInt8[Array, "H W 3"]], files: tuple[Path, ...]
 ) -> Iterator[tuple[UInt8[Array, "H W 3"], Integer[Array, "H W"]]]:
-    """The frames of a video with their label images."""
+    """Yield the frames of a video with their label images."""
     masks: Iterable[Array]
     if files[0].suffix == ".npz":
         masks = _archive(files[0])
@@ -184,8 +184,8 @@ def _archive(path: Path) -> Integer[Array, "T H W"]:
     except (OSError, EOFError, MemoryError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as an npz file of arrays: {error}") from error
     if len(arrays) > 1 and "segmentation" not in arrays:
-        raise DataError(f"{path} holds arrays {', '.join(arrays)}: give one, or one of the name segmentation")
+        raise DataError(f"{path} holds arrays {', '.join(arrays)}: give one array, or name one of them segmentation")
     masks = arrays.get("segmentation", next(iter(arrays.values()), np.zeros(0)))
     if masks.ndim != 3 or masks.dtype.kind not in "iub":
-        raise DataError(f"{path} holds {masks.dtype} of shape {masks.shape}: give whole numbers, T H W")
+        raise DataError(f"{path} holds {masks.dtype} of shape {masks.shape}: give integers of shape T H W")
     return masks.astype(np.uint8) if masks.dtype == bool else masks

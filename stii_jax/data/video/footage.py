@@ -1,4 +1,4 @@
-"""Frames of any kind of file: a video, a TIFF stack, an animated picture, or a series of pictures."""
+"""Frames from any kind of file: a video, a TIFF stack, an animated image, or a series of images."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from stii_jax.data.video.tiff import TiffStack, is_tiff
 Array = np.ndarray
 
 IMAGES_PER_SECOND = 25.0
-"""Rate of a series of images, and of a file that does not state its own."""
+"""Frame rate of a series of images, and of a file that does not state its own."""
 _BIO_FORMATS = "open it in ImageJ (File > Import > Bio-Formats) and save it as TIFF"
 _DEVELOPED = "develop it to TIFF or PNG with a raw converter such as darktable"
 _NOT_READ = {
@@ -32,32 +32,32 @@ _NOT_READ = {
     **dict.fromkeys((".seq", ".cine", ".mraw"), "export it as AVI or TIFF with the camera's program"),
     **dict.fromkeys((".dcm", ".fits", ".fit"), "open it in ImageJ and save it as TIFF"),
 }
-"""Formats that people have and that are not read, by suffix, and what to do about them."""
+"""Common formats that cannot be read, by suffix, and how to convert them."""
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class TimedFrame(NamedTuple):
-    """A frame and its time."""
+    """A frame and its presentation time."""
 
     pixels: Shaped[Array, "H W *channels"]
-    """8-bit RGB `H W 3`; from `Footage.stored` also grey `H W`, and of any type."""
+    """8-bit RGB `H W 3`. `Footage.stored` also gives grey `H W`, and any type."""
     seconds: float | None
-    """Presentation time; None if the file does not say."""
+    """Presentation time; None if the file does not state it."""
 
 
 class Footage:
-    """The frames of a recording, read anew each time they are asked for.
+    """The frames of a recording, read again on each request.
 
     Args:
-        path: a video file, TIFF stack or animated picture, or the folder of `images`.
-        images: pictures that are the frames, in this order.
-        value_range: the values that become 0 and 255; None leaves 8-bit frames alone, and takes the lowest and the
-            highest value of all frames where these are deeper.
+        path: a video file, TIFF stack or animated image, or the folder of `images`.
+        images: image files that are the frames, in this order.
+        value_range: the pixel values that become 0 and 255. None keeps 8-bit frames, and scales deeper ones by their
+            minimum and maximum over all frames.
         num_threads: number of threads of a video's decoder.
-        progress: text of a progress bar for the search of the lowest and highest value; "" shows none.
+        progress: text of a progress bar while the minimum and maximum are measured; "" shows none.
 
     Raises:
-        DataError: the file is none of these, or of a format that is not read.
+        DataError: the file is none of these, or its format cannot be read.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Footage:
         self.path, self._images = path, tuple(images)
         self._num_threads, self._progress = num_threads, progress
         self.value_range = value_range
-        """The values that become 0 and 255, once known; None where frames are left alone."""
+        """The values that become 0 and 255, once known; None if frames are not scaled."""
         self.levels: Levels | None = None
-        """The values that the recording holds, if they were measured."""
+        """The recording's range of values, if it was measured."""
         self.num_missing = 0
-        """Number of frames that a video file states and that it did not give, once it is read to its end."""
+        """Number of frames that a video file announced but did not contain, once it is read to its end."""
         self.note = ""
-        """A remark for the user on how the file is read; "" where there is no choice."""
+        """A remark for the user on how the file is interpreted; "" if there is no ambiguity."""
         self._stack: TiffStack | Animation | None = None
         if images:
             self.header = Header(len(images), IMAGES_PER_SECOND)
@@ -96,13 +96,13 @@ class Footage:
             self._images = () if self._stack else (path,)
             self.header = Header(animation.num_frames, IMAGES_PER_SECOND, True)
         if self.header.num_frames == 1 and kind != "video":
-            self.note = f"{path} is a still picture: one frame"
+            self.note = f"{path} is a still image: one frame"
 
     def stored(self, first: int = 0) -> Iterator[TimedFrame]:
-        """Read the frames as they are stored: 8-bit RGB, or deeper grey or RGB, one by one and in order.
+        """Read the frames in order, one by one, as stored: 8-bit RGB, or deeper grey or RGB.
 
         Args:
-            first: number of the first frame to return. Going past those of a video takes a part of the time.
+            first: number of the first frame to return. Skipped frames of a video are decoded but not converted.
 
         Raises:
             DataError: the first frame cannot be read.
@@ -121,23 +121,23 @@ class Footage:
         return itertools.islice(frames, first, None)
 
     def frames(self, first: int = 0) -> Iterator[TimedFrame]:
-        """Read the frames in 8-bit RGB; those that are deeper are read twice, first for their range of values.
+        """Read the frames in 8-bit RGB. Deeper frames are read twice, the first time for their range of values.
 
         Args:
-            first: see `stored`; the errors are the same, too.
+            first: see `stored`, which raises the same errors.
         """
         kind = None
         for number, frame in enumerate(self.stored(first), first):
             kind = kind or frame.pixels.dtype
             if frame.pixels.dtype != kind:
                 types = f"{type_name(frame.pixels.dtype)} values, not {type_name(kind)}"
-                raise DamageError(self.path, number, f"the next has {types} as the first")
+                raise DamageError(self.path, number, f"the next frame has {types} as in the first")
             if is_deep(frame.pixels) and self.value_range is None:
                 self._measure()
             yield TimedFrame(to_rgb(frame.pixels, self.value_range), frame.seconds)
 
     def count(self, progress: str = "") -> int:
-        """Return the number of frames, by decoding: headers are often wrong. Raises as `stored`.
+        """Count the frames by decoding them, since headers are often wrong. Raises the errors of `stored`.
 
         Args:
             progress: text of a progress bar; "" shows none.
@@ -166,7 +166,7 @@ class Footage:
             for frame in self.stored():
                 yield frame.pixels
         except DamageError:
-            return  # reported by the reading that follows
+            return  # the next reading reports it
 
     def _read_video(self, first: int) -> Iterator[TimedFrame]:
         count = 0
@@ -186,7 +186,7 @@ class Footage:
 
 
 def open_footage(path: Path, value_range: Range | None = None, progress: str = "") -> Footage:
-    """The frames of a file, or of a folder of pictures in natural order. See `Footage`."""
+    """Open a file, or a folder of images in natural order. See `Footage`."""
     if not path.is_dir():
         return Footage(path, (), value_range, progress=progress)
     if not (images := visible_files(path, IMAGE_SUFFIXES)):
@@ -195,7 +195,7 @@ def open_footage(path: Path, value_range: Range | None = None, progress: str = "
 
 
 def _kind(path: Path) -> str:
-    """video, tiff, gif or image, by the first bytes. A file that cannot be opened is left to the video reader."""
+    """Return "video", "tiff", "gif" or "image", by the first bytes. An unreadable file is left to the video reader."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -206,7 +206,7 @@ def _kind(path: Path) -> str:
         remedy = _NOT_READ[".heic"]
     if remedy:
         name = path.suffix.lower().lstrip(".").upper()
-        raise DataError(f"{path}: {name} files are not read: {remedy.format(name=path.name, stem=path.stem)}")
+        raise DataError(f"{path}: {name} files cannot be read: {remedy.format(name=path.name, stem=path.stem)}")
     if is_tiff(path):
         return "tiff"
     if start.startswith(b"GIF8"):

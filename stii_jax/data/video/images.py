@@ -1,4 +1,4 @@
-"""Reading pictures, and folders of them."""
+"""Read images, and folders of images."""
 
 import contextlib
 import re
@@ -22,21 +22,21 @@ ANIMATED_SUFFIXES = (".png", ".webp", *TIFF_SUFFIXES)
 
 
 def visible_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
-    """The files of a folder with one of the suffixes, in natural order; macOS hides its notes as `._name`."""
+    """The files of a folder with one of the suffixes, in natural order, without hidden ones (`._name` on macOS)."""
     paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
     return tuple(sorted(filter(Path.is_file, paths), key=lambda path: natural_order(path.name)))
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
+    """A sort key that puts 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def count_images(path: Path) -> int:
-    """Return the number of frames in an image file, 1 for a still picture, by its header.
+    """Return the number of frames in an image file, 1 for a still image, from its header.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
         if is_tiff(path):
@@ -47,13 +47,13 @@ def count_images(path: Path) -> int:
 
 
 def read_image(path: Path) -> Shaped[Array, "H W *channels"]:
-    """Read a picture, upright.
+    """Read an image, upright.
 
     Returns:
-        8-bit RGB `H W 3`; what is deeper, and all of TIFF, as it is stored: grey `H W` or RGB `H W 3`.
+        8-bit RGB `H W 3`. Deeper images and TIFF files are returned as stored: grey `H W` or RGB `H W 3`.
 
     Raises:
-        DataError: the file is no picture, or holds several.
+        DataError: the file is not an image, or holds several.
     """
     with contextlib.suppress(OSError):
         if is_tiff(path):
@@ -67,7 +67,7 @@ def read_image(path: Path) -> Shaped[Array, "H W *channels"]:
 
 
 def read_label_image(path: Path) -> Integer[Array, "H W"]:
-    """The grey values, or numbers in the palette, of a picture. Raises `DataError` where it has no such."""
+    """Read the grey values or palette indices of an image. Raises `DataError` if it has neither."""
     with contextlib.suppress(OSError):
         if is_tiff(path):
             return _as_labels(path, _only_page(path, indices=True))
@@ -78,14 +78,14 @@ def read_label_image(path: Path) -> Integer[Array, "H W"]:
 
 
 def read_label_stack(path: Path) -> Iterator[Integer[Array, "H W"]]:
-    """The label images of a TIFF stack. Raises `DataError` if it holds none."""
+    """Yield the label images of a TIFF stack. Raises `DataError` if it holds other images."""
     for labels in TiffStack(path).frames(indices=True):
         yield _as_labels(path, labels)
 
 
 def _as_labels(path: Path, pixels: Array) -> Integer[Array, "H W"]:
     if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
-        raise DataError(f"{path} holds {pixels.dtype} of shape {pixels.shape}: give masks as whole numbers, grey")
+        raise DataError(f"{path} holds {pixels.dtype} of shape {pixels.shape}: give masks as grey integers")
     return pixels.astype(np.int64)
 
 
@@ -98,12 +98,12 @@ def _only_page(path: Path, *, indices: bool) -> Array:
 
 def _several(path: Path, num_frames: int) -> DataError:
     return DataError(
-        f"{path} holds {num_frames} frames: give the file alone, as a video, or a folder of still pictures only"
+        f"{path} holds {num_frames} frames: give the file alone, as a video, or a folder of still images only"
     )
 
 
 def _png_depth(path: Path) -> int:
-    """Bits per channel."""
+    """The number of bits per channel."""
     with path.open("rb") as file:
         return file.read(25)[24]
 

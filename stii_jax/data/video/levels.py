@@ -1,4 +1,4 @@
-"""Pixels deeper than 8 bits, scaled to 0..255 by one range of values for a whole recording."""
+"""Pixels deeper than 8 bits, scaled to 0..255 by one range of values for the whole recording."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,30 +10,30 @@ from stii_jax.data.errors import DataError
 
 Array = np.ndarray
 Range = tuple[float, float]
-"""The value that becomes 0, and the one that becomes 255."""
+"""The values that become 0 and 255."""
 
 
 class Levels(NamedTuple):
-    """The values of a recording."""
+    """The range of values of a recording."""
 
     low: float
     high: float
     type_name: str
     """The type of the values, such as "16-bit"."""
     num_infinite: int
-    """Number of values that are NaN or infinite; `low` and `high` are those of the others."""
+    """Number of values that are NaN or infinite; `low` and `high` ignore them."""
 
 
 def is_deep(pixels: Array) -> bool:
-    """True for pixels that are not 8-bit, which have no agreed meaning as brightness."""
+    """True for pixels that are not 8-bit, whose values have no standard meaning as brightness."""
     return pixels.dtype != np.uint8
 
 
 def measure(frames: Iterator[Shaped[Array, "..."]]) -> Levels:
-    """Return the lowest and highest finite value of all frames and channels together.
+    """Return the lowest and highest finite value over all frames and channels.
 
     Raises:
-        DataError: none is finite.
+        DataError: no value is finite.
     """
     low, high, infinite, name = np.inf, -np.inf, 0, ""
     for frame in frames:
@@ -50,11 +50,12 @@ def measure(frames: Iterator[Shaped[Array, "..."]]) -> Levels:
 
 
 def to_rgb(pixels: Shaped[Array, "H W *channels"], value_range: Range | None) -> UInt8[Array, "H W 3"]:
-    """The pixels in 8-bit RGB.
+    """Convert pixels to 8-bit RGB.
 
     Args:
         pixels: grey, or with three channels.
-        value_range: values outside become 0 or 255, as do NaN (0) and infinite ones. None leaves the values alone.
+        value_range: the values that become 0 and 255. Values outside are clipped, and NaN becomes 0. None keeps the
+            values unchanged.
     """
     if value_range is not None:
         low, high = value_range
@@ -65,5 +66,5 @@ def to_rgb(pixels: Shaped[Array, "H W *channels"], value_range: Range | None) ->
 
 
 def type_name(dtype: np.dtype) -> str:
-    """A type of numbers as users know it: "16-bit", "16-bit signed", "32-bit float"."""
+    """A readable name of a type: "16-bit", "16-bit signed", "32-bit float"."""
     return f"{8 * dtype.itemsize}-bit" + {"f": " float", "i": " signed"}.get(dtype.kind, "")

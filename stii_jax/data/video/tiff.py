@@ -1,8 +1,8 @@
 """TIFF files as videos, read page by page.
 
-A file may be classic or BigTIFF, plain pages, an ImageJ hyperstack or OME-TIFF. One axis is time: T, or the only other
-axis that is longer than 1 (ImageJ calls the frames of an imported film Z slices). Up to three channels (C) become red,
-green and blue.
+A file may be classic TIFF or BigTIFF, with plain pages, an ImageJ hyperstack or OME-TIFF. The time axis is T, or the
+only other axis that is longer than 1: ImageJ calls the frames of an imported film Z slices. Up to three channels (C)
+become red, green and blue.
 """
 
 import logging
@@ -24,18 +24,18 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOMETRICS = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")
 _MAX_PIXELS = 1 << 27
-# What tifffile only logs, such as pages that are missing, is found and raised here.
+# This module detects and raises the defects that tifffile only logs, such as missing pages.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def is_tiff(path: Path) -> bool:
-    """True if a file begins like a TIFF file. Raises `OSError` if it cannot be opened."""
+    """True if a file has the signature of a TIFF file. Raises `OSError` if it cannot be opened."""
     with path.open("rb") as file:
         return file.read(4) in _SIGNATURES
 
 
 def count_pages(path: Path) -> tuple[int, bool]:
-    """Return the number of images in the main chain of a TIFF file, and True if that chain is whole."""
+    """Return the number of images in the main chain of a TIFF file, and True if that chain is complete."""
     seen: set[int] = set()
     try:
         with path.open("rb") as file:
@@ -63,8 +63,8 @@ class TiffStack:
         path: the file.
 
     Raises:
-        DataError: the file cannot be read, or is not one video: images of several sizes, more than one axis besides
-            height, width and channels, more than three channels, colours that are neither grey nor RGB.
+        DataError: the file cannot be read, or is not a single video. It may have images of several sizes, several axes
+            besides height, width and channels, more than three channels, or colours other than grey and RGB.
     """
 
     def __init__(self, path: Path):
@@ -77,32 +77,32 @@ class TiffStack:
             others = [axis for axis, size in zip(self._axes, self._shape) if axis not in "YXSC" and size > 1]
             if len(others) > 1:
                 raise DataError(
-                    f"{path} has axes {self._named()}: a video has one, time. Split or project the others, e.g. in "
-                    "ImageJ by Image > Stacks > Z Project"
+                    f"{path} has axes {self._named()}, but a video has only a time axis. Split or project the others, "
+                    "e.g. in ImageJ with Image > Stacks > Z Project"
                 )
             self._time = next(iter(others), "")
             self.num_frames = self._size(self._time)
             if self._size("C") > 3:
                 raise DataError(
-                    f"{path} has {self._size('C')} channels, and a video up to three, as red, green and blue: choose, "
-                    "e.g. in ImageJ by Image > Color > Split Channels"
+                    f"{path} has {self._size('C')} channels, but a video has at most three (red, green and blue): "
+                    "choose some, e.g. in ImageJ with Image > Color > Split Channels"
                 )
             if self._size("C") > 1 and "S" in self._axes:
-                raise DataError(f"{path} has channels of RGB pictures ({self._named()}): merge them into one")
+                raise DataError(f"{path} has channels of RGB images ({self._named()}): merge them into one")
             self.rate = _rate(file)
-            """Frames per second; 0 if the file does not say."""
-        self.note = f"{path} has no axis T: its axis {self._time} of {self.num_frames} is time"
-        """A remark for the user on how the file is read; "" where there is no choice."""
+            """Frames per second; 0 if the file does not state it."""
+        self.note = f"{path} has no axis T: its axis {self._time} of length {self.num_frames} is taken as time"
+        """A remark for the user on how the file is interpreted; "" if there is no ambiguity."""
         if self._time in ("", "T", "I", "Q"):
             self.note = ""
         pages, whole = count_pages(path)
-        self._damage = "" if whole else f"it is cut short: the list of its images ends after {pages}"
+        self._damage = "" if whole else f"it is truncated: the list of its images ends after {pages}"
 
     def frames(self, *, indices: bool = False) -> Iterator[Array]:
-        """Read the frames `H W` (grey) or `H W 3`, of the file's own type, one by one.
+        """Read the frames one by one, `H W` (grey) or `H W 3`, in the file's own type.
 
         Args:
-            indices: give numbers in the palette instead of colours, as label images need.
+            indices: return palette indices instead of colours, as label images need.
 
         Raises:
             DamageError: after the frames before the damage.
@@ -115,7 +115,7 @@ class TiffStack:
                     yield self._frame(series, number, indices)
         except DataError:
             raise
-        except Exception as error:  # the codecs have errors of their own
+        except Exception as error:  # the codecs raise their own errors
             raise DamageError(self._path, number, _reason(error)) from error
         if self._damage:
             raise DamageError(self._path, self.num_frames, self._damage)
@@ -130,7 +130,7 @@ class TiffStack:
             index = int(np.ravel_multi_index([at.get(axis, 0) for axis in places], lead)) if lead else 0
             channels.append(self._page(series, index))
         axes = self._axes[-inner:]
-        for axis in reversed(axes):  # axes of a page besides those of a picture, such as Z of length 1
+        for axis in reversed(axes):  # further axes of a page, such as Z of length 1
             if axis not in "YXSC":
                 place = axes.index(axis)
                 channels = [np.take(array, number if axis == self._time else 0, place) for array in channels]
@@ -142,15 +142,15 @@ class TiffStack:
 
     def _page(self, series: Any, index: int) -> Array:
         page = series.keyframe
-        if series.dataoffset is not None:  # one block, even if only its first page is listed (ImageJ above 4 GB)
+        if series.dataoffset is not None:  # contiguous, even if only the first page is listed (ImageJ above 4 GB)
             offset = series.dataoffset + index * page.size * page.dtype.itemsize
             stored = np.dtype(series.parent.byteorder + page.dtype.char)
             values = np.fromfile(self._path, stored, page.size, offset=offset)
             if len(values) < page.size:
-                raise DamageError(self._path, index, "it is cut short")
+                raise DamageError(self._path, index, "it is truncated")
             return values.astype(page.dtype).reshape(page.shape)
         if index >= len(series.pages) or series.pages[index] is None:
-            raise DamageError(self._path, index, "the next is missing, or in another file")
+            raise DamageError(self._path, index, "the next frame is missing, or is in another file")
         return series.pages[index].asarray()
 
     def _colored(self, page: Any, pixels: Array, indices: bool) -> Array:
@@ -185,19 +185,19 @@ class TiffStack:
         sizes = [f"{each.keyframe.imagewidth}x{each.keyframe.imagelength}" for each in series]
         if len(series) != 1:
             found = f"images of several kinds ({', '.join(sizes[:3])} pixels)" if series else "no image"
-            raise DataError(f"{self._path} holds {found}: give a file whose images are all alike")
+            raise DataError(f"{self._path} holds {found}: give a file whose images all have one size and type")
         return series[0]
 
     def _check_page(self, page: Any) -> None:
         photometric = getattr(page.photometric, "name", str(page.photometric))
         jpeg = photometric == "YCBCR" and "JPEG" in getattr(page.compression, "name", "")
         if photometric not in _PHOTOMETRICS and not jpeg:
-            raise DataError(f"{self._path} has colours of kind {photometric}: convert it to grey or RGB")
+            raise DataError(f"{self._path} has {photometric} colours: convert it to grey or RGB")
         if page.dtype is None or page.dtype.kind not in "buif":
-            raise DataError(f"{self._path} holds values of type {page.dtype}: give whole numbers or floats")
+            raise DataError(f"{self._path} holds values of type {page.dtype}: give integers or floats")
         if page.imagewidth * page.imagelength > _MAX_PIXELS:
             size = f"{page.imagewidth}x{page.imagelength}"
-            raise DataError(f"{self._path} has frames of {size} pixels, over {_MAX_PIXELS} in all: scale it")
+            raise DataError(f"{self._path} has frames of {size} pixels, over {_MAX_PIXELS} in all: downscale it")
 
     def _size(self, axis: str) -> int:
         return self._shape[self._axes.index(axis)] if axis and axis in self._axes else 1
@@ -207,7 +207,7 @@ class TiffStack:
 
 
 def _rate(file: tifffile.TiffFile) -> float:
-    """Frames per second, as ImageJ or OME metadata say; 0 if they do not."""
+    """Frames per second from ImageJ or OME metadata; 0 if unknown."""
     facts = file.imagej_metadata or {}
     interval = float(facts.get("finterval") or 0)
     rate = 1 / interval if interval > 0 else float(facts.get("fps") or 0)

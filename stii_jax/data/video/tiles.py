@@ -1,4 +1,4 @@
-"""Square tiles that cover a frame, so that small objects are large enough in each for a model."""
+"""Square tiles that cover a frame, so that small objects are large enough for a model."""
 
 import dataclasses
 
@@ -10,27 +10,27 @@ from stii_jax.data.video.view import View
 
 Array = np.ndarray
 Box = tuple[int, int, int, int]
-"""Left, upper, right and lower edge in pixels."""
+"""Left, top, right and bottom edge in pixels."""
 
 MAX_TILES = 128
-"""Maximum number of tiles, which are one batch of the model."""
+"""Maximum number of tiles, which form one batch of the model."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TiledView(View):
-    """Cuts frames into overlapping squares, and shows each as a picture of its own.
+    """A view that cuts frames into overlapping squares, each an image of its own.
 
-    Neighbouring tiles share at least a third of their side, so an object up to that long lies within some tile.
+    Neighbouring tiles overlap by at least a third of their side, so an object up to that long lies within some tile.
     """
 
     side: int
     """Height and width of a tile, in pixels of the frame."""
 
     def box(self, height: int, width: int) -> Box:
-        """See `View.box`; all tiles together show this part.
+        """See `View.box`. All tiles together show this part.
 
         Raises:
-            DataError: as well if a tile is larger than it, or there are too many.
+            DataError: also if a tile is larger than this part, or there are too many tiles.
         """
         left, top, right, bottom = super().box(height, width)
         shorter = min(right - left, bottom - top)
@@ -38,7 +38,7 @@ class TiledView(View):
             size = f"{right - left}x{bottom - top}"
             raise DataError(f"a tile of {self.side} pixels is larger than {size}: give at most --tile={shorter}")
         if (count := len(self._boxes(height, width))) > MAX_TILES:
-            raise DataError(f"there would be {count:,} tiles of {self.side} pixels, over {MAX_TILES}: give larger ones")
+            raise DataError(f"there would be {count:,} tiles of {self.side} pixels, over {MAX_TILES}: use larger ones")
         return left, top, right, bottom
 
     def tiles(self, height: int, width: int) -> list[Box]:
@@ -47,7 +47,7 @@ class TiledView(View):
         return boxes if len(boxes) > 1 else []
 
     def frame(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "*tiles S S 3"]:
-        """The views of all tiles; if one shows everything, that one."""
+        """Return the views of all tiles, or one view if a single tile shows everything."""
         views = [self._tile(box).frame(frame) for box in self._boxes(*frame.shape[:2])]
         return np.stack(views) if len(views) > 1 else views[0]
 
@@ -61,7 +61,7 @@ class TiledView(View):
 
 
 def place_tiles(start: int, stop: int, side: int) -> list[int]:
-    """Spread as few intervals as possible evenly from `start` to `stop`, each sharing a third or more with the next."""
+    """Space as few intervals as possible evenly from `start` to `stop`. Neighbours overlap by at least a third."""
     spare = stop - start - side
     steps = -(-spare // max(1, 2 * side // 3))
     return [start + (2 * spare * step + steps) // (2 * steps or 1) for step in range(steps + 1)]

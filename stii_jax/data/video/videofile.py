@@ -12,15 +12,15 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".gif", ".webm", ".m4v")
 
 
 def read_frames(path: str | Path, num_threads: int = 1, first: int = 0) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The frames of a file in 8-bit RGB, upright, one by one and in order, whatever their times say.
+    """Yield the frames of a file in 8-bit RGB, upright and in order, regardless of their times.
 
     Args:
-        path: a video file, TIFF stack or animated picture. Frames deeper than 8 bits are scaled as by `Footage`.
+        path: a video file, TIFF stack or animated image. `Footage` scales frames deeper than 8 bits.
         num_threads: number of threads of the decoder.
         first: number of the first frame to return.
 
     Raises:
-        DataError: there is no such file, it is no video, or it has no frame.
+        DataError: there is no such file, it is not a video, or it has no frame.
         DamageError: after the frames before the damage.
     """
     for frame in Footage(Path(path), num_threads=num_threads).frames(first):
@@ -28,10 +28,10 @@ def read_frames(path: str | Path, num_threads: int = 1, first: int = 0) -> Itera
 
 
 def count_frames(path: str | Path, num_threads: int = 1, progress: str = "") -> int:
-    """Return the number of frames of a file, by decoding: headers are often wrong. Raises as `read_frames`.
+    """Count the frames of a file by decoding them, since headers are often wrong. Raises the errors of `read_frames`.
 
     Args:
-        path: as for `read_frames`, like the next.
+        path: see `read_frames`.
         num_threads: see `read_frames`.
         progress: text of a progress bar; "" shows none.
     """

@@ -80,7 +80,7 @@ def put(key, value):
             drop("inside_camera_view"),
             r"objects\[2\] has no 'inside_camera_view'",
         ),
-        (["motion_trajectory", 7, "objects", 2], put("object_id", 2.0), r"has 2.0 for 'object_id', not a whole number"),
+        (["motion_trajectory", 7, "objects", 2], put("object_id", 2.0), r"has 2.0 for 'object_id', not an integer"),
         (
             ["motion_trajectory", 7, "objects", 2],
             put("inside_camera_view", 1),
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said(path, change, message):
     "data", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"<!doctype html>", json.dumps(GOOD).encode()[:5000]]
 )
 def test_no_json(data):
-    with pytest.raises(DataError, match=r"a.json (is no whole JSON file|is damaged)"):
+    with pytest.raises(DataError, match=r"a.json (is not a complete JSON file|is damaged)"):
         read_scene(data, "a.json", 128)
 
 
@@ -172,8 +172,8 @@ def test_older_proposals_have_more_keys():
 @pytest.mark.parametrize(
     ("window", "size", "message"),
     [
-        (range(10, 13), (320, 480), "p.json has no frame 12, of frames 10 to 12"),
-        (range(10, 12), (160, 240), r"objects\[0\].mask has another 'size' than \[160, 240\]"),
+        (range(10, 13), (320, 480), "p.json has no frame 12, but needs frames 10 to 12"),
+        (range(10, 12), (160, 240), r"objects\[0\].mask has a 'size' other than \[160, 240\]"),
     ],
 )
 def test_proposals_of_another_video(window, size, message):

@@ -101,9 +101,9 @@ def test_the_report(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"clevrer test: 4 of 5000 videos are in {tmp_path / 'raw'}" in out
     assert "clevrer test: 1 clip from 4 files\n" in out
-    assert "videos of 6 objects, which are not for test: 1" in out
-    assert "videos of 2 objects, which are not for test6: 1" in out
-    assert "videos that have all objects in view for less than 40 frames: 1" in out
+    assert "videos of 6 objects, which are not used for test: 1" in out
+    assert "videos of 2 objects, which are not used for test6: 1" in out
+    assert "videos with all objects in view for fewer than 40 frames: 1" in out
 
 
 def edit(change):
@@ -126,18 +126,18 @@ def small_video(data):
 BAD = {
     10_010: ("annotation", lambda data: None, "there is no annotation 10010 .* annotation_validation.zip"),
     10_011: ("proposal", lambda data: None, "there is no proposal 10011 .* derender_proposals.zip"),
-    10_012: ("annotation", lambda data: data[:-9], "annotation_10012.json is no whole JSON file"),
+    10_012: ("annotation", lambda data: data[:-9], "annotation_10012.json is not a complete JSON file"),
     10_013: ("annotation", edit(lambda top: top.pop("object_property")), "10013.json has no 'object_property'"),
     10_014: ("proposal", edit(lambda top: top["frames"].pop(20)), "proposal_10014.json has no frame 20"),
     10_015: (
         "proposal",
         edit(lambda top: top["frames"][9]["objects"][0]["mask"].update(counts="1")),
-        r"frames\[9\].objects\[0\].mask: 'counts': its runs have 1 pixels, not the 153600 of a 480x320 mask",
+        r"frames\[9\].objects\[0\].mask: 'counts': the runs have 1 pixels, not the 153600 of a 480x320 mask",
     ),
     10_016: (
         "proposal",
         edit(lambda top: [frame["objects"].clear() for frame in top["frames"]]),
-        "proposal_10016.json: no detection is of an object",
+        "proposal_10016.json: no detection matches an object",
     ),
     10_017: ("video", lambda data: data[: len(data) // 2], "10017.mp4 cannot be read"),
     10_018: ("video", lambda data: b"", "video_10018.mp4 (is empty|cannot be read)"),
@@ -196,10 +196,10 @@ def test_hundreds_of_bad_files_fill_no_screen(tmp_path, capfd):
     [
         (
             "video_train/video_09000",
-            r"no video for split 'validation', of the videos 09500 to 09500, in .*video_train.zip",
+            r"no video for split 'validation' \(videos 09500 to 09500\): .*video_train.zip",
         ),
-        ("annotation_validation", r"no annotation for split 'test', of .* in .*: .* annotation_validation.zip"),
-        ("derender_proposals", r"no proposal for split 'validation', .* in derender_proposals.zip"),
+        ("annotation_validation", r"no annotation for split 'test' \(.*\): .* annotation_validation.zip"),
+        ("derender_proposals", r"no proposal for split 'validation' .* in derender_proposals.zip"),
     ],
 )
 def test_what_a_split_lacks_altogether_is_missed_at_once(tmp_path, monkeypatch, gone, message):
@@ -212,14 +212,14 @@ def test_what_a_split_lacks_altogether_is_missed_at_once(tmp_path, monkeypatch, 
 def test_a_damaged_archive_is_noticed_at_once(tmp_path, monkeypatch):
     write(tmp_path / "raw", {**tree(), "annotation_validation.zip": b"PK"})
     monkeypatch.setattr(Clevrer, "read", lambda *_: pytest.fail("no video should be read"))
-    with pytest.raises(DataError, match=r"annotation_validation.zip is no whole zip archive"):
+    with pytest.raises(DataError, match=r"annotation_validation.zip is not a complete zip archive"):
         build(tmp_path / "built", tmp_path / "raw")
 
 
 def test_no_sequences_of_six_objects(tmp_path):
     write(tmp_path / "raw", only(0, 10_000))
     options = {"validation_videos": (0, 0)}
-    with pytest.raises(DataError, match=r"'test6' of clevrer is of use.*option six_objects to false"):
+    with pytest.raises(DataError, match=r"'test6' of clevrer is usable.*option six_objects to false"):
         build(tmp_path / "built", tmp_path / "raw", **options)
     assert build(tmp_path / "built", tmp_path / "raw", **options, six_objects=False).splits == ("train", "test")
 
@@ -238,9 +238,7 @@ def test_labels_from_mask_videos(source, tmp_path):
     assert ((truth > 0) == (stored > 0)).mean() > 0.99
 
     (tmp_path / "raw" / names(10_000)["mask"]).unlink()
-    with pytest.raises(
-        DataError, match=r"there is no mask for split .test.*mask_validation.zip, or unpacked in mask_valid"
-    ):
+    with pytest.raises(DataError, match=r"has no mask for split .test.*mask_validation.zip, or unpacked in mask_valid"):
         build(tmp_path / "again", tmp_path / "raw", **options)
 
 

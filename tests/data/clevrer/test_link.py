@@ -83,7 +83,7 @@ def test_what_is_no_object_is_dropped():
     empty = seen(RED, 0, size=0)
     stray = [seen(RED, 0), seen(Attributes("green", "metal", "cylinder"), 150), empty]
     assert labels_at([frame, stray], [RED, GRAY]) == ([{0: 1, 200: 2}, {0: 1}], {DROPPED: 2, MISSING: 1})
-    with pytest.raises(DataError, match="no detection is of an object of the scene"):
+    with pytest.raises(DataError, match="no detection matches an object of the scene"):
         link([[empty], []], [RED, GRAY])
 
 

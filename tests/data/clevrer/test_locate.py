@@ -87,7 +87,7 @@ def test_damaged_archives(tmp_path):
         archive.writestr("video_00001.mp4", b"x" * 1000)
     whole = path.read_bytes()
     path.write_bytes(whole[:500])
-    with pytest.raises(DataError, match=r"video_train.zip is no whole zip archive .*: fetch it again"):
+    with pytest.raises(DataError, match=r"video_train.zip is not a complete zip archive .*: download it again"):
         Locator(tmp_path).index("video")
     path.write_bytes(whole.replace(b"xxxx", b"xxxy", 1))
     found = Locator(tmp_path).find("video", 1)

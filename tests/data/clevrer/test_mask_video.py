@@ -72,8 +72,8 @@ def test_more_and_fewer_colours_than_objects_are_counted():
 
 
 def test_one_colour_alone():
-    with pytest.raises(DataError, match="nothing but one colour"):
+    with pytest.raises(DataError, match="shows only one colour"):
         mask_video.segment(np.full((3, 320, 480, 3), 7, np.uint8), 3)
     noise = np.random.default_rng(0).integers(0, 256, (2, 320, 480, 3), np.uint8)
-    with pytest.raises(DataError, match="nothing but one colour"):
+    with pytest.raises(DataError, match="shows only one colour"):
         mask_video.segment(noise, 3)

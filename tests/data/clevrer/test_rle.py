@@ -64,13 +64,13 @@ def test_anything_is_a_mask_or_an_error(code, height, width):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("", "its runs have 0 pixels, not the 6 of a 3x2 mask"),
-        ("5", "its runs have 5 pixels"),
-        ("7", "its run 0 has 7 pixels"),
-        ("O7", "its run 0 has -1 pixels"),
-        ("6p", "'p' is no digit"),
-        ("6é", "'é' is no digit"),
-        ("6P", "cut short"),
+        ("", "the runs have 0 pixels, not the 6 of a 3x2 mask"),
+        ("5", "the runs have 5 pixels"),
+        ("7", "run 0 has 7 pixels"),
+        ("O7", "run 0 has -1 pixels"),
+        ("6p", "'p' is not a digit"),
+        ("6é", "'é' is not a digit"),
+        ("6P", "truncated"),
         ("o" * 400, "does not end"),
     ],
 )

@@ -71,7 +71,7 @@ def test_nothing_but_damaged_videos(tmp_path, content):
     (tmp_path / "videos").mkdir()
     for number in range(2):
         (tmp_path / "videos" / f"{number}.mp4").write_text(content)
-    with pytest.raises(DataError, match=r"none of the \d files for split 'train' of video_folder is of use: "):
+    with pytest.raises(DataError, match=r"none of the \d files for split 'train' of video_folder is usable: "):
         build(tmp_path / "videos", **AUTOMATIC)
 
 
@@ -79,7 +79,7 @@ def test_nothing_but_damaged_videos(tmp_path, content):
 def test_all_are_shorter_than_the_length_asked_for(tmp_path, lengths):
     """It was an IndexError."""
     write(tmp_path / "videos", lengths)
-    with pytest.raises(DataError, match=r"too short: it has \d frames, and a clip takes 16 \(leave out --config\.data"):
+    with pytest.raises(DataError, match=r"too short: it has \d frames, but a clip takes 16 \(omit --config\.data"):
         build(tmp_path / "videos", num_frames=16, validation_fraction=0.1)
     assert build(tmp_path / "videos", **AUTOMATIC).num_frames < 16
 

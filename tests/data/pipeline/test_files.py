@@ -125,7 +125,7 @@ def test_many_bad_files_are_not_all_in_the_summary(tmp_path, capsys):
 
 
 def test_none_of_use_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="none of the 2 files for split 'train' of many_files is of use: it is no good"):
+    with pytest.raises(DataError, match="none of the 2 files for split 'train' of many_files is usable: it is no good"):
         build(tmp_path, "bad1", "bad2")
     with pytest.raises(DataError, match=r"none of the 1 files .* they are all too short"):
         build(tmp_path, "short0")
@@ -175,7 +175,7 @@ def test_changed_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ManyFiles, "stamp", "")
     build(tmp_path, "a1")  # the files are gone
     monkeypatch.setattr(ManyFiles, "stamp", "b")
-    with pytest.raises(DataError, match=r"have changed since\. .*--overwrite"):
+    with pytest.raises(DataError, match=r"have changed since it was built\. .*--overwrite"):
         build(tmp_path, "a1")
     build(tmp_path, "a1", overwrite=True)
     build(tmp_path, "a1")

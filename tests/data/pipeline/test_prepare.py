@@ -108,7 +108,7 @@ def test_a_full_disk_names_the_folder(tmp_path, monkeypatch, failure, code):
         yield
 
     monkeypatch.setattr(BouncingBalls, "videos", full)
-    message = rf"could not write the dataset to {tmp_path}.*No space left.*Free space there.*data_dir"
+    message = rf"could not write the dataset to {tmp_path}.*No space left.*Free some space.*data_dir"
     with pytest.raises(OSError, match=message) as error:
         prepare_few(tmp_path)
     assert error.value.errno == code

@@ -45,7 +45,7 @@ def test_a_range_is_ordered_and_within_bounds(option):
     assert getattr(resolve(**{option: (low, high)}), option) == (low, high)
     for value in ((high, low), (low - 0.01, high), (low, high + 0.01), (float("nan"), high)):
         with pytest.raises(
-            DataError, match=rf"option {option}=.* of default.*: give \(least, greatest\), {low} to {high}"
+            DataError, match=rf"option {option}=.* of default.*: give \(lowest, highest\), {low} to {high}"
         ):
             resolve(**{option: value})
 

@@ -112,7 +112,7 @@ def test_the_first_video_is_the_one_it_was(tmp_path):
         ({"image_size": 30}, "image_size=30 .*multiple of 4"),
         ({"num_test6": 0}, "num_test6=0 .*1 or more"),
         ({"view_width": 1}, "view_width=1.0.*width of 2 to 12"),
-        ({"speed": [0.2, 0.1]}, r"speed=\(0.2, 0.1\).*least, greatest"),
+        ({"speed": [0.2, 0.1]}, r"speed=\(0.2, 0.1\).*lowest, highest"),
         ({"friction": -0.1}, "friction=-0.1.*0 or more"),
         ({"speeed": 1}, "did you mean 'speed'"),
     ],

@@ -96,7 +96,7 @@ def test_masks_in_a_stack(folder, video):
 def test_masks_that_are_no_labels(folder):
     write_raw(folder / "a.avi", noise(4))
     tifffile.imwrite(folder / "a_masks.tif", np.zeros((4, 32, 48), np.float32), **PLAIN)
-    with pytest.raises(DataError, match=r"a_masks\.tif holds float32 .*: give masks as whole numbers"):
+    with pytest.raises(DataError, match=r"a_masks\.tif holds float32 .*: give masks as grey integers"):
         build(folder)
 
 

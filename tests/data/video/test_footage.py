@@ -156,7 +156,7 @@ def test_a_gif_without_durations(tmp_path):
     data = (tmp_path / "a.gif").read_bytes()
     cut = data.rindex(b"\x21\xf9\x04")  # where the last frame begins: what is left looks whole to Pillow
     (tmp_path / "a.gif").write_bytes(data[:cut])
-    with pytest.raises(DamageError, match="after 2 frames: it is cut short"):
+    with pytest.raises(DamageError, match="after 2 frames: it is truncated"):
         list(Footage(tmp_path / "a.gif").frames())
 
 
@@ -165,17 +165,25 @@ def test_a_still_picture_is_one_frame(tmp_path, name):
     Image.fromarray(noise(8, 10)).save(tmp_path / name)
     footage = Footage(tmp_path / name)
     assert len(list(footage.frames())) == footage.count() == 1
-    assert footage.note == f"{tmp_path / name} is a still picture: one frame"
+    assert footage.note == f"{tmp_path / name} is a still image: one frame"
 
 
 @pytest.mark.parametrize(
     ("name", "start", "message"),
     [
-        ("a.czi", b"ZISRAWFILE", r"a\.czi: CZI files are not read: open it in ImageJ \(File > Import > Bio-Formats\)"),
-        ("a.nd2", b"\xda\xce\xbe\x0a", "ND2 files are not read: open it in ImageJ"),
-        ("IMG_1.HEIC", b"\0\0\0\x18ftypheic", "HEIC files are not read: convert it, e.g. magick IMG_1.HEIC IMG_1.png"),
-        ("a.mp4", b"\0\0\0\x18ftypheic", "are not read: convert it"),
-        ("a.raw", b"\0" * 99, r"RAW files are not read: import it in ImageJ \(File > Import > Raw\)"),
+        (
+            "a.czi",
+            b"ZISRAWFILE",
+            r"a\.czi: CZI files cannot be read: open it in ImageJ \(File > Import > Bio-Formats\)",
+        ),
+        ("a.nd2", b"\xda\xce\xbe\x0a", "ND2 files cannot be read: open it in ImageJ"),
+        (
+            "IMG_1.HEIC",
+            b"\0\0\0\x18ftypheic",
+            "HEIC files cannot be read: convert it, e.g. magick IMG_1.HEIC IMG_1.png",
+        ),
+        ("a.mp4", b"\0\0\0\x18ftypheic", "cannot be read: convert it"),
+        ("a.raw", b"\0" * 99, r"RAW files cannot be read: import it in ImageJ \(File > Import > Raw\)"),
     ],
 )
 def test_formats_that_are_not_read(tmp_path, name, start, message):
@@ -199,7 +207,9 @@ def test_files_of_several_frames_among_pictures(tmp_path):
 def test_pictures_of_other_depths_among_each_other(tmp_path):
     Image.fromarray(noise(8, 10)).save(tmp_path / "0.png")
     Image.fromarray(DEEP[0]).save(tmp_path / "1.png")
-    with pytest.raises(DamageError, match="after 1 frames: the next has 16-bit values, not 8-bit as the first"):
+    with pytest.raises(
+        DamageError, match="after 1 frames: the next frame has 16-bit values, not 8-bit as in the first"
+    ):
         list(open_footage(tmp_path).frames())
 
 

@@ -114,15 +114,15 @@ def test_rates(tmp_path, options, rate):
 
 def test_slices_are_frames_where_there_is_no_other_time(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", DEEP, imagej=True, metadata={"axes": "ZYX"})
-    assert TiffStack(tmp_path / "a.tif").note.endswith("a.tif has no axis T: its axis Z of 5 is time")
+    assert TiffStack(tmp_path / "a.tif").note.endswith("a.tif has no axis T: its axis Z of length 5 is taken as time")
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), DEEP)
 
 
 @pytest.mark.parametrize(
     ("shape", "axes", "message"),
     [
-        ((5, 3, 8, 10), "TZYX", r"has axes T=5, Z=3, Y=8, X=10: a video has one, time\. .*Z Project"),
-        ((5, 4, 8, 10), "TCYX", r"has 4 channels, and a video up to three.*Split Channels"),
+        ((5, 3, 8, 10), "TZYX", r"has axes T=5, Z=3, Y=8, X=10, but a video has only a time axis\. .*Z Project"),
+        ((5, 4, 8, 10), "TCYX", r"has 4 channels, but a video has at most three.*Split Channels"),
     ],
 )
 def test_stacks_that_are_no_video(tmp_path, shape, axes, message):
@@ -139,7 +139,7 @@ def test_other_files_that_do_not_do(tmp_path):
     with pytest.raises(DataError, match=r"holds images of several kinds \(10x8, 10x4 pixels\)"):
         TiffStack(path)
     tifffile.imwrite(path, noise(8, 10, 4), photometric="separated")
-    with pytest.raises(DataError, match="colours of kind SEPARATED: convert it to grey or RGB"):
+    with pytest.raises(DataError, match="has SEPARATED colours: convert it to grey or RGB"):
         TiffStack(path)
     tifffile.imwrite(path, FLOATS.astype(np.complex64), **PLAIN)
     with pytest.raises(DataError, match="holds values of type complex64"):

@@ -49,5 +49,5 @@ def test_tiles_that_do_not_fit():
         TiledView(size=8, side=17).box(16, 40)
     count = len(place_tiles(0, 160, 8)) ** 2
     assert count > MAX_TILES
-    with pytest.raises(DataError, match=f"there would be {count:,} tiles of 8 pixels, over {MAX_TILES}: give larger"):
+    with pytest.raises(DataError, match=f"there would be {count:,} tiles of 8 pixels, over {MAX_TILES}: use larger"):
         TiledView(size=8, side=8).box(160, 160)

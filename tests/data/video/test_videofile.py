@@ -105,7 +105,7 @@ def test_titles_in_any_encoding(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: fetch it again"),
+        (b"", "is empty: download it again"),
         (b"<!DOCTYPE html>\n<html><body>404</body></html>", "is a web page, not a video"),
         (b"\xef\xbb\xbf\n <HTML lang=en>quota exceeded", "is a web page, not a video"),
         (b"hello " * 1000, "cannot be read as a video"),
@@ -124,12 +124,12 @@ def test_what_is_no_video(tmp_path, content, message, suffix):
 def test_no_file(tmp_path):
     with pytest.raises(DataError, match=f"there is no file {tmp_path}/a.mp4"):
         list(read_frames(tmp_path / "a.mp4"))
-    with pytest.raises(DataError, match=f"{tmp_path} is no file"):
+    with pytest.raises(DataError, match=f"{tmp_path} is not a file"):
         list(read_frames(tmp_path))
     path = write_raw(tmp_path / "b.avi", numbered(2))
     path.chmod(0)
     if not os.access(path, os.R_OK):  # nothing is closed to root
-        with pytest.raises(DataError, match=f"{path} may not be read"):
+        with pytest.raises(DataError, match=f"{path} is not readable"):
             list(read_frames(path))
 
 
@@ -165,7 +165,7 @@ def test_a_video_without_frames(tmp_path):
 def test_a_file_cut_before_its_index(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(40), "libx264")
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(DataError, match=r"a\.mp4 cannot be read as a video .*cut short"):
+    with pytest.raises(DataError, match=r"a\.mp4 cannot be read as a video .*truncated"):
         next(read_frames(path))
 
 

@@ -44,7 +44,7 @@ def test_the_middle_square_of_an_odd_size():
     ],
 )
 def test_parts_that_a_frame_does_not_have(view):
-    with pytest.raises(DataError, match=r"frames are 480x320 pixels: they have no part from \("):
+    with pytest.raises(DataError, match=r"frames are 480x320 pixels: the view from \("):
         view.frame(np.zeros((320, 480, 3), np.uint8))
 
 
