@@ -230,7 +230,7 @@ def test_unknown_config(tmp_path):
 
 def test_no_run_to_go_on_with(tmp_path):
     for mode in ("train", "evaluate", "predict"):
-        fails(ConfigError, f"no run in {tmp_path}, and no --config given", mode, None, tmp_path, [])
+        fails(ConfigError, f"no run in {tmp_path}, and no --config", mode, None, tmp_path, [])
 
 
 def test_nothing_to_evaluate(data_dir, tmp_path):
@@ -243,7 +243,7 @@ def test_nothing_to_evaluate(data_dir, tmp_path):
 def test_workdir_of_another_run(finished, data_dir):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     message = (
-        r"run holds a run with other settings \(model\.num_slots: saved 2, given 3\): give those, or another --work"
+        r"run holds a run with other settings \(model\.num_slots: saved 2, given 3\): use those, or another --work"
     )
     for mode in ("train", "evaluate"):
         fails(ConfigError, message, mode, "default", finished, overrides(data_dir, model__num_slots=3))
@@ -258,7 +258,7 @@ def test_settings_of_the_machine_may_change(finished, data_dir):
 def test_checkpoints_of_another_model(finished, data_dir, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished / "checkpoints", workdir / "checkpoints")
-    message = r"checkpoints in .* are of another model: model\.num_slots: saved 2, given 3"
+    message = r"checkpoints in .* hold a model with other settings \(model\.num_slots: saved 2, given 3\): use those"
     fails(ConfigError, message, "evaluate", "default", workdir, overrides(data_dir, model__num_slots=3))
 
 

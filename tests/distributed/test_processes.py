@@ -117,5 +117,5 @@ def test_what_cannot_be_is_one_line(launcher, tmp_path):
     output = launcher.run(tmp_path / "c", 1, "--distributed", expect=1, **RUN)
     assert "error: the processes of the run do not come together (coordinator_address should be defined.)" in output
     output = launcher.run(tmp_path / "d", 2, "--mode", "disentangle", expect=1, **RUN)
-    assert "--mode disentangle is the work of one process" in output
+    assert "--mode disentangle runs in a single process" in output
     assert not any((tmp_path / name).exists() for name in "abcd")

@@ -208,7 +208,7 @@ def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
     os.kill(first.pid, signal.SIGSTOP)  # or it would come to its end meanwhile
     for processes in (1, 2):
         output = launcher.run(workdir, processes, expect=1, environment=ONE_DEVICE, **RUN)
-        assert f"error: another run trains in {workdir} (process {first.pid} on " in output
+        assert f"error: another run is training in {workdir} (process {first.pid} on " in output
     os.kill(first.pid, signal.SIGCONT)
     code, output = end(first, 300)
     assert code == 0, output[-3000:]

@@ -391,6 +391,6 @@ def test_outputs_that_cannot_be(workdir, video, tmp_path):
 
 def test_no_run(video, tmp_path):
     request = Request(video, tmp_path / "results")
-    fails("and no --config given to train one", tmp_path, request, ConfigError)
+    fails("and no --config to train one", tmp_path, request, ConfigError)
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         run("decompose", "default", tmp_path, overrides(tmp_path), request=request)

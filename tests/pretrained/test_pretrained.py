@@ -253,11 +253,11 @@ def test_flags_that_would_do_nothing(finished, exported, tmp_path):
     request, name = Request(finished / "media" / "test_0.gif", tmp_path / "found"), str(exported)
     for mode, config, workdir, settings, model, message in (
         ("train", None, tmp_path, [], name, "--model would do nothing with --mode train"),
-        ("export", None, finished, [], name, "holds a run of its own"),
+        ("export", None, finished, [], name, "already holds a run"),
         ("export", None, None, [], name, "give --workdir, the folder of the model's results"),
         ("evaluate", "default", tmp_path, [], name, "leave out --config"),
         ("evaluate", None, None, [], name, "give --workdir, the folder that the results go to"),
-        ("evaluate", None, finished, [], name, "holds a run of its own"),
+        ("evaluate", None, finished, [], name, "already holds a run"),
         ("evaluate", None, tmp_path, ["model.num_slots=5"], name, "model.num_slots: saved 2, given 5"),
         ("decompose", None, tmp_path, [], name, "--workdir would do nothing here"),
         ("decompose", None, None, [], None, "or --model, a trained one"),

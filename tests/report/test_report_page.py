@@ -185,12 +185,12 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no finished run"),
-        ({"w/config.json": "{}"}, "holds no finished run, only unfinished ones: w"),
+        ({}, "no finished run in this folder"),
+        ({"w/config.json": "{}"}, "no finished run in this folder, only unfinished ones: w"),
         ({"torn.json": "{"}, "torn.json: not JSON"),
         ({"w/config.json": "{}", "w/results.json": "{"}, "results.json: not JSON"),
         ({"a.json": json.dumps(a_run()), "b.json": json.dumps(a_run())}, "both named 'color4', with seed 0 and 0"),
-        ({"a.json": json.dumps(a_run(prediction=[]))}, "`prediction` is \\[\\], expected a dict for each length"),
+        ({"a.json": json.dumps(a_run(prediction=[]))}, "`prediction` is \\[\\], expected one dict per length"),
         ({"a.json": json.dumps(a_run(evaluations={"x": {}}))}, "`dataset` is missing"),
     ],
 )
@@ -230,7 +230,7 @@ def test_scores_beside_the_published_ones(runs):
     assert (row["num_frames"], row["seeds"], row["published"], row["worst"]) == ("20", "3", "0.7291", "0.7")
     assert float(row["mean"]) == statistics.fmean(ari) and row["values"] == "0:0.7 1:0.8 2:0.75"
     assert len(section(page, "Scores by length")) == 3
-    assert "small are small runs, not of the paper's size (data that the paper does not have)" in page
+    assert "small are small runs, not at the paper's scale (data that the paper does not have)" in page
     assert "bouncing_balls/color4 #2 is bouncing_balls/color4 (image_size=32)." in page
 
 
@@ -276,7 +276,7 @@ def test_all_tables_figures_and_pictures(runs):
     (row,) = section(page, "Further evaluations")
     assert (row["evaluation"], row["system"], row["slots"], row["ARI"]) == ("seq", "seq_iodine", "5", "0.2000 ± 0.0000")
     assert section(page, "Probes") == [{"factor": "position.r2", "full": "0.8000 ± 0.0000"}]
-    assert section(page, "What was run")[1]["changed"] == "`model.num_slots=3`"
+    assert section(page, "Runs")[1]["changed"] == "`model.num_slots=3`"
     for name in links:
         if name.endswith(".png"):
             Image.open(output / name).verify()
@@ -286,9 +286,9 @@ def test_settings_are_those_of_the_system_that_was_trained(runs):
     own = {"system": "rnem", "model": {"latent_dim": 8}, "rnem": {"num_slots": 3, "hidden_dim": 25}}
     put(runs, of_sweep("a", 0), of_sweep("b", 0, order=1, config=own))
     page = (report(runs) / "results.md").read_text()
-    shown = [(row["slots"], row["latents"]) for row in section(page, "What was run")]
+    shown = [(row["slots"], row["latents"]) for row in section(page, "Runs")]
     assert shown == [("5", "64"), ("3", "")]
-    assert "not of the paper's size (hidden_dim 25 instead of 250" in page
+    assert "not at the paper's scale (hidden_dim 25 instead of 250" in page
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):

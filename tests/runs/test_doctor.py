@@ -40,7 +40,7 @@ def test_a_machine_that_is_well(capsys, folders):
     assert printed["stii_jax"][1].startswith(stii_jax.__version__)
     assert f"jax {jax.__version__}" in printed["packages"][1]
     assert printed["devices of jax"][1].startswith("4 x cpu")
-    assert printed["a first computation"] == ("ok", "right")
+    assert printed["a first computation"] == ("ok", "correct")
     assert printed["datasets"][1].startswith(str(folders / "data" / "deep"))
     assert "quickstart" in printed["trained models"][1]
     assert printed["dataset clevrer"][0] == "--" and "docs/datasets.md" in printed["dataset clevrer"][1]

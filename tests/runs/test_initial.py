@@ -102,7 +102,7 @@ def test_frames_of_another_size(workdir, params, data_dir, tmp_path):
         np.testing.assert_array_equal(leaf, expected[name])
     assert initial.record["fresh"] == ["draw", "see"]
     assert initial.line == (
-        f"starting from {workdir}, step 3, with 3 of its 5 parameter arrays; freshly initialised, as they do not fit: "
+        f"starting from {workdir}, step 3, with 3 of its 5 parameter arrays; freshly initialised because they do not fit: "
         "draw (is float32[2,256], expected float32[2,576]), see (is float32[192,4], expected float32[432,4])"
     )
 
@@ -214,7 +214,7 @@ def test_models_that_are_none(workdir, file, data_dir, tmp_path):
     missing = r"--init runs/mien does not exist: give a model that comes with the package \(.*\), a \.safetensors file"
     refused(ConfigError, missing, "runs/mien", tmp_path, data_dir)
     (tmp_path / "empty").mkdir()
-    refused(ConfigError, "empty is a folder without a checkpoint of a run", tmp_path / "empty", tmp_path, data_dir)
+    refused(ConfigError, "empty is a folder without a run's checkpoint", tmp_path / "empty", tmp_path, data_dir)
     (tmp_path / "mine.safetensors").write_bytes(file.read_bytes()[:-100])
     refused(ModelFileError, "mine.safetensors is damaged", tmp_path / "mine.safetensors", tmp_path, data_dir)
     (tmp_path / "mine.pth").touch()
@@ -226,7 +226,7 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
     init = request.getfixturevalue(made)
     refused(
         ConfigError,
-        r"is a model of the system stii, but the config trains rnem: give a model of rnem, or change --config\.system",
+        r"is a stii model, but the config trains rnem: give a rnem model, or change --config\.system",
         init,
         tmp_path,
         data_dir,
@@ -236,7 +236,7 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
 
 def test_a_model_of_another_architecture(file, data_dir, tmp_path):
     """Its layers have the same names, and some the same shapes."""
-    message = "has the architecture paper, but the config trains pyramid: give a model of the architecture pyramid, or "
+    message = "has the architecture paper, but the config trains pyramid: give a model with the architecture pyramid, or "
     refused(ConfigError, message, file, tmp_path, data_dir, model__architecture="pyramid")
 
 
@@ -247,5 +247,5 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
 
 
 def test_it_goes_with_training_alone(tmp_path):
-    with pytest.raises(ConfigError, match="--init would do nothing with --mode predict: it goes with train"):
+    with pytest.raises(ConfigError, match="--init would do nothing with --mode predict: use it with --mode train"):
         run("predict", None, tmp_path, [], init="quickstart")

@@ -172,7 +172,7 @@ def test_poisoned_logs_and_provenance(workdir, payload):
 def test_poisoned_meta(workdir, change):
     path = workdir / "checkpoints" / "3" / "meta" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    refused("decompose", workdir, "do not say what they are of", CheckpointError)
+    refused("decompose", workdir, "do not name their model", CheckpointError)
 
 
 # --- what a workdir may ask for
@@ -229,7 +229,7 @@ def test_a_saved_data_folder(tmp_path, workdir, monkeypatch):
     (workdir / "config.json").write_text(json.dumps(content))
     for mode in ("train", "evaluate", "predict"):
         settings = ["eval.observed_frames=1", "eval.predict_frames=1", "eval.batch_size=4"]
-        refused(mode, workdir, f"keeps datasets in '{theirs}', where there are none", settings=settings)
+        refused(mode, workdir, f"keeps datasets in '{theirs}', which holds none", settings=settings)
     assert not theirs.exists()
     trust.check_data_dir(workdir, str(theirs), [f"data.data_dir={theirs}"])
     trust.check_data_dir(workdir, "", [])
