@@ -23,7 +23,7 @@ def test_scores_are_sorted_by_click_and_key(page):
     page.keyboard.press("Enter")
     assert column(page, ari) == ["0.9", "0.9", "0.8"]
     assert heads.nth(ari).get_attribute("aria-sort") == "descending"
-    page.get_by_role("button", name="what").focus()
+    page.get_by_role("button", name="evaluation").focus()
     page.keyboard.press(" ")
     assert [text.split()[0] for text in column(page, 0)] == ["predicted,", "test", "test"]
     assert page.locator("th[aria-sort]").count() == 1
@@ -91,7 +91,7 @@ def test_everything_has_a_name(page):
 
 
 def test_everything_can_be_reached_and_seen_to_be_reached(page):
-    expected = {"Video 0", "Video 1", "play", "scrub", "speed", "slot 1", "Keys", "ARI", "Every setting"}
+    expected = {"Video 0", "Video 1", "play", "scrub", "speed", "slot 1", "Keyboard shortcuts", "ARI", "All settings"}
     assert expected <= reached_by_tab(page)
 
 

@@ -140,9 +140,9 @@ def test_a_click_on_a_timeline_goes_to_its_frame(page):
 def test_timelines_say_what_they_show(page):
     labels = [canvas.get_attribute("aria-label") for canvas in page.locator(".lane canvas").all()]
     assert labels == [
-        "object 1: visible in 100.0 % of the frames; median area 36 px, median speed 50 px/s",
-        "object 2: visible in 80.0 % of the frames; median area 64 px, median speed 0 px/s",
-        "Distance of object 1 and object 2: median 16.1 px",
+        "object 1: visible in 100.0 % of frames; median area 36 px, median speed 50 px/s",
+        "object 2: visible in 80.0 % of frames; median area 64 px, median speed 0 px/s",
+        "Distance between object 1 and object 2: median 16.1 px",
     ]
     assert page.locator("#plots figcaption").all_inner_texts() == ["all objects", "object 1", "object 2"]
 
@@ -218,7 +218,7 @@ def test_everything_can_be_reached_and_seen_to_be_reached(page):
         "frame",
         "speed",
         "show-outlines",
-        "Keys",
+        "Keyboard shortcuts",
         "Name of object 1",
         "merge",
         "swap-with",

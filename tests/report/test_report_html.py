@@ -75,7 +75,7 @@ def test_what_the_head_says():
     page, _ = a_page()
     for name, value in {"step": 5, "seed": 3, "training time": "13 min", "hardware": "a run", "system": "stii"}.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
-    assert "<title>a run " in page and "After frame 4 it no longer sees the video" in page
+    assert "<title>a run " in page and "After frame 4 the model no longer sees the video" in page
     assert re.search(r"<pre[^>]*>\{.*num_slots", page, re.DOTALL), "every setting"
 
 
@@ -172,7 +172,7 @@ def test_every_point_of_a_curve_is_inside_its_axes():
 def test_no_curves_without_a_log():
     assert curves.charts([]) == [] and curves.charts([{"step": 1, "loss": float("nan")}]) == []
     page = document.render(a_subject()._replace(log=[], evaluations=[]), [random_clip(0)])
-    assert 'class="chart"' not in page and "Nothing was evaluated yet" in page
+    assert 'class="chart"' not in page and "Not evaluated yet" in page
 
 
 @pytest.mark.parametrize("low, high", [(-120_000.0, -20_000.0), (0.0, 1.0), (0.0, 4500.0), (-0.3, 1.0), (1e-7, 3e-7)])

@@ -139,7 +139,7 @@ def test_every_so_many_frames_of_a_long_recording_have_a_picture(found, monkeypa
     monkeypatch.setattr(pictures, "MAX_PICTURES", 2)
     page = document.render(open_decomposition(found))
     data = data_of(page)
-    assert data["pictures"]["every"] == 2 and "One picture for every 2 frames" in page
+    assert data["pictures"]["every"] == 2 and "one image for every 2 frames" in page
     np.testing.assert_array_equal([decode(uri) for uri in data["pictures"]["uris"]], frames_of()[:4:2])
     assert len(unpack(data["outlines"])) == 2 + 1, "and the predicted one has outlines"
 
@@ -191,7 +191,8 @@ def test_a_recording_that_has_moved(found, tmp_path, capsys):
     arguments = ["--html", str(found), "--output", str(tmp_path / "page.html")]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error == f"error: {tmp_path / 'video'}, the recording of {found}, is not there: give --recording, its path\n"
+    start = f"error: {tmp_path / 'video'}, the recording of {found}, does not exist"
+    assert error == f"{start}: give its path with --recording\n"
     assert main([*arguments, "--recording", str(tmp_path / "moved")]) == 0
 
 
@@ -205,10 +206,10 @@ def test_a_recording_that_has_moved(found, tmp_path, capsys):
         (lambda f: (f.parent / "video" / "3.png").unlink(), "is not the recording of .*: it has 3 frames, not 4"),
         (lambda f: change(f, num_slots="3"), "`num_slots` is '3', expected a number"),
         (lambda f: change(f, view_box=[1]), r"`view_box` is \[1\], expected 4 numbers"),
-        (lambda f: change(f, num_frames=9), "does not have one row per frame and slot, 10 frames of 3"),
+        (lambda f: change(f, num_frames=9), r"not have one row per frame and slot \(10 frames, 3 rows each\)"),
         (lambda f: (f / "decomposition.json").write_text("{}"), "`num_frames` is missing"),
         (lambda f: (f / "decomposition.json").write_text("{"), "decomposition.json: not JSON"),
-        (lambda f: (f / "trajectories.csv").write_text("frame,object\n"), "has other columns than frame, time, object"),
+        (lambda f: (f / "trajectories.csv").write_text("frame,object\n"), "does not have the columns frame, time"),
         (lambda f: (f / "trajectories.csv").unlink(), "trajectories.csv: no such file"),
         (
             lambda f: (f / "masks" / "000001.png").unlink(),

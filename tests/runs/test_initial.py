@@ -102,8 +102,8 @@ def test_frames_of_another_size(workdir, params, data_dir, tmp_path):
         np.testing.assert_array_equal(leaf, expected[name])
     assert initial.record["fresh"] == ["draw", "see"]
     assert initial.line == (
-        f"starting from {workdir}, step 3, with 3 of its 5 parameter arrays; freshly initialised because they do not fit: "
-        "draw (is float32[2,256], expected float32[2,576]), see (is float32[192,4], expected float32[432,4])"
+        f"starting from {workdir}, step 3, with 3 of its 5 parameter arrays; freshly initialised because they do not "
+        "fit: draw (is float32[2,256], expected float32[2,576]), see (is float32[192,4], expected float32[432,4])"
     )
 
 
@@ -236,7 +236,7 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
 
 def test_a_model_of_another_architecture(file, data_dir, tmp_path):
     """Its layers have the same names, and some the same shapes."""
-    message = "has the architecture paper, but the config trains pyramid: give a model with the architecture pyramid, or "
+    message = "has the architecture paper, but the config trains pyramid: give a model with the architecture"
     refused(ConfigError, message, file, tmp_path, data_dir, model__architecture="pyramid")
 
 

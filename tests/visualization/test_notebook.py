@@ -75,7 +75,7 @@ def test_the_last_view_has_the_progress_the_curve_and_the_segmentation(screen, t
 
 
 def test_a_command_that_fails_is_told_in_one_line(screen, tmp_path):
-    with pytest.raises(RuntimeError, match=r"^error: no such config \(all that was printed: .*log\.txt\)$"):
+    with pytest.raises(RuntimeError, match=r"^error: no such config \(full output: .*log\.txt\)$"):
         watch(FAILS, tmp_path)
     assert "a traceback" in (tmp_path / "log.txt").read_text()
 
