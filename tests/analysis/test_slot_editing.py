@@ -1,4 +1,4 @@
-"""Slots taken out, put in and moved: the frame is decoded from these slots and from nothing else."""
+"""Slots removed, added and moved: the decoded frame depends on the given slots alone."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def params(model):
 
 @pytest.fixture(scope="module")
 def observed():
-    """Of slots that differ."""
+    """Slots observed in a video, all of them different."""
     rng = np.random.default_rng(1)
     shapes = {"frame": (tiny.B, tiny.H, tiny.W, 3), "masks": (tiny.B, tiny.K, tiny.H, tiny.W)}
     shapes |= {"posterior": (tiny.B, tiny.K, 2 * tiny.Z), "prior": (tiny.B, tiny.K, 2 * tiny.Z)}

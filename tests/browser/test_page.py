@@ -1,4 +1,4 @@
-"""The rest of the page in a browser: sorting, curves, hostile texts, phones, and who cannot see or use a mouse."""
+"""The rest of the page in a browser: sorting, curves, hostile texts, phones and accessibility."""
 
 import pytest
 from browser_checks import CONTRAST, assert_fits, assert_named, assert_touchable, contrasts, reached_by_tab
@@ -54,7 +54,7 @@ def test_hostile_texts_are_shown_and_not_run(show, tmp_path):
 
 
 def test_the_policy_stops_what_is_not_the_pages_own(browser, written, tmp_path):
-    """Even if a text had become markup."""
+    """The policy would hold even if a text had become markup."""
     bad = (
         "<script>document.title = 'run'</script><img src=http://127.0.0.1:9/x>"
         "<b onclick=\"document.title = 'run'\">b</b>"
@@ -103,7 +103,7 @@ def test_contrast_of_every_text(show, written, scheme, frame):
     page.locator('button[data-slot="1"]').click()
     for summary in page.locator("summary").all():
         summary.click()
-    page.wait_for_timeout(300)  # colours fade
+    page.wait_for_timeout(300)  # colours fade in
     found = contrasts(page)
     assert len(found) > 80
     assert not [pair for pair in found if pair[0] < CONTRAST]

@@ -1,4 +1,4 @@
-"""The page of a decomposition in a browser: corrections, and the tables that come of them."""
+"""The page of a decomposition in a browser: corrections, and the saved tables."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def path(tracks_path):
 
 
 def table_after(page, *edits):
-    """The saved table after corrections, by the functions alone."""
+    """The saved table after corrections, computed by the functions alone."""
     code = "edits => exportTable(app.table, replay(app.table, 0, edits)).trimEnd().split('\\n')"
     return page.evaluate(code, list(edits))
 
@@ -80,7 +80,7 @@ def test_a_swap_exchanges_two_objects_from_a_frame_on(page):
 
 
 def test_merged_objects_are_measured_together(page):
-    """By hand: weights are area times confidence, 28.8 and 38.4."""
+    """Worked out by hand: the weights are area times confidence, 28.8 and 38.4."""
     lines = table_after(page, {"do": "merge", "object": 2, "into": 1})
     assert lines[0] == HEAD and lines[1::2] == NAMED[1::3] and lines[2::2] == MERGED
 
@@ -120,7 +120,7 @@ def test_after_a_cut_slots_show_other_objects(page):
 
 
 def test_any_corrections_keep_every_pixel_and_replay_is_exact(page):
-    """Areas add up to those of the slots in every frame, and no row is lost or shown twice."""
+    """In every frame, areas add up to those of the slots, and no row is lost or duplicated."""
     rng = random.Random(0)
     slots = list(csv.DictReader(io.StringIO(TABLE)))
     areas = [sum(float(row["area"]) for row in slots if row["frame"] == str(t)) for t in range(5)]

@@ -1,4 +1,4 @@
-"""The player and the charts of a decomposition's page in a browser, on phones, and without a mouse."""
+"""The player and charts of a decomposition's page in a browser, on phones, and without a mouse."""
 
 import base64
 import csv
@@ -39,7 +39,7 @@ def path(tracks_path):
 
 
 def shown(page):
-    """The player's picture, `H W 3`."""
+    """The picture of the player, `H W 3`."""
     address = page.locator("#scene").evaluate("canvas => canvas.toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")).astype(int)
 
@@ -156,7 +156,7 @@ def test_one_object_has_no_distance(show, tmp_path):
 
 @pytest.mark.parametrize(("absent", "named"), [("2", "object 2"), ("12", "object 1, object 2")])
 def test_slots_without_an_object_have_no_timeline(show, tmp_path, absent, named):
-    """But rows in the saved table, as in that of the decomposition."""
+    """They still have rows in the saved table, as in that of the decomposition."""
     table = re.sub(rf"(?m)^(\d,[\d.]+,[{absent}]),1.*,0,(\d)$", r"\1,0,,,0,,,,,,0,\2", TABLE)
     write_tracks_page(write_found(tmp_path / "found", table), tmp_path / "page.html")
     page = show(tmp_path / "page.html")
@@ -169,7 +169,7 @@ def test_slots_without_an_object_have_no_timeline(show, tmp_path, absent, named)
 
 
 def test_a_long_recording_is_not_sluggish(show, tmp_path):
-    """1,100 frames of five objects: an edit and a step each stay far below what one notices."""
+    """1,100 frames of five objects: an edit and a step are each far below the time a user would notice."""
     rng = np.random.default_rng(0)
     lines = [TABLE.splitlines()[0]]
     for t, k in itertools.product(range(1100), range(6)):
@@ -192,7 +192,7 @@ def test_a_long_recording_is_not_sluggish(show, tmp_path):
     assert step < 50 and edit < 1000 and export < 3000
 
 
-# ---- Phones, and who cannot see or use a mouse ----
+# ---- Phones and accessibility ----
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1200])

@@ -1,4 +1,4 @@
-"""The command line that builds a dataset."""
+"""The command that builds a dataset."""
 
 import pytest
 

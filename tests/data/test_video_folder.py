@@ -1,4 +1,4 @@
-"""A folder of videos: which files are read, how they are split and cut, and what becomes of bad ones."""
+"""A folder of videos: the files that are read, their splits and clips, and the handling of bad files."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def build(folder: Path, **options) -> VideoDataset:
 
 
 def whole(source: VideoDataset, split: str = "train") -> dict[str, np.ndarray]:
-    """All clips of a split."""
+    """Return all clips of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     return batch
 
@@ -186,7 +186,7 @@ def test_masks_beside_a_video(folder, form):
     clips = whole(source)
     assert source.split_sizes == {"train": 2} and source.num_objects == 16
     np.testing.assert_array_equal(clips["segmentation"], labels[:8].reshape(2, 4, 64, 64))
-    # Colour k of the palette is label k + 1: frames and masks are of the same time.
+    # Colour k of the palette is label k + 1; frames and masks are in sync.
     assert all(len(np.unique(clips["video"][clips["segmentation"] == label], axis=0)) == 1 for label in range(5))
     half = whole(build(folder, image_size=32))
     np.testing.assert_array_equal(np.unique(half["segmentation"]), range(5))
@@ -338,7 +338,7 @@ def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there_lacks_no_split(tmp_path):
-    assert configure(tmp_path / "nowhere").splits == ("train", "validation", "test")  # what was built of it decides
+    assert configure(tmp_path / "nowhere").splits == ("train", "validation", "test")  # the built dataset decides
 
 
 def test_a_dataset_outlives_its_folder(folder):
@@ -382,7 +382,7 @@ def test_real_videos(samples, folder):
 
 
 def test_a_long_video_is_not_held_whole(folder):
-    """What is kept of a video while it is read is one clip."""
+    """While a video is read, only one clip is kept in memory."""
     write_video(folder / "a.mp4", noise(40))
     builder = VideoFolder(config=configure(folder), data_dir=str(folder.parent))
     reading = builder.read("train", "a.mp4")

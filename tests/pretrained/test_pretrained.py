@@ -256,7 +256,7 @@ def test_flags_that_would_do_nothing(finished, exported, tmp_path):
         ("export", None, finished, [], name, "already holds a run"),
         ("export", None, None, [], name, "give --workdir, the folder of the model's results"),
         ("evaluate", "default", tmp_path, [], name, "leave out --config"),
-        ("evaluate", None, None, [], name, "give --workdir, the folder that the results go to"),
+        ("evaluate", None, None, [], name, "give --workdir, the folder for the results"),
         ("evaluate", None, finished, [], name, "already holds a run"),
         ("evaluate", None, tmp_path, ["model.num_slots=5"], name, "model.num_slots: saved 2, given 5"),
         ("decompose", None, tmp_path, [], name, "--workdir would do nothing here"),

@@ -1,4 +1,4 @@
-"""Which object a detection is of."""
+"""Matching detections to objects."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def seen(attributes, x, score=0.99, y=20, size=10) -> Detection:
 
 
 def labels_at(detections, objects=OBJECTS):
-    """What has which label: of each frame, label by left edge. And the notes."""
+    """Return the labels of each frame by left edge, and the notes."""
     linked = link(detections, objects)
     found = []
     for image in linked.labels():
@@ -112,7 +112,7 @@ PLACES = st.lists(
 @given(st.lists(PLACES, min_size=1, max_size=4), st.randoms())
 @settings(max_examples=40, deadline=None)
 def test_no_order_of_detections_matters_and_all_are_accounted_for(places, random):
-    # No two have the same score, or the order may decide between them.
+    # All scores differ, because ties would be broken by the order.
     scores = iter(np.linspace(0.5, 1, 30))
     frames = [[seen(kind, x, float(next(scores)), y) for kind, x, y in frame] for frame in places]
     try:

@@ -1,4 +1,4 @@
-"""Where files may lie, and what is said where they do not."""
+"""Locating files, and the messages if they are missing."""
 
 import zipfile
 
@@ -96,7 +96,7 @@ def test_damaged_archives(tmp_path):
 
 
 def test_archives_of_a_newer_format(tmp_path):
-    """The version that is needed to extract a member is at byte 6 of its entry in the central directory."""
+    """The version needed to extract a member is at byte 6 of its entry in the central directory."""
     path = tmp_path / "video_train.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("video_00001.mp4", b"x")

@@ -1,4 +1,4 @@
-"""Building: killed half-way, files cut short, two processes at once, folders that cannot be written to."""
+"""Builds that are killed halfway, truncated files, two processes at once, and read-only folders."""
 
 import errno
 import os

@@ -11,7 +11,7 @@ from stii_jax.data.video.pyav import Encoder, decode, read_header, self_test
 
 
 def grey(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Frames of one grey value each, 7 apart."""
+    """Return frames of one grey value each, 7 apart."""
     return np.broadcast_to(
         7 * np.arange(num_frames, dtype=np.uint8)[:, None, None, None], (num_frames, height, width, 3)
     )
