@@ -1,4 +1,4 @@
-"""What a run of one process makes of the tools for several; several are started in tests/distributed."""
+"""The tools for several processes in a run with one; tests/distributed starts several."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Runs of several processes, started by `launch/local.sh`, are the run of one."""
+"""Runs of several processes, started by `launch/local.sh`, equal a run of one process."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.distributed
 
-# Eight videos a step, for up to eight devices. SGD shows a gradient that is n times too large; Adam hides it.
+# Eight videos per step, for up to eight devices. Unlike Adam, SGD reveals a gradient that is n times too large.
 RUN = {
     "batch_size": 8,
     "eval__batch_size": 8,
@@ -41,7 +41,7 @@ def scores(workdir, name="results.json"):
 
 
 def train(launcher, folder, processes, *arguments, expect=0, environment=None, **changes):
-    """Runs in `folder/run`; what the processes were given is written to `folder/order`."""
+    """Run training in `folder/run`; the batches of each process are written to `folder/order`."""
     order = folder / "order"
     order.mkdir(parents=True, exist_ok=True)
     environment = {"TOY_ORDER": str(order), **(environment or {})}
@@ -66,7 +66,7 @@ def test_training_and_evaluation_are_those_of_one_process(launcher, alone, tmp_p
     assert order_of(tmp_path / "order") == order_of(alone / "order")
     for of_length, expected in zip(scores(tmp_path / "run"), scores(alone / "run")):
         assert of_length == pytest.approx(expected, rel=2e-3, abs=2e-4)
-    # Process 0 alone speaks and writes.
+    # Only process 0 prints and writes.
     assert output.count("pictures: ") == 1
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) <= 2  # of training, and of the final pictures
     made_by = json.loads((tmp_path / "run" / "provenance.json").read_text())
@@ -88,7 +88,7 @@ def test_evaluation_of_one_checkpoint(launcher, alone, tmp_path, mode):
 
 @pytest.fixture(scope="module")
 def stopped_at_four(launcher, tmp_path_factory):
-    """A run of four processes that has had half of its steps."""
+    """A run of four processes, stopped after half of its steps."""
     folder = tmp_path_factory.mktemp("four")
     train(launcher, folder, 4, train__num_steps=4)
     return folder

@@ -1,4 +1,4 @@
-"""The Python interface: a trained model on files and on arrays gives what the command line writes."""
+"""The Python interface: a trained model on files and arrays gives the command line's results."""
 
 import csv
 
@@ -63,7 +63,7 @@ def test_a_file_gives_what_the_command_line_writes(model, workdir, tmp_path, fra
 
 
 def test_arrays_and_single_frames_give_what_the_file_gives(model, tmp_path, frames):
-    """A lossless file."""
+    """The file is lossless."""
     whole = model.decompose(write_raw(tmp_path / "video.mkv", frames))
     for given in (frames, list(frames), iter(frames)):
         found = model.decompose(given, fps=10.0)

@@ -1,4 +1,4 @@
-"""The files that trained models are passed on in: what comes back, what is refused, and what is done with them."""
+"""Files of trained models: round trips, rejected files, and their use."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def exported(finished):
 
 @pytest.fixture
 def model(tmp_path):
-    """A file of a model that was not trained."""
+    """The file of an untrained model."""
     path = tmp_path / "model.safetensors"
     pretrained.save(path, Trained(make_config(tmp_path / "data"), ToyModel(8).init(jax.random.key(1)), FACTS))
     return path
@@ -68,7 +68,7 @@ def read(path):
 
 
 def rewrite(path, change):
-    """Changes arrays and header of a model's file by `change(arrays, header)`, with digests that fit again."""
+    """Change arrays and header of a model's file by `change(arrays, header)`, and update the digests."""
     arrays = load_file(path)
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()["stii_jax"])
@@ -209,7 +209,7 @@ def test_an_export_has_the_scores_of_its_step_alone(finished, exported, tmp_path
 
 
 def test_the_fit_of_held_out_videos_goes_with_the_model(finished, exported, tmp_path, capsys):
-    """From the evaluation to the file, and there to every decomposition."""
+    """They go from the evaluation to the file, and from there to every decomposition."""
     measured = read(finished / "results.json")[novelty.KEY]
     assert measured["num_videos"] == 6 and [entry["num_frames"] for entry in measured["per_video"]] == [1, 3, 4]
     mse = read(finished / "results.json")["mse"]
@@ -226,7 +226,7 @@ def test_the_fit_of_held_out_videos_goes_with_the_model(finished, exported, tmp_
 
 
 def test_a_model_takes_up_scores_that_it_lacks(finished, exported, tmp_path, capsys):
-    """As one from an older version does; its parameters and its other facts stay as they are, bit by bit."""
+    """A model from an older version gains them; its parameters and other facts stay bit for bit the same."""
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     shutil.copy(exported, old)
     rewrite(old, lambda _, header: header["facts"]["results"].pop(novelty.KEY))

@@ -1,4 +1,4 @@
-"""The results table: what it says of seeds, of published numbers, and of malformed files."""
+"""The results table: seeds, published numbers, and malformed files."""
 
 import json
 import statistics
@@ -62,7 +62,7 @@ def write(folder, *runs):
 
 
 def table(folder, capsys):
-    """The printed tables, as lists of stripped cells by their first cell."""
+    """Return the printed tables, as lists of stripped cells by their first cell."""
     assert main(["--results", str(folder)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

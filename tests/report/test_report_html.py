@@ -1,4 +1,4 @@
-"""The page of `report --html`: what is on it, that it is the same each time, and that it runs no stranger's code."""
+"""The page of `report --html`: its content, its reproducibility, and protection against foreign code."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ def decode(uri):
 
 
 def unpack(uri, height, width, count):
-    """The pictures of a sheet."""
+    """Return the pictures of a sheet."""
     sheet = decode(uri)
     rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
     images = sheet.reshape(rows, height, columns, width, *sheet.shape[2:]).swapaxes(1, 2)
@@ -110,7 +110,7 @@ def test_sheets_hold_the_pictures_and_masks_round_to_the_models_segmentation():
 
 
 def test_responsibilities_have_a_sheet_of_their_own():
-    """The reconstruction needs the masks all the same."""
+    """The reconstruction still needs the masks."""
     by_masks, sharper = random_decomposition(0, 7, 3, 8), random_decomposition(5, 7, 3, 8).masks
     video = np.zeros((7, 8, 8, 3), np.uint8)
     clip = clips.make_clip(video, by_masks._replace(responsibilities=sharper), None, 4)

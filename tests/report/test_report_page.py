@@ -1,4 +1,4 @@
-"""The report of a folder of runs: what is taken up, the statistics over seeds, and what the page has."""
+"""The report on a folder of runs: the runs it includes, the statistics over seeds, and the content of the page."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def write_json(path, content):
 
 
 def of_sweep(variant, seed, order=0, **changes):
-    """The entry of a sweep's run."""
+    """Return the entry of a sweep's run."""
     sweep = {"name": "s", "variant": variant, "order": order, "overrides": [f"model.num_slots={order + 2}"]}
     return a_run(seed, **{"name": f"s-{variant}", "sweep": sweep, "config": CONFIG, **changes})
 
@@ -58,7 +58,7 @@ def read_csv(path):
 
 
 def section(page, title):
-    """The cells of a section's table, as dicts."""
+    """Return the cells of a section's table, as dicts."""
     lines = [line for line in page.split(f"## {title}\n")[1].split("\n## ")[0].splitlines() if line.startswith("|")]
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(header, row)) for row in rows]
@@ -116,7 +116,7 @@ def test_long_curves_are_thinned_and_keep_what_is_rare(tmp_path):
 
 
 def test_differences_are_taken_seed_by_seed(runs):
-    """What the seeds have in common cancels: .1 in each of the two that both variants have."""
+    """Effects that the seeds share cancel, leaving .1 for each of the two seeds of both variants."""
     first, other = (0.5, 0.7, 0.9), (0.6, 0.8)
     put(runs, *(of_sweep("first", seed, scores=[score(10, f_ari=value)]) for seed, value in enumerate(first)))
     put(runs, *(of_sweep("other", seed, 1, scores=[score(10, f_ari=value)]) for seed, value in enumerate(other)))
@@ -171,7 +171,7 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
         (runs / place).parent.mkdir(parents=True, exist_ok=True)
         workdir(tmp_path).rename(runs / place)
     put(runs / "sweep", of_sweep("v", 0))
-    for seed in (0, 1):  # the run behind the entry, and one whose further jobs are not done
+    for seed in (0, 1):  # the run behind the entry, and one with unfinished jobs
         (runs / "sweep" / "v").mkdir(exist_ok=True)
         workdir(tmp_path).rename(runs / "sweep" / "v" / f"seed{seed}")
     write_json(runs / "begun" / "config.json", {})
@@ -308,7 +308,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
         ("bouncing_balls/color4", "STII", 20, 0.7291),
         ("bouncing_balls/color4", "STII", 40, None),
         ("bouncing_balls/color4", "IODINE", 10, None),
-        ("clevrer", "IODINE", 10, 0.1791),  # a frame by itself: of every length
+        ("clevrer", "IODINE", 10, 0.1791),  # a metric of single frames, at every length
     ],
 )
 def test_published_numbers_are_of_the_very_data_model_and_length(dataset, model, num_frames, expected):
@@ -327,7 +327,7 @@ def test_curves_are_averaged_in_parts_of_training():
 
 
 def test_losses_of_other_kinds_share_no_axes(runs):
-    """With losses alone there is a figure where they are comparable, and none where they are not."""
+    """With losses alone, there is a figure if they are comparable, and none otherwise."""
     curve = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
     put(runs, of_sweep("a", 0, curve=curve), of_sweep("b", 0, order=1, curve=curve))
     assert curves_figure(experiments(collect(runs).runs)) is not None

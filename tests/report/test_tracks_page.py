@@ -1,4 +1,4 @@
-"""The page of a decomposition: what is in it, how large it becomes, and one line for what cannot be shown."""
+"""The page of a decomposition: its content, its size, and one-line errors."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def decode(uri):
 
 
 def unpack(text):
-    """Slot and corners of the polygons of every frame."""
+    """Return slot and corners of the polygons of every frame."""
     numbers, frames = np.frombuffer(base64.b64decode(text), "<u2").tolist(), []
     while numbers:
         polygons, count, numbers = [], numbers[0], numbers[1:]
@@ -46,7 +46,7 @@ def unpack(text):
 
 
 def fill(polygons, size):
-    """The mask within polygons, eight times as fine, with holes where they overlap."""
+    """Return the mask within polygons at eight times the resolution, with holes where they overlap."""
     inside = np.zeros((size[1] * 8, size[0] * 8), bool)
     for polygon in polygons:
         image = Image.new("1", (size[0] * 8, size[1] * 8))

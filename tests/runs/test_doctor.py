@@ -1,4 +1,4 @@
-"""`--mode doctor` and `--help`: they say what is true of this machine, and name every flag, mode, config and model."""
+"""`--mode doctor` and `--help`: true statements about this machine, and every flag, mode, config and model."""
 
 import shutil
 from collections import namedtuple
@@ -24,7 +24,7 @@ def folders(monkeypatch, tmp_path):
 
 
 def lines(capsys):
-    """The exit code, and what is printed: by what was looked at, its mark and the rest."""
+    """Return the exit code, and by subject the mark and the rest of each printed line."""
     code, printed = doctor.examine(), {}
     for line in capsys.readouterr().out.splitlines():
         if line.startswith("  "):

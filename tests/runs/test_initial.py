@@ -1,4 +1,4 @@
-"""Training that starts from a trained model: parameters that fit are its own bit for bit, the others are listed."""
+"""Training that starts from a trained model: fitting parameters are copied bit for bit, the others are listed."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def settings(data_dir, **changes):
 
 
 def first_params(data_dir, folder, init, **changes):
-    """Parameters before the first step of a run that starts from `init`."""
+    """Return the parameters before the first step of a run that starts from `init`."""
     config = make_config(data_dir, **NO_EVALUATION, **changes)
     source = setup.load_dataset(config)
     trainer = Trainer(config, source, source, folder)
@@ -80,7 +80,7 @@ def first_params(data_dir, folder, init, **changes):
 
 
 def test_everything_fits(workdir, params, data_dir, tmp_path):
-    """Adam's averages are those of a new run; so are its key and its step."""
+    """Adam's averages, the key and the step are those of a new run."""
     state, fresh, initial = first_params(data_dir, tmp_path, workdir)
     assert bits(state.params) == bits(params) != bits(fresh.params)
     assert bits(state._replace(params={})) == bits(fresh._replace(params={}))
@@ -133,7 +133,7 @@ def test_other_slots_sizes_and_clips_train(workdir, data_dir, tmp_path, changes,
 
 @pytest.fixture(scope="module")
 def straight(workdir, data_dir, tmp_path_factory):
-    """A run from the trained model that nothing disturbed."""
+    """An undisturbed run from the trained model."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch)
@@ -174,7 +174,7 @@ def stopped_after(num_steps):
 
 
 def test_the_record(straight, workdir, file, tmp_path):
-    """It names no folder of this machine, as it goes into exported files."""
+    """It names no folder of this machine, because it becomes part of exported files."""
     record = json.loads((straight / "provenance.json").read_text())["init"]
     assert record == load_initial(str(workdir), ToyModel(SIZE)).record
     assert (record["model"], record["step"], record["seed"], record["fresh"]) == ("teacher", 3, 0, [])
@@ -235,7 +235,7 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
 
 
 def test_a_model_of_another_architecture(file, data_dir, tmp_path):
-    """Its layers have the same names, and some the same shapes."""
+    """Its layers have the same names, and some have the same shapes."""
     message = "has the architecture paper, but the config trains pyramid: give a model with the architecture"
     refused(ConfigError, message, file, tmp_path, data_dir, model__architecture="pyramid")
 

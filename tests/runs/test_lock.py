@@ -1,4 +1,4 @@
-"""A workdir's lock."""
+"""The lock of a workdir."""
 
 import json
 import os

@@ -23,7 +23,7 @@ def test_budget_weights_above_one_are_refused_in_training(name, settings, cure):
     with pytest.raises(ConfigError, match=cure) as caught:
         setup.check(config, "train")
     assert "\n" not in str(caught.value)
-    setup.check(config, "evaluate")  # a run of before is still of use
+    setup.check(config, "evaluate")  # an earlier run remains usable
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def toy(monkeypatch):
 
 
 def stopped_after(monkeypatch, num_steps):
-    """Training is stopped by Ctrl-C after so many steps."""
+    """Stop training by Ctrl-C after so many steps."""
 
     class Stopped(Trainer):
         def __init__(self, *arguments):

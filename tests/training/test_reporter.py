@@ -1,4 +1,4 @@
-"""What a run tells the user, and that telling it changes nothing."""
+"""The messages of a run to the user, and that they do not change the result."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def make_trainer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(make_trainer, tmp_path_factory):
-    """A run that was not timed: its folder and last state."""
+    """A run without timing: its folder and last state."""
     workdir = tmp_path_factory.mktemp("straight")
     trainer = make_trainer(workdir)
     trainer._programs = [lambda *_: None] * 2

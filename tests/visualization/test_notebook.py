@@ -1,4 +1,4 @@
-"""What a notebook shows of a process that trains, that it ends with the cell, and the pictures that are displayed."""
+"""A notebook's display of a training process, which ends with the cell, and its displayed pictures."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ time.sleep(60)
 
 
 class Screen:
-    """Stands for a cell's output: keeps all that was shown there."""
+    """Stands in for a cell's output and keeps everything shown there."""
 
     def __init__(self):
         self.shown = []
