@@ -84,7 +84,7 @@ class Launcher:
 def order_of(folder: Path) -> dict[tuple[int, int], str]:
     """Return the fingerprint of the video at each step and place in the batch, as all processes recorded it.
 
-    A run that was stopped may have read ahead of its last checkpoint: what it read twice has to be the same.
+    A stopped run may have read ahead of its last checkpoint. Batches that it reads twice must be the same.
     """
     found: dict[tuple[int, int], str] = {}
     for line in "".join(path.read_text() for path in sorted(folder.iterdir())).splitlines():

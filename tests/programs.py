@@ -1,8 +1,8 @@
-"""Compiled programs, kept for the other test processes and for the next session: in pytest's cache folder.
+"""Compiled programs, shared by test processes and sessions in pytest's cache folder.
 
-A program is compiled once for all processes of a session, those that tests start included, and for later sessions of
-the same jaxlib on the same kind of CPU. `pytest --cache-clear` starts anew. The key of a program covers all that went
-into it, so that no change of the code, or of jax, meets a program that no longer fits.
+A program is compiled once for all processes of a session, including those that tests start, and for later sessions
+with the same jaxlib and kind of CPU. `pytest --cache-clear` deletes all programs. The key of a program covers all of
+its inputs, so a change of the code or of JAX never meets an outdated program.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def _cpu() -> str:
 def use(folder: Path) -> None:
     """Make JAX keep programs in `folder`, in this process and its children, including small programs.
 
-    Most programs of the tests compile in less than a tenth of a second, but there are thousands.
+    Most test programs compile in less than a tenth of a second, but there are thousands.
     """
     for name, value in {
         "jax_compilation_cache_dir": str(folder),
@@ -49,7 +49,7 @@ def use(folder: Path) -> None:
 def start(folder: Path, limit: int = LIMIT) -> None:
     """Remove half-written programs of a killed session, and all programs if there are more than `limit` bytes.
 
-    JAX would try to read a program that is cut short in every session, warn and compile it again.
+    Otherwise JAX would try to read a truncated program in every session, warn, and compile it again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clean = folder / CLEAN

@@ -1,6 +1,7 @@
 """The first 20 losses and gradient norms of the smallest models, to detect a refactoring that changes them.
 
-They lie in `golden/PLATFORM.json`. A change of the mathematics that is meant renews them, on one device of a kind:
+They are stored in `golden/PLATFORM.json`. After an intended change of the mathematics, renew them on a single device
+per platform:
 
     python tests/test_golden.py
 """
@@ -24,8 +25,11 @@ from stii_jax.training.step import train_step
 
 STEPS = 20
 TOLERANCE = 5e-4
-"""Of a curve's mean size. On one, two and four CPU devices, with XLA's optimisations and without, curves differ by 4e-5
-at most: rounding, which grows from step to step. One per cent of sigma makes more than three times the tolerance."""
+"""Tolerance relative to a curve's mean size.
+
+On one, two and four CPU devices, with and without XLA's optimisations, curves differ by at most 4e-5, from rounding
+that grows step by step. A change of sigma by one per cent exceeds three times the tolerance.
+"""
 IODINE = {"model__conditional_prior": False, "model__conditional_decoder": False, "model__posterior_start": "learned"}
 RNEM = {"num_slots": 2, "hidden_dim": 4, "encoder_channels": (4,), "feature_dim": 4, "attention_dim": 4}
 DDPAE = {"num_slots": 2, "hidden_dim": 4, "feature_dim": 4, "content_dim": 4, "object_size": 4, "encoder_channels": 2}

@@ -1,7 +1,7 @@
 """Starting in seconds: heavy libraries that each command must not import, and the line it prints first.
 
-Every command runs in a process of its own, which says at its end what it has imported. Times are not asserted, as they
-depend on the machine; docs/performance.md has them.
+Every command runs in its own process, which lists its imports at the end. Times are not asserted, because they depend
+on the machine; docs/performance.md has them.
 """
 
 import json

@@ -1,7 +1,7 @@
 """A run small enough for tests: 8x8 pixels, two slots, and a few matrix products instead of the real model.
 
-What surrounds the model (steps, devices, chunks, checkpoints, logs) is the same for either, and XLA compiles the real
-one for a minute on a slow core. `OVERRIDES` alone give the smallest real model.
+Everything around the model (steps, devices, chunks, checkpoints, logs) is the same for both, but XLA needs a minute
+to compile the real one on a slow core. `OVERRIDES` alone give the smallest real model.
 """
 
 import contextlib
@@ -115,8 +115,8 @@ def compilations() -> Iterator[list[str]]:
 def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
     """Train and evaluate with a `ToyModel`; `few_metrics` leaves out those that take long to compile.
 
-    Runs of the same settings share their programs, whichever test they belong to: most of such a run is tracing.
-    `forget_programs` has them traced anew.
+    Runs with the same settings share their programs across tests, because tracing takes most of their time.
+    `forget_programs` makes later runs trace again.
     """
 
     def toy_model(config, image_size, num_slots=0, system="", kind=None):

@@ -1,7 +1,7 @@
 """`python -m stii_jax.main` with the toy model, for tests that start it as a user would, by a script of `launch/`.
 
-`$TOY_ORDER`, a folder, gets a file a process with a line a video of every batch: the step, and what it looks like.
-`$TOY_SLOW_EVALUATION` are seconds that a batch of an evaluation takes; with `$TOY_CLOCK_JUMPS` the clock jumps.
+The folder `$TOY_ORDER` receives one file per process, with one line per video and batch: the step and a fingerprint.
+`$TOY_SLOW_EVALUATION` is the duration of an evaluation batch in seconds. With `$TOY_CLOCK_JUMPS` the clock jumps.
 """
 
 import hashlib

@@ -72,7 +72,7 @@ def test_mog2_finds_what_moves():
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_linkers(linker):
-    """Objects keep their numbers in any order of detections and through short gaps, and get new ones after long gaps."""
+    """Objects keep their numbers in any order of detections and through short gaps; long gaps end them."""
     here, there = np.array([[10.0, 10.0], [30.0, 10.0]]), np.array([[31.0, 11.0], [11.0, 10.0]])
     none = np.zeros((0, 2))
     numbers = LINKERS[linker]([here, there, here[:1], here], Link(reach=5.0, memory=1))

@@ -1,6 +1,6 @@
 """Small recordings in the real formats: video files, and R-NEM's HDF5.
 
-Each `make_*` fills a folder and returns the variant, the options and the folder of fetched files.
+Each `make_*` fills a folder and returns the variant, the options and the folder of downloaded files.
 """
 
 import functools

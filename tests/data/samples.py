@@ -1,7 +1,7 @@
 """A small instance of every dataset, in its real file format: one line per dataset, as in `DATASETS`.
 
-Each function gets a folder to put files into, and returns variant, options and the folder for `manual_dir` ("" where
-nothing has to be fetched).
+Each function writes files to a folder, and returns the variant, the options and the folder for `manual_dir` ("" if
+there is nothing to download).
 """
 
 from collections.abc import Callable

@@ -1,16 +1,16 @@
 """The hand labels of a real recording: boxes of eight walkers before a static camera (`pedestrian_boxes.csv`).
 
 The recording is a street of PETS 2009 with 480x360 pixels, 10 frames per second and 795 frames. It is not part of the
-project (see `samples` in tests/conftest.py). The authors of this project made the labels by eye, on pictures enlarged
-three to fourteen times. Boxes were proposed by the difference from the per-pixel median; no trained model took part.
-Every box was then corrected by eye, and all were looked at once more.
+project (see `samples` in tests/conftest.py). The authors of this project made the labels by eye, on images enlarged
+three to fourteen times. Boxes were proposed from the difference to the per-pixel median; no trained model was used.
+Every box was then corrected by eye, and all were checked once more.
 
 Every fourth frame from 424 to 580 is labelled, 40 in all, with every visible person. Frames count from 0. A box is the
-smallest around the visible part of a person, with papers held in the hand. It reaches from `left` up to `right` and
-from `top` up to `bottom`, in pixels of the full frame, and its sides are good to 3 pixels. `x` and `y` are its centre.
-`occluded` is 1 where another person, a sign, a pole or the frame's edge hides a part of the person.
-An object keeps its number throughout. Six pairs of objects cross, the first of each pair nearer to the camera: 3 and 2,
-1 and 3, 4 and 2, 1 and 4, 1 and 2, 6 and 7. Later 7 crosses in front of 6.
+smallest around the visible part of a person, including papers held in the hand. It extends from `left` to `right` and
+from `top` to `bottom`, in pixels of the full frame. Its sides are accurate to 3 pixels. `x` and `y` are its centre.
+`occluded` is 1 if another person, a sign, a pole or the frame's edge hides part of the person. An object keeps its
+number throughout. Six pairs of objects cross, the first of each pair nearer to the camera: 3 and 2, 1 and 3, 4 and 2,
+1 and 4, 1 and 2, 6 and 7. Later 7 crosses in front of 6.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Every command and every Python program in the documentation is executed at toy size.
 
-A command that cannot be executed here is in `NOT_HERE` with the reason.
+Commands that cannot be executed here are in `NOT_HERE`, each with a reason.
 """
 
 import importlib.util

@@ -1,9 +1,9 @@
 """Execute the documentation's commands at toy size, as a user would, one after the other in one folder.
 
-Each command is shrunk by what is appended to it, of which the last counts; it is executed in this process, so that
-programs are compiled once. What a command needs, a run or a model's file, is made before by the command of the
-documentation that says so. Of each system the first run has the real model; further ones have the toy model, as the
-real one takes long to trace, and only make the real one.
+Overrides appended to a command shrink it, because the last value of a setting counts. Commands are executed in this
+process, so that programs are compiled once. A run or model file that a command needs is made first, by the
+documentation's own command for it. The first run of each system trains the real model. Later runs only build the real
+model and train the toy model, because the real one takes long to trace.
 """
 
 import json
@@ -189,7 +189,7 @@ class Workshop:
                     raise AssertionError(stop.code) from stop
 
     def _from_toy(self, arguments: Iterable[str]) -> list[str]:
-        """True if `--init` names the run of a toy model."""
+        """Replace the value of `--init` by the run of a toy model."""
         if not (teacher := self.folder / "teacher").exists():
             params = ToyModel(SMALL["data.options.image_size"]).init(jax.random.key(0))
             save_run(teacher, params, model__architecture="pyramid")  # like the quickstart's

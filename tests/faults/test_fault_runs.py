@@ -218,7 +218,7 @@ def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
 def test_a_clock_that_jumps(launcher, straight, tmp_path):
     """The wall clock jumps back and forth by days, every second, while a run trains.
 
-    Orbax gives up a save that takes minutes by that clock; then the run stops, and goes on when it is told to.
+    Orbax aborts a save that takes minutes by that clock. The run then stops, and resumes when it is started again.
     """
     workdir, stops = tmp_path / "run", 0
     while True:

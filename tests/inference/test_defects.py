@@ -1,6 +1,6 @@
 """Recordings with cuts, blank frames or no objects: the notes for users, and the shipped model's decompositions.
 
-The slow tests decompose videos of balls that were changed as recordings are: see docs/files.md.
+The slow tests decompose videos of balls with the defects of real recordings; see docs/files.md.
 """
 
 import json

@@ -1,7 +1,8 @@
 """A second, plain implementation of the model of docs/method.md, written from the equations, for float64.
 
-Python loops over frames and refinements; no scan, no gradient rule, no Flax, nothing of `stii_jax` but the names of
-its parameters. Call it inside `jax.enable_x64(True)`, with what `in_float64` returns. `settings` are those of `STII`.
+It uses Python loops over frames and refinements. It has no scan, no gradient rule and no Flax, and shares only the
+parameters' names with `stii_jax`. Call it inside `jax.enable_x64(True)`, with parameters and inputs from `in_float64`.
+`settings` are those of `STII`.
 """
 
 import functools
@@ -223,8 +224,8 @@ def predict(params, temporal, num_frames, settings):
 def unroll(params, video, noise, settings, attached=0.0):
     """Return the loss, one list of ELBOs per frame, the last decode of every frame, and the temporal state.
 
-    `noise(t, r)` is that of decode r of frame t, `B K Z`. With `attached` 1, means and masks carry gradient into the
-    refiner; with 0 they do not.
+    `noise(t, r)` is the noise of decode r of frame t, `B K Z`. With `attached` 1, means and masks carry gradients into
+    the refiner; with 0 they do not.
     """
     parts = elbo, inner_gradients, refine
     elbo_of, gradients_of, refined = (jax.jit(functools.partial(part, settings=settings)) for part in parts)

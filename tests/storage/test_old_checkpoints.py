@@ -1,7 +1,7 @@
 """Checkpoints of every released format are read back unchanged.
 
-`files/checkpoint-v1` is a workdir's config and checkpoint of three steps, made before the first release by a training
-run of the smallest real model. Its digests and the loss of the step after were noted by the code that wrote it.
+`files/checkpoint-v1` is a workdir's config and checkpoint after three steps. A training run of the smallest real model
+made it before the first release. The same code recorded its digests and the loss of the next step.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Sweeps: their runs, resuming, failures, and that no process outlives a stopped sweep.
 
-Most tests have a small script in the place of `stii_jax.main`, which writes the files of a workdir at once.
+Most tests replace `stii_jax.main` by a small script that writes the files of a workdir at once.
 """
 
 import json

@@ -220,7 +220,7 @@ def test_one_compilation_a_stage(make_trainer, tmp_path):
 def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_path, monkeypatch):
     """Reading a value waits for its step, and keeps the device waiting for the host.
 
-    `jax.transfer_guard` sees nothing on CPU, where reading copies nothing; so reads are counted where jax makes them.
+    `jax.transfer_guard` detects nothing on CPU, where a read copies nothing. So reads are counted inside JAX.
     """
     trainer = make_trainer(tmp_path, train__log_every=4, train__checkpoint_every=8, train__eval_every=NEVER)
     step, kind, events = trainer._steps[0], type(jax.numpy.zeros(1)), []

@@ -48,7 +48,7 @@ def test_a_disc_is_measured_to_a_fraction_of_a_pixel(x, y, radius):
     canvas = Canvas((32, 32), (0, 0, 384, 384), 384, 384)
     found = canvas.measure(canvas.segment(disc_masks(x, y, radius, (0, 0, 384, 384), 32)))[1]
     assert np.hypot(found.x - x, found.y - y) < 0.6
-    # Averaging over a model pixel (variance 12^2 / 12) and interpolating (12^2 / 6) blur the disc: it reaches one half
+    # Averaging over a model pixel (variance 12^2 / 12) and interpolation (12^2 / 6) blur the disc. It reaches one half
     # at a radius that is smaller by the variance over twice the radius.
     shrunk = radius - (12**2 / 12 + 12**2 / 6) / (2 * radius)
     assert found.area == pytest.approx(np.pi * shrunk**2, rel=0.035)
