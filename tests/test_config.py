@@ -85,7 +85,7 @@ def test_local_config_folder_goes_before_the_shipped_one(write, monkeypatch):
     assert load_config("default").model.num_slots == 5
 
 
-def test_unknown_name_lists_what_there_is():
+def test_unknown_name_lists_known_ones():
     with pytest.raises(ConfigError, match=r"no config 'defualt'; nearest: default .*available: .*default"):
         load_config("defualt")
 

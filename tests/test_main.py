@@ -151,7 +151,7 @@ def test_predict(finished, capsys):
         (["probe.num_frames=3", "probe.num_videos=4"], r"videos have an object .*: increase config\.probe\.num_videos"),
     ],
 )
-def test_what_cannot_be_probed(finished, settings, message):
+def test_invalid_settings_for_probes(finished, settings, message):
     with pytest.raises(ConfigError, match=message):
         run("disentangle", None, finished, settings)
     assert not (finished / "probes.json").exists()

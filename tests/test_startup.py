@@ -110,7 +110,7 @@ def test_help_imports_nothing_heavy(command, allowed, said, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_is_wrong_is_said_before_jax_is_imported(command, allowed, line, tmp_path):
+def test_errors_are_reported_before_jax_is_imported(command, allowed, line, tmp_path):
     code, _, last, heavy = start(*command, folder=tmp_path)
     assert code == 1 and last.startswith(line)
     assert heavy <= allowed
@@ -194,7 +194,7 @@ stii_jax.errors.sys = types.SimpleNamespace(**{**vars(sys), "platform": "win32"}
     ],
     ids=" ".join,
 )
-def test_windows_is_told_of_wsl_in_one_line(command, tmp_path):
+def test_windows_users_are_pointed_to_wsl_in_one_line(command, tmp_path):
     code, _, last, _ = start(*command, folder=tmp_path, before=WINDOWS)
     assert code in (1, 2)
     assert last.startswith("error: stii_jax runs on Linux and macOS") and "wsl --install" in last
@@ -210,7 +210,7 @@ def test_other_systems_pass(monkeypatch):
     assert isinstance(caught.value, UserError) and "\n" not in str(caught.value)
 
 
-def test_a_machine_without_what_only_linux_has(monkeypatch, tmp_path):
+def test_a_machine_without_linux_only_interfaces(monkeypatch, tmp_path):
     """macOS has neither /proc nor affinities; `sysctl` gives its processor's name, and its peak memory is in bytes."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)

@@ -76,7 +76,7 @@ def test_an_axis_aligned_code_is_more_disentangled_than_a_rotated_one(results):
     assert aligned["latents"]["linear"]["completeness"] == pytest.approx(1, abs=0.02)
 
 
-def test_what_names_the_video_only_does_not_leak():
+def test_features_of_the_video_do_not_leak():
     """All objects of a video share a factor and a code unique to the video, so only leakage could predict one."""
     samples = make_samples()
     identity = np.eye(NUM_VIDEOS, dtype=np.float32)[samples.video]

@@ -90,6 +90,6 @@ def test_only_slots_that_there_are_can_be_picked(numbers):
 
 
 @pytest.mark.parametrize(("number", "dimension", "says"), [(3, 0, "slot is 3"), (0, 2, "dimension is 2")])
-def test_only_what_there_is_can_be_moved(number, dimension, says):
+def test_only_existing_latents_can_be_moved(number, dimension, says):
     with pytest.raises(ValueError, match=says):
         shift_latent(SlotState(jnp.zeros((3, 2)), jnp.zeros((3, 4)), jnp.ones(3, bool)), number, dimension, 1.0)

@@ -53,7 +53,7 @@ def test_hostile_texts_are_shown_and_not_run(show, tmp_path):
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_the_policy_stops_what_is_not_the_pages_own(browser, written, tmp_path):
+def test_the_policy_blocks_foreign_content(browser, written, tmp_path):
     """The policy would hold even if a text had become markup."""
     bad = (
         "<script>document.title = 'run'</script><img src=http://127.0.0.1:9/x>"
@@ -81,7 +81,7 @@ def test_no_page_is_wider_than_its_window(show, written, width):
     assert_fits(page, width)
 
 
-def test_what_is_touched_is_large_enough(show, written):
+def test_touch_targets_are_large_enough(show, written):
     page = show(written[0], viewport={"width": 360, "height": 740}, has_touch=True)
     assert_touchable(page)
 

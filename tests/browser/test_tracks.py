@@ -85,7 +85,7 @@ def test_merged_objects_are_measured_together(page):
     assert lines[0] == HEAD and lines[1::2] == NAMED[1::3] and lines[2::2] == MERGED
 
 
-def test_what_is_merged_into_the_background_is_gone(page):
+def test_an_object_merged_into_the_background_is_gone(page):
     lines = table_after(page, {"do": "merge", "object": 1, "into": 0})
     rows = list(csv.DictReader(lines))
     assert [row["object"] for row in rows] == ["0", "2"] * 5

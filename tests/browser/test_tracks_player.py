@@ -202,7 +202,7 @@ def test_no_page_is_wider_than_its_window(show, path, width):
     assert_fits(page, width)
 
 
-def test_what_is_touched_is_large_enough(show, path):
+def test_touch_targets_are_large_enough(show, path):
     assert_touchable(show(path, viewport={"width": 360, "height": 740}, has_touch=True))
 
 

@@ -36,14 +36,14 @@ def contents(notebook):
     return [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
 
 
-def test_there_are_these_and_no_others():
+def test_the_notebooks_are_complete():
     for suffix in (".py", ".ipynb"):
         assert sorted(path.stem for path in FOLDER.glob(f"*{suffix}")) == sorted(NAMES)
 
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_is_what_its_source_makes(name):
+def test_a_notebook_matches_its_source(name):
     import jupytext
     import nbformat
 

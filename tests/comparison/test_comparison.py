@@ -62,7 +62,7 @@ def test_the_threshold_finds_the_smaller_part(dark):
         np.testing.assert_allclose(sorted(found.centroids.tolist()), sorted((x + 0.5, y + 0.5) for x, y in places))
 
 
-def test_mog2_finds_what_moves():
+def test_mog2_finds_moving_objects():
     frames = [squares(places) for places in crossing()]
     found = list(DETECTORS["mog2"](frames, KEEP_ALL._replace(min_area=5)))[20]
     for x, y in crossing()[20]:

@@ -129,7 +129,7 @@ def test_every_generated_variant(dataset, variant, tmp_path):
 @pytest.mark.parametrize(
     "dataset", [name for name, builder in DATASETS.items() if builder.MANUAL_DOWNLOAD_INSTRUCTIONS]
 )
-def test_what_has_to_be_fetched_is_asked_for(dataset, tmp_path):
+def test_missing_downloads_are_requested(dataset, tmp_path):
     variant = DATASETS[dataset].BUILDER_CONFIGS[0].name
     for manual_dir, where in (("", tmp_path / "manual" / dataset), (str(tmp_path / "mine"), tmp_path / "mine")):
         with pytest.raises(DataError, match=rf"there are none in {where}\..*config\.data\.manual_dir"):

@@ -185,7 +185,7 @@ def test_no_false_alarm(tmp_path, kind):
         ("training/features", lambda old: -old.astype(np.float32), "features from -1.0"),
     ],
 )
-def test_files_that_do_not_do(changed, name, function, message):
+def test_invalid_files(changed, name, function, message):
     manual = changed(name, function)
     with pytest.raises(DataError, match=rf"balls4mass64\.h5, group .*{message}"):
         build(manual, "binary4")

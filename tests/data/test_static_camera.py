@@ -118,7 +118,7 @@ def test_a_recording_cut_short_gives_what_is_there(file, capsys):
     np.testing.assert_array_equal(whole(source, "test")[-1, :, 0, 0, 0], range(44, 48))
 
 
-def test_files_that_do_not_do(tmp_path):
+def test_invalid_files(tmp_path):
     page = tmp_path / "page.avi"
     page.write_text("<!doctype html>")
     with pytest.raises(DataError, match=r"page\.avi is a web page"):
@@ -141,7 +141,7 @@ def test_files_that_do_not_do(tmp_path):
         ({"test_fraction": 0.5, "validation_fraction": 0.5}, "test_fraction=0.5 of .*: give a sum below 1"),
     ],
 )
-def test_options_that_do_not_do(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(DataError, match=f"(?i){message}"):
         StaticCameraConfig(name="default").with_options({"file": "/my/video.mp4"} | options)
     with pytest.raises(DataError, match="which file is your recording"):
@@ -178,7 +178,7 @@ def test_grand_central(tmp_path):
         (["a.mp4"], "none"),
     ],
 )
-def test_which_file_is_the_recording(tmp_path, names, chosen):
+def test_the_recording_of_a_folder(tmp_path, names, chosen):
     manual = tmp_path / "manual"
     manual.mkdir()
     for name in names:

@@ -109,7 +109,7 @@ def test_goes_on_with_another_number(launcher, alone, stopped_at_four, tmp_path,
         assert bits_of(restore_params(folder / "run" / "checkpoints", 4)[0]) == before
 
 
-def test_what_cannot_be_is_one_line(launcher, tmp_path):
+def test_invalid_runs_end_with_one_line(launcher, tmp_path):
     output = launcher.run(tmp_path / "a", 2, expect=1, **RUN | {"batch_size": 3})
     assert "error: batch_size=3 cannot be divided by the 2 devices" in output
     output = launcher.run(tmp_path / "b", 1, "--num_processes", "2", expect=1, **RUN)

@@ -110,7 +110,7 @@ def test_a_later_swap_is_wrong():
     assert_scores(scores(true, slots), (1 + 5 / jump - 1) / 3, (0 + jump / 2 - 1 + 0) / 3)
 
 
-def test_which_pairs_count():
+def test_counted_pairs():
     """Pairs do not count if the object is hidden at first, or before or after the step, or at rest."""
     first_hidden = [None, (6, 8), (6, 10), (6, 12)]
     hidden_once = [(16, 6), (16, 8), None, (16, 12)]

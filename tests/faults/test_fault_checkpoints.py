@@ -122,7 +122,7 @@ def test_kills_at_random_moments_of_saves_lose_nothing(tmp_path):
     print(f"kills: {TRIALS}, {interrupted} in the middle of a save; {saved} checkpoints saved")
 
 
-def test_a_full_disk_leaves_what_was_saved(tmp_path):
+def test_a_full_disk_keeps_saved_checkpoints(tmp_path):
     """From no space to slightly more than needed: the save fails completely, or is complete."""
     params = make_params(300_000, seed=1)
     refused = 0

@@ -181,7 +181,7 @@ def test_damage_to_any_file_is_noticed_or_harmless(dataset, tmp_path, damage):
     assert outcomes["noticed"] > TRIALS
 
 
-def test_damage_to_what_was_kept_of_a_build(videos, tmp_path, monkeypatch):
+def test_damage_to_kept_parts_of_a_build(videos, tmp_path, monkeypatch):
     """The damaged part is read again."""
     options = {"folder": str(videos), "image_size": 64, "num_frames": 8}
     monkeypatch.setattr("shutil.rmtree", lambda path, **more: None)

@@ -365,7 +365,7 @@ def fails(message, workdir, request, error=DataError):
     assert not any((request.output / name).exists() for name in NAMES)
 
 
-def test_inputs_that_are_none(workdir, tmp_path):
+def test_invalid_inputs(workdir, tmp_path):
     output = tmp_path / "results"
     fails("there is no file .*video.mp4", workdir, Request(tmp_path / "video.mp4", output))
     (tmp_path / "empty.mp4").touch()
@@ -379,7 +379,7 @@ def test_inputs_that_are_none(workdir, tmp_path):
     assert not output.exists()
 
 
-def test_outputs_that_cannot_be(workdir, video, tmp_path):
+def test_invalid_outputs(workdir, video, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory"):
         run("decompose", None, workdir, [], request=Request(video, tmp_path / "file" / "folder"))

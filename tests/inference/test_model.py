@@ -143,7 +143,7 @@ def test_grey_frames(model, frames):
         (np.zeros((2, 16, 24), np.uint8), {"value_range": (0.0, 9.0)}, "value_range is for files"),
     ],
 )
-def test_videos_that_are_none(model, video, options, message):
+def test_invalid_videos(model, video, options, message):
     with pytest.raises(DataError, match=message) as caught:
         model.decompose(video, **options)
     assert "\n" not in str(caught.value)
@@ -157,7 +157,7 @@ def test_other_settings_of_the_evaluation(workdir, frames):
         stii_jax.load_model(workdir, ["eval.num_slots=-1"])
 
 
-def test_models_that_are_none(tmp_path):
+def test_invalid_models(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'; nearest: quickstart"):
         stii_jax.load_model("quikstart")
     with pytest.raises(

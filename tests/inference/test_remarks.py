@@ -76,7 +76,7 @@ def test_no_cut_in_the_first_frames():
     assert look([*FIRST[:needed], *SECOND])[needed].is_cut
 
 
-def test_what_enters_a_scene_is_no_cut():
+def test_an_entering_object_is_no_cut():
     entered = [frame.copy() for frame in FIRST]
     for frame in entered[3:]:
         frame[8:20] = 255

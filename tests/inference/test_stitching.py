@@ -218,7 +218,7 @@ def test_a_tile_that_splits_an_object(frames, numbers):
     assert set(np.unique(labels.slots)) == numbers
 
 
-def test_what_one_tile_alone_shows():
+def test_an_object_seen_by_one_tile_only():
     """An object that the other tiles take for background is shown."""
     tiles = Tiles([(1, 2, 3, 4, 5, 0)] * len(BOXES))
     truth = scene(disc(20, 20))

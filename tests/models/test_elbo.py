@@ -137,7 +137,7 @@ def test_refiner_and_start_have_no_part_in_a_cells_elbo(cell):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(parts))
 
 
-def test_what_else_carries_a_gradient(cell):
+def test_gradients_of_other_outputs(cell):
     """Detached (paper): only the ELBO carries a gradient. Otherwise (provide), means and mask logits do as well."""
     carries = any(np.any(leaf) for leaf in jax.tree.leaves(cell.gradients_of_others))
     assert carries is not cell.settings["detach_refiner_inputs"]

@@ -95,7 +95,7 @@ def test_the_likelihood_image_carries_no_gradient(images_and_tangents):
 
 
 @pytest.mark.parametrize("kept", [MEANS, MASKS, LOGITS, POSTERIOR])
-def test_the_decode_itself_does(images_and_tangents, kept):
+def test_tangents_of_the_decode_are_kept(images_and_tangents, kept):
     assert np.any(images_and_tangents[1].slots[..., kept])
 
 
@@ -134,5 +134,5 @@ def test_gradients_shown_to_the_refiner_carry_no_gradient(derivatives):
 
 
 @pytest.mark.parametrize("name", ["decoded", "posterior", "temporal", "refinement"])
-def test_everything_else_does(derivatives, name):
+def test_all_other_inputs_carry_a_gradient(derivatives, name):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(derivatives[name]))

@@ -78,7 +78,7 @@ def rewrite(path, change):
     save_file(arrays, path, {"stii_jax": json.dumps(header)})
 
 
-def test_what_comes_back_is_what_was_saved_to_half_precision(tmp_path, model):
+def test_parameters_are_restored_to_half_precision(tmp_path, model):
     params = ToyModel(8).init(jax.random.key(1))
     trained = pretrained.load(str(model))
     assert trained.facts == FACTS and trained.step == 7
@@ -107,7 +107,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path, model):
     assert (tmp_path / "again.safetensors").read_bytes() == model.read_bytes()
 
 
-def test_a_name_that_is_none(tmp_path):
+def test_unknown_names(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'"):
         pretrained.find("quikstart")
     (tmp_path / "model.npz").write_bytes(b"")
@@ -159,7 +159,7 @@ def test_files_of_something_else(model):
         assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
 
 
-def test_what_cannot_be_saved(tmp_path):
+def test_parameters_that_cannot_be_saved(tmp_path):
     params = dict(ToyModel(8).init(jax.random.key(1)))
     trained = Trained(make_config(tmp_path), params | {"see": params["see"] * 1e9}, FACTS)
     with pytest.raises(ModelFileError, match=r"float16 cannot hold \(above 65504, or not finite\): see"):

@@ -71,7 +71,7 @@ def test_hostile_names_of_curves_end_no_script():
     assert "<" not in script_json({HOSTILE: HOSTILE}) and json.loads(script_json([HOSTILE])) == [HOSTILE]
 
 
-def test_what_the_head_says():
+def test_the_head_of_the_page():
     page, _ = a_page()
     for name, value in {"step": 5, "seed": 3, "training time": "13 min", "hardware": "a run", "system": "stii"}.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
@@ -79,7 +79,7 @@ def test_what_the_head_says():
     assert re.search(r"<pre[^>]*>\{.*num_slots", page, re.DOTALL), "every setting"
 
 
-def test_how_well_held_out_videos_are_reconstructed():
+def test_reconstruction_of_held_out_videos():
     errors = np.full((3, 2), 0.0604)
     held_out = novelty.summarize({"relative_error": errors, "mse": errors, "log_likelihood": errors - 1})
     page = document.render(a_subject()._replace(held_out=held_out), [random_clip(0)])
@@ -233,7 +233,7 @@ def test_from_the_command_line(model, tmp_path, capsys):
         ("broken", 1, "page.html", "holds|damaged|config"),
     ],
 )
-def test_one_line_for_what_cannot_be_shown(tmp_path, monkeypatch, capsys, run, videos, output, message):
+def test_one_line_for_decompositions_that_cannot_be_shown(tmp_path, monkeypatch, capsys, run, videos, output, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"x")
     (tmp_path / "broken").mkdir()

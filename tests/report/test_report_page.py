@@ -83,7 +83,7 @@ def test_all_of_a_workdir_is_taken_up(tmp_path):
     assert math.isnan(point.pop("loss")) and point == {"step": 1, "time": 2.0, "ari": 0.1}
 
 
-def test_a_workdir_without_them_makes_the_entry_of_old(tmp_path):
+def test_a_workdir_without_evaluations_makes_a_plain_entry(tmp_path):
     assert not result_entry(workdir(tmp_path), "n").keys() & {"prediction", "evaluations", "probes", "curve", "sweep"}
 
 
@@ -147,7 +147,7 @@ def test_statistics_over_seeds():
     assert summarize({0: None}, "ari") is None
 
 
-def test_which_metrics_are_errors():
+def test_metrics_that_are_errors():
     assert all(map(lower_is_better, ("mse", "speed_error", "speed_error_box", "identity_switches")))
     assert not any(map(lower_is_better, ("ari", "video_f_ari", "velocity_cosine", "fg_miou")))
 
@@ -194,7 +194,7 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
         ({"a.json": json.dumps(a_run(evaluations={"x": {}}))}, "`dataset` is missing"),
     ],
 )
-def test_one_line_for_what_cannot_be_reported(runs, files, message, capsys):
+def test_one_line_for_runs_that_cannot_be_reported(runs, files, message, capsys):
     for name, content in files.items():
         (runs / name).parent.mkdir(exist_ok=True)
         (runs / name).write_text(content)

@@ -218,7 +218,7 @@ def test_a_recording_that_has_moved(found, tmp_path, capsys):
         (lambda f: (f / "masks" / "000001.png").write_text("x"), "000001.png cannot be read"),
     ],
 )
-def test_one_line_for_what_cannot_be_shown(found, damage, message, tmp_path, capsys):
+def test_one_line_for_decompositions_that_cannot_be_shown(found, damage, message, tmp_path, capsys):
     damage(found)
     assert main(["--html", str(found), "--output", str(tmp_path / "page.html")]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

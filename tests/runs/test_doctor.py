@@ -54,7 +54,7 @@ def test_files_that_are_there(capsys, folders):
     assert lines(capsys)[1]["dataset clevrer"] == ("ok", f"files in {files}")
 
 
-def test_what_every_use_needs(capsys, monkeypatch):
+def test_a_requirement_of_every_use_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(pretrained, "names", lambda: [])
     code, printed = lines(capsys)
     assert code == 1 and printed["trained models"] == ("MISSING", "none -> reinstall stii_jax")
@@ -108,7 +108,7 @@ def test_help_names_everything(capsys):
     ("arguments", "message"),
     [(["--mod", "train"], "--help lists all flags"), (["--mode=trian"], "--help lists all flags")],
 )
-def test_flags_that_there_are_not(arguments, message):
+def test_unknown_flags(arguments, message):
     with pytest.raises(SystemExit, match="error: ") as stop:
         main._parse(["main.py", *arguments])
     assert message in str(stop.value) and "\n" not in str(stop.value)

@@ -210,7 +210,7 @@ def refused(error, message, init, tmp_path, data_dir, **changes):
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_models_that_are_none(workdir, file, data_dir, tmp_path):
+def test_invalid_models(workdir, file, data_dir, tmp_path):
     missing = r"--init runs/mien does not exist: give a model that comes with the package \(.*\), a \.safetensors file"
     refused(ConfigError, missing, "runs/mien", tmp_path, data_dir)
     (tmp_path / "empty").mkdir()

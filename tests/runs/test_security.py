@@ -71,7 +71,7 @@ def dangers(source):
         ("np.load(path, allow_pickle=False); json.load(f); re.compile(p); ast.literal_eval(t)", None),
     ],
 )
-def test_the_audit_finds_what_it_looks_for(source, danger):
+def test_the_audit_detects_dangers(source, danger):
     assert list(dangers(source)) == ([danger] if danger else [])
 
 

@@ -70,7 +70,7 @@ def test_params_alone(saved, tmp_path):
     assert sorted(copy.rglob("*")) == before, "reading changes nothing"
 
 
-def test_what_was_saved_may_be_donated_or_changed_at_once(open_checkpointer):
+def test_saved_arrays_may_be_donated_or_changed_at_once(open_checkpointer):
     params = {"w": jnp.arange(1_000_000, dtype=jnp.float32)}
     state = {"w": np.arange(1_000_000)}
     change = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0 - 1, tree), donate_argnums=0)

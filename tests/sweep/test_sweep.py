@@ -145,7 +145,7 @@ def test_a_sweep_that_cannot_work_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(("seeds", "only", "message"), [(0, [], "--seeds is 0"), (1, ["ful"], "'ful': the variants")])
-def test_seeds_and_variants_that_there_are_not(seeds, only, message):
+def test_unknown_seeds_and_variants(seeds, only, message):
     with pytest.raises(SweepError, match=message):
         plan("toy", SWEEP, Path("out"), seeds, only)
 

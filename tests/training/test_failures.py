@@ -240,7 +240,7 @@ def test_no_failure(values, why):
         (20, 25, ["optim.warmup_steps=290"], 500),
     ],
 )
-def test_when_a_run_is_judged(every, num_lines, overrides, first):
+def test_the_first_warning_of_a_run(every, num_lines, overrides, first):
     found = warnings(made(num_lines, every, relative_error=1.0), overrides=overrides)
     assert [text.split(":")[0] for text in found] == ([] if first is None else [f"step {first}"])
 

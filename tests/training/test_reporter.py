@@ -71,7 +71,7 @@ def test_a_stage_that_cannot_be_computed_stops_the_run_at_once(make_trainer, tmp
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
-def test_what_a_line_says_of_the_slots(straight):
+def test_slot_shares_in_a_line(straight):
     for line in read_metrics(straight[0] / "metrics.jsonl"):
         shares = [line["slot_share_1"], line["slot_share_2"]]
         assert sum(shares) == pytest.approx(1) and shares[0] >= shares[1] >= 0

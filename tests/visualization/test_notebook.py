@@ -92,7 +92,7 @@ def test_a_stopped_cell_lets_training_save(screen, tmp_path, monkeypatch):
     assert (tmp_path / "saved").exists()
 
 
-def test_what_a_command_prints_is_printed(tmp_path, capsys):
+def test_a_commands_output_is_printed(tmp_path, capsys):
     notebook.run(sys.executable, "-c", "import sys; print(sys.argv[1]); print('1/2\\r2/2', file=sys.stderr)", tmp_path)
     assert capsys.readouterr().out == f"{tmp_path}\n1/2\r2/2\n"
     with pytest.raises(RuntimeError, match=r"print.*ended with 3: see above$"):

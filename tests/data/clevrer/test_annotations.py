@@ -39,7 +39,7 @@ def test_windows(visible, window):
     assert Scene((), flags).window == window
 
 
-def test_a_good_one():
+def test_a_valid_annotation():
     scene = read(GOOD)
     assert scene.window == (10, 70)
     assert [tuple(one) for one in scene.objects] == [tuple(MOVIE.attributes(index).values()) for index in range(3)]
@@ -89,7 +89,7 @@ def put(key, value):
         (["motion_trajectory", 7, "objects", 2, "location"], put(0, float("nan")), "a.json is damaged: it holds NaN"),
     ],
 )
-def test_what_is_wrong_is_said(path, change, message):
+def test_errors_name_the_problem(path, change, message):
     bad = copy.deepcopy(GOOD)
     holder = bad
     for step in path:

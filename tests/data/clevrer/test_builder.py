@@ -202,7 +202,7 @@ def test_hundreds_of_bad_files_fill_no_screen(tmp_path, capfd):
         ("derender_proposals", r"no proposal for split 'validation', .* in derender_proposals.zip"),
     ],
 )
-def test_what_a_split_lacks_altogether_is_missed_at_once(tmp_path, monkeypatch, gone, message):
+def test_a_missing_kind_of_file_is_reported_at_once(tmp_path, monkeypatch, gone, message):
     write(tmp_path / "raw", {name: data for name, data in tree().items() if not name.startswith(gone)})
     monkeypatch.setattr(Clevrer, "read", lambda *_: pytest.fail("no video should be read"))
     with pytest.raises(DataError, match=message + r".*set the option (validation|test)_videos to \(0, 0\)"):

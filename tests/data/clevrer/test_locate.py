@@ -50,7 +50,7 @@ def test_both_names_of_proposals(tmp_path, name):
     assert str(Locator(tmp_path).find("proposal", 3)) == str(tmp_path / name)
 
 
-def test_what_is_unpacked_comes_first(tmp_path):
+def test_unpacked_files_take_precedence(tmp_path):
     with zipfile.ZipFile(tmp_path / "video_train.zip", "w") as archive:
         archive.writestr("video_00001.mp4", b"packed")
         archive.writestr("video_00002.mp4", b"packed")
@@ -68,7 +68,7 @@ def test_what_is_unpacked_comes_first(tmp_path):
         ("mask", 12_345, r"mask_validation.zip"),
     ],
 )
-def test_what_is_not_there(tmp_path, kind, number, archive):
+def test_missing_files(tmp_path, kind, number, archive):
     with pytest.raises(DataError, match=f"there is no {kind} {number:05d} in {tmp_path}: it should be in {archive}"):
         Locator(tmp_path).find(kind, number)
 

@@ -74,6 +74,6 @@ def test_anything_is_a_mask_or_an_error(code, height, width):
         ("o" * 400, "does not end"),
     ],
 )
-def test_what_is_wrong_is_said(code, message):
+def test_errors_name_the_problem(code, message):
     with pytest.raises(DataError, match=message):
         rle.decode(code, 2, 3)

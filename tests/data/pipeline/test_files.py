@@ -149,7 +149,7 @@ def test_a_build_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["files", "cut", "empty", "bit", "overwrite"])
-def test_what_was_kept_is_not_trusted_blindly(tmp_path, monkeypatch, change):
+def test_kept_files_are_checked_again(tmp_path, monkeypatch, change):
     files = [f"file{number:02}_1" for number in range(30)]
     monkeypatch.setattr(ManyFiles, "break_at", files[25])
     with pytest.raises(KeyboardInterrupt):

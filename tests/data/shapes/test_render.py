@@ -76,7 +76,7 @@ def test_nearer_objects_hide_those_behind():
     np.testing.assert_array_equal(video[0, 32, sure], 255 * colors[inner[sure]])
 
 
-def test_what_is_hidden_or_outside_is_in_no_mask():
+def test_hidden_or_outside_pixels_are_in_no_mask():
     behind = still([(0.5, 0.5), (0.5, 0.5)], [RED, GREEN])
     assert set(np.unique(render(behind, 0, 1, 64)[1])) == {0, 2}
     for place in ((-0.2, 0.5), (0.5, 1.2), (-3.0, 7.0)):

@@ -106,7 +106,7 @@ def test_counts_are_equally_likely(scenes):
         ("kinds", "kinds"),
     ],
 )
-def test_names_are_as_likely_as_told(option, field, scenes):
+def test_names_have_the_given_probabilities(option, field, scenes):
     values = getattr(scenes, field).reshape(NUMBER, -1)[:, 0]
     weights = resolve_config("shapes", "default").weights(option)
     shares = np.bincount(values, minlength=len(weights)) / NUMBER

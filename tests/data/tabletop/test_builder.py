@@ -44,7 +44,7 @@ def test_splits_and_blocks_share_no_video(tmp_path):
 
 
 @pytest.mark.parametrize(("variant", "size", "counts"), [("default", 64, {3, 4, 5}), ("mini", 32, {2, 3})])
-def test_what_is_stored(variant, size, counts, tmp_path):
+def test_stored_arrays(variant, size, counts, tmp_path):
     builder = make(variant, tmp_path, num_train=12)
     clips = list(builder.clips("train"))
     assert {int(clip.extras["num_objects"]) for clip in clips} == counts

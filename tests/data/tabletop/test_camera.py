@@ -27,7 +27,7 @@ def test_up_is_up_and_far_is_up_and_small():
     assert (small[0, 1] - small[1, 1]) / (small[2, 0] - small[0, 0]) == pytest.approx(3**0.5 / 2, rel=1e-3)
 
 
-def test_what_is_behind_the_camera_is_not_in_the_picture():
+def test_objects_behind_the_camera_are_not_drawn():
     assert project(CAMERA, np.array([0.0, -40.0, 0.0]), 64)[1] > 64
 
 

@@ -25,7 +25,7 @@ def random_scene(seed, num_objects):
     return State(1.3 * places, velocities, np.zeros(radii.shape), rng.normal(size=radii.shape) * 0.1), radii
 
 
-def test_friction_stops_what_slides():
+def test_friction_stops_sliding_objects():
     # Speeds of 0.3, 0.2, 0.1 and 0 up to each next frame, in the direction (3, 4) / 5.
     state = run([[0, 0]], [[0.18, 0.24]], [0.5], 5, friction=0.1)
     np.testing.assert_allclose(state.positions[:, 0] @ [0.6, 0.8], [0, 0.3, 0.5, 0.6, 0.6], atol=1e-12)

@@ -85,7 +85,7 @@ def test_speeds():
         assert 0.25 < np.median(moved[moved > 0.05]) < 1 and np.quantile(moved, 0.99) < 2.5
 
 
-def test_no_scene_is_good():
+def test_impossible_scenes_are_refused():
     with pytest.raises(DataError, match=r"num_objects, now up to 5.*speed.*num_frames.*view_width"):
         draw(2, all_inside=True, speed=(1.0, 1.0), friction=0.0, num_frames=16)
     with pytest.raises(DataError, match="num_objects, now up to 20"):

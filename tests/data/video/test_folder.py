@@ -128,7 +128,7 @@ def test_no_video_is_left_out_where_there_is_one(folder, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
-def test_a_range_that_does_not_do():
+def test_an_invalid_range():
     with pytest.raises(DataError, match=r"option value_range=\(5\.0, 5\.0\) of .*: give \(LOW, HIGH\), LOW below HIGH"):
         configure("/my/videos", value_range=(5.0, 5.0))
 

@@ -131,7 +131,7 @@ def test_stacks_that_are_no_video(tmp_path, shape, axes, message):
         TiffStack(tmp_path / "a.tif")
 
 
-def test_other_files_that_do_not_do(tmp_path):
+def test_other_invalid_files(tmp_path):
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as file:
         file.write(GREY[0])

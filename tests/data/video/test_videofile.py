@@ -114,7 +114,7 @@ def test_titles_in_any_encoding(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])
-def test_what_is_no_video(tmp_path, content, message, suffix):
+def test_files_that_are_not_videos(tmp_path, content, message, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{path} .*({message})"):
