@@ -60,7 +60,7 @@ def quick_compiles():
 
 @pytest.fixture(scope="module")
 def launcher(compiled, tmp_path_factory) -> Iterator[Launcher]:
-    """Starts runs in separate processes; their dataset is built once per module."""
+    """A launcher of runs in separate processes; their dataset is built once per module."""
     launcher = Launcher(tmp_path_factory.mktemp("launched"), compiled)
     yield launcher
     launcher.stop()

@@ -20,7 +20,7 @@ SCORES = [
 
 
 class Reader(HTMLParser):
-    """Collects tags with their attributes, and the texts of scripts and styles."""
+    """A parser that collects tags with their attributes, and the texts of scripts and styles."""
 
     def __init__(self, page: str):
         super().__init__()

@@ -23,7 +23,7 @@ exec {sys.executable} "$@"
 
 
 class Launcher:
-    """Starts runs that share datasets, compiled programs and an interpreter in one folder."""
+    """A launcher of runs that share datasets, compiled programs and an interpreter in one folder."""
 
     def __init__(self, folder: Path, compiled: Path):
         self.folder, self.compiled = folder, compiled

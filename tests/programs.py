@@ -1,7 +1,7 @@
 """Compiled programs, shared by test processes and sessions in pytest's cache folder.
 
-A program is compiled once for all processes of a session, including those that tests start, and for later sessions
-with the same jaxlib and kind of CPU. `pytest --cache-clear` deletes all programs. The key of a program covers all of
+A program is compiled once for all processes of a session, including those that tests start. Later sessions with the
+same jaxlib and kind of CPU reuse it. `pytest --cache-clear` deletes all programs. The key of a program covers all of
 its inputs, so a change of the code or of JAX never meets an outdated program.
 """
 

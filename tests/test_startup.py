@@ -124,7 +124,7 @@ def test_the_doctor_imports_jax_and_pyav_alone(tmp_path):
 
 
 def test_no_mode_but_disentangle_imports_scikit_learn(tmp_path):
-    """Nor may a mode import matplotlib before it draws, or h5py except for the dataset that uses it."""
+    """No mode may import matplotlib before it draws, or h5py except for the dataset that uses it."""
     heavy = start("import stii_jax.runs.modes, stii_jax.runs.setup, stii_jax.inference.decompose", folder=tmp_path)[3]
     assert heavy >= {"jax", "flax", "orbax"}
     assert not heavy & {"sklearn", "pandas", "matplotlib", "h5py", "tensorboardX"}

@@ -1,7 +1,7 @@
 """A run small enough for tests: 8x8 pixels, two slots, and a few matrix products instead of the real model.
 
-Everything around the model (steps, devices, chunks, checkpoints, logs) is the same for both, but XLA needs a minute
-to compile the real one on a slow core. `OVERRIDES` alone give the smallest real model.
+Everything around the model (steps, devices, chunks, checkpoints, logs) is the same for both. XLA would need a minute to
+compile the real model on a slow core. `OVERRIDES` alone give the smallest real model.
 """
 
 import contextlib

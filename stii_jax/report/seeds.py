@@ -65,7 +65,7 @@ class Series(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """Runs that differ only in their seed."""
+    """A group of runs that differ only in their seed."""
 
     label: str
     """The name in tables and figures: the sweep's variant, or the name of the runs if that is ambiguous."""

@@ -27,7 +27,7 @@ Points = Integer[np.ndarray, "N 2"]
 
 
 class OverlayPainter:
-    """Draws frames in order and remembers the objects' recent paths.
+    """A painter of successive frames that remembers the objects' recent paths.
 
     Args:
         width: width of the recording's frames, in pixels.

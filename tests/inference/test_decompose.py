@@ -225,7 +225,7 @@ def test_predicted_frames_are_marked(workdir, video, tmp_path):
 
 
 def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):
-    """In the arrays, in the images (see above), and in the drawings."""
+    """A slot's colour is the same in the arrays, in the images (see above), and in the drawings."""
     drawn = []
     monkeypatch.setattr(
         module.visualize, "animation_frame", lambda *given: drawn.append(given[2]) or animation_frame(*given)

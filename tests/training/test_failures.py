@@ -1,8 +1,8 @@
 """Logs of runs that learn cause no warning; logs of the classic failures cause one per stage, with advice.
 
 `tests/files/training-logs.json` has the logs of real runs at the quickstart's size. `results/quick` has those of 90
-runs of all systems, without reconstruction errors. `tests/files/soft-mixture-logs.json` has the logs of the runs in
-`results/quick/likelihood` with errors and masks, of four runs without labels, and of one on all kinds of videos.
+runs of all systems, without reconstruction errors. `tests/files/soft-mixture-logs.json` has three groups of logs: the
+runs in `results/quick/likelihood` with errors and masks, four runs without labels, and one on all kinds of videos.
 """
 
 import functools

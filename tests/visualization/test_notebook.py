@@ -39,7 +39,7 @@ time.sleep(60)
 
 
 class Screen:
-    """Stands in for a cell's output and keeps everything shown there."""
+    """A stand-in for a cell's output that keeps everything shown there."""
 
     def __init__(self):
         self.shown = []
