@@ -132,7 +132,7 @@ def evaluate_decomposition(tracks: TrackRequest, workdir: Path | None) -> None:
     useless = {"--model": given.MODEL.value, "--config": given.CONFIG.value or _overrides or None}
     useless |= {f"--{name}": value for name, value in viewing_flags().items()}
     if unused := [flag for flag, value in useless.items() if value is not None]:
-        raise ConfigError(f"{unused[0]} would do nothing: --input {tracks.input} is already decomposed; leave it out")
+        raise ConfigError(f"{unused[0]} would do nothing (--input {tracks.input} is already decomposed): leave it out")
     print(f"stii_jax {__version__}: scoring {tracks.input}", flush=True)
 
     from stii_jax.runs import modes
