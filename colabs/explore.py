@@ -12,12 +12,12 @@
 # %% [markdown]
 # # Explore a trained model
 #
-# Takes a trained model apart: what each slot holds, what happens to the frame when one is taken out or comes from
-# another video, what single latents do, and what the model expects to see next. It comes with the package; nothing is
-# trained here. A few minutes on two CPU cores, most of it compiling.
+# This notebook explores a trained model that comes with the package. We decompose held-out videos, remove slots, swap
+# objects between videos, move single latents, and predict future frames. Nothing is trained here. It takes a few
+# minutes on two CPU cores, most of them for compilation.
 
 # %% [markdown]
-# First, the package. If it is already installed, the next two cells do nothing. In a checkout, they install the
+# The next two cells install the package; they do nothing if it is already there. In a checkout, they install the
 # checkout. Elsewhere, for example on Colab, pip installs `SOURCE`. The default is the package's name, which works once
 # it is published. Until then:
 #
@@ -58,13 +58,13 @@ except ImportError:
         installed = any(install(here / name) for name in files.upload())
     if not installed:
         raise SystemExit(
-            f"pip cannot install {found[0]}: its message is above. Try another way of those listed"
+            f"pip cannot install {found[0]}: its message is above. Try another of the ways listed above"
         ) from None
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
-# Settings. `MODEL` is one that comes with the package, or a `.safetensors` file that `--mode export` wrote of a run of
-# yours; `VIDEO` says which of the held-out videos is looked at.
+# Settings. `MODEL` names a model that comes with the package, or a `.safetensors` file that `--mode export` wrote for
+# your own run. `VIDEO` selects the held-out video to show.
 
 # %%
 import os
@@ -77,7 +77,7 @@ from stii_jax.devices.parallel import use_all_cores
 MODEL = "balls"  # @param {type:"string"}
 VIDEO = 0  # @param {type:"slider", min:0, max:3}
 NUM_VIDEOS, NUM_FRAMES = 8, 40
-if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs
+if os.environ.get("STII_SMOKE") == "1":  # only checks that every cell runs
     NUM_VIDEOS, NUM_FRAMES = 4, 20
 use_all_cores([NUM_VIDEOS])
 print(f"{jax.device_count()} x {jax.devices()[0].device_kind}")
@@ -85,20 +85,20 @@ print(f"{jax.device_count()} x {jax.devices()[0].device_kind}")
 # %% [markdown]
 # ## The model
 #
-# A file holds the parameters, all settings, and what was measured when it was made: here, on 100 held-out videos.
+# A model file holds the parameters, all settings, and the scores of the model, here on 100 held-out videos.
 
 # %%
 trained = pretrained.load(MODEL)
 config, params, facts = trained
 minutes = (facts["train_seconds"] or 0) / 60
 print(f"{config.system}, {config.model.num_slots} slots, {trained.step} steps in {minutes:.0f} minutes")
-for scores in facts.get("results", {}).get("lengths", []):  # a model that was never scored has none
+for scores in facts.get("results", {}).get("lengths", []):  # empty if the model was never scored
     print(f"{scores['num_frames']} frames: ARI {scores['ari']:.3f}, F-ARI {scores['f_ari']:.3f}")
 
 # %% [markdown]
 # ## Decompose
 #
-# Held-out videos of the kind that it was trained on, and the scores of the few that are looked at here.
+# Next, decompose a few held-out videos from the distribution the model was trained on, and score them.
 
 # %%
 from stii_jax.evaluation import result_files
@@ -112,8 +112,8 @@ scores, pictures = evaluator.evaluate(params, config.eval.split, (NUM_FRAMES,), 
 result_files.print_scores(scores)
 
 # %% [markdown]
-# One of them. Each slot, below, should draw one ball or the background, and "segmentation" should agree with "truth" to
-# the end.
+# Here is one of them. Each slot, in the lower rows, should hold one ball or the background, and "segmentation" should
+# agree with "truth" in every frame.
 
 # %%
 from stii_jax.visualization.notebook import play, show
@@ -122,14 +122,14 @@ from stii_jax.visualization.visualize import animation, strip
 show(strip(*pictures[VIDEO]))
 
 # %% [markdown]
-# The same in motion: watch whether a slot keeps its ball when two of them touch.
+# The same video in motion. Watch whether a slot keeps its ball when two balls touch.
 
 # %%
 play(animation(*pictures[VIDEO]))
 
 # %% [markdown]
-# Where the slots' regions went, over the last frame. White dots are the true way: the coloured lines should lie on
-# them.
+# The trajectories of the slots, drawn over the last frame. White dots are the true paths: the coloured lines should
+# lie on them.
 
 # %%
 from stii_jax.visualization.trajectories import draw_trajectories
@@ -139,8 +139,8 @@ show(draw_trajectories(*pictures[VIDEO]))
 # %% [markdown]
 # ## Drop a slot
 #
-# A frame is decoded slot by slot, so that a slot can be left out. Without a ball's slot there should be background in
-# its place; without the background's, the balls' slots must fill the frame with what they never had to draw.
+# A frame is decoded slot by slot, so we can leave one out. Without a ball's slot, background should appear in its
+# place. Without the background's slot, the balls' slots must fill pixels that they never had to explain.
 
 # %%
 from stii_jax.analysis.slot_editing import concatenate, get_slots, render, select
@@ -160,8 +160,8 @@ show(draw_panels([shown]))
 # %% [markdown]
 # ## Swap objects between videos
 #
-# The largest ball of another video takes the place of this one's, and then comes in addition: one ball more than the
-# model ever saw in training. It should keep the place and colour that it has in its own video.
+# First, we replace this video's largest ball by the largest ball of another video. Then we add it instead, so that
+# there is one ball more than in any training video. The ball should keep its position and colour.
 
 # %%
 OTHER = 1  # @param {type:"slider", min:0, max:3}
@@ -175,9 +175,10 @@ show(draw_panels([shown]))
 # %% [markdown]
 # ## Move a latent
 #
-# Drag the sliders: one dimension of one slot's latents is moved, in standard deviations over objects, and the frame is
-# decoded anew. The first to be shown is the dimension that tells most (highest KL divergence from the prior). All else
-# stays, also the temporal state, which knows much of the object: do not expect a dimension to be a single property.
+# The sliders move one dimension of one slot's latents and decode the frame again. Units are standard deviations over
+# objects. The initial dimension is the most informative one (highest KL divergence from the prior). Everything else
+# stays fixed, including the temporal state, which also describes the object. So do not expect one dimension to control
+# a single property.
 
 # %%
 import ipywidgets as widgets
@@ -208,15 +209,15 @@ for slider in (slot, dimension, moved_by):
 move_and_draw()
 
 # %% [markdown]
-# Move "moved by" away from 0: only the object of this slot should change, and what it hides or uncovers.
+# Drag "moved by" away from 0. Only this slot's object should change, and the pixels that it covers or uncovers.
 
 # %%
 widgets.VBox([slot, dimension, moved_by, screen])
 
 # %% [markdown]
-# The same without sliders: a row for each of the eight dimensions that tell most, moved from -2 to +2. In the middle
-# column nothing is moved. Look for what a row changes: place, size or colour. In `balls` a row moves the ball a little,
-# tints it or blurs its edge, mostly several at a time: no dimension is one property.
+# The same without sliders: one row per dimension for the eight most informative ones, moved from -2 to +2. The middle
+# column is unchanged. Look at the property that a row changes: position, size or colour. In the model `balls`, a row
+# shifts the ball a little, tints it or blurs its edge, and usually does several at once.
 
 # %%
 from stii_jax.analysis.traversal import traverse
@@ -226,8 +227,8 @@ show(draw_traversal(traverse(model, params, observed, statistics, index=VIDEO)))
 # %% [markdown]
 # ## Predict
 #
-# After half of the frames the model sees no more, and imagines ten: those with an orange edge. Above them is what
-# really came. Balls should keep their colour and roughly their size; they slow down, and some miss their way.
+# The model sees half of the frames and predicts the next ten, which have an orange edge. The true frames are above
+# them. Balls should keep their colour and roughly their size. They slow down, and some leave their true paths.
 
 # %%
 config.eval.observed_frames, config.eval.predict_frames = NUM_FRAMES // 2, 10
@@ -236,7 +237,7 @@ result_files.print_scores(scores)
 show(strip(*futures[VIDEO], num_columns=12, num_observed=NUM_FRAMES // 2))
 
 # %% [markdown]
-# The imagined way of each ball, thin and with hollow markers, beside the true one, dotted.
+# The predicted path of each ball, thin and with hollow markers, beside the true one, dotted.
 
 # %%
 show(draw_trajectories(*futures[VIDEO], num_observed=NUM_FRAMES // 2))

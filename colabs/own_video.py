@@ -12,16 +12,16 @@
 # %% [markdown]
 # # A video of your own
 #
-# Trains a small model on your video, from its frames alone, and draws the objects it found over a part of the video
-# that it has not seen. Upload a file on Colab, or give a path. Without either, a video of bouncing balls is made here.
-# Training takes 10 to 20 minutes on two CPU cores, if nothing else runs there; a GPU is used if there is one.
+# This notebook trains a small model on the frames of your video, without labels. It then draws the objects it found
+# over a held-out part of the video. Upload a file on Colab, or give a path. Without either, a video of bouncing balls
+# is generated. Training takes 10 to 20 minutes on two otherwise idle CPU cores; a GPU is used if there is one.
 #
-# At this size, the model can learn a few large things that move in front of a still background and differ from it in
-# colour: marbles on a table rather than a street. **Is my video suitable?** in `docs/tutorial.md` is a checklist, with
-# the sizes, contrasts and speeds that were learned here.
+# At this size, the model can learn a few large objects that move in front of a static background of another colour:
+# marbles on a table rather than a street. See the checklist **Is my video suitable?** in `docs/tutorial.md`. It lists
+# the object sizes, contrasts and speeds that this model learned.
 
 # %% [markdown]
-# First, the package. If it is already installed, the next two cells do nothing. In a checkout, they install the
+# The next two cells install the package; they do nothing if it is already there. In a checkout, they install the
 # checkout. Elsewhere, for example on Colab, pip installs `SOURCE`. The default is the package's name, which works once
 # it is published. Until then:
 #
@@ -62,12 +62,12 @@ except ImportError:
         installed = any(install(here / name) for name in files.upload())
     if not installed:
         raise SystemExit(
-            f"pip cannot install {found[0]}: its message is above. Try another way of those listed"
+            f"pip cannot install {found[0]}: its message is above. Try another of the ways listed above"
         ) from None
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
-# ## Where the run is kept
+# ## Storage
 #
 # Colab deletes its disk when the session ends. With `KEEP`, the run is written to your Google Drive instead. In a later
 # session, run all cells with the same settings and the same video: training resumes from the last checkpoint. The last
@@ -83,11 +83,11 @@ RUNS = run_folder("own_video", on_drive=KEEP)
 # ## The video
 #
 # - `UPLOAD` asks for a file, on Colab.
-# - `VIDEO` is the path of a file, of a folder of images (one video), or of a folder of videos. Keep it empty to have a
-#   video made.
-# - `CROP` cuts off pixels on the left, above, on the right and below. Cut closely: objects should be large.
-# - `SQUARE` keeps the middle square of the rest. Otherwise, the rest is squeezed into a square.
-# - `EVERY` takes every so many frames. Between two of them, an object should move by a part of its width, not by more.
+# - `VIDEO` is the path of a file, of a folder of images (one video), or of a folder of videos. Leave it empty to
+#   generate a video.
+# - `CROP` removes pixels on the left, top, right and bottom. Crop tightly, because objects should be large.
+# - `SQUARE` keeps the central square of the rest. Otherwise, the rest is squeezed into a square.
+# - `EVERY` is the frame stride. From one frame to the next, an object should move by less than its width.
 
 # %%
 UPLOAD = False  # @param {type:"boolean"}
@@ -102,26 +102,27 @@ if UPLOAD:
 print(VIDEO or "no video given: one is made")
 
 # %% [markdown]
-# Training. `SLOTS` is the number of objects plus one, for the background. `SIGMA` is the noise that a pixel is expected
-# to have: 0.3 for strong colours, as in the quickstart, 0.15 if objects differ little from the background.
+# Settings for training. `SLOTS` is the number of objects plus one for the background. `SIGMA` is the assumed standard
+# deviation of the pixel noise: 0.3 for strong colours, as in the quickstart, or 0.15 if objects differ little from the
+# background.
 
 # %%
 import os
 
 SLOTS = 3  # @param {type:"integer"}
 SIGMA = 0.3  # @param {type:"number"}
-SCENES, SCENE_FRAMES = 300, 48  # of the video that is made
+SCENES, SCENE_FRAMES = 300, 48  # size of the generated video
 SETTINGS = {"model.num_slots": SLOTS, "model.sigma": SIGMA, "train.eval_every": 500}
 SETTINGS |= {"data.options.crop": CROP, "data.options.square": SQUARE, "data.options.frame_stride": EVERY}
-if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
+if os.environ.get("STII_SMOKE") == "1":  # only checks that every cell runs: nothing is learned
     SCENES, SCENE_FRAMES = 20, 12
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
     SETTINGS |= {"data.options.num_frames": 12, "optim.warmup_steps": 2, "train.checkpoint_every": 6}
     SETTINGS |= {"model.num_refinements": 2, "eval.lengths": (6,), "eval.chunk_frames": 6}
 
 # %% [markdown]
-# Without a video of yours, this makes one: 300 scenes of two balls, one after the other, in new colours each. From here
-# on, it is treated like any other video.
+# Without a video of your own, this cell generates one: 300 consecutive scenes of two balls, each in new colours. From
+# here on, it is treated like any other video.
 
 # %%
 from stii_jax.config import load_config
@@ -138,8 +139,8 @@ if not VIDEO:
                 file.write(frame.repeat(4, axis=0).repeat(4, axis=1))
 
 # %% [markdown]
-# Training reads all videos of a folder. A single file is linked into a folder of its own. If there are several videos,
-# some are kept for validation, and of a single one its last tenth.
+# Training reads all videos in a folder. A single file is linked into its own folder. If there are several videos, some
+# are held out for validation. Of a single video, the last tenth is held out.
 
 # %%
 from stii_jax.data.video_folder import find_recordings, split_recordings
@@ -160,8 +161,8 @@ HELD_OUT = frames_of[0].parent if len(frames_of) > 1 else frames_of[0]
 # %% [markdown]
 # ## What the model will see
 #
-# The first frame, with a box around the part that the model will see. Change `CROP`, `SQUARE` or `EVERY` above until
-# the box holds your objects and little else.
+# The first frame, with a box around the part that the model will see. Adjust `CROP` and `SQUARE` above until the box
+# contains your objects and little else.
 
 # %%
 import numpy as np
@@ -179,8 +180,8 @@ ImageDraw.Draw(whole).rectangle((left, top, right - 1, bottom - 1), outline="ora
 show(np.asarray(whole))
 
 # %% [markdown]
-# The same part at the 32x32 pixels that the model sees, over time. You should be able to tell the objects apart in each
-# picture, and see them move from one to the next.
+# The same part over time, at the model's resolution of 32x32 pixels. You should be able to distinguish the objects in
+# each picture, and see them move from one to the next.
 
 # %%
 import itertools
@@ -195,24 +196,24 @@ show(draw_panels(rows))
 # %% [markdown]
 # ## Training
 #
-# There are no labels to score against, so watch the animation of a held-out clip. "segmentation" should come to follow
-# the objects, one slot each, and "reconstruction" to look like "frame". The loss jumps when clips become longer: it is
-# a sum over frames. You can stop the cell at any time: run again, it resumes. **When to stop** in
-# `docs/tutorial.md` says what learning, success and failure look like.
+# There are no labels to score against, so watch the animation of a held-out clip. In time, "segmentation" should
+# follow the objects, one slot each, and "reconstruction" should look like "frame". The loss jumps when clips become
+# longer, because it is a sum over frames. You can stop the cell at any time and run it again to resume. **When to
+# stop** in `docs/tutorial.md` shows examples of learning, success and failure.
 
 # %%
 import zlib
 
 SETTINGS |= {"data.options.folder": FOLDER}
-RUN = RUNS / f"{FOLDER.name}-{zlib.crc32(repr(SETTINGS).encode()):08x}"  # other settings make another run
+RUN = RUNS / f"{FOLDER.name}-{zlib.crc32(repr(SETTINGS).encode()):08x}"  # other settings start another run
 command = [sys.executable, "-m", "stii_jax.main", "--config", "video_folder:small", "--workdir", str(RUN)]
 watch([*command, *(f"--config.{key}={value}" for key, value in SETTINGS.items())], RUN)
 
 # %% [markdown]
 # ## Overlay
 #
-# The trained model decomposes the last frames of the held-out video, and predicts the five frames after them. To
-# decompose a whole video, give `--input` its path: it is cropped in the same way.
+# The trained model decomposes the last frames of the held-out video and predicts the five frames after them. To
+# decompose a whole video, pass its path to `--input`. It is cropped in the same way.
 
 # %%
 import collections
@@ -227,8 +228,8 @@ main = [sys.executable, "-m", "stii_jax.main", "--workdir", RUN]
 run(*main, "--mode", "decompose", "--input", CLIP, "--output", FOUND, "--predict", 5, "--overwrite")
 
 # %% [markdown]
-# Every object has an outline, its number and its recent path: an object should keep its colour to the end. Frames with
-# an orange edge are predicted.
+# Every object has an outline, a number and its recent path. An object should keep its colour to the end. Frames with an
+# orange edge are predicted.
 
 # %%
 from IPython.display import Video, display
@@ -236,8 +237,8 @@ from IPython.display import Video, display
 display(Video(FOUND / "overlay.mp4", embed=True))
 
 # %% [markdown]
-# The model's side as stills: "overlay" has the colours of the slots over the frame, grey being the background. The last
-# one is predicted.
+# Three stills of the model's output. "overlay" shows the colours of the slots over the frame; grey is the background.
+# The last still is predicted.
 
 # %%
 from stii_jax.data.video.videofile import read_frames
@@ -248,9 +249,9 @@ show(*(frames[number] for number in (5, len(frames) // 2, -1)))
 # %% [markdown]
 # ## Trajectories
 #
-# The path of each object, in pixels of your video, starting at the dot. Lines should be as smooth as the motion; a jump
-# is a slot that changed its object. `trajectories.csv` has these numbers, `masks.npz` the slot of every pixel; from
-# Python they are `found.tracks` and `found.masks`.
+# The path of each object, in pixels of your video, starting at the dot. Lines should be as smooth as the motion. A jump
+# means that a slot switched to another object. `trajectories.csv` has the positions, `masks.npz` the slot of every
+# pixel. In Python they are `found.tracks` and `found.masks`.
 
 # %%
 from matplotlib import pyplot
@@ -267,10 +268,10 @@ pyplot.legend()
 pyplot.show()
 
 # %% [markdown]
-# ## Keep it
+# ## Download
 #
-# `DOWNLOAD` sends the run and its results to your computer, as one file. To go on from it in another session, upload it
-# and run `shutil.unpack_archive("own_video.zip", RUNS)` before the training cell.
+# `DOWNLOAD` sends the run and its results to your computer as one file. To resume it in another session, upload the
+# file and run `shutil.unpack_archive("own_video.zip", RUNS)` before the training cell.
 
 # %%
 DOWNLOAD = False  # @param {type:"boolean"}

@@ -10,18 +10,18 @@
 # ---
 
 # %% [markdown]
-# # The paper's comparison, small
+# # The paper's comparison at a small scale
 #
-# Trains STII, IODINE, SEQ-IODINE, R-NEM and DDPAE on two bouncing balls at 24x24 pixels, and makes the paper's tables
-# of that: scores against clip length, more objects than in training, prediction. It compares systems with each other at
-# a size that two CPU cores manage; it does not reproduce the published numbers, which are of larger models on harder
-# videos.
+# This notebook trains STII, IODINE, SEQ-IODINE, R-NEM and DDPAE on two bouncing balls at 24x24 pixels. It then makes
+# the paper's tables for them: scores by clip length, more objects than in training, and prediction. The scale suits
+# two CPU cores. It allows a comparison of the systems, but does not reproduce the published numbers, which are for
+# larger models on harder videos.
 #
-# **Time:** all systems with five seeds took 46 minutes on two cores of an Intel Xeon, so one seed some 9 minutes; a GPU
-# is used where there is one.
+# **Time:** all systems with five seeds took 46 minutes on two cores of an Intel Xeon, or about 9 minutes per seed. A
+# GPU is used if there is one.
 
 # %% [markdown]
-# First, the package. If it is already installed, the next two cells do nothing. In a checkout, they install the
+# The next two cells install the package; they do nothing if it is already there. In a checkout, they install the
 # checkout. Elsewhere, for example on Colab, pip installs `SOURCE`. The default is the package's name, which works once
 # it is published. Until then:
 #
@@ -62,14 +62,13 @@ except ImportError:
         installed = any(install(here / name) for name in files.upload())
     if not installed:
         raise SystemExit(
-            f"pip cannot install {found[0]}: its message is above. Try another way of those listed"
+            f"pip cannot install {found[0]}: its message is above. Try another of the ways listed above"
         ) from None
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
 # %% [markdown]
 # Colab deletes its disk when the session ends. With `KEEP`, the runs are written to your Google Drive instead. Run all
-# cells in a later session, and the sweep resumes with the runs that are not done. The last cell offers a download
-# instead.
+# cells in a later session, and the sweep resumes with the unfinished runs. The last cell offers a download instead.
 
 # %%
 from stii_jax.visualization.notebook import download, run_folder
@@ -78,9 +77,9 @@ KEEP = False  # @param {type:"boolean"}
 RUNS = run_folder("paper", on_drive=KEEP)
 
 # %% [markdown]
-# Settings. `SYSTEMS` are any of `stii`, `iodine` (with SEQ-IODINE, which is the same parameters run in another way),
-# `rnem`, `ddpae` and `stii-white`: R-NEM and DDPAE can only describe white balls on black, and `stii-white` sees the
-# same; the others see them in colour. One seed gives a first look, without error bars.
+# Settings. `SYSTEMS` are any of `stii`, `iodine`, `rnem`, `ddpae` and `stii-white`. `iodine` includes SEQ-IODINE, which
+# runs the same parameters in another way. R-NEM and DDPAE can only model white balls on black. `stii-white` sees the
+# same videos; the others see balls in colour. One seed gives a first impression, without error bars.
 
 # %%
 import os
@@ -89,7 +88,7 @@ SYSTEMS = "stii iodine rnem ddpae stii-white"  # @param {type:"string"}
 SEEDS = 1  # @param {type:"slider", min:1, max:5}
 WORKERS = 1 if shutil.which("nvidia-smi") else 2
 SETTINGS = {}
-if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
+if os.environ.get("STII_SMOKE") == "1":  # only checks that every cell runs: nothing is learned
     SYSTEMS = "ddpae"
     SETTINGS = {"train.num_steps": 4, "train.log_every": 2, "train.checkpoint_every": 4, "eval.num_videos": 4}
     SETTINGS |= {"data.options.num_train": 32, "data.options.num_validation": 4, "data.options.num_test": 4}
@@ -101,8 +100,8 @@ CHANGES = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
 # %% [markdown]
 # ## Run
 #
-# Every run is scored on 100 held-out videos. Stop the cell when you like: run again, it goes on with the runs that are
-# not done.
+# Every run is scored on 100 held-out videos. You can stop the cell at any time and run it again to resume with the
+# unfinished runs.
 
 # %%
 from stii_jax.visualization.notebook import run
@@ -111,11 +110,11 @@ sweep = [sys.executable, "-m", "stii_jax.sweep", "--sweep", "baselines", "--outp
 run(*sweep, "--seeds", SEEDS, "--workers", WORKERS, "--only", *SYSTEMS.split(), *CHANGES)
 
 # %% [markdown]
-# ## Table 1, small
+# ## Table 1 at a small scale
 #
-# F-ARI says how well balls are told apart, ARI counts the background, too; both in each frame. With `video` they are
-# taken over the clip, where a slot has to keep its ball. In our runs STII and IODINE had about the same F-ARI in a
-# frame; over a clip IODINE had next to none, as nothing ties its slots to balls.
+# F-ARI measures how well the balls are separated; ARI includes the background, too. Both are computed per frame. The
+# `video` scores are computed over the clip, where a slot has to keep its ball. In our runs, STII and IODINE had about
+# the same F-ARI per frame. Over a clip, IODINE's was close to 0, because nothing ties its slots to balls.
 
 # %%
 from IPython.display import Image, Markdown, display
@@ -129,14 +128,14 @@ found = experiments(read_runs(RUNS))
 display(Markdown(length_table(found, None).markdown))
 
 # %% [markdown]
-# The same as curves; look at whether a line falls as clips get longer, and at how far a system's "video F-ARI" is below
-# its "F-ARI".
+# The same as curves. Check whether a line falls as clips get longer, and how far a system's "video F-ARI" is below its
+# "F-ARI".
 
 # %%
 display(Image(length_figure(found)))
 
 # %% [markdown]
-# Further evaluations of the same parameters: IODINE run as SEQ-IODINE, three balls where training had two
+# Further evaluations of the same parameters: IODINE run as SEQ-IODINE, three balls instead of the two in training
 # (`num_balls`), and balls that leave the frame (`margin`).
 
 # %%
@@ -144,17 +143,17 @@ if table := evaluation_table(found, None):
     display(Markdown(table.markdown))
 
 # %% [markdown]
-# Prediction: scores of the frames imagined after 20 seen ones. F-ARI should fall the further a system looks ahead.
+# Prediction: scores over the frames predicted after 20 observed ones. F-ARI should fall the further a system predicts.
 
 # %%
 if table := prediction_table(found):
     display(Markdown(table.markdown), Image(prediction_figure(found)))
 
 # %% [markdown]
-# ## What we measured
+# ## Our results
 #
-# In a checkout there are our own runs of the same sweep, with five seeds: your lines above should lie near them.
-# `results/quick/README.md` says what we make of them, where STII fails included.
+# A checkout contains our own runs of the same sweep, with five seeds. Your curves above should lie near them.
+# `results/quick/README.md` discusses them, including the cases where STII fails.
 
 # %%
 from stii_jax.config import config_folder
@@ -167,7 +166,7 @@ else:
     print("not in a checkout: our results are in results/quick of the repository")
 
 # %% [markdown]
-# `DOWNLOAD` sends all runs to your computer, as one file. To go on from it in another session, upload it and run
+# `DOWNLOAD` sends all runs to your computer as one file. To resume them in another session, upload the file and run
 # `shutil.unpack_archive("paper.zip", RUNS)` before the cell that runs the sweep.
 
 # %%

@@ -12,12 +12,12 @@
 # %% [markdown]
 # # Quickstart: objects from raw video, without labels
 #
-# Trains STII on simulated videos of two balls and shows what it learns while it learns it: which pixels belong
-# together, what each object looks like, where it goes next. About 5 minutes on two CPU cores; there is no need for a
-# GPU, but one is used where there is one.
+# This notebook trains STII on simulated videos of two balls and shows how it learns to group pixels, to model each
+# object's appearance, and to predict its motion. It takes about 5 minutes on two CPU cores. A GPU is used if there is
+# one, but is not needed.
 
 # %% [markdown]
-# First, the package. If it is already installed, the next two cells do nothing. In a checkout, they install the
+# The next two cells install the package; they do nothing if it is already there. In a checkout, they install the
 # checkout. Elsewhere, for example on Colab, pip installs `SOURCE`. The default is the package's name, which works once
 # it is published. Until then:
 #
@@ -58,7 +58,7 @@ except ImportError:
         installed = any(install(here / name) for name in files.upload())
     if not installed:
         raise SystemExit(
-            f"pip cannot install {found[0]}: its message is above. Try another way of those listed"
+            f"pip cannot install {found[0]}: its message is above. Try another of the ways listed above"
         ) from None
     sys.path[:0] = map(str, {*checkouts} & {found[0]})
 
@@ -73,16 +73,16 @@ KEEP = False  # @param {type:"boolean"}
 RUN = run_folder("quickstart", on_drive=KEEP)
 
 # %% [markdown]
-# Settings of this notebook. Everything else is as in `configs/quickstart.py`.
+# Settings of this notebook. All others are as in `configs/quickstart.py`.
 
 # %%
 import os
 
-os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # training has a process of its own, which needs memory, too
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # training runs in another process, which also needs memory
 import jax
 
 SETTINGS = {"train.eval_every": 500}
-if os.environ.get("STII_SMOKE") == "1":  # only to see that every cell runs: nothing is learned
+if os.environ.get("STII_SMOKE") == "1":  # only checks that every cell runs: nothing is learned
     SETTINGS |= {"train.num_steps": 6, "curriculum.stages": (), "train.log_every": 2, "train.eval_every": 4}
     SETTINGS |= {"data.options.num_train": 32, "data.options.num_validation": 4, "data.options.num_test": 4}
     SETTINGS |= {"model.num_refinements": 2, "eval.batch_size": 4, "eval.chunk_frames": 5, "eval.lengths": (5, 10)}
@@ -93,8 +93,8 @@ print(f"{jax.device_count()} x {jax.devices()[0].device_kind}")
 # %% [markdown]
 # ## The videos
 #
-# They are simulated when they are first needed. Below are three that training never sees, a row each: two balls bounce
-# about, and every video has colours of its own. The model gets such frames and nothing else.
+# The videos are simulated when they are first needed. Below are three held-out ones, one per row. Two balls bounce
+# around, with new colours in every video. The model gets such frames and nothing else.
 
 # %%
 from stii_jax.analysis.traversal_pictures import draw_panels
@@ -110,11 +110,11 @@ show(draw_panels([{f"t={t}": video[t] for t in range(0, 40, 5)} for video in vid
 # %% [markdown]
 # ## Training
 #
-# The same command as in a terminal. In the curves, look at F-ARI: how well the pixels of the balls are told apart
-# (1 is perfect, 0 is chance). The loss jumps where clips become longer, as it is a sum over frames. In the animation of
-# a held-out video, look at "segmentation": at first its regions have little to do with the balls, in the end each of
-# three slots holds one ball or the background, and keeps it. Stop the cell when you like: run again, it goes on from
-# the last checkpoint.
+# The cell runs the same command as in a terminal. In the curves, look at F-ARI, which measures the segmentation of the
+# balls (1 is perfect, 0 is chance). The loss jumps when clips become longer, because it is a sum over frames. In the
+# animation of a held-out video, look at "segmentation". At first its regions have little to do with the balls. In the
+# end, each of three slots holds one ball or the background, and keeps it. You can stop the cell at any time and run it
+# again to resume from the last checkpoint.
 
 # %%
 from stii_jax.visualization.notebook import watch
@@ -125,9 +125,9 @@ watch([*command, *(f"--config.{override}" for override in OVERRIDES)], RUN)
 # %% [markdown]
 # ## Scores
 #
-# On held-out videos, over their first 10 to 40 frames, ± the standard error over videos. ARI counts the background,
-# F-ARI the balls alone; the `video_` ones are taken over the whole clip, so that a slot has to keep its ball. Three
-# runs of ours had F-ARI .999 and ARI .999 at 40 frames.
+# Scores on held-out videos, over their first 10 to 40 frames, ± the standard error over videos. ARI includes the
+# background, F-ARI only the balls. The `video_` scores are computed over the whole clip, where a slot has to keep its
+# ball. Three runs of ours had F-ARI .999 and ARI .999 at 40 frames.
 
 # %%
 import json
@@ -137,8 +137,8 @@ from stii_jax.evaluation import result_files
 result_files.print_scores(json.loads((RUN / "results.json").read_text())["lengths"])
 
 # %% [markdown]
-# A held-out video, from left to right. Compare "segmentation" with "truth": the same regions should have the same
-# colour in both, and keep it to the right end. Below, what each slot draws, and where.
+# A held-out video, from left to right. Compare "segmentation" with "truth": regions should have the same colours in
+# both, and keep them to the right end. Below are the mask and the appearance of each slot.
 
 # %%
 from IPython.display import Image
@@ -148,7 +148,7 @@ Image(filename=RUN / "media" / "test_0.png")
 # %% [markdown]
 # ## Prediction
 #
-# The model sees 20 frames and imagines the next 10; scores are of the first 3, 5, 7 and 10 of these.
+# The model sees 20 frames and predicts the next 10. Scores are over the first 3, 5, 7 and 10 predicted frames.
 
 # %%
 from stii_jax.visualization.notebook import run
@@ -156,25 +156,25 @@ from stii_jax.visualization.notebook import run
 run(sys.executable, "-m", "stii_jax.main", "--workdir", RUN, "--mode", "predict")
 
 # %% [markdown]
-# Frames with an orange edge are imagined; "frame" above them is what really came. Balls keep their colour and roughly
-# their size, but slow down, and some miss their way: three runs of ours had an F-ARI of .73 to .75 over the first three
-# imagined frames, of .57 to .61 over ten.
+# Frames with an orange edge are predicted; the row "frame" shows the true ones. Balls keep their colour and roughly
+# their size, but slow down, and some leave their true paths. Three runs of ours had an F-ARI of .73 to .75 over the
+# first three predicted frames, and of .57 to .61 over ten.
 
 # %%
 Image(filename=RUN / "media" / "prediction_0.png")
 
 # %% [markdown]
-# The same as paths: thin lines with hollow markers are imagined, white dots are the true way.
+# The same as paths. Thin lines with hollow markers are predicted; white dots are the true paths.
 
 # %%
 Image(filename=RUN / "media" / "trajectories_0.png")
 
 # %% [markdown]
-# What next: `explore.ipynb` takes a trained model apart, `own_video.ipynb` trains on videos of yours, `paper.ipynb`
-# compares systems.
+# Where to go next: `explore.ipynb` explores a trained model, `own_video.ipynb` trains on your own videos, and
+# `paper.ipynb` compares systems.
 
 # %% [markdown]
-# `DOWNLOAD` sends the run to your computer, as one file. To go on from it in another session, upload it and run
+# `DOWNLOAD` sends the run to your computer as one file. To resume it in another session, upload the file and run
 # `shutil.unpack_archive("quickstart.zip", RUN)` before the training cell.
 
 # %%

@@ -1,6 +1,6 @@
-"""The flags of the command line and its help.
+"""Command-line flags and the `--help` text.
 
-They are checked without jax and the libraries on top of it, which take seconds to import.
+They need neither JAX nor the libraries on top of it, which take seconds to import.
 """
 
 import textwrap
@@ -18,21 +18,20 @@ class Mode(NamedTuple):
 
     help: str
     doing: str
-    """The verb of the first line that the program prints."""
+    """The verb in the program's first line of output."""
 
 
 MODES = {
-    "train": Mode("trains to the end, from the last checkpoint if there is one, and evaluates", "training"),
-    "evaluate": Mode("scores held-out videos, and draws some of them", "evaluating"),
-    "predict": Mode("predicts frames of held-out videos from those before, scores and draws them", "predicting with"),
-    "disentangle": Mode("measures and draws what a slot's latents say of its object", "probing"),
-    "decompose": Mode("decomposes a video file: masks, trajectories, an animation", "decomposing"),
+    "train": Mode("trains to the end, resuming from the last checkpoint if there is one, and evaluates", "training"),
+    "evaluate": Mode("scores held-out videos and draws some of them", "evaluating"),
+    "predict": Mode("predicts later frames of held-out videos, scores and draws them", "predicting with"),
+    "disentangle": Mode("measures and draws how a slot's latents encode its object", "probing"),
+    "decompose": Mode("decomposes a video file into masks, trajectories and an animation", "decomposing"),
     "learn_motion": Mode(
-        "learns how objects move from the tracks that a trained model finds, and writes the model with that",
-        "learning motion from",
+        "learns from a trained model's tracks how objects move, for its predictions", "learning motion from"
     ),
-    "export": Mode("writes the trained model and its scores as one small file", "exporting"),
-    "doctor": Mode("checks this machine, and lists what is missing for which feature", "checking this machine"),
+    "export": Mode("writes the trained model and its scores to one small file", "exporting"),
+    "doctor": Mode("checks this machine and lists missing features", "checking this machine"),
 }
 
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
@@ -40,22 +39,22 @@ CONFIG = flags.DEFINE_string(
     "config",
     None,
     "The experiment to train: one of the names below, some with an argument (balls:color), or the path of a .py or "
-    ".json file. A .py file is code and is run. It can be left out for a workdir that holds a run.",
+    ".json file. A .py file is executed as code. Not needed if --workdir already holds a run.",
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run: checkpoints, logs, pictures and scores.")
 MODEL = flags.DEFINE_string(
     "model",
     None,
     "A trained model, instead of the run in --workdir: one of the names below, or a .safetensors file that --mode "
-    "export wrote. With evaluate, predict and disentangle, --workdir is where the results go; with export, where they "
-    "are; with learn_motion, where tracks are kept.",
+    "export wrote. With evaluate, predict and disentangle, results are written to --workdir; with export, they are "
+    "read from there; with learn_motion, tracks are kept there.",
 )
 INIT = flags.DEFINE_string(
     "init",
     None,
-    "With train: a trained model to start from: one of the names below, a .safetensors file, or the folder of a run, "
-    "whose newest checkpoint is taken. Parameters that do not fit the config are listed and freshly initialised. "
-    "Ignored where --workdir has a checkpoint.",
+    "With train: a trained model to start from. One of the names below, a .safetensors file, or the folder of a run, "
+    "whose newest checkpoint is used. Parameters that do not fit the config are listed and freshly initialised. "
+    "Ignored if --workdir has a checkpoint.",
 )
 INPUT = flags.DEFINE_string(
     "input",
@@ -72,65 +71,67 @@ PREDICT = flags.DEFINE_integer("predict", None, "With decompose: number of frame
 FORMATS = flags.DEFINE_list(
     "formats",
     None,
-    "With decompose: formats of other programs to write as well, separated by commas: coco (instances with masks), mot "
-    "(MOTChallenge), tiff (labels for ImageJ and napari), movement (tracks of boxes).",
+    "With decompose: further output formats, separated by commas: coco (instances with masks), mot (MOTChallenge), "
+    "tiff (labels for ImageJ and napari), movement (bounding-box tracks).",
 )
-CLIPS = flags.DEFINE_bool("object_clips", False, "With decompose: writes a small video of every object as well.")
+CLIPS = flags.DEFINE_bool("object_clips", False, "With decompose: also writes a small video of every object.")
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "With decompose: replaces the files that an earlier decomposition wrote to --output."
 )
 RANGE = flags.DEFINE_list(
     "value_range",
     None,
-    "LOW,HIGH, the pixel values to show as black and as white. By default, 8-bit videos are left as they are, and "
-    "deeper ones have their own lowest and highest value.",
+    "LOW,HIGH: the pixel values to map to black and to white. By default, 8-bit videos are left unchanged, and "
+    "deeper ones are stretched from their lowest to their highest value.",
 )
 REGION = flags.DEFINE_list(
     "region",
     None,
-    "X,Y,WIDTH,HEIGHT, the part of the frame to see, in pixels; by default the middle square, or that of the training.",
+    "X,Y,WIDTH,HEIGHT: the part of the frame the model sees, in pixels. Default: the region used in training, or "
+    "else the central square.",
 )
 STRIDE = flags.DEFINE_integer("frame_stride", None, "N: the model sees every N-th frame.")
 BACKGROUND = flags.DEFINE_enum(
     "background",
     None,
     BACKGROUNDS,
-    "median: for a still camera; the model sees the difference from the per-pixel median of the recording, on black. "
-    "keep: it sees frames as they are.",
+    "median: for a static camera; the model sees the difference from the recording's per-pixel median, on black. "
+    "keep: the model sees the frames unchanged.",
 )
 TILE = flags.DEFINE_integer(
     "tile",
     None,
-    "For objects that are small in the frame: side of the overlapping square tiles, in pixels, that are decomposed one "
-    "by one, four to ten times as large as an object. Objects keep their numbers across tiles.",
+    "For objects that are small in the frame: decompose overlapping square tiles of this side, in pixels. Choose four "
+    "to ten times the size of an object. Objects keep their numbers across tiles.",
 )
 TRACKS = flags.DEFINE_string(
     "tracks",
     None,
-    "With evaluate: a CSV file of true point tracks of the recording --input, whose decomposition is scored by them.",
+    "With evaluate: a CSV file of true point tracks for the recording --input. Its decomposition is scored against "
+    "them.",
 )
 TRACK_OPTIONS = flags.DEFINE_list(
     "track_options",
     None,
-    "With --tracks: how to read the file, and distances, as key=value, separated by commas; keys are frame, object, x, "
-    "y, point, centre, first_frame, body_length, match and reach (docs/metrics.md).",
+    "With --tracks: column names and distances as key=value, separated by commas. Keys: frame, object, x, y, point, "
+    "centre, first_frame, body_length, match and reach (docs/metrics.md).",
 )
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Takes the three below from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
+    "distributed", False, "Reads the next three flags from the cluster: Slurm, a TPU pod, Kubernetes or MPI."
 )
 COORDINATOR = flags.DEFINE_string("coordinator_address", None, "The host:port of process 0.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "The number of processes.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "The index of this process, from 0.")
 
 GROUPS = {
     "What to do": (MODE,),
-    "With which run or model": (CONFIG, WORKDIR, MODEL, INIT),
+    "Which run or model": (CONFIG, WORKDIR, MODEL, INIT),
     "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, FORMATS, CLIPS, OVERWRITE),
     "Reading the video": (BACKGROUND, REGION, TILE, STRIDE, RANGE),
     "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
-    "Several processes that train together (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
+    "Training with several processes (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }
-"""The flags as `--help` shows them."""
+"""The flags in the order of `--help`."""
 
 
 def viewing_flags() -> dict[str, Any]:

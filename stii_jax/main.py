@@ -4,8 +4,8 @@
     python -m stii_jax.main --workdir runs/quickstart --mode predict
     python -m stii_jax.main --model quickstart --mode decompose --input video.mp4 --output found
 
-Any setting can be changed: --config.model.num_slots=7. The same command goes on with a run that was stopped at any
-moment. README.md describes the files in a workdir, docs/configs.md every setting. --version prints the version.
+Any setting can be overridden, e.g. --config.model.num_slots=7. To resume an interrupted run, repeat its command.
+README.md describes the files in a workdir, docs/configs.md every setting. --version prints the version.
 """
 
 import functools
@@ -28,8 +28,8 @@ from stii_jax.inference.track_request import TrackRequest, make_track_request
 from stii_jax.runs.settings import check_init, open_config, open_model_config
 from stii_jax.runs.trust import check_data_dir, check_links
 
-# Flags and settings are checked without jax and the libraries on top of it, which take seconds to import: `run` and
-# its like import those when all is well. tests/test_startup.py has the list.
+# Flags and settings are checked without JAX and the libraries on top of it, which take seconds to import. Functions
+# such as `run` import those once the checks pass. tests/test_startup.py lists them.
 
 
 ERRORS = (UserError, OSError)
@@ -57,12 +57,12 @@ def run(
     Args:
         mode: one of `MODES`.
         config_name: see `--config`, like the next ones.
-        workdir: only a model's decomposition can do without.
+        workdir: may be None only when decomposing a video with `model`.
         overrides: settings as `key=value`.
-        before_jax: called once the settings are checked, before jax looks for devices.
-        request: the video to decompose, in that mode.
+        before_jax: called once the settings are checked, before JAX looks for devices.
+        request: the video to decompose (mode "decompose").
         model: see `--model`.
-        output: the file to export to, in that mode.
+        output: the file to write (mode "export").
         init: see `--init`.
         tracks: the tracks to evaluate against, instead of held-out videos.
     """
@@ -89,7 +89,7 @@ def run(
 
     if (mode in _ALONE or tracks is not None) and is_distributed():
         raise ConfigError(
-            f"--mode {mode}{' --tracks' * (tracks is not None)} is the work of one process: start it without the others"
+            f"--mode {mode}{' --tracks' * (tracks is not None)} runs in a single process: start it without the others"
         )
 
     def trained() -> pretrained.Trained:
@@ -133,11 +133,11 @@ def run(
 
 
 def evaluate_decomposition(tracks: TrackRequest, workdir: Path | None) -> None:
-    """Score the folder of a decomposition, which needs no model; the scores go there, or to `workdir`."""
+    """Score an existing decomposition without a model; write the scores to its folder, or to `workdir` if given."""
     useless = {"--model": given.MODEL.value, "--config": given.CONFIG.value or _overrides or None}
     useless |= {f"--{name}": value for name, value in viewing_flags().items()}
     if unused := [flag for flag, value in useless.items() if value is not None]:
-        raise ConfigError(f"{unused[0]} would do nothing: --input {tracks.input} is decomposed already")
+        raise ConfigError(f"{unused[0]} would do nothing (--input {tracks.input} is already decomposed): leave it out")
     print(f"stii_jax {__version__}: scoring {tracks.input}", flush=True)
 
     from stii_jax.runs import modes
@@ -146,7 +146,7 @@ def evaluate_decomposition(tracks: TrackRequest, workdir: Path | None) -> None:
 
 
 def check_dataset(config: ConfigDict) -> None:
-    """Stop at a dataset, variant or option that does not exist; raises `DataError`. Needs no jax."""
+    """Raise `DataError` for an unknown dataset, variant or option. Needs no JAX."""
     from stii_jax.runs.dataset import describe
 
     for evaluated in (False, True):
@@ -161,23 +161,23 @@ def check_flags(
     model: str | None,
     init: str | None = None,
 ) -> None:
-    """Stops flags that are missing or would do nothing; raises `ConfigError`."""
+    """Raise `ConfigError` if a flag is missing or would do nothing."""
     if init is not None and mode != "train":
-        raise ConfigError(f"--init would do nothing with --mode {mode}: it goes with train")
+        raise ConfigError(f"--init would do nothing with --mode {mode}: use it with --mode train")
     if model is not None and mode not in _OF_A_MODEL:
-        raise ConfigError(f"--model would do nothing with --mode {mode}: it goes with {', '.join(_OF_A_MODEL)}")
+        raise ConfigError(f"--model would do nothing with --mode {mode}: use it with {', '.join(_OF_A_MODEL)}")
     if model is not None and config_name is not None:
-        raise ConfigError("--model has a config of its own: leave out --config, or train it with --workdir")
+        raise ConfigError("--model has its own config: leave out --config, or train that config in a --workdir")
     if model is not None and mode == "decompose" and workdir is not None:
-        raise ConfigError("--workdir would do nothing here: --output is where the results of --model go")
+        raise ConfigError("--workdir would do nothing here: results of --model go to --output")
     if mode == "export" and (overrides or config_name):
         raise ConfigError("--mode export writes the model as it was trained: leave out --config and its settings")
     if workdir is None and not (model is not None and mode == "decompose"):
-        use = "the folder of the run" if model is None else "the folder that the results go to"
+        use = "the folder of the run" if model is None else "the folder for the results"
         use = "the folder of the model's results" if model is not None and mode == "export" else use
         hint = "" if mode != "decompose" else f", or --model, a trained one ({', '.join(pretrained.names())})"
         new = "--config quickstart " * (config_name is None and mode == "train")
-        raise ConfigError(f"give --workdir, {use}, e.g. {new}--workdir runs/quickstart{hint}; --help tells the rest")
+        raise ConfigError(f"give --workdir, {use}, e.g. {new}--workdir runs/quickstart{hint}; see --help")
 
 
 def first_line(
@@ -207,7 +207,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _before_jax(config: ConfigDict) -> None:
-    """Announce the mode, check the dataset, and set up processes and cores before jax looks for devices."""
+    """Announce the mode, check the dataset, and set up processes and cores before JAX looks for devices."""
     source = given.INPUT.value or ""
     line = first_line(given.MODE.value, given.CONFIG.value, given.WORKDIR.value, given.MODEL.value, source)
     if not (given.DISTRIBUTED.value or given.PROCESS_ID.value):  # this is process 0
@@ -228,10 +228,10 @@ def _before_jax(config: ConfigDict) -> None:
 
 
 def _main(arguments: Sequence[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # libraries tell of every file and missing accelerator otherwise
+    logging.set_verbosity(logging.WARNING)  # libraries otherwise report every file and missing accelerator
     mode, workdir, output = given.MODE.value, given.WORKDIR.value, given.OUTPUT.value
     if arguments[1:]:
-        sys.exit(f"error: {arguments[1]!r} belongs to no flag: --help lists them")
+        sys.exit(f"error: {arguments[1]!r} does not belong to any flag: --help lists them")
     try:
         check_platform()
         if mode == "doctor":

@@ -1,4 +1,4 @@
-"""How the tests of faults break things."""
+"""Faults for the tests in tests/faults: kills, full disks and damaged files."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TRIALS = int(os.environ.get("STII_FAULT_TRIALS", "3"))
-"""How often a random fault is tried."""
+"""Number of repetitions of each random fault."""
 
 
 def flip_bit(path: Path, rng: random.Random) -> None:
@@ -25,7 +25,7 @@ def cut_short(path: Path, rng: random.Random) -> None:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A folder on a disk of its own."""
+    """A folder on a separate disk."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
@@ -39,9 +39,9 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, left: int) -> Path:
-    """Fills a disk up to `left` bytes with a file, to be removed."""
+    """Fill a disk with a file until `left` bytes are free; removing the file frees them."""
     ballast = disk / "ballast"
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-    with contextlib.suppress(OSError):  # somebody else may have taken some of it
+    with contextlib.suppress(OSError):  # another process may have taken some of it
         ballast.write_bytes(bytes(max(free - left, 0)))
     return ballast

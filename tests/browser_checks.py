@@ -1,14 +1,14 @@
-"""Checks that hold for every page of `report --html`: for phones, and for who cannot see or use a mouse."""
+"""Checks for every page of `report --html`: phones, keyboard use and screen readers."""
 
 import itertools
 from typing import Any
 
 CONTRAST = 4.5
-"""WCAG 2 AA, of text."""
+"""Minimum contrast of text under WCAG 2 AA."""
 
 
 def assert_fits(page: Any, width: int) -> None:
-    """Nothing is wider than the window, but for what scrolls by itself."""
+    """Assert that nothing is wider than the window, except for regions that scroll."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     outside = page.evaluate(
         """() => [...document.querySelectorAll('main *')].filter(e => !e.closest('.wide, pre, .unseen')
@@ -18,14 +18,14 @@ def assert_fits(page: Any, width: int) -> None:
 
 
 def assert_touchable(page: Any) -> None:
-    """Every control is large enough for a finger."""
+    """Assert that every control is large enough for a finger."""
     for control in page.locator("button, select, summary, input").all():
         box = control.bounding_box()
         assert box["height"] >= 24 and box["width"] >= 24, control.evaluate("e => e.outerHTML")
 
 
 def assert_named(page: Any) -> None:
-    """Controls, pictures, regions and tables have names; ids are unique, and headings skip no level."""
+    """Assert that controls, pictures, regions and tables have names, ids are unique, and headings skip no level."""
     nameless = page.evaluate(
         """() => [...document.querySelectorAll('button, input, select, canvas, svg, [role], section')]
             .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim()
@@ -43,7 +43,7 @@ def assert_named(page: Any) -> None:
 
 
 def reached_by_tab(page: Any) -> set[str]:
-    """The names of all that Tab reaches, each with an outline that shows it."""
+    """Return the names of all elements that Tab reaches, after checking that each has a visible outline."""
     reached: set[str] = set()
     for _ in range(80):
         page.keyboard.press("Tab")
@@ -60,7 +60,7 @@ def reached_by_tab(page: Any) -> set[str]:
 
 
 def contrasts(page: Any) -> list[tuple[float, str]]:
-    """The contrast of every visible text with what is behind it."""
+    """Return the contrast of every visible text with its background."""
     return page.evaluate(
         """() => {
             const parse = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -87,12 +87,12 @@ def contrasts(page: Any) -> list[tuple[float, str]]:
 
 
 def go_to(page: Any, frame: int) -> None:
-    """Have the player of a decomposition's page show a frame."""
+    """Move the player of a decomposition's page to a frame."""
     page.locator("#frame").fill(str(frame))
     page.locator("#frame").press("Enter")
 
 
 def choose(page: Any, **values: str) -> None:
-    """Choose in the selects of these ids, with `_` for `-`."""
+    """Choose values in the selects with these ids, with `_` for `-`."""
     for name, value in values.items():
         page.locator(f"#{name.replace('_', '-')}").select_option(value)

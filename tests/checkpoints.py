@@ -1,4 +1,4 @@
-"""What the tests of checkpoints save and compare."""
+"""Helpers that save and compare the states in tests of checkpoints."""
 
 import jax
 import jax.numpy as jnp

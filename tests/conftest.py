@@ -1,4 +1,4 @@
-"""Set up for every test: checked shapes, several devices, the sample files."""
+"""Setup for every test: shape checks, several devices, the sample files."""
 
 import os
 import pickle
@@ -10,7 +10,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Before jax looks for its devices, and before the package is imported.
+# Set before JAX looks for its devices, and before the package is imported.
 jax.config.update("jax_num_cpu_devices", 4)
 install_import_hook("stii_jax", "beartype.beartype")
 
@@ -22,7 +22,7 @@ COMPILED = pytest.StashKey[Path]()
 
 
 def pytest_configure(config):
-    """Let all processes of the tests share compiled programs, and later sessions have them, too."""
+    """Let all test processes share compiled programs, and keep them for later sessions."""
     if given := getattr(config, "workerinput", {}).get("compiled"):
         folder = Path(given)
     else:
@@ -35,7 +35,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Pytest-xdist: each worker has temporary folders of its own, but the compiled programs of all."""
+    """Under pytest-xdist, each worker has its own temporary folders, but all share the compiled programs."""
     node.workerinput["compiled"] = str(node.config.stash[COMPILED])
 
 
@@ -46,13 +46,13 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def compiled(pytestconfig) -> Path:
-    """Folder of compiled programs."""
+    """The folder of compiled programs."""
     return pytestconfig.stash[COMPILED]
 
 
 @pytest.fixture(scope="module")
 def quick_compiles():
-    """XLA spends less on programs that run for milliseconds."""
+    """Have XLA optimise less, because these programs run for milliseconds."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -60,7 +60,7 @@ def quick_compiles():
 
 @pytest.fixture(scope="module")
 def launcher(compiled, tmp_path_factory) -> Iterator[Launcher]:
-    """Starts runs in processes of their own; their dataset is built once a module."""
+    """A launcher of runs in separate processes; their dataset is built once per module."""
     launcher = Launcher(tmp_path_factory.mktemp("launched"), compiled)
     yield launcher
     launcher.stop()
@@ -68,7 +68,7 @@ def launcher(compiled, tmp_path_factory) -> Iterator[Launcher]:
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """Folder of real sample files: `$STII_SAMPLES`, or `../shared/data` beside the checkout."""
+    """The folder of real sample files: `$STII_SAMPLES`, or `../shared/data` beside the checkout."""
     folder = Path(os.environ.get("STII_SAMPLES") or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip("no sample files: set STII_SAMPLES to their folder")
@@ -77,7 +77,7 @@ def samples() -> Path:
 
 @pytest.fixture
 def marker(tmp_path):
-    """A file that is not there, unless a payload has been run."""
+    """A file that only exists if a payload has been executed."""
     path = tmp_path / "marker"
     yield path
     assert not path.exists(), "code was run"
@@ -85,7 +85,7 @@ def marker(tmp_path):
 
 @pytest.fixture
 def payload(marker) -> bytes:
-    """A pickle that runs code: whoever loads it makes the marker."""
+    """A pickle that runs code: loading it creates the marker."""
 
     class Payload:
         def __reduce__(self):
@@ -99,7 +99,7 @@ def payload(marker) -> bytes:
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """The name of a module that makes the marker when it is imported."""
+    """The name of a module that creates the marker when imported."""
     (tmp_path / "evil_module.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'marker')!r})\nclass Evil: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     return "evil_module"

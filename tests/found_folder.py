@@ -36,7 +36,7 @@ SUMMARY: dict[str, Any] = {
 
 
 def labels_of(table: str = TABLE) -> np.ndarray:
-    """The slot of every pixel, T H W: the boxes of a table."""
+    """Return the slot of every pixel, T H W, from the boxes of a table."""
     rows = list(csv.DictReader(io.StringIO(table)))
     labels = np.zeros((int(rows[-1]["frame"]) + 1, HEIGHT, WIDTH), np.uint8)
     for row in rows:
@@ -47,14 +47,14 @@ def labels_of(table: str = TABLE) -> np.ndarray:
 
 
 def frames_of(table: str = TABLE) -> np.ndarray:
-    """The recording, T H W 3: squares of different brightness on a background that tells the frames apart."""
+    """Draw the recording, T H W 3: squares of different brightness on a background that differs between frames."""
     labels = labels_of(table)[..., None]
     shades = np.arange(len(labels))[:, None, None, None] * 10
     return np.broadcast_to(np.where(labels == 0, 20 + shades, 100 * labels), (*labels.shape[:3], 3)).astype(np.uint8)
 
 
 def write_found(folder: Path, table: str = TABLE, name: str = "video", **changes: Any) -> Path:
-    """Write a decomposition to `folder`, and its recording beside it; returns the folder."""
+    """Write a decomposition to `folder`, and its recording beside it; return the folder."""
     summary = {**SUMMARY, "input": str(folder.parent / name), **changes}
     (folder / "masks").mkdir(parents=True)
     Path(summary["input"]).mkdir()

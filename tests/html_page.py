@@ -20,7 +20,7 @@ SCORES = [
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes, and the texts of scripts and styles."""
+    """A parser that collects tags with their attributes, and the texts of scripts and styles."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -40,7 +40,7 @@ class Reader(HTMLParser):
 
 
 def random_decomposition(seed: int, num_frames: int, num_slots: int, size: int) -> Decomposition:
-    """Of one video; its slots are everywhere of some weight."""
+    """Return a random decomposition of one video, in which all slots have some weight everywhere."""
     random = np.random.default_rng(seed)
     logits = 3 * random.normal(size=(1, num_frames, num_slots, size, size)).astype(np.float32)
     masks = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
@@ -49,7 +49,7 @@ def random_decomposition(seed: int, num_frames: int, num_slots: int, size: int) 
 
 
 def random_clip(seed: int, num_frames: int = 7, num_slots: int = 3, size: int = 8, num_observed: int = 4) -> Clip:
-    """With true labels, or, if the seed is odd, with responsibilities."""
+    """Return a random clip, with true labels or, if the seed is odd, with responsibilities."""
     random = np.random.default_rng(seed + 100)
     video = random.integers(0, 256, (num_frames, size, size, 3), dtype=np.uint8)
     labels = random.integers(0, 4, (num_frames, size, size), dtype=np.uint8)
@@ -61,7 +61,7 @@ def random_clip(seed: int, num_frames: int = 7, num_slots: int = 3, size: int = 
 
 
 def a_log(num_lines: int = 40) -> list[dict]:
-    """Of a run in two stages."""
+    """Return the log of a run in two stages."""
     lines = [
         {"step": 10 * i, "time": i, "loss": -5.0 * i, "f_ari": i / 50, "num_frames": 1 if i < 20 else 4}
         for i in range(1, num_lines + 1)
@@ -70,7 +70,7 @@ def a_log(num_lines: int = 40) -> list[dict]:
 
 
 def a_subject(text: str = "a run", **config: object) -> Subject:
-    """A run in which every free text is `text`."""
+    """Return a run in which every free text is `text`."""
     settings: ConfigDict = load_config("quickstart", [f"{key}={value}" for key, value in config.items()])
     facts = {"step": 5, "seed": 3, "commit": text, "hardware": text, "train_seconds": 754.0, "versions": {text: text}}
     evaluations = [Evaluation(f"test videos, {text}", 5, SCORES), Evaluation("predicted", 4, SCORES[:1])]
@@ -78,6 +78,6 @@ def a_subject(text: str = "a run", **config: object) -> Subject:
 
 
 def a_page(text: str = "a run") -> tuple[str, list[Clip]]:
-    """The page of such a run, and its videos: the second has no true labels, and is as long as it was observed."""
+    """Return the page of such a run, and its videos. The second has neither true labels nor predicted frames."""
     clips = [random_clip(0), random_clip(1, num_observed=7)]
     return render(a_subject(text), clips), clips

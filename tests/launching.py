@@ -1,4 +1,4 @@
-"""Runs started by the scripts of `launch/`, with the toy model in the place of the real one."""
+"""Runs started by the scripts of `launch/`, with the toy model instead of the real one."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from toy import overrides
 HERE = Path(__file__).parent
 LAUNCH = HERE.parent / "launch"
 
-# The script's interpreter: `-m stii_jax.main` is `toy_main.py`, all else is Python.
+# The interpreter of the script: `-m stii_jax.main` runs `toy_main.py`, and everything else is plain Python.
 _PYTHON = f"""#!/bin/sh
 if [ "$1" = -m ]; then shift 2; exec {sys.executable} {HERE / "toy_main.py"} "$@"; fi
 exec {sys.executable} "$@"
@@ -23,7 +23,7 @@ exec {sys.executable} "$@"
 
 
 class Launcher:
-    """Starts runs whose datasets, compiled programs and interpreter lie in one folder."""
+    """A launcher of runs that share datasets, compiled programs and an interpreter in one folder."""
 
     def __init__(self, folder: Path, compiled: Path):
         self.folder, self.compiled = folder, compiled
@@ -33,7 +33,7 @@ class Launcher:
         self.python.chmod(0o755)
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Of a process: few threads, quick compilations, no devices but those asked for."""
+        """Return the environment of a process: few threads, fast compilation, only the given devices."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_", "SLURM_"))}
         return clean | {
             "PYTHON": str(self.python),
@@ -47,7 +47,7 @@ class Launcher:
     def start(
         self, workdir: Path, processes: int = 1, *arguments: str, environment: dict[str, str] | None = None, **changes
     ) -> subprocess.Popen:
-        """Starts `launch/local.sh` for a toy run with `changes`, one device a process where there are several."""
+        """Start `launch/local.sh` for a toy run with `changes`, with one device per process if there are several."""
         settings = [f"--config.{override}" for override in overrides(self.folder / "data", **changes)]
         several = ["--processes", str(processes)] if processes > 1 else []
         script = [str(LAUNCH / "local.sh"), *several, "--config", "default", "--workdir", str(workdir)]
@@ -63,14 +63,14 @@ class Launcher:
         return process
 
     def stop(self) -> None:
-        """Kills what a failed test has left, with its children."""
+        """Kill processes left by a failed test, with their children."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def run(self, workdir: Path, processes: int = 1, *arguments: str, expect: int = 0, **settings) -> str:
-        """The same to its end, with this exit code; returns what was printed."""
+        """Run it to its end with this exit code; return its output."""
         process = self.start(workdir, processes, *arguments, **settings)
         try:
             output, _ = process.communicate(timeout=300)
@@ -82,9 +82,9 @@ class Launcher:
 
 
 def order_of(folder: Path) -> dict[tuple[int, int], str]:
-    """How the video looks that has such a place in the batch of such a step, by what all processes wrote down.
+    """Return the fingerprint of the video at each step and place in the batch, as all processes recorded it.
 
-    A run that was stopped may have read ahead of its last checkpoint: what it read twice has to be the same.
+    A stopped run may have read ahead of its last checkpoint. Batches that it reads twice must be the same.
     """
     found: dict[tuple[int, int], str] = {}
     for line in "".join(path.read_text() for path in sorted(folder.iterdir())).splitlines():
@@ -94,5 +94,5 @@ def order_of(folder: Path) -> dict[tuple[int, int], str]:
 
 
 def bits_of(tree: Any) -> list[bytes]:
-    """The bytes of every leaf."""
+    """Return the bytes of every leaf."""
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]

@@ -1,8 +1,8 @@
-"""Compiled programs, kept for the other test processes and for the next session: in pytest's cache folder.
+"""Compiled programs, shared by test processes and sessions in pytest's cache folder.
 
-A program is compiled once for all processes of a session, those that tests start included, and for later sessions of
-the same jaxlib on the same kind of CPU. `pytest --cache-clear` starts anew. The key of a program covers all that went
-into it, so that no change of the code, or of jax, meets a program that no longer fits.
+A program is compiled once for all processes of a session, including those that tests start. Later sessions with the
+same jaxlib and kind of CPU reuse it. `pytest --cache-clear` deletes all programs. The key of a program covers all of
+its inputs, so a change of the code or of JAX never meets an outdated program.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ import jax
 import jaxlib
 
 LIMIT = 2**30
-"""Bytes of programs above which a session starts anew: those of older code are of no use any more."""
+"""Bytes of programs above which a session starts from scratch, because programs of older code pile up."""
 CLEAN = "clean"
-"""The file that a session writes at its end: a program that is newer may have been cut short by a kill."""
+"""The file that a session writes at its end. A newer program may have been truncated by a kill."""
 
 
 def folder_of_this_machine(cache: Path) -> Path:
-    """The folder of this jaxlib and kind of CPU: XLA compiles for the instructions that the CPU has."""
+    """Return the folder of this jaxlib and kind of CPU, because XLA compiles for the CPU's instructions."""
     return cache / f"jaxlib-{jaxlib.__version__}-{hashlib.sha256(_cpu().encode()).hexdigest()[:12]}"
 
 
@@ -34,9 +34,9 @@ def _cpu() -> str:
 
 
 def use(folder: Path) -> None:
-    """Have JAX keep programs in `folder`, in this process and those that it starts; small ones, too.
+    """Make JAX keep programs in `folder`, in this process and its children, including small programs.
 
-    Most programs of the tests compile in less than a tenth of a second, but there are thousands.
+    Most test programs compile in less than a tenth of a second, but there are thousands.
     """
     for name, value in {
         "jax_compilation_cache_dir": str(folder),
@@ -47,9 +47,9 @@ def use(folder: Path) -> None:
 
 
 def start(folder: Path, limit: int = LIMIT) -> None:
-    """Remove what a killed session may have left half written, and everything where it is more than `limit` bytes.
+    """Remove half-written programs of a killed session, and all programs if there are more than `limit` bytes.
 
-    JAX would try to read a program that is cut short in every session, warn and compile it again.
+    Otherwise JAX would try to read a truncated program in every session, warn, and compile it again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clean = folder / CLEAN
@@ -63,5 +63,5 @@ def start(folder: Path, limit: int = LIMIT) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Note that all programs are whole."""
+    """Note that all programs are complete."""
     (folder / CLEAN).touch()

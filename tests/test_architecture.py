@@ -1,4 +1,4 @@
-"""Who may import whom, and how long a file may be."""
+"""Allowed imports, and the maximum length of a file."""
 
 import ast
 import functools
@@ -21,8 +21,8 @@ LAYERS = [
     {"report", "benchmark", "sweep", "comparison"},
     {"command_line", "main", "__init__"},
 ]
-# Libraries whose interface changes between releases, and the one module of the package that may import each. What a
-# release moves or renames is then mended in one place.
+# Libraries whose interface changes between releases, each with the one module that may import it. Breaking changes
+# of a release are then fixed in one place.
 UNSTABLE = {
     "array_record": "data/pipeline/tfds.py",
     "av": "data/video/pyav.py",
@@ -37,13 +37,13 @@ NOT_FOR_MODELS = {"absl", "av", "grain", "matplotlib", "ml_collections", "optax"
 
 
 def part_of(path):
-    """`models` for stii_jax/models/stii.py, `types` for stii_jax/types.py."""
+    """Return `models` for stii_jax/models/stii.py, `types` for stii_jax/types.py."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 @functools.cache
 def imports_of(path):
-    """Every module that a file imports, inside functions and in a `lazy.Table` too.
+    """Return every module that a file imports, including imports inside functions and in a `lazy.Table`.
 
     `from stii_jax import x` counts as stii_jax.x.
     """
@@ -73,7 +73,7 @@ def name(path):
 
 
 def uphill(part, imported):
-    """The imported parts that lie above a part."""
+    """Return the imported parts that lie above a part."""
     return {other for other in imported if layer_of(other) > layer_of(part)}
 
 
@@ -102,7 +102,7 @@ def test_no_two_parts_import_each_other():
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if part_of(path) == "models"], ids=name)
 def test_models_know_nothing_of_data_and_files(path):
-    """The registry alone knows configs."""
+    """Only the registry knows configs."""
     assert parts_imported(path) <= {"models", "types"}
     configs = {"ml_collections"} if path.stem == "registry" else set()
     assert not {module.split(".")[0] for module in imports_of(path)} & (NOT_FOR_MODELS - configs)

@@ -1,4 +1,4 @@
-"""Configs: every way to name one, every way to get one wrong."""
+"""Configs: every way to name one, and every way to get one wrong."""
 
 import math
 import os
@@ -24,7 +24,7 @@ from stii_jax.config import (
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a config file with a body for `get_config`, and returns its path."""
+    """Write a config file with a body for `get_config`, and return its path."""
 
     def write(body: str, arguments: str = "") -> str:
         path = tmp_path / "mine.py"
@@ -50,7 +50,7 @@ def test_resolves_shipped_configs_from_any_folder(name, tmp_path, monkeypatch):
 
 
 def test_a_file_runs_as_it_is_now(tmp_path, monkeypatch):
-    """A compiled copy would be taken for that of a file changed to the same length within a second."""
+    """A compiled copy would be used for a file changed to the same length within a second."""
     monkeypatch.setattr("sys.dont_write_bytecode", False)
     path = tmp_path / "mine.py"
     for number in (1, 2):
@@ -85,7 +85,7 @@ def test_local_config_folder_goes_before_the_shipped_one(write, monkeypatch):
     assert load_config("default").model.num_slots == 5
 
 
-def test_unknown_name_lists_what_there_is():
+def test_unknown_name_lists_known_ones():
     with pytest.raises(ConfigError, match=r"no config 'defualt'; nearest: default .*available: .*default"):
         load_config("defualt")
 
@@ -141,7 +141,7 @@ def test_a_section_with_slots_makes_a_system_of_its_name():
     ],
 )
 def test_an_argument_that_a_config_does_not_have(name, message):
-    """Is named with the nearest, and with no line of code: the user has not written any."""
+    """The error names the closest config and shows no line of code, because the user has not written any."""
     with pytest.raises(ConfigError) as caught:
         load_config(name)
     assert message in str(caught.value) and not re.search(r"line \d|ValueError|\n", str(caught.value))
@@ -186,7 +186,7 @@ def test_overrides_take_the_setting_s_type():
         "default",
         [
             "model.num_slots=4",
-            "model.num_slots=6",  # the last counts
+            "model.num_slots=6",  # the last one counts
             "optim.learning_rate=1",
             "model.remat=false",
             "model.leave_one_out=True",
@@ -341,7 +341,7 @@ def test_differences_names_both_values():
     ]
 
 
-@settings(deadline=None)  # it runs config files, and a busy machine takes its time
+@settings(deadline=None)  # it runs config files, and a busy machine is slow
 @given(
     learning_rate=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
     stages=st.lists(st.tuples(*[st.integers(1, 10**6)] * 3), max_size=3).map(tuple),

@@ -1,6 +1,7 @@
-"""The first 20 losses and gradient norms of the smallest models, as numbers: a refactoring that changes them is seen.
+"""The first 20 losses and gradient norms of the smallest models, to detect a refactoring that changes them.
 
-They lie in `golden/PLATFORM.json`. A change of the mathematics that is meant renews them, on one device of a kind:
+They are stored in `golden/PLATFORM.json`. After an intended change of the mathematics, renew them on a single device
+per platform:
 
     python tests/test_golden.py
 """
@@ -24,12 +25,15 @@ from stii_jax.training.step import train_step
 
 STEPS = 20
 TOLERANCE = 5e-4
-"""Of a curve's mean size. On one, two and four CPU devices, with XLA's optimisations and without, curves differ by 4e-5
-at most: rounding, which grows from step to step. One per cent of sigma makes more than three times the tolerance."""
+"""Tolerance relative to a curve's mean size.
+
+On one, two and four CPU devices, with and without XLA's optimisations, curves differ by at most 4e-5, from rounding
+that grows step by step. A change of sigma by one per cent exceeds three times the tolerance.
+"""
 IODINE = {"model__conditional_prior": False, "model__conditional_decoder": False, "model__posterior_start": "learned"}
 RNEM = {"num_slots": 2, "hidden_dim": 4, "encoder_channels": (4,), "feature_dim": 4, "attention_dim": 4}
 DDPAE = {"num_slots": 2, "hidden_dim": 4, "feature_dim": 4, "content_dim": 4, "object_size": 4, "encoder_channels": 2}
-WEIGHTS = {"loss__log_likelihood": 1.0, "loss__kl": 10.0, "loss__mask_entropy": 1.0}  # so that all terms are seen
+WEIGHTS = {"loss__log_likelihood": 1.0, "loss__kl": 10.0, "loss__mask_entropy": 1.0}  # makes all terms visible
 MODELS = {
     "paper": WEIGHTS,
     "provide": {"preset": "provide", **WEIGHTS},
@@ -45,7 +49,7 @@ def golden_file() -> Path:
 
 
 def curves(data_dir, name, num_devices=1, **changes):
-    """Loss and gradient norm of the first steps."""
+    """Return loss and gradient norm of the first steps."""
     config = make_config(data_dir, data__num_frames=3, optim__learning_rate=1e-3, **MODELS[name] | changes)
     source = load_dataset(config)
     model = make_model(config, source.image_size)
@@ -76,7 +80,7 @@ def golden():
 
 
 def difference(found, golden):
-    """The largest one over the steps, of losses and gradient norms, each by the mean size of its curve."""
+    """Return the largest difference over the steps, in losses and gradient norms, relative to the curve's mean size."""
     expected = np.array([golden["loss"], golden["grad_norm"]])
     return np.max(np.abs(found - expected) / np.abs(expected).mean(1, keepdims=True))
 
@@ -105,7 +109,7 @@ def test_a_small_change_of_the_mathematics_is_seen(data_dir, golden, mutation):
 
 
 def main() -> None:
-    """Writes the numbers of this platform."""
+    """Write the numbers of this platform."""
     with tempfile.TemporaryDirectory() as folder:
         found = {name: curves(Path(folder), name) for name in MODELS}
     models = {

@@ -1,4 +1,4 @@
-"""The lock files hold all that pyproject.toml asks for, with hashes and without addresses."""
+"""The lock files contain all requirements of pyproject.toml, with hashes and without addresses."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @functools.cache
 def entries(file):
-    """The requirements of a lock file and of those it includes, each with its hashes."""
+    """Return the requirements of a lock file and of those it includes, each with its hashes."""
     found = []
     for line in (ROOT / file).read_text().replace("\\\n", " ").splitlines():
         if included := re.fullmatch(r"-r (\S+)", line):
@@ -35,7 +35,7 @@ def entries(file):
 
 
 def pinned(file, python, system):
-    """Versions by name, of one Python on one system."""
+    """Return versions by name, for one Python on one system."""
     machine = {"python_version": python, "python_full_version": f"{python}.1", "sys_platform": system}
     versions = {}
     for requirement, _ in entries(file):

@@ -1,4 +1,4 @@
-"""The command line: the files a run leaves, going on with it, and one clear line for whatever is wrong."""
+"""The command line: the files of a run, resuming it, and a clear one-line message for every error."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def read(path):
 
 
 def command(*arguments, **environment):
-    """Runs `python -m stii_jax.main` as a user would."""
+    """Run `python -m stii_jax.main` as a user would."""
     done = subprocess.run(
         [sys.executable, "-m", "stii_jax.main", *map(str, arguments)],
         cwd=Path(__file__).resolve().parents[1],
@@ -93,7 +93,7 @@ def test_a_finished_run_is_taken_up_by_the_report(finished):
 
 
 def test_a_finished_run_becomes_a_page(finished, data_dir, tmp_path):
-    """Once and again with the same bytes; nothing in the workdir is changed."""
+    """Repeating it gives the same bytes, and nothing in the workdir changes."""
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     pages = [tmp_path / "one.html", tmp_path / "two.html"]
     for page in pages:
@@ -151,7 +151,7 @@ def test_predict(finished, capsys):
         (["probe.num_frames=3", "probe.num_videos=4"], r"videos have an object .*: increase config\.probe\.num_videos"),
     ],
 )
-def test_what_cannot_be_probed(finished, settings, message):
+def test_invalid_settings_for_probes(finished, settings, message):
     with pytest.raises(ConfigError, match=message):
         run("disentangle", None, finished, settings)
     assert not (finished / "probes.json").exists()
@@ -167,7 +167,7 @@ def test_the_same_command_goes_on(finished, data_dir, tmp_path, capsys):
 
 
 def fails(error, message, mode, config_name, workdir, settings):
-    """`run` stops with one line of an error that the command line shows without a traceback."""
+    """Assert that `run` stops with a one-line error, which the command line shows without a traceback."""
     assert issubclass(error, ERRORS)
     with pytest.raises(error, match=message) as caught:
         run(mode, config_name, workdir, settings)
@@ -176,7 +176,7 @@ def fails(error, message, mode, config_name, workdir, settings):
 
 @pytest.fixture
 def nothing_built(monkeypatch):
-    """No dataset is built and no model made."""
+    """Assert that no dataset is built and no model is made."""
 
     def must_not(*_, **__):
         raise AssertionError("too late: the error should have come first")
@@ -214,7 +214,7 @@ def nothing_built(monkeypatch):
 def test_bad_settings_stop_before_anything_is_made(nothing_built, tmp_path, changes, error, message):
     workdir = tmp_path / "run"
     fails(error, message, "train", "default", workdir, overrides(tmp_path, **changes))
-    assert not workdir.exists()  # so that the mended command can use the same folder
+    assert not workdir.exists()  # so that the corrected command can use the same folder
 
 
 def test_evaluation_frames_of_another_size(nothing_built, tmp_path):
@@ -230,7 +230,7 @@ def test_unknown_config(tmp_path):
 
 def test_no_run_to_go_on_with(tmp_path):
     for mode in ("train", "evaluate", "predict"):
-        fails(ConfigError, f"no run in {tmp_path}, and no --config given", mode, None, tmp_path, [])
+        fails(ConfigError, f"no run in {tmp_path}, and no --config", mode, None, tmp_path, [])
 
 
 def test_nothing_to_evaluate(data_dir, tmp_path):
@@ -243,7 +243,7 @@ def test_nothing_to_evaluate(data_dir, tmp_path):
 def test_workdir_of_another_run(finished, data_dir):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     message = (
-        r"run holds a run with other settings \(model\.num_slots: saved 2, given 3\): give those, or another --work"
+        r"run holds a run with other settings \(model\.num_slots: saved 2, given 3\): use those, or another --work"
     )
     for mode in ("train", "evaluate"):
         fails(ConfigError, message, mode, "default", finished, overrides(data_dir, model__num_slots=3))
@@ -258,7 +258,7 @@ def test_settings_of_the_machine_may_change(finished, data_dir):
 def test_checkpoints_of_another_model(finished, data_dir, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished / "checkpoints", workdir / "checkpoints")
-    message = r"checkpoints in .* are of another model: model\.num_slots: saved 2, given 3"
+    message = r"checkpoints in .* hold a model with other settings \(model\.num_slots: saved 2, given 3\): use those"
     fails(ConfigError, message, "evaluate", "default", workdir, overrides(data_dir, model__num_slots=3))
 
 
@@ -269,7 +269,7 @@ def test_a_config_that_is_cut_short(tmp_path):
 
 def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    inside = tmp_path / "file" / "folder"  # not even root can make it
+    inside = tmp_path / "file" / "folder"  # not even root can create it
     fails(DataError, "cannot write to the data folder", "train", "default", tmp_path / "run", overrides(inside))
     fails(OSError, "Not a directory", "train", "default", inside, overrides(tmp_path))
 
@@ -314,7 +314,7 @@ def test_an_override_without_a_value():
 
 @pytest.mark.slow
 def test_the_real_model_from_the_command_line(data_dir, tmp_path, compiled):
-    """Trains, evaluates, predicts, and finds its way back into a finished run."""
+    """It trains, evaluates and predicts, and reopens a finished run."""
     workdir = tmp_path / "run"
     settings = [f"--config.{setting}" for setting in overrides(data_dir, train__num_steps=4, eval__lengths=(2,))]
     kept = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}

@@ -9,7 +9,7 @@ import pytest
 
 
 def write(folder, name, size=10, age=0):
-    """A program that was written `age` seconds before the present second."""
+    """Write a program that is `age` seconds old."""
     path = folder / f"{name}-cache"
     path.write_bytes(bytes(size))
     os.utime(path, (1_000_000 - age,) * 2)

@@ -1,4 +1,4 @@
-"""What surrounds the code: it parses, and says what is so."""
+"""The files around the code parse, and make true statements."""
 
 import re
 import shutil
@@ -71,7 +71,7 @@ def test_the_gate_looks_for_every_supported_python():
 
 
 def supported_pythons():
-    """Minor versions, from the classifiers, the oldest first."""
+    """Return minor versions from the classifiers, the oldest first."""
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
     return [line.rpartition(" ")[2] for line in classifiers if "Python :: 3." in line]
 
@@ -127,6 +127,6 @@ def _markers():
 @pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
 @pytest.mark.parametrize("module", ["stii_jax.training.step", "optax._src.linear_algebra"])
 def test_a_call_that_a_library_deprecates_fails_its_test(category, module):
-    """Attributed to our module, or by the library to its own."""
+    """The warning may be attributed to our module or, by the library, to its own."""
     with pytest.raises(category, match="soon gone"):
         warnings.warn_explicit("soon gone", category, "a_file.py", 1, module)

@@ -1,7 +1,7 @@
-"""Starting in seconds: which heavy libraries each command must not import, and the line it prints before it does.
+"""Starting in seconds: heavy libraries that each command must not import, and the line it prints first.
 
-Every command runs in a process of its own, which says at its end what it has imported. Times are not asserted, as they
-depend on the machine; docs/performance.md has them.
+Every command runs in its own process, which lists its imports at the end. Times are not asserted, because they depend
+on the machine; docs/performance.md has them.
 """
 
 import json
@@ -43,7 +43,7 @@ TRAIN = ("stii_jax.main", "--workdir", "RUN", "--config")
 
 
 def start(*command, folder, before=""):
-    """Exit code, standard output, the last line of errors before the list of imports, and the heavy imports."""
+    """Return exit code, standard output, the last line of errors before the list of imports, and the heavy imports."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, *(part.replace("RUN", str(folder / "run")) for part in command)],
         env=os.environ | {"BEFORE": before},
@@ -110,7 +110,7 @@ def test_help_imports_nothing_heavy(command, allowed, said, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_is_wrong_is_said_before_jax_is_imported(command, allowed, line, tmp_path):
+def test_errors_are_reported_before_jax_is_imported(command, allowed, line, tmp_path):
     code, _, last, heavy = start(*command, folder=tmp_path)
     assert code == 1 and last.startswith(line)
     assert heavy <= allowed
@@ -124,7 +124,7 @@ def test_the_doctor_imports_jax_and_pyav_alone(tmp_path):
 
 
 def test_no_mode_but_disentangle_imports_scikit_learn(tmp_path):
-    """Nor matplotlib before it draws, nor h5py but for the dataset that is in its files."""
+    """No mode may import matplotlib before it draws, or h5py except for the dataset that uses it."""
     heavy = start("import stii_jax.runs.modes, stii_jax.runs.setup, stii_jax.inference.decompose", folder=tmp_path)[3]
     assert heavy >= {"jax", "flax", "orbax"}
     assert not heavy & {"sklearn", "pandas", "matplotlib", "h5py", "tensorboardX"}
@@ -132,7 +132,7 @@ def test_no_mode_but_disentangle_imports_scikit_learn(tmp_path):
 
 @pytest.mark.parametrize(("process", "says"), [((0, 2), True), ((1, 2), False)])
 def test_the_first_line_comes_before_the_libraries_and_from_process_0(process, says, tmp_path):
-    """A dataset that does not exist is noticed after the line, and before processes meet."""
+    """A dataset that does not exist is noticed after the line, and before processes connect."""
     flags = ("--process_id", "--num_processes", "--coordinator_address")
     several = [f"{flag}={value}" for flag, value in zip(flags, (*process, "localhost:1"))]
     command = [*TRAIN, "small:rnem", "--config.data.dataset=none", *several]
@@ -160,11 +160,11 @@ def test_first_lines(given, line):
 
 
 def test_datasets_that_need_files_are_listed():
-    """The doctor reads the list, as importing the datasets takes seconds."""
+    """The doctor reads the list, because importing the datasets takes seconds."""
     assert set(NEED_FILES) == {name for name, cls in DATASETS.items() if cls.MANUAL_DOWNLOAD_INSTRUCTIONS}
 
 
-# Python's own modules must go on seeing the system that they run on: they have no Windows parts here.
+# Python's own modules must still see the real system: they lack Windows parts here.
 WINDOWS = """
 import types, stii_jax.errors
 
@@ -194,7 +194,7 @@ stii_jax.errors.sys = types.SimpleNamespace(**{**vars(sys), "platform": "win32"}
     ],
     ids=" ".join,
 )
-def test_windows_is_told_of_wsl_in_one_line(command, tmp_path):
+def test_windows_users_are_pointed_to_wsl_in_one_line(command, tmp_path):
     code, _, last, _ = start(*command, folder=tmp_path, before=WINDOWS)
     assert code in (1, 2)
     assert last.startswith("error: stii_jax runs on Linux and macOS") and "wsl --install" in last
@@ -210,8 +210,8 @@ def test_other_systems_pass(monkeypatch):
     assert isinstance(caught.value, UserError) and "\n" not in str(caught.value)
 
 
-def test_a_machine_without_what_only_linux_has(monkeypatch, tmp_path):
-    """macOS has neither /proc nor affinities; its processor's name comes from `sysctl`, and its peak in bytes."""
+def test_a_machine_without_linux_only_interfaces(monkeypatch, tmp_path):
+    """macOS has neither /proc nor affinities; `sysctl` gives its processor's name, and its peak memory is in bytes."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "cpuinfo")

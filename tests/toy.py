@@ -1,7 +1,7 @@
-"""A run small enough for tests: 8x8 pixels, two slots, and a model of a few matrix products instead of the real one.
+"""A run small enough for tests: 8x8 pixels, two slots, and a few matrix products instead of the real model.
 
-What surrounds the model (steps, devices, chunks, checkpoints, logs) is the same for either, and XLA compiles the real
-one for a minute on a slow core. `OVERRIDES` alone give the smallest real model.
+Everything around the model (steps, devices, chunks, checkpoints, logs) is the same for both. XLA would need a minute to
+compile the real model on a slow core. `OVERRIDES` alone give the smallest real model.
 """
 
 import contextlib
@@ -71,23 +71,23 @@ RUN = {
     "eval.num_pictures": 1,
 }
 TIMES = ("time", "seconds_per_step", "cells_per_second")
-"""What is logged of the clock: all else is the same in a run that is repeated."""
+"""Logged timings; everything else is the same in a repeated run."""
 
 
 def overrides(data_dir: Path, **changes: Any) -> list[str]:
-    """Of a toy run; `changes` have `__` for the dots: `train__num_steps=4`."""
+    """Return the overrides of a toy run; `changes` have `__` for the dots: `train__num_steps=4`."""
     settings = DATA | MODEL | RUN | {"data.data_dir": data_dir}
     settings |= {key.replace("__", "."): value for key, value in changes.items()}
     return [f"{key}={value}" for key, value in settings.items()]
 
 
 def make_config(data_dir: Path, preset: str = "paper", **changes: Any) -> ConfigDict:
-    """The config of a toy run."""
+    """Return the config of a toy run."""
     return load_config(f"default:{preset}", overrides(data_dir, **changes))
 
 
 def save_run(folder: Path, params: Any, **changes: Any) -> None:
-    """Write the workdir of a toy run of three steps, whose dataset is not there; `changes` as for `make_config`."""
+    """Write the workdir of a toy run of three steps, without its dataset; `changes` as for `make_config`."""
     folder.mkdir()
     config = make_config(Path("/nowhere"), **changes)
     (folder / "config.json").write_text(to_json(config))
@@ -98,7 +98,7 @@ def save_run(folder: Path, params: Any, **changes: Any) -> None:
 
 @contextlib.contextmanager
 def compilations() -> Iterator[list[str]]:
-    """Names of the functions that JAX compiles meanwhile."""
+    """Collect the names of the functions that JAX compiles within the context."""
     names: list[str] = []
 
     class Listener(logging.Handler):
@@ -114,10 +114,10 @@ def compilations() -> Iterator[list[str]]:
 
 
 def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
-    """Training and evaluation make a `ToyModel`; `few_metrics` leaves out those that take long to compile.
+    """Train and evaluate with a `ToyModel`; `few_metrics` leaves out those that take long to compile.
 
-    Runs of the same settings share their programs, whichever test they belong to: most of such a run is tracing.
-    `forget_programs` has them traced anew.
+    Runs with the same settings share their programs across tests, because tracing takes most of their time.
+    `forget_programs` makes later runs trace again.
     """
 
     def toy_model(config, image_size, num_slots=0, system="", kind=None):
@@ -134,7 +134,7 @@ def use_toy_model(patch: pytest.MonkeyPatch, few_metrics: bool = True) -> None:
 
 
 def forget_programs() -> None:
-    """Runs that follow trace their own programs."""
+    """Make later runs trace their own programs."""
     for shared in (_shared_model, _shared_optimizer, _shared_step, _shared_state, _shared_programs):
         shared.cache_clear()
 
@@ -163,7 +163,7 @@ def _with_shared_programs(evaluator, config, source):
 
 
 class ToyModel(STII):
-    """Has what the program uses of `STII`: slots, noise a video and frame, a state between frames."""
+    """Provides the parts of `STII` that the program uses: slots, noise per video and frame, a state between frames."""
 
     def __init__(self, image_size: int, num_slots: int = 2):
         self.num_slots, self.latent_dim, self.hidden_dim = num_slots, 2, 4
@@ -218,7 +218,7 @@ class ToyModel(STII):
         return VideoState(zero_state(batch_size, self.num_slots, self.hidden_dim), posterior, jnp.int32(0))
 
     def _draw(self, params, posterior, keys=None, frame=None):
-        """Means and masks of one frame, of a sample where keys are given."""
+        """Means and masks of one frame, with sampling if keys are given."""
         z = posterior[..., : self.latent_dim]
         if keys is not None:
             draw = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, frame), z.shape[1:]))
@@ -229,5 +229,5 @@ class ToyModel(STII):
 
 @nan_trace.trace.register
 def _(model: ToyModel, params, video, keys):
-    """It has no cells."""
+    """The toy has no cells."""
     return nan_trace.by_frames(model, params, video, keys, ("posterior", "means", "masks"))

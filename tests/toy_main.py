@@ -1,7 +1,7 @@
-"""`python -m stii_jax.main` with the toy model, for tests that start it as a user would: by a script of `launch/`.
+"""`python -m stii_jax.main` with the toy model, for tests that start it as a user would, by a script of `launch/`.
 
-`$TOY_ORDER`, a folder, gets a file a process with a line a video of every batch: the step, and what it looks like.
-`$TOY_SLOW_EVALUATION` are seconds that a batch of an evaluation takes; with `$TOY_CLOCK_JUMPS` the clock jumps.
+The folder `$TOY_ORDER` receives one file per process, with one line per video and batch: the step and a fingerprint.
+`$TOY_SLOW_EVALUATION` is the duration of an evaluation batch in seconds. With `$TOY_CLOCK_JUMPS` the clock jumps.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from stii_jax.data import VideoDataset
 
 
 def _write_order(folder: Path) -> None:
-    """Makes every source write down what it gives."""
+    """Make every source record its batches."""
     train_batches = VideoDataset.train_batches
 
     def written(self, *arguments, start_step=0, process_index=0, **settings):
@@ -46,7 +46,7 @@ def _slow_down(seconds: float) -> None:
 
 
 def _let_the_clock_jump() -> None:
-    """By up to ten days, forth and back, every second."""
+    """Move the clock back and forth by up to ten days, every second."""
     now, days = time.time, (0, 5, -5, 1, 10, -10)
     time.time = lambda: now() + 86_400 * days[int(time.monotonic()) % len(days)]
 

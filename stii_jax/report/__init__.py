@@ -1,16 +1,16 @@
-"""Results: the README's table, a page with tables and figures for many runs, a page for one run or one decomposition.
+"""Reports: the README's results table, a page comparing many runs, and a page for one run or one decomposition.
 
     python -m stii_jax.report                                    # print the table of all runs
-    python -m stii_jax.report --readme results/README.md         # put it into that page
-    python -m stii_jax.report --readme README.md --brief         # put a short one into the README
+    python -m stii_jax.report --readme results/README.md         # write it into that page
+    python -m stii_jax.report --readme README.md --brief         # write a short one into the README
     python -m stii_jax.report --readme README.md --brief --check # exit 1 if that would change the README
-    python -m stii_jax.report --add runs/color4 --name color4    # take up a finished run
+    python -m stii_jax.report --add runs/color4 --name color4    # add a finished run to results/
     python -m stii_jax.report --runs runs --output report        # report/results.md, CSV files, figures
     python -m stii_jax.report --html runs/color4 --output color4.html     # curves, scores, a player: one file, offline
-    python -m stii_jax.report --html quickstart --output quickstart.html  # the same of a trained model
+    python -m stii_jax.report --html quickstart --output quickstart.html  # the same for a trained model
     python -m stii_jax.report --html found --output found.html            # a decomposition: check and correct tracks
 
-Runs of one name are seeds of one experiment: tables have their mean, spread and worst.
+Runs with the same name are seeds of one experiment. Tables show their mean, spread and worst value.
 """
 
 from stii_jax.report.command import main

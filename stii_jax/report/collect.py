@@ -1,4 +1,4 @@
-"""Finding runs in a folder: workdirs at any depth, entries as JSON files, and the pictures of both."""
+"""Find runs in a folder: workdirs at any depth, entries as JSON files, and the pictures of both."""
 
 import os
 import re
@@ -14,26 +14,25 @@ PICTURE = "test_0.png"
 
 
 class Collection(NamedTuple):
-    """What a folder holds."""
+    """The runs in a folder."""
 
     runs: list[Run]
-    """By name and seed; `path` is the file of scores."""
+    """Finished runs, sorted by name and seed; `path` is the file of scores."""
     unfinished: list[str]
     """Workdirs without final scores, as paths within the folder."""
 
 
 def collect(folder: PathLike) -> Collection:
-    """The runs in a folder. A run of a sweep is its entry, `VARIANT-seedS.json`; the workdir beside it is not read.
+    """Collect the runs in a folder. Of a sweep, only the entries `VARIANT-seedS.json` are read, not the workdirs.
 
-    A workdir `.../NAME/seedS` is named NAME, with its folders above up to the one given, and any other like its own
-    folder.
+    A run is named after the path of its workdir within `folder`, without a last part `seedS`.
 
     Raises:
-      ReportError: no such folder, no run in it, a file that is broken, two runs of one name and seed.
+      ReportError: the folder is missing or holds no run, a file is broken, or two runs share a name and seed.
     """
     top = Path(folder)
     if not top.is_dir():
-        raise ReportError(f"{top}: no such folder: give --runs one that holds workdirs or entries")
+        raise ReportError(f"{top}: no such folder: give --runs a folder that holds workdirs or entries")
     entries: list[Run] = []
     workdirs: list[Path] = []
     for path in _walk(top):
@@ -47,19 +46,19 @@ def collect(folder: PathLike) -> Collection:
     for workdir in workdirs:
         if workdir in taken:
             continue
-        # The seeds of a sweep's variant are finished with their entry.
+        # A seed of a sweep's variant counts as finished once its entry exists.
         if workdir.parent in of_sweeps or not (workdir / "results.json").exists():
             unfinished.append(workdir.relative_to(top).as_posix())
         else:
             entries.append(result_entry(workdir, _name(top, workdir)) | {"path": workdir / "results.json"})
     if not entries:
         waiting = f", only unfinished ones: {', '.join(unfinished[:3])}" if unfinished else ""
-        raise ReportError(f"{top}: holds no finished run{waiting}")
+        raise ReportError(f"{top}: no finished run in this folder{waiting}")
     return Collection(sort_runs(entries), sorted(unfinished))
 
 
 def workdir_of(run: Run) -> Path:
-    """The folder that a run was made in, which may be gone: beside its entry, as a sweep leaves it, or its own."""
+    """Return a run's workdir, which may no longer exist. A sweep keeps it beside the run's entry."""
     path: Path = run["path"]
     if path.name == "results.json":
         return path.parent
@@ -67,14 +66,14 @@ def workdir_of(run: Run) -> Path:
 
 
 def picture_of(run: Run) -> Path | None:
-    """The strip of the first test video, if the workdir is still there; no file from elsewhere by way of a link."""
+    """Return the strip of the first test video if it exists. Links that lead out of the workdir are not followed."""
     workdir = workdir_of(run)
     path = workdir / "media" / PICTURE
     return path if path.is_file() and path.resolve().is_relative_to(workdir.resolve()) else None
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    """Workdirs, which are folders with a `config.json`, and JSON files outside of them, in order."""
+    """Yield workdirs (folders with a `config.json`) and the JSON files outside of them, in order."""
     for folder, inside, files in os.walk(top):
         if "config.json" in files:
             inside.clear()

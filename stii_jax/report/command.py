@@ -16,24 +16,24 @@ from stii_jax.report.readme import brief_table, replace_between_markers, results
 from stii_jax.storage.files import write_atomic, write_results
 
 NUM_VIDEOS = 3
-"""On a page of HTML, unless --videos says otherwise."""
+"""Default number of videos on an HTML page."""
 
 
 def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> int:
-    """The command line; returns the exit code. `before_jax` is run before a model is, and jax looks for devices."""
+    """Run the command line and return the exit code. `before_jax` is called before JAX looks for devices."""
     parser = argparse.ArgumentParser(prog="python -m stii_jax.report", description="Tables and figures of results.")
     parser.add_argument("--results", help="folder of the results files and of published.json (results)")
     parser.add_argument("--readme", help="file whose text between the markers is replaced by the table")
-    parser.add_argument("--brief", action="store_true", help="with the table: the longest clips of each run alone")
+    parser.add_argument("--brief", action="store_true", help="only show each run's scores at its longest clips")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if --readme is stale")
-    parser.add_argument("--add", metavar="WORKDIR", help="first take up this finished run")
+    parser.add_argument("--add", metavar="WORKDIR", help="first add this finished run to the results")
     parser.add_argument("--name", help="with --add: name of the experiment, which its seeds share")
-    parser.add_argument("--model", default="", help="with --add: published model to compare with, if another")
+    parser.add_argument("--model", default="", help="with --add: published model to compare with")
     parser.add_argument("--command", default="", help="with --add: command that reproduces the run")
     parser.add_argument("--runs", metavar="DIR", help="report on the workdirs and entries in this folder")
     parser.add_argument("--html", metavar="RUN", help="a page for this workdir, trained model or decomposition")
     parser.add_argument("--videos", type=int, metavar="N", help=f"with --html: videos to show ({NUM_VIDEOS})")
-    parser.add_argument("--recording", metavar="VIDEO", help="with --html of a decomposition: its video, if that moved")
+    parser.add_argument("--recording", metavar="VIDEO", help="with --html of a decomposition: its video, if it moved")
     parser.add_argument("--output", metavar="OUT", help="with --runs: folder of the report; with --html: the page")
     options = parser.parse_args(arguments)
     try:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Stops flags that do not go together."""
+    """Reject flags that cannot be combined."""
     for name in ("videos", "recording"):
         if getattr(options, name) is not None:
             parser.error(f"--{name} needs --html")
@@ -61,14 +61,14 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     if bool(options.runs) != bool(options.output):
         parser.error("--runs DIR and --output OUT go together")
     if options.runs and (options.readme or options.add or options.brief):
-        parser.error("--runs reports on that folder alone: leave out --readme, --add and --brief")
+        parser.error("--runs only reports on that folder: leave out --readme, --add and --brief")
 
 
 def _check_html(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Stops flags that would do nothing for a page of one run."""
+    """Reject flags that would do nothing for an HTML page."""
     names = ("results", "readme", "brief", "check", "add", "name", "model", "command", "runs")
     if given := [f"--{name}" for name in names if getattr(options, name)]:
-        parser.error(f"--html makes the page of one run alone: leave out {', '.join(given)}")
+        parser.error(f"--html only writes the page of one run: leave out {', '.join(given)}")
     if not options.output:
         parser.error("--html needs --output, the .html file to write")
     unused, kind = ("videos", "a decomposition") if _is_decomposition(options.html) else ("recording", "a run")
@@ -81,7 +81,7 @@ def _is_decomposition(folder: str) -> bool:
 
 
 def _html(options: argparse.Namespace, before_jax: Callable[[ConfigDict], None]) -> int:
-    # Imported here: no other command waits for these, and the page of a decomposition needs no model.
+    # Imported here so that no other command waits for it. The page of a decomposition needs no model.
     if _is_decomposition(options.html):
         from stii_jax.report.tracks import write_tracks_page
 
@@ -99,7 +99,7 @@ def _html(options: argparse.Namespace, before_jax: Callable[[ConfigDict], None])
 def _report(options: argparse.Namespace) -> int:
     from stii_jax.report.page import write_report  # matplotlib, which tables do without
 
-    # An installed package comes without the paper's numbers.
+    # An installed package does not include the paper's numbers.
     known = (Path(options.results) / "published.json").exists()
     published = read_published(options.results) if known else None
     print(write_report(collect(options.runs), published, options.output))

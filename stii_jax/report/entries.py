@@ -1,4 +1,4 @@
-"""Entries: one JSON file a finished run, with its scores and what made them. Made from a workdir, read, checked."""
+"""Entries: one JSON file per finished run, with its scores and provenance. Made from a workdir, read and checked."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -15,29 +15,29 @@ Score = Mapping[str, Any]
 RUN_KEYS = ("name", "config", "commit", "seed", "hardware", "wall_seconds", "dataset", "scores")
 SCORE_KEYS = ("num_frames", "ari", "f_ari", "video_ari", "video_f_ari", "mse", "num_videos")
 DEFAULT_MODEL = "STII"
-"""Whose published numbers a run is compared with, if it has no `model`."""
+"""The published model that a run without a `model` is compared with."""
 MODELS = {"stii": DEFAULT_MODEL, "iodine": "IODINE", "seq_iodine": "SEQ-IODINE", "rnem": "R-NEM", "ddpae": "DDPAE"}
-"""What the paper calls the systems of `config.system` and `config.eval.system`."""
+"""The paper's names for the systems in `config.system` and `config.eval.system`."""
 CURVE_KEYS = ("step", "time", "num_frames", "loss", "ari", "f_ari", "eval_f_ari")
 CURVE_POINTS = 200
 
 
 def read_runs(results: PathLike) -> list[Run]:
-    """The runs in a folder, sorted by name and seed. JSON files without `scores` hold something else.
+    """Read the runs in a folder, sorted by name and seed. JSON files without `scores` are skipped.
 
     Raises:
-      ReportError: a file that is no JSON, a run without one of its keys, two runs of one name that have the
-        same seed or different datasets.
+      ReportError: a file is not JSON, a run lacks a key, or two runs of one name have the same seed or different
+        datasets.
     """
     entries = (read_entry(path) for path in sorted(Path(results).glob("*.json")))
     return sort_runs(entry for entry in entries if entry is not None)
 
 
 def read_entry(path: Path) -> Run | None:
-    """The entry in a file, with the file under `path`; None where the JSON has no `scores`.
+    """Read the entry in a file and add the file as `path`; None if the JSON has no `scores`.
 
     Raises:
-      ReportError: the file is no JSON, or an entry that lacks a key.
+      ReportError: the file is not JSON, or its entry lacks a key.
     """
     content = read_json(path)
     if not isinstance(content, dict) or "scores" not in content:
@@ -47,7 +47,7 @@ def read_entry(path: Path) -> Run | None:
 
 
 def sort_runs(runs: Iterable[Run]) -> list[Run]:
-    """By name and seed.
+    """Sort runs by name and seed.
 
     Raises:
       ReportError: two runs of one name have the same seed or different datasets.
@@ -59,7 +59,7 @@ def sort_runs(runs: Iterable[Run]) -> list[Run]:
                 if (one[key] == other[key]) != same:
                     raise ReportError(
                         f"{one['path']} and {other['path']} are both named {one['name']!r}, with {key} "
-                        f"{one[key]!r} and {other[key]!r}: give one another `name`"
+                        f"{one[key]!r} and {other[key]!r}: change the `name` of one"
                     )
     return ordered
 
@@ -67,17 +67,17 @@ def sort_runs(runs: Iterable[Run]) -> list[Run]:
 def result_entry(
     workdir: PathLike, name: str, *, model: str = "", command: str = "", sweep: Mapping[str, Any] | None = None
 ) -> Run:
-    """The file of `results/` for a finished run, from its `results.json` and `config.json`.
+    """Return the entry of a finished run for `results/`, from its `results.json` and `config.json`.
 
-    What else the workdir has is taken along: `prediction` (scores of imagined frames), `evaluations` (by label:
-    `dataset`, `split`, `system`, `num_slots`, `scores`), `probes`, `curve` (at most 200 points).
+    Optional parts are included if the workdir has them: `prediction` (scores of predicted frames), `evaluations` (by
+    label: `dataset`, `split`, `system`, `num_slots`, `scores`), `probes`, and `curve` (at most 200 points).
 
     Args:
-      workdir: folder of the run.
-      name: of the experiment; its seeds share it.
-      model: whose published numbers to compare it with; "" is that of the system which was evaluated.
-      command: that reproduces the run.
-      sweep: what sweep the run is of: `name`, `variant`, `order`, `overrides`.
+      workdir: the folder of the run.
+      name: the name of the experiment, shared by its seeds.
+      model: the published model to compare with; "" for that of the evaluated system.
+      command: the command that reproduces the run.
+      sweep: the run's place in a sweep: `name`, `variant`, `order`, `overrides`.
 
     Raises:
       ReportError: one of the two files is missing, or a file is broken or lacks a key.
@@ -109,15 +109,15 @@ def result_entry(
 
 
 def model_name(system: str) -> str:
-    """What the paper calls a system; a system that it has not keeps its name."""
+    """Return the paper's name for a system; systems that are not in the paper keep their own."""
     return MODELS.get(system, system) or DEFAULT_MODEL
 
 
 def check_entry(path: Path, run: Mapping[str, Any]) -> None:
-    """Raises `ReportError` where an entry lacks a key, or has a score that is no number. null is undefined."""
+    """Raise `ReportError` if an entry lacks a key or has a score that is not a number; null means undefined."""
     for key in RUN_KEYS:
         need(path, run, key)
-    # Both become parts of paths.
+    # Seed and name become parts of paths.
     if type(run["seed"]) is not int:
         raise ReportError(f"{path}: `seed` is {run['seed']!r}, expected a whole number")
     if type(run["name"]) is not str:
@@ -136,7 +136,7 @@ def check_entry(path: Path, run: Mapping[str, Any]) -> None:
 
 def _check_scores(path: Path, scores: Any, name: str, keys: Iterable[str]) -> None:
     if not isinstance(scores, list) or not scores:
-        raise ReportError(f"{path}: `{name}` is {scores!r}, expected a dict for each length")
+        raise ReportError(f"{path}: `{name}` is {scores!r}, expected one dict per length")
     for score in scores:
         for key in keys:
             value = need(path, score, key)
@@ -146,7 +146,7 @@ def _check_scores(path: Path, scores: Any, name: str, keys: Iterable[str]) -> No
 
 
 def _dataset(path: Path, results: Any, config: Mapping[str, Any]) -> str:
-    """Dataset, variant and options: other options make another dataset, which the published numbers are not of."""
+    """Name a dataset with its variant and options. Published numbers do not apply to data with other options."""
     dataset, data = need(path, results, "dataset"), config.get("data", {})
     if "/" not in dataset and (variant := config.get("eval", {}).get("variant") or data.get("variant")):
         dataset = f"{dataset}/{variant}"
@@ -156,7 +156,7 @@ def _dataset(path: Path, results: Any, config: Mapping[str, Any]) -> str:
 
 
 def _scores(path: Path, results: Any, required: Iterable[str]) -> list[Run]:
-    """The required keys of every length, then its other numbers, undefined ones too, without the clock's."""
+    """Return, per length, the required keys and then all other scores, undefined ones included, except timings."""
     lengths = results.get("lengths") or [results]
     return [
         {key: need(path, length, key) for key in required}
@@ -174,7 +174,7 @@ def _prediction(path: Path) -> list[Run]:
 
 
 def _evaluations(folder: Path, config: Mapping[str, Any]) -> dict[str, Run]:
-    """What the workdir's `results_LABEL.json` say, by label."""
+    """Read the workdir's `results_LABEL.json` files, by label."""
     found = {}
     for path in sorted(folder.glob("results_*.json")):
         results = read_json(path)
@@ -185,7 +185,7 @@ def _evaluations(folder: Path, config: Mapping[str, Any]) -> dict[str, Run]:
 
 
 def _probes(path: Path) -> Run:
-    """R² by representation, probe and factor."""
+    """Read R² by representation, probe and factor."""
     if not path.exists():
         return {}
     found = need(path, read_json(path), "probes")
@@ -193,7 +193,7 @@ def _probes(path: Path) -> Run:
 
 
 def _curve(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, thinned; those with held-out scores are rarer and go first."""
+    """Thin out the lines of `metrics.jsonl`. Lines with held-out scores are rarer and take precedence."""
     try:
         lines = read_metrics(path)
     except ValueError as error:
@@ -205,7 +205,7 @@ def _curve(path: Path) -> list[dict[str, Any]]:
 
 
 def _thin(lines: list[Run], most: int) -> list[Run]:
-    """At most so many of them, evenly spaced, first and last included."""
+    """Keep at most `most` lines, evenly spaced, the first and last included."""
     if len(lines) <= most:
         return lines
     return [lines[round(i * (len(lines) - 1) / (most - 1))] for i in range(most)]

@@ -1,4 +1,4 @@
-"""The figures of a report: learning curves, scores against length, predictions. A line is one experiment's seeds."""
+"""The figures of a report: learning curves, scores by length, predictions. Each line stands for one experiment."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,28 +14,28 @@ from stii_jax.report.seeds import Experiment, Series
 from stii_jax.report.settings import section_of
 
 CURVES = {
-    "loss": "training loss, a frame",
+    "loss": "training loss per frame",
     "ari": "ARI, training",
     "f_ari": "F-ARI, training",
-    "eval_f_ari": "F-ARI, held out",
+    "eval_f_ari": "F-ARI, held-out",
 }
 LENGTHS = {"ari": "ARI", "f_ari": "F-ARI", "video_f_ari": "video F-ARI"}
 PREDICTIONS = {"f_ari": "F-ARI", "ari": "ARI", "mse": "MSE", "velocity_cosine": "velocity cosine"}
 NUM_BINS = 60
-"""Parts of a training run; noisy scores of single batches are averaged within each."""
+"""Number of bins along training; the noisy scores of single batches are averaged within each."""
 MARKERS = "osD^vP*Xh<"
 STYLES = ("-", "--", ":", "-.")
 PANEL = 3.4
-"""Inches of a panel's height."""
+"""Height of a panel in inches."""
 
 
 def curves_figure(found: Sequence[Experiment]) -> bytes | None:
-    """PNG of what was logged in training, by step: the mean over seeds, and all seeds between the edges of the band.
+    """Draw the training metrics by step as a PNG: the mean over seeds, in a band that spans all seeds.
 
-    Losses only where they can be compared. None where no run has its curve.
+    The loss is only drawn if all experiments share one kind of loss. None if no run has a curve.
     """
     points = [point for experiment in found for run in experiment.runs for point in run.get("curve", ())]
-    # R-NEM's loss and DDPAE's are of other kinds than the ELBO's, and of other sizes.
+    # The losses of R-NEM and DDPAE differ from the ELBO in kind and in scale.
     kinds = {section_of(experiment.runs[0].get("config", {}), "loss") for experiment in found}
     drawn = [key for key in CURVES if key != "loss" or len(kinds) == 1]
     keys = [key for key in drawn if any(is_number(point.get(key)) for point in points)]
@@ -46,7 +46,7 @@ def curves_figure(found: Sequence[Experiment]) -> bytes | None:
         means = [_draw_curve(axes, experiment, key, number) for number, experiment in enumerate(found)]
         axes.set_xlabel("step")
         if key == "loss":
-            # The first steps are far above the rest and would flatten it.
+            # The first steps are far above the rest and would flatten the curve.
             losses = np.concatenate(means)
             low, high = losses.min(), np.quantile(losses, 0.95)
             axes.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9)
@@ -54,33 +54,33 @@ def curves_figure(found: Sequence[Experiment]) -> bytes | None:
 
 
 def length_figure(found: Sequence[Experiment]) -> bytes | None:
-    """PNG of the final scores against the number of frames, with standard errors over seeds.
+    """Draw the final scores by number of frames as a PNG, with standard errors over seeds.
 
-    A further evaluation of the same videos by another system (as SEQ-IODINE is of IODINE's parameters) has a line of
-    its own. None where there are no such scores.
+    Evaluations of the same videos with another system, such as IODINE's parameters run as SEQ-IODINE, get their own
+    line. None if there are no such scores.
     """
     lines = [(number, one) for number, e in enumerate(found) for one in (e.main(), *_other_systems(e))]
     return _score_figure(lines, LENGTHS, "frames", num_columns=3)
 
 
 def prediction_figure(found: Sequence[Experiment]) -> bytes | None:
-    """PNG of the scores of imagined frames against their number; None where nothing was predicted."""
+    """Draw the scores of predicted frames by their number as a PNG; None if nothing was predicted."""
     lines = [(number, one) for number, experiment in enumerate(found) if (one := experiment.prediction())]
     return _score_figure(lines, PREDICTIONS, "predicted frames", num_columns=2)
 
 
 FIGURES = (
-    ("curves", "Learning curves", "Mean over seeds; the band holds all seeds.", curves_figure),
-    ("lengths", "Scores by length", "Bars are standard errors over seeds.", length_figure),
-    ("prediction", "Prediction", "Bars are standard errors over seeds.", prediction_figure),
+    ("curves", "Learning curves", "Mean over seeds; the band spans all seeds.", curves_figure),
+    ("lengths", "Scores by length", "Error bars are standard errors over seeds.", length_figure),
+    ("prediction", "Prediction", "Error bars are standard errors over seeds.", prediction_figure),
 )
-"""File name, title, note and function of every figure. A function returns None if the runs lack its data."""
+"""File name, title, note and function of each figure. A function returns None if the runs lack its data."""
 
 
 def binned(curve: Sequence[Mapping[str, Any]], key: str) -> Float[np.ndarray, "N 2"]:
-    """Steps and values of a curve, each the mean of a part of training; parts without a finite value are left out.
+    """Return the steps and values of a curve, averaged within bins. Bins without a finite value are left out.
 
-    The loss, which is a sum over the frames of a clip, is divided by their number, as clips grow in training.
+    The loss is a sum over the frames of a clip. It is divided by their number, because clips grow during training.
     """
     known = [point for point in curve if is_number(point.get(key))]
     points = np.array([(point["step"], point[key]) for point in known], float).reshape(-1, 2)
@@ -93,7 +93,7 @@ def binned(curve: Sequence[Mapping[str, Any]], key: str) -> Float[np.ndarray, "N
 
 
 def _draw_curve(axes: Axes, experiment: Experiment, key: str, number: int) -> Float[np.ndarray, " N"]:
-    """Draws a line and a band; returns the seeds' mean, as far as the shortest of them goes."""
+    """Draw a line and a band; return the mean over seeds, up to the end of the shortest one."""
     curves = [curve for run in experiment.runs if len(curve := binned(run.get("curve", ()), key))]
     if not curves:
         return np.zeros(0)
@@ -119,7 +119,7 @@ def _other_systems(experiment: Experiment) -> list[Series]:
 def _score_figure(
     lines: Sequence[tuple[int, Series]], titles: Mapping[str, str], xlabel: str, num_columns: int
 ) -> bytes | None:
-    """A panel a metric; each series comes with the number of its experiment, which has one colour in all figures."""
+    """Draw one panel per metric. An experiment's number gives each series the same colour in all figures."""
     lengths = sorted({length for _, one in lines for length in one.lengths()})
     present = [m for m in titles if any(one.summary(length, m) for _, one in lines for length in lengths)]
     if not present:
@@ -127,7 +127,7 @@ def _score_figure(
     figure, panels = _panels([titles[metric] for metric in present], num_columns)
     for metric, axes in zip(present, panels):
         for place, (number, one) in enumerate(lines):
-            # A little apart, so that error bars do not hide each other.
+            # Shifted a little, so that error bars do not hide each other.
             shift = 0.03 * lengths[-1] * (place - (len(lines) - 1) / 2) / len(lines)
             _draw_scores(axes, one, metric, number, shift)
         axes.set_xticks(lengths)
@@ -153,7 +153,7 @@ def _draw_scores(axes: Axes, series: Series, metric: str, number: int, shift: fl
 
 
 def _panels(titles: Sequence[str], num_columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel a title."""
+    """Make a figure with one panel per title."""
     num_columns = min(num_columns, len(titles))
     num_rows = -(-len(titles) // num_columns)
     figure = Figure(figsize=(4.2 * num_columns + 2, PANEL * num_rows), layout="constrained")
@@ -168,12 +168,12 @@ def _panels(titles: Sequence[str], num_columns: int) -> tuple[Figure, list[Axes]
 
 
 def _look(number: int) -> dict[str, Any]:
-    """Ten colours, then the same with other strokes."""
+    """Return a line's look: ten colours, then the same colours with other line styles."""
     return {"color": f"C{number % 10}", "linestyle": STYLES[number // 10 % len(STYLES)]}
 
 
 def _finish(figure: Figure, panels: Sequence[Axes]) -> bytes:
-    """The PNG, with one legend beside the panels."""
+    """Return the PNG, with one legend beside the panels."""
     named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
     figure.set_figheight(max(figure.get_figheight(), 0.22 * len(named) + 0.3))
     figure.legend(named.values(), named.keys(), loc="outside right upper", fontsize=9, frameon=False)

@@ -1,4 +1,4 @@
-"""What the report says of files that it cannot use."""
+"""Read the report's input files, with an error for files that cannot be used."""
 
 import json
 import math
@@ -14,14 +14,14 @@ class ReportError(UserError, ValueError):
 
 
 def need(path: Path, content: Any, key: str) -> Any:
-    """`content[key]` of the file `path`; raises `ReportError` where there is no such key."""
+    """Return `content[key]`, read from the file `path`; raises `ReportError` if the key is missing."""
     if not isinstance(content, Mapping) or key not in content:
         raise ReportError(f"{path}: `{key}` is missing")
     return content[key]
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; raises `ReportError` where it is missing or broken."""
+    """Read a JSON file; raises `ReportError` if it is missing or broken."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -31,5 +31,5 @@ def read_json(path: Path) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number; true and false are none."""
+    """True for a finite number; a bool is not a number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

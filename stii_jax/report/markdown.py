@@ -1,16 +1,16 @@
-"""Markdown, as far as a report needs it."""
+"""Write the Markdown that a report needs."""
 
 from collections.abc import Iterable, Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; bars in its cells are escaped, and what would end a line or begin HTML: runs may be a stranger's."""
+    """Return a table. Runs may come from strangers, so bars, line ends and HTML in its cells are made harmless."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
 def without_html(text: str) -> str:
-    """Markdown in which nothing is HTML."""
+    """Return Markdown in which nothing is read as HTML."""
     return text.replace("<", "&lt;")
 
 

@@ -1,4 +1,4 @@
-"""The parts that all pages have in common: their frame, `page.html`, and a policy that allows nothing from outside."""
+"""The parts shared by all pages: the frame `page.html`, and a policy that blocks all outside content."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ def fill_page(
 
 
 def script_json(content: Any) -> str:
-    """JSON that ends no script, whatever is in it."""
+    """Return JSON that cannot end the enclosing script element."""
     return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
@@ -61,7 +61,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def facts_list(facts: dict[str, Any]) -> str:
-    """Names and values as the content of a `dl`; values that are None are left out."""
+    """Return names and values as the content of a `dl`, without values that are None."""
     known = ((escape(name), escape(str(value))) for name, value in facts.items() if value is not None)
     return "\n".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in known)
 

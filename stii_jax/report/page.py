@@ -1,4 +1,4 @@
-"""The report of a folder of runs: `results.md`, a CSV file a table, figures and pictures."""
+"""The report on a folder of runs: `results.md`, one CSV file per table, figures and pictures."""
 
 import re
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from stii_jax.storage.files import PathLike, write_atomic
 
 
 def write_report(collection: Collection, published: Published | None, output: PathLike) -> Path:
-    """Writes all files into the folder `output` and returns the page. The same runs give the same bytes.
+    """Write all files into the folder `output` and return the page. The same runs give the same bytes.
 
-    Without `published`, nothing is said of the paper's numbers.
+    Without `published`, the paper's numbers are left out.
     """
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,15 +55,15 @@ def _introduction(found: Sequence[Experiment], unfinished: Sequence[str], publis
         "# Results",
         size_note(found, published),
         "Numbers are means over seeds ± standard errors (standard deviation / √seeds; none for one seed). The CSV "
-        "files have every digit, the median, the worst seed and each seed's value.",
+        "files give all digits, the median, the worst seed and the value of each seed.",
     ]
     if published:
         parts.append(
-            f"What the paper reports ({published['source']}) stands under `published`, with the model's name, for the "
-            "very same data; where it reports nothing, or on other data, it says `not published here`."
+            f"The column `published` gives the paper's numbers for the same data, with the model's name "
+            f"({published['source']}). If there are none for this data, it says `not published here`."
         )
     if unfinished:
-        parts.append(f"Not finished, and not here: {', '.join(unfinished)}.")
+        parts.append(f"Unfinished runs, not included: {', '.join(unfinished)}.")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -73,7 +73,7 @@ def _section(table: Table) -> str:
 
 
 def _figures(found: Sequence[Experiment], folder: Path) -> list[str]:
-    """Draws every kind of figure for each dataset (whose options may differ within one figure)."""
+    """Draw every kind of figure once per dataset. Options of the dataset may differ within a figure."""
     bases = list(dict.fromkeys(base_name(experiment.dataset) for experiment in found))
     parts = []
     for name, title, note, draw in FIGURES:
@@ -87,7 +87,7 @@ def _figures(found: Sequence[Experiment], folder: Path) -> list[str]:
 
 
 def _pictures(found: Sequence[Experiment], folder: Path) -> list[str]:
-    """Copies a strip of each experiment's first seed."""
+    """Copy one strip per experiment, from its first seed."""
     parts = []
     for experiment in found:
         if source := picture_of(experiment.runs[0]):
@@ -98,5 +98,5 @@ def _pictures(found: Sequence[Experiment], folder: Path) -> list[str]:
 
 
 def slug(name: str) -> str:
-    """`name` as a part of a file name."""
+    """Return `name` in a form that fits into a file name."""
     return re.sub(r"[^\w.-]+", "-", name)

@@ -1,4 +1,4 @@
-"""The tables of the two READMEs: scores over seeds, in `results/` beside the published ones and with their sources."""
+"""The tables of the two READMEs: scores over seeds, and in `results/` also published scores and sources."""
 
 import os
 import statistics
@@ -20,16 +20,16 @@ OWN_METRICS = {metric: MAIN_METRICS[metric] for metric in _OWN}
 BRIEF_METRICS = {metric: MAIN_METRICS[metric] for metric in ("ari", "f_ari", "video_f_ari", "mask_f_ari")}
 
 
-_OF_MASKS = "Scores of masks segment by the decoder's masks. All others follow `eval.segmentation`."
+_OF_MASKS = "Scores of masks use the decoder's masks as the segmentation. All others follow `eval.segmentation`."
 
 
 def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
-    """Markdown: our scores beside the published ones, where each run came from, and what the paper reports.
+    """Return our scores beside the published ones, the sources of each run, and the paper's table, as Markdown.
 
     Args:
       runs: from `read_runs`.
       published: content of `published.json`.
-      relative_to: folder of the file that the table goes into, for links.
+      relative_to: folder of the file that will hold the table, for relative links.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -41,19 +41,20 @@ def results_table(runs: Sequence[Run], published: Published, relative_to: PathLi
         header += [title, f"{title} published"]
     scores = markdown_table([*header, *OWN_METRICS.values()], _score_rows(groups, published))
     sources = markdown_table(
-        ["run", "videos", "hours a seed", "hardware", "commit", "seeds: files", "command"],
+        ["run", "videos", "hours per seed", "hardware", "commit", "seeds: files", "command"],
         [_source_row(name, group, relative_to) for name, group in groups.items()],
     )
     return (
         f"{scores}\n\nMean ± standard deviation over seeds, the worst seed in brackets. ARI and F-ARI are "
-        "clustered in each frame, video ARI and video F-ARI over the whole clip; FG-mIoU and video FG-mIoU match slots "
-        f"to objects in the same two ways; identity switches are of all objects in a clip. {_OF_MASKS}\n\n{sources}\n\n"
+        "computed per frame, video ARI and video F-ARI over the whole clip. FG-mIoU and video FG-mIoU match slots "
+        f"to objects in the same two ways. Identity switches are summed over all objects in a clip. {_OF_MASKS}\n\n"
+        f"{sources}\n\n"
         f"{published_table(groups, published)}"
     )
 
 
 def brief_table(runs: Sequence[Run]) -> str:
-    """Markdown: each experiment's scores at its longest clips, and what they cost."""
+    """Return each experiment's scores at its longest clips, and its training time, as Markdown."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run["name"], []).append(run)
@@ -66,16 +67,16 @@ def brief_table(runs: Sequence[Run]) -> str:
         values = [_over_seeds(scores, metric) for metric in BRIEF_METRICS]
         rows.append([name, base_name(group[0]["dataset"]), str(longest), str(len(scores)), *values])
         rows[-1].append(f"{minutes:.0f} min, {hardware}")
-    header = ["run", "data", "frames", "seeds", *BRIEF_METRICS.values(), "a seed took"]
+    header = ["run", "data", "frames", "seeds", *BRIEF_METRICS.values(), "time per seed"]
     note = f"Mean ± standard deviation over seeds, the worst in brackets. {_OF_MASKS}"
     return f"{markdown_table(header, rows)}\n\n{note}" if rows else "No results yet."
 
 
 def replace_between_markers(text: str, table: str, path: PathLike) -> str:
-    """`text` (of the file `path`) with `table` between the markers.
+    """Return `text`, the content of the file `path`, with `table` between the markers.
 
     Raises:
-      ReportError: not exactly one pair of markers.
+      ReportError: the text does not have exactly one pair of markers.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ReportError(f"{path}: expected one line {BEGIN!r} and, after it, one line {END!r}")
@@ -83,7 +84,7 @@ def replace_between_markers(text: str, table: str, path: PathLike) -> str:
 
 
 def published_table(groups: Mapping[str, Sequence[Run]], published: Published) -> str:
-    """What the paper reports, and which of our runs are of the same data and model."""
+    """Return the paper's scores, with the names of our runs on the same data and model."""
     ours: dict[tuple[str, str], list[str]] = {}
     for name, (first, *_) in groups.items():
         ours.setdefault((first["dataset"], first.get("model", DEFAULT_MODEL)), []).append(name)
@@ -115,11 +116,11 @@ def _score_rows(groups: Mapping[str, list[Run]], published: Published) -> list[l
 
 
 def _over_seeds(scores: Iterable[Score], metric: str) -> str:
-    """Mean ± standard deviation (worst) of the seeds that have a number."""
+    """Format mean ± standard deviation (worst) over the seeds that have a number."""
     of_masks = metric.removeprefix("mask_")  # without responsibilities, the main scores are those of the masks
     values = [score.get(metric, score.get(of_masks)) for score in scores if metric in score or of_masks in score]
     if not values:
-        return "not measured"  # a run from before the program had this score
+        return "not measured"  # the run is older than this score
     known = [value for value in values if value is not None]
     if not known:
         return "undefined"

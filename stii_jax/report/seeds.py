@@ -1,4 +1,4 @@
-"""Runs as experiments with seeds: what belongs together, in which order, and the statistics over seeds."""
+"""Group runs into experiments by seed, order them, and compute statistics over seeds."""
 
 import math
 import statistics
@@ -9,51 +9,52 @@ from stii_jax.report.entries import DEFAULT_MODEL, Run, Score, model_name
 from stii_jax.report.files import is_number
 
 LOWER_IS_BETTER = ("mse", "error", "switches", "loss")
-"""Words of the names of metrics whose worst value is the largest."""
+"""Words in the names of metrics whose worst value is the largest."""
 NO_METRICS = ("num_frames", "num_videos")
 
 
 class Summary(NamedTuple):
-    """A metric over seeds. `seeds` has those with a number; the others are undefined or lack it."""
+    """One metric over seeds."""
 
     seeds: Mapping[int, float]
+    """The values by seed; seeds where the metric is undefined or missing are left out."""
     total: int
-    """How many seeds there are, those without a number included."""
+    """Number of seeds, including those without a value."""
     mean: float
     standard_error: float | None
-    """sd / sqrt(n) over seeds; None for one seed."""
+    """Standard error over seeds, sd / sqrt(n); None for one seed."""
     median: float
     worst: float
     sd: float | None
 
 
 class Series(NamedTuple):
-    """One experiment, evaluated in one way: scores at every length, for every seed."""
+    """The scores of one experiment under one evaluation, by seed and length."""
 
     label: str
     model: str
     dataset: str
     seeds: Mapping[int, Sequence[Score]]
     facts: Mapping[str, str] = {}
-    """How it was evaluated, where that is not the run's own way: label, split, system, slots."""
+    """Label, split, system and number of slots, if the evaluation differs from the run's own."""
 
     def lengths(self) -> list[int]:
-        """Numbers of frames, ascending."""
+        """Return the clip lengths in frames, ascending."""
         return sorted({score["num_frames"] for scores in self.seeds.values() for score in scores})
 
     def at_longest(self) -> "Series":
-        """The scores of the longest clips alone."""
+        """Keep only the scores of the longest clips."""
         top = self.lengths()[-1]
         kept = {s: [score for score in scores if score["num_frames"] == top] for s, scores in self.seeds.items()}
         return self._replace(seeds=kept)
 
     def metrics(self) -> list[str]:
-        """What is scored, without the spreads over videos."""
+        """Return the names of the metrics, without their spreads over videos."""
         names = {name for scores in self.seeds.values() for score in scores for name in score}
         return sorted(name for name in names - {*NO_METRICS} if not name.endswith(("_stderr", "_count")))
 
     def summary(self, num_frames: int, metric: str) -> Summary | None:
-        """Over seeds at one length; None where no seed has a number."""
+        """Summarize one metric over seeds at one length; None if no seed has a number."""
         found = {
             seed: score.get(metric)
             for seed, scores in self.seeds.items()
@@ -64,39 +65,39 @@ class Series(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """Runs that differ in their seed alone."""
+    """A group of runs that differ only in their seed."""
 
     label: str
-    """What tables and figures call it: the sweep's variant, or the name of its runs where that is ambiguous."""
+    """The name in tables and figures: the sweep's variant, or the name of the runs if that is ambiguous."""
     runs: Sequence[Run]
-    """By seed."""
+    """The runs, sorted by seed."""
 
     @property
     def dataset(self) -> str:
-        """Its dataset, with changed options."""
+        """The experiment's dataset, with changed options."""
         return self.runs[0]["dataset"]
 
     @property
     def model(self) -> str:
-        """The paper's name of its model."""
+        """The paper's name for the experiment's model."""
         return self.runs[0].get("model", DEFAULT_MODEL)
 
     @property
     def sweep(self) -> str:
-        """Name of the sweep that it is a variant of; "" for none."""
+        """The name of the sweep that the experiment belongs to; "" for none."""
         return str(_sweep(self.runs).get("name", ""))
 
     def main(self) -> Series:
-        """The scores of `results.json`."""
+        """Return the scores of `results.json`."""
         return Series(self.label, self.model, self.dataset, {run["seed"]: run["scores"] for run in self.runs})
 
     def prediction(self) -> Series | None:
-        """The scores of imagined frames, if any seed has them."""
+        """Return the scores of predicted frames, if any seed has them."""
         seeds = {run["seed"]: run["prediction"] for run in self.runs if "prediction" in run}
         return Series(self.label, self.model, self.dataset, seeds) if seeds else None
 
     def evaluations(self) -> list[Series]:
-        """The further evaluations, by their labels."""
+        """Return the further evaluations, ordered by label."""
         labels = sorted({label for run in self.runs for label in run.get("evaluations", {})})
         return [self._evaluation(label) for label in labels]
 
@@ -109,7 +110,7 @@ class Experiment(NamedTuple):
 
 
 def experiments(runs: Iterable[Run]) -> list[Experiment]:
-    """Runs by name, in the order of their sweep, or else of their names; see `sort_runs`."""
+    """Group runs by name, in the order of their sweep, or else by name; see `sort_runs`."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run["name"], []).append(run)
@@ -122,7 +123,7 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
 
 
 def summarize(values: Mapping[int, Any], metric: str) -> Summary | None:
-    """Of one metric, by seed; values that are no finite number count as undefined. None where all are."""
+    """Summarize one metric's values by seed. Values that are not finite count as undefined; None if all are."""
     known = {seed: float(value) for seed, value in sorted(values.items()) if is_number(value)}
     if not known:
         return None
@@ -140,7 +141,7 @@ def summarize(values: Mapping[int, Any], metric: str) -> Summary | None:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether the worst value of a metric is its largest."""
+    """True if the worst value of a metric is its largest."""
     return any(word in metric.split("_") for word in LOWER_IS_BETTER)
 
 

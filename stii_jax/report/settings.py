@@ -1,4 +1,4 @@
-"""What was run: the settings and the cost of every experiment, and how far its size is from the paper's."""
+"""The settings and cost of every experiment, and how its size differs from the paper's."""
 
 import statistics
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ PAPER_SIZE = {
     "model": {"latent_dim": 64, "hidden_dim": 128, "decoder_channels": 64, "refiner_channels": 64},
     "rnem": {"hidden_dim": 250, "feature_dim": 512, "attention_dim": 100},
 }
-"""Of the systems' sections of the config."""
+"""Sizes in the paper, by the config section of each system."""
 COLUMNS = {
     "model.num_slots": "slots",
     "model.num_refinements": "refinements",
@@ -23,11 +23,11 @@ COLUMNS = {
     "loss.log_likelihood": "likelihood weight",
     "optim.learning_rate": "learning rate",
 }
-"""Settings that get a column, where any run has them."""
+"""Settings that get a column if any run has them."""
 
 
 def settings_table(found: Sequence[Experiment]) -> Table:
-    """What every experiment was trained with."""
+    """Return the settings that each experiment was trained with."""
     data = data_names(experiment.dataset for experiment in found)
     columns = {key: title for key, title in COLUMNS.items() if any(_setting(e.runs[0], key) != "" for e in found)}
     rows = [_settings(experiment, columns) for experiment in found]
@@ -38,23 +38,23 @@ def settings_table(found: Sequence[Experiment]) -> Table:
     shown = [row | {"data": data[row["data"]]} for row in rows]
     lines = [f"{short} is {dataset}." for dataset, short in data.items() if dataset != short]
     markdown = markdown_table(header, [[row[name] for name in header] for row in shown])
-    return Table("runs", "What was run", " ".join(lines), markdown, full)
+    return Table("runs", "Runs", " ".join(lines), markdown, full)
 
 
 def _settings(experiment: Experiment, columns: Mapping[str, str]) -> dict[str, str]:
-    """One row, by the titles of its columns."""
+    """Return one row, by column title."""
     runs = experiment.runs
     row = {"run": experiment.label, "model": experiment.model, "data": experiment.dataset}
     row |= {"seeds": _each(run["seed"] for run in runs), "training steps": _steps(runs[0])}
     row |= {title: _setting(runs[0], key) for key, title in columns.items()}
     hours = statistics.fmean(run["wall_seconds"] for run in runs) / 3600
-    row |= {"hours a seed": f"{hours:.2g}", "hardware": _each(run["hardware"] for run in runs)}
+    row |= {"hours per seed": f"{hours:.2g}", "hardware": _each(run["hardware"] for run in runs)}
     row["commit"] = _each(str(run["commit"])[:9] for run in runs)
     return row | {"changed": ", ".join(f"`{change}`" for change in runs[0].get("sweep", {}).get("overrides", ()))}
 
 
 def size_note(found: Sequence[Experiment], published: Published | None) -> str:
-    """A sentence on the runs that are smaller than, or other than, what the paper reports; "" where none is."""
+    """Return a note on runs that differ from the paper in size or data; "" if there are none."""
     datasets = None if published is None else {row["dataset"] for row in published["rows"]}
     small = {e.label: _differences(e, datasets) for e in found}
     small = {label: reasons for label, reasons in small.items() if reasons}
@@ -63,13 +63,13 @@ def size_note(found: Sequence[Experiment], published: Published | None) -> str:
     reasons = list(dict.fromkeys(reason for found_reasons in small.values() for reason in found_reasons))
     which = "These" if len(small) == len(found) else ", ".join(small)
     return (
-        f"{which} are small runs, not of the paper's size ({'; '.join(reasons)}): they compare settings with each "
-        "other, and are no reproduction of the published numbers."
+        f"{which} are small runs, not at the paper's scale ({'; '.join(reasons)}). They compare settings with each "
+        "other and do not reproduce the published numbers."
     )
 
 
 def _differences(experiment: Experiment, datasets: Container[str] | None) -> list[str]:
-    """From the paper's size, and from its datasets where these are known."""
+    """List differences from the paper's size, and from its datasets if these are known."""
     config = experiment.runs[0]["config"]
     section = section_of(config, "model")
     model, paper = config.get(section, {}), PAPER_SIZE.get(section, {})
@@ -84,13 +84,13 @@ def _setting(run: Run, key: str) -> str:
 
 
 def section_of(config: Mapping[str, Any], section: str) -> str:
-    """The one that the config's system uses: R-NEM and DDPAE have sections of their own for `model` and `loss`."""
+    """Return the section used by the system. R-NEM and DDPAE have their own instead of `model` and `loss`."""
     system = config.get("system", "")
     return str(system) if system in config and section in ("model", "loss") else section
 
 
 def _steps(run: Run) -> str:
-    """Of all stages; a stage may have ended early."""
+    """Return the steps of all stages together; a stage may have ended early."""
     config: Mapping[str, Any] = run["config"]
     stages = config.get("curriculum", {}).get("stages", ())
     first = config.get("train", {}).get("num_steps")

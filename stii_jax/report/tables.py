@@ -1,4 +1,4 @@
-"""The tables of a report: each as Markdown to read, and as CSV with every metric in full precision."""
+"""The tables of a report, each as Markdown and as a CSV file with every metric in full precision."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ PREDICTION_METRICS = LENGTH_METRICS | {
     "position_error_turned": "position error after a turn",
 }
 DIGITS = {"mse": 5, "identity_switches": 2, "position_error": 2, "position_error_turned": 2}
-"""After the point; others have four."""
+"""Digits after the decimal point; other metrics have four."""
 NOT_PUBLISHED = "not published here"
 STATISTICS = ("mean", "standard_error", "sd", "median", "worst")
 
@@ -46,7 +46,7 @@ class Table(NamedTuple):
     """One table of the page, and the CSV file beside it."""
 
     name: str
-    """Of the CSV file, without its ending."""
+    """Name of the CSV file, without its extension."""
     title: str
     note: str
     markdown: str
@@ -54,22 +54,22 @@ class Table(NamedTuple):
 
 
 def main_table(found: Sequence[Experiment], published: Published | None) -> Table:
-    """The final scores of every experiment at the longest length, beside the published ones if these are given."""
+    """Return the final scores of every experiment at its longest clips, with published ones if these are given."""
     series = [experiment.main() for experiment in found]
     return Table(
         "main",
         "Scores",
-        "At the longest length. ARI, F-ARI and FG-mIoU are taken in each frame, the video ones over the whole clip.",
+        "For the longest clips. ARI, F-ARI and FG-mIoU are computed per frame, their video versions over the clip.",
         _longest(series, {}, published),
         _csv([one.at_longest() for one in series], published),
     )
 
 
 def difference_table(found: Sequence[Experiment]) -> Table | None:
-    """Every variant of a sweep minus the sweep's first one, seed by seed; None where no seed has both.
+    """Return every sweep variant minus the sweep's first one, seed by seed; None if no seed has both.
 
-    In variants of one system a seed stands for the same initial parameters and order of the data: what seeds have in
-    common cancels, and the standard error is that of the difference.
+    Within one system, a seed fixes the initial parameters and the order of the data. Effects of the seed therefore
+    cancel, and the standard error is that of the difference.
     """
     firsts: dict[str, Experiment] = {}
     series = []
@@ -88,14 +88,14 @@ def difference_table(found: Sequence[Experiment]) -> Table | None:
     return Table(
         "differences",
         "Differences",
-        "At the longest length, seed by seed, over the seeds that both have. MSE and identity switches should fall.",
+        "For the longest clips, paired by seed. Lower is better for MSE and identity switches, higher for the rest.",
         markdown_table(["runs", "frames", "seeds", *metrics.values()], rows),
         _csv(series, None),
     )
 
 
 def _differences(series: Series, first: Series) -> dict[int, list[Score]]:
-    """Scores of `series` minus those of `first` at their longest common length, for every seed that both have."""
+    """Return the scores of `series` minus those of `first` at their longest common length, per common seed."""
     common = sorted({*series.lengths()} & {*first.lengths()})
     pairs: dict[int, list[Score]] = {}
     for seed in sorted(series.seeds.keys() & first.seeds.keys()) if common else ():
@@ -110,33 +110,33 @@ def _at(scores: Sequence[Score], num_frames: int) -> Score:
 
 
 def length_table(found: Sequence[Experiment], published: Published | None) -> Table:
-    """The final scores at every length."""
+    """Return the final scores at every length."""
     series = [experiment.main() for experiment in found]
     return Table(
         "lengths",
         "Scores by length",
-        "A longer clip begins with the shorter one.",
+        "Each longer clip begins with the shorter ones.",
         _by_length(series, LENGTH_METRICS, "frames"),
         _csv(series, published),
     )
 
 
 def prediction_table(found: Sequence[Experiment]) -> Table | None:
-    """Scores of imagined frames; None where nothing was predicted."""
+    """Return the scores of predicted frames; None if nothing was predicted."""
     series = [one for experiment in found if (one := experiment.prediction())]
     if not series:
         return None
     return Table(
         "prediction",
         "Prediction",
-        "Over the first imagined frames, which the model has not seen. The paper's numbers are not published here.",
+        "Scores over the first predicted frames, which the model has not seen. The paper publishes no such numbers.",
         _by_length(series, PREDICTION_METRICS, "predicted frames"),
         _csv(series, None),
     )
 
 
 def evaluation_table(found: Sequence[Experiment], published: Published | None) -> Table | None:
-    """Trained models on other videos, with other slots, or run in another way; None where there is none."""
+    """Return evaluations on other videos, with other slots or another system; None if there are none."""
     series = [one for experiment in found for one in experiment.evaluations()]
     if not series:
         return None
@@ -144,14 +144,14 @@ def evaluation_table(found: Sequence[Experiment], published: Published | None) -
     return Table(
         "evaluations",
         "Further evaluations",
-        "The same trained parameters, evaluated in other ways; at the longest length.",
+        "The same trained parameters under other evaluation settings, for the longest clips.",
         _longest(series, facts, published),
         _csv(series, published),
     )
 
 
 def probe_table(found: Sequence[Experiment]) -> Table | None:
-    """What probes read from the latents, a row a factor; None where nothing was probed."""
+    """Return the R² of probes on the latents, one row per factor; None if nothing was probed."""
     probed = [(e, {run["seed"]: _leaves(run["probes"]) for run in e.runs if "probes" in run}) for e in found]
     series = [
         Series(e.label, e.model, e.dataset, {seed: [{"num_frames": 0, **leaves}] for seed, leaves in seeds.items()})
@@ -165,16 +165,16 @@ def probe_table(found: Sequence[Experiment]) -> Table | None:
     return Table(
         "probes",
         "Probes",
-        "What is read from the slots' latents: R² of each factor, 1 is all of it. Names are those of `probes.json`.",
+        "R² of each factor as predicted from the slots' latents; 1 is perfect. Names are those of `probes.json`.",
         markdown_table(["factor", *(one.label for one in series)], rows),
         _csv(series, None),
     )
 
 
 def show(summary: Summary | None, metric: str, sign: str = "-") -> str:
-    """Mean ± standard error over seeds, and how many seeds have a number where some have none.
+    """Format mean ± standard error over seeds, and the number of seeds without a value.
 
-    With "+" for `sign` positive means have one, too.
+    With "+" for `sign`, positive means have a sign, too.
     """
     if summary is None:
         return ""
@@ -187,7 +187,7 @@ def show(summary: Summary | None, metric: str, sign: str = "-") -> str:
 
 
 def _longest(series: Sequence[Series], facts: Mapping[str, str], published: Published | None) -> str:
-    """A row a series at its longest length; columns without a number in any row are left out."""
+    """Return one row per series at its longest length, without columns that are empty in all rows."""
     data = data_names(one.dataset for one in series)
     tops = [(one, one.lengths()[-1]) for one in series]
     metrics = {m: t for m, t in MAIN_METRICS.items() if any(one.summary(top, m) for one, top in tops)}
@@ -203,7 +203,7 @@ def _longest(series: Sequence[Series], facts: Mapping[str, str], published: Publ
 
 
 def _theirs(published: Published, series: Series, num_frames: int) -> str:
-    """The paper's numbers for the same data, model and length, in one cell."""
+    """Return the paper's numbers for the same data, model and length, in one cell."""
     of = series.dataset, series.model, num_frames
     numbers = [published_score(published, *of, metric) for metric in PUBLISHED_METRICS]
     if not any(number is not None for number in numbers):
@@ -222,7 +222,7 @@ def _by_length(series: Sequence[Series], titles: Mapping[str, str], frames: str)
 
 
 def data_names(datasets: Iterable[str]) -> dict[str, str]:
-    """A short name for each dataset: without its options, numbered where several differ in those alone."""
+    """Return a short name per dataset, without options; datasets that differ only in options are numbered."""
     ordered = list(dict.fromkeys(datasets))
     bases = {dataset: base_name(dataset) for dataset in ordered}
     alike = {base: [d for d in ordered if bases[d] == base] for base in bases.values()}
@@ -230,12 +230,12 @@ def data_names(datasets: Iterable[str]) -> dict[str, str]:
 
 
 def base_name(dataset: str) -> str:
-    """A dataset and its variant, without changed options."""
+    """Return a dataset and its variant, without changed options."""
     return dataset.partition(" (")[0]
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Lines of a CSV file; floats keep every digit. Text that a spreadsheet would compute begins with an apostrophe."""
+    """Return a CSV file with all digits. Text that a spreadsheet would evaluate is prefixed with an apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
@@ -249,7 +249,7 @@ def _inert(cell: Any) -> Any:
 
 
 def _csv(series: Sequence[Series], published: Published | None) -> str:
-    """A line a series, length and metric, with the statistics over seeds and every seed's value."""
+    """Return one row per series, length and metric, with statistics over seeds and the value of each seed."""
     facts = list(dict.fromkeys(key for one in series for key in one.facts))
     header = ["run", "model", "dataset", *facts, "num_frames", "metric", "seeds", *STATISTICS, "values", "published"]
     rows = []
@@ -268,7 +268,7 @@ def _csv(series: Sequence[Series], published: Published | None) -> str:
 
 
 def _leaves(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The numbers of nested dicts, by dotted names."""
+    """Flatten nested dicts into one, with dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in nested.items():
         leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

@@ -1,4 +1,4 @@
-"""The dataset that a config names, checked without its files and without jax."""
+"""The dataset named by a config, checked without its files and without JAX."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from stii_jax.data.options import VideoConfig
 
 
 def describe(config: ConfigDict, *, evaluated: bool = False) -> VideoConfig:
-    """The variant that the config trains on, or evaluates on, with its options.
+    """Return the variant that the config trains or evaluates on, with its options.
 
     Raises:
         DataError: an unknown dataset, variant or option, or an option with a bad value.
@@ -18,7 +18,7 @@ def describe(config: ConfigDict, *, evaluated: bool = False) -> VideoConfig:
 
 
 def dataset_of(config: ConfigDict, evaluated: bool) -> tuple[str, str, dict[str, Any]]:
-    """Name, variant and options."""
+    """Return the dataset's name, variant and options."""
     data, other = config.data, config.eval
     if not evaluated:
         return data.dataset, data.variant, data.options.to_dict()

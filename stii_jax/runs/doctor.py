@@ -1,4 +1,4 @@
-"""What this machine has for the program, and what is missing for which feature."""
+"""`--mode doctor`: check this machine and list what is missing for which feature."""
 
 import importlib.util
 import platform
@@ -22,7 +22,7 @@ from stii_jax.devices.machine import compilation_cache_dir, cpu_name, memory_byt
 from stii_jax.runs.provenance import PACKAGES, provenance
 
 _LEAST_FREE = 1e9
-"""Bytes of disk under which a dataset or a run may not fit."""
+"""Free disk space in bytes below which a dataset or a run may not fit."""
 _EXTRAS = {
     "notebooks (colabs/)": ("ipywidgets", "pip install -e '.[notebooks]'"),
     "scores of point tracks (evaluate --tracks)": ("trackeval", "pip install 'trackeval>=1.3'"),
@@ -32,18 +32,18 @@ _EXTRAS = {
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     found: str
     remedy: str = ""
-    """What to do about it; "" where all is well."""
+    """How to fix it; "" if nothing is wrong."""
     needed: bool = False
-    """Whether nothing works without it."""
+    """True if nothing works without it."""
 
 
 def examine() -> int:
-    """Prints what is found; returns 1 where something is missing that every use needs, or else 0."""
+    """Print all findings. Returns 1 if something is missing that every use needs, else 0."""
     broken = 0
     for title, findings in (("Versions", _versions()), ("Machine", _machine()), ("Features", _features())):
         print(f"{title}")
@@ -70,7 +70,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("devices of jax", kinds)
     if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
         remedy = "pip install -e '.[cuda]' (with older drivers '.[cuda12]')"
-        yield Finding("GPU", "there is one, but jax does not use it", remedy)
+        yield Finding("GPU", "present, but JAX does not use it", remedy)
     memory_of_all = memory_bytes()
     size = f", {_size(memory_of_all)} of memory" if memory_of_all else ""
     yield Finding("CPU", f"{cpu_name()}, {num_cores()} cores{size}")
@@ -87,34 +87,34 @@ def _features() -> Iterator[Finding]:
     yield _video()
     for feature, (package, remedy) in _EXTRAS.items():
         there = importlib.util.find_spec(package) is not None
-        yield Finding(feature, f"{package} is {'there' if there else 'not installed'}", "" if there else remedy)
+        yield Finding(feature, f"{package} is {'installed' if there else 'not installed'}", "" if there else remedy)
     for name in NEED_FILES:
         folder = resolve_manual_dir("", resolve_data_dir(""), name)
         there = folder.is_dir() and any(folder.iterdir())
-        remedy = "" if there else "see docs/datasets.md for the files to fetch, or give --config.data.manual_dir"
+        remedy = "" if there else "download them (docs/datasets.md), or give --config.data.manual_dir"
         yield Finding(f"dataset {name}", f"{'files' if there else 'no files'} in {folder}", remedy)
 
 
 def _computes() -> Finding:
-    """A product of two matrices, compiled and run."""
+    """Compile and run a product of two matrices."""
     try:
         ones = jnp.ones((64, 64))
         right = bool((jax.jit(jnp.matmul)(ones, ones) == 64).all())
-        return Finding("a first computation", "right" if right else "wrong", "" if right else "reinstall jax", True)
+        return Finding("a first computation", "correct" if right else "wrong", "" if right else "reinstall jax", True)
     except jax.errors.JaxRuntimeError as error:
         cause = " ".join(str(error).split())[:200]
         return Finding("a first computation", f"failed ({cause})", "reinstall jax, or check the GPU's driver", True)
 
 
 def _video() -> Finding:
-    """A frame, encoded and decoded again."""
+    """Encode a frame and decode it again."""
     if failure := pyav.self_test():
         return Finding("video files (decompose, video_folder)", failure, "pip install --force-reinstall av")
     return Finding("video files (decompose, video_folder)", f"H.264 read and written by PyAV {pyav.VERSION}")
 
 
 def _folder(use: str, folder: Path, setting: str) -> Iterator[Finding]:
-    """Whether a folder, or the nearest one above that exists, can be written to, and has room."""
+    """Check that a folder, or its nearest existing parent, is writable and has free space."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

@@ -1,4 +1,4 @@
-"""The parameters that a training starts from, where `--init` names a trained model."""
+"""The parameters that training starts from if `--init` names a trained model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +19,9 @@ class Initial(NamedTuple):
     params: Mapping[str, jax.Array]
     """The parameters that fit, by their path in the tree, such as `decoder/kernel`."""
     record: dict[str, Any]
-    """Facts for `provenance.json`: the trained model with its digest, and the parameters that are not from it."""
+    """Facts for `provenance.json`: the trained model with its digest, and the freshly initialised parameters."""
     line: str
-    """The same for the user."""
+    """The same as one line for the user."""
 
 
 def load_initial(name: str, model: VideoModel) -> Initial:
@@ -53,7 +53,7 @@ def load_initial(name: str, model: VideoModel) -> Initial:
     line = f"starting from {name}, step {trained.step}, with {len(fitting)} of its {len(given)} parameter arrays"
     if fresh:
         listed = [f"{path} (is {found.get(path, 'absent')}, expected {form})" for path, form in fresh.items()]
-        line += f"; freshly initialised, as they do not fit: {', '.join(listed)}"
+        line += f"; freshly initialised because they do not fit: {', '.join(listed)}"
     if unused:
         line += f"; not part of the model to train: {', '.join(unused)}"
     return Initial(fitting, record, line)

@@ -1,4 +1,4 @@
-"""Load a trained model by its name, its file or its run; train one."""
+"""Load a trained model by its name, file or run; train a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def load_model(name: str | Path, overrides: Sequence[str] = ()) -> Model:
 
     Args:
         name: a model that comes with the package, such as "quickstart"; a `.safetensors` file of `--mode export`; or
-            the folder of a run, whose newest checkpoint is taken.
+            the folder of a run, whose newest checkpoint is used.
         overrides: `key=value` of the section `eval`, such as `eval.num_slots=3`.
 
     Raises:
@@ -38,7 +38,7 @@ def as_model(config: ConfigDict, trained: Trained, held_out: Any) -> Model:
     """Return the model of a config with trained parameters.
 
     Args:
-        config: its section `eval` may name other slots, another system, schedule or noise than those of the training.
+        config: its section `eval` may override the number of slots, system, schedule or noise used in training.
         trained: the parameters and their provenance.
         held_out: `novelty.summarize` of held-out videos, or None.
     """
@@ -61,21 +61,21 @@ def train(
     *,
     init: str | Path | None = None,
 ) -> Model:
-    """Train a model, or go on with a training that was stopped; the same as `--mode train` without the evaluation.
+    """Train a model, or resume an interrupted run. The same as `--mode train` without the evaluation.
 
     Args:
-        config: settings of `load_config`, or what that takes, such as "quickstart".
+        config: settings from `load_config`, or an argument of it, such as "quickstart".
         workdir: the folder of the run.
         overrides: `key=value`, such as `train.num_steps=100`.
-        init: a trained model to start from, as `load_model` takes it. Its parameters that do not fit by name or shape
-            are listed and freshly initialised. Ignored where the folder has a checkpoint.
+        init: a trained model to start from, in any form that `load_model` accepts. Parameters that do not fit by name
+            or shape are listed and freshly initialised. Ignored if the folder has a checkpoint.
 
     Raises:
         ConfigError: a setting is wrong, or the folder holds a run with other settings, or `init` belongs to another
             system or has no parameter that fits.
         DataError: the dataset cannot be opened.
         ModelFileError: the file of `init` is damaged.
-        CheckpointError: the run of `init` has no checkpoint that can be read.
+        CheckpointError: the run of `init` has no readable checkpoint.
     """
     settings, folder = load_config(config, overrides), Path(workdir)
     if folder.exists():

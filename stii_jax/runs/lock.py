@@ -1,4 +1,4 @@
-"""A workdir has one run at a time: whoever trains in it holds its lock, which the system frees with the process."""
+"""The lock of a workdir: one process trains in it at a time. The operating system frees it with the process."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ LOCK = ".lock"
 
 
 def check_writable(workdir: Path) -> None:
-    """Raise `OSError` if the folder cannot be made or written to; writes nothing."""
+    """Raise `OSError` if the folder cannot be created or written to; writes nothing."""
     place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     code = errno.ENOTDIR if not place.is_dir() else errno.EACCES if not os.access(place, os.W_OK | os.X_OK) else 0
     if code:
@@ -24,12 +24,12 @@ def check_writable(workdir: Path) -> None:
 
 
 def holds_run(workdir: Path, checkpoint_every: int) -> bool:
-    """True if training got as far as its first checkpoint, so that there is something to continue.
+    """True if training reached its first checkpoint, so that there is a run to resume.
 
     Args:
         workdir: the folder, which may be missing.
-        checkpoint_every: steps between two checkpoints of the run whose settings the folder has. A log that reaches
-            the first of them belongs to a run whose checkpoints were moved away.
+        checkpoint_every: steps between two checkpoints, by the settings in the folder. If the log reaches the first
+            checkpoint, the run's checkpoints were moved away.
 
     Raises:
         LogError: `metrics.jsonl` is not a log.
@@ -40,7 +40,7 @@ def holds_run(workdir: Path, checkpoint_every: int) -> bool:
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """True if the workdir, which may be missing, has a checkpoint, so that training continues from it."""
+    """True if the workdir, which may be missing, has a checkpoint to resume from."""
     return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
 
@@ -59,8 +59,8 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise ConfigError(
-                f"another run trains in {workdir}{_holder(file.read())}: wait for its end, stop it, or give another "
-                "--workdir"
+                f"another run is training in {workdir}{_holder(file.read())}: wait for it to end, stop it, or give "
+                "another --workdir"
             ) from error
         file.truncate(0)
         file.write(json.dumps({"process": os.getpid(), "host": platform.node()}))
@@ -69,7 +69,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
 
 
 def _holder(text: str) -> str:
-    """Who holds the lock, if its file says so."""
+    """Return the process that holds the lock, if its file names one."""
     try:
         holder = json.loads(text)
         return f" (process {holder['process']} on {holder['host']})"

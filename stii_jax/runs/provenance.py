@@ -1,4 +1,4 @@
-"""What a run was made with: code, versions and hardware."""
+"""The provenance of a run: code, package versions and hardware."""
 
 import os
 import platform
@@ -16,9 +16,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tens
 
 
 def provenance() -> dict[str, Any]:
-    """Commit, versions, devices and CPU, as JSON takes them; starts jax's devices.
+    """Return commit, versions, devices and CPU, ready for JSON. Initialises JAX's devices.
 
-    `commit` and `dirty` are None where the package is not run from its own checkout.
+    `commit` and `dirty` are None unless the package runs from its own checkout.
     """
     commit, dirty = _checkout(Path(stii_jax.__file__).resolve().parents[1])
     devices, cpu, cores = jax.devices(), cpu_name(), os.cpu_count()
@@ -38,8 +38,8 @@ def provenance() -> dict[str, Any]:
 
 
 def _checkout(root: Path) -> tuple[str | None, bool | None]:
-    """Commit of the checkout at `root`, if it is one, and whether tracked files differ from it."""
-    # Git would also find a repository further up, such as one that holds the virtual environment.
+    """Return the commit of the checkout at `root`, if it is one, and True if tracked files differ from it."""
+    # Git would also find a repository in a parent folder, such as one that holds the virtual environment.
     if not (root / ".git").exists() or not (root / "pyproject.toml").is_file():
         return None, None
     commit = _git(root, "rev-parse", "HEAD")
@@ -48,7 +48,7 @@ def _checkout(root: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    # A hook or a CI may have set these to another repository.
+    # A Git hook or CI job may have pointed these variables at another repository.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "--no-optional-locks", *arguments]
     try:

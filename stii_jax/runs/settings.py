@@ -1,4 +1,4 @@
-"""The settings of a run, from the command line, a workdir or a trained model's file. Needs no jax."""
+"""The settings of a run, from the command line, a workdir or a trained model's file. Needs no JAX."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,23 +22,23 @@ NOT_OF_THE_RUN = (
     "train.parallel",
     "train.accumulation",
 )
-"""Settings that may differ from those that a workdir was begun with.
+"""Settings that may change when a run is resumed.
 
-With other devices, `train.parallel` or `train.accumulation` a run goes on with the same videos and noise; sums of
-another order round differently, so it is no longer the same bit for bit.
+With other devices, `train.parallel` or `train.accumulation`, the run continues with the same videos and noise. Sums
+are then taken in another order and round differently, so the result is not bit-for-bit the same.
 """
 
 
 def open_config(name: str | None, workdir: Path, overrides: Sequence[str]) -> ConfigDict:
-    """The config given, which must agree with that of the workdir's run, or the workdir's own.
+    """Load the named config, which must match the workdir's run, or else the workdir's own config.
 
     Raises:
-        ConfigError: neither is there, or they disagree in what a checkpoint depends on.
+        ConfigError: there is neither, or they differ in a setting that a checkpoint depends on.
     """
     saved_path = workdir / "config.json"
     if name is None and not saved_path.exists():
         raise ConfigError(
-            f"no run in {workdir}, and no --config given to train one: e.g. --config quickstart --workdir {workdir}"
+            f"no run in {workdir}, and no --config to train one: give e.g. --config quickstart --workdir {workdir}"
         )
     config = load_config(name or saved_path, overrides)
     check_same_run(config, workdir)
@@ -49,20 +49,20 @@ def check_same_run(config: ConfigDict, workdir: Path) -> list[str]:
     """Compare a config with the one in the workdir.
 
     Returns:
-        the settings that differ, where the workdir has settings but no run yet: training failed, or was stopped,
-        before its first checkpoint.
+        The settings that differ, if the workdir has settings but no run yet. In that case training failed, or was
+        stopped, before its first checkpoint.
 
     Raises:
-        ConfigError: the workdir holds a run, and they differ in what a checkpoint depends on.
+        ConfigError: the workdir holds a run, and they differ in a setting that a checkpoint depends on.
     """
-    from stii_jax.runs.lock import holds_run  # which needs fcntl, and more than that
+    from stii_jax.runs.lock import holds_run  # needs fcntl, among other modules
 
     path = workdir / "config.json"
     saved = load_config(path) if path.exists() else config
     changed = differences(saved, config, ignore=NOT_OF_THE_RUN)
     if changed and holds_run(workdir, saved.train.checkpoint_every):
         raise ConfigError(
-            f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): give those, or another --workdir"
+            f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}): use those, or another --workdir"
         )
     return changed
 
@@ -70,31 +70,31 @@ def check_same_run(config: ConfigDict, workdir: Path) -> list[str]:
 def open_model_config(
     name: str, workdir: Path | None, overrides: Sequence[str], *, learns_motion: bool = False
 ) -> ConfigDict:
-    """The config of a trained model's file, for use with a workdir that only takes up what is found with it.
+    """Load the config from a trained model's file, for a workdir that only receives results.
 
     Raises:
-        ConfigError: the overrides change what the parameters depend on, or the workdir holds a run of its own.
+        ConfigError: an override changes a setting that the parameters depend on, or the workdir holds a run.
         ModelFileError: there is no such model.
     """
     config = evaluated_config(read_config(name), overrides, f"--model {name}", learns_motion=learns_motion)
     if workdir is not None and (workdir / "config.json").exists():
-        raise ConfigError(f"{workdir} holds a run of its own: with --model {name} give another --workdir")
+        raise ConfigError(f"{workdir} already holds a run: give another --workdir with --model {name}")
     return config
 
 
 def evaluated_config(
     trained: ConfigDict, overrides: Sequence[str], model: str, *, learns_motion: bool = False
 ) -> ConfigDict:
-    """The config of a trained model with overrides, such as `eval.num_slots=3`.
+    """Return the config of a trained model with overrides, such as `eval.num_slots=3`.
 
     Args:
         trained: the config that the model was trained with.
         overrides: settings as `key=value`.
-        model: what the message calls the model.
+        model: the model's name in error messages.
         learns_motion: True if the model gets a new motion, whose settings may change.
 
     Raises:
-        ConfigError: an override is wrong, or changes what the parameters depend on.
+        ConfigError: an override is wrong, or changes a setting that the parameters depend on.
     """
     config = load_config(trained, overrides)
     ignored = NOT_OF_THE_RUN if learns_motion else [name for name in NOT_OF_THE_RUN if name != "motion"]
@@ -104,7 +104,7 @@ def evaluated_config(
 
 
 def check_init(init: str, config: ConfigDict, workdir: Path) -> None:
-    """Stop at a model that a training cannot start from; a workdir with a checkpoint needs none.
+    """Raise an error if training cannot start from a model. A workdir with a checkpoint needs none.
 
     Args:
         init: see `--init`.
@@ -113,9 +113,9 @@ def check_init(init: str, config: ConfigDict, workdir: Path) -> None:
 
     Raises:
         ConfigError: there is no such model, or it belongs to another system or architecture.
-        ModelFileError: the file is not a model's.
+        ModelFileError: the file holds no model.
     """
-    from stii_jax.runs.lock import has_checkpoint  # as in `check_same_run`
+    from stii_jax.runs.lock import has_checkpoint  # needs fcntl, as in `check_same_run`
 
     if has_checkpoint(workdir):
         return
@@ -127,18 +127,18 @@ def check_init(init: str, config: ConfigDict, workdir: Path) -> None:
         )
     if path.is_dir() and init not in names():
         if not (path / "config.json").is_file() or not has_checkpoint(path):
-            raise ConfigError(f"--init {init} is a folder without a checkpoint of a run: give another model")
+            raise ConfigError(f"--init {init} is a folder without a run's checkpoint: give another model")
         trained = load_config(path / "config.json")
     else:
         trained = read_config(init)
     if trained.system != config.system:
         raise ConfigError(
-            f"--init {init} is a model of the system {trained.system}, but the config trains {config.system}: give a "
-            f"model of {config.system}, or change --config.system"
+            f"--init {init} is a {trained.system} model, but the config trains {config.system}: give a "
+            f"{config.system} model, or change --config.system"
         )
-    # Layers of the two have the same names and may have the same shapes, but other resolutions.
+    # Both architectures have layers of the same names, possibly of the same shapes, but at other resolutions.
     if (given := trained.model.architecture) != (wanted := config.model.architecture):
         raise ConfigError(
-            f"--init {init} has the architecture {given}, but the config trains {wanted}: give a model of the "
+            f"--init {init} has the architecture {given}, but the config trains {wanted}: give a model with the "
             f"architecture {wanted}, or --config.model.architecture={given}"
         )

@@ -1,4 +1,4 @@
-"""A run: its dataset and its parameters, from a workdir or from the file of a trained model."""
+"""Set up a run: its dataset and its parameters, from a workdir or a trained model's file."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from stii_jax.training.checks import check_training
 
 
 def check(config: ConfigDict, mode: str) -> None:
-    """Stops what cannot work before a dataset is built, a model compiled or a file written.
+    """Check the settings before a dataset is built, a model compiled or a file written.
 
     Raises:
-        ConfigError: settings do not fit the dataset or one another.
+        ConfigError: settings do not fit the dataset or each other.
         DataError: there is no such dataset.
         DeviceError: the devices cannot share a batch.
     """
@@ -42,7 +42,7 @@ def check(config: ConfigDict, mode: str) -> None:
             if stage.image_size != trained.image_size and not fits_every_size(config):
                 raise ConfigError(
                     f"stage {number + 1} of the training has frames of {stage.image_size} pixels, but the model is for "
-                    f"{trained.image_size}: give it the same data.options.image_size, or take "
+                    f"{trained.image_size}: give it the same data.options.image_size, or use "
                     "model.architecture=pyramid, whose parameters fit every size"
                 )
     check_evaluation(config, evaluated)
@@ -56,7 +56,7 @@ def check(config: ConfigDict, mode: str) -> None:
 
 
 def check_weights(config: ConfigDict) -> None:
-    """Stop a training whose loss would weigh some decodes by more than 1; raises `ConfigError`."""
+    """Raise `ConfigError` if the loss would weight some decodes by more than 1."""
     budget, schedule = config.model.num_refinements, config.model.schedule
     kind = "constant" if config.system == "iodine" else schedule
     of_stii = SYSTEMS[config.system].is_stii
@@ -64,21 +64,21 @@ def check_weights(config: ConfigDict) -> None:
         return
     same_grid = f"--config.model.schedule=paper --config.model.num_refinements={budget + 1} (the same refinements), or "
     raise ConfigError(
-        f"config.loss.refinement_weights is 'budget', which weighs decode r by r/{budget}, but with config.system="
+        f"config.loss.refinement_weights is 'budget', which weights decode r by r/{budget}, but with config.system="
         f"{config.system} and config.model.schedule={schedule} some frames have {budget + 1} decodes: give "
         f"{same_grid if kind == 'triangular' else ''}--config.loss.refinement_weights=frame"
     )
 
 
 def load_dataset(config: ConfigDict, *, evaluated: bool = False) -> VideoDataset:
-    """Open the dataset that the config trains or evaluates on; builds it if it is missing."""
+    """Open the dataset that the config trains or evaluates on, building it if it is missing."""
     data = config.data
     folders = (data.data_dir, data.manual_dir)
     return open_dataset(*dataset_of(config, evaluated), *folders, num_threads=data.num_threads)
 
 
 def open_stages(config: ConfigDict) -> list[VideoDataset]:
-    """The training videos of each stage, built where they are missing; stages with the same data share one."""
+    """Open the training videos of each stage, building missing datasets. Stages with the same data share one."""
     opened: dict[str, VideoDataset] = {}
     sources = []
     for stage in stage_configs(config):
@@ -89,19 +89,22 @@ def open_stages(config: ConfigDict) -> list[VideoDataset]:
 
 
 def restore(config: ConfigDict, workdir: Path) -> Trained:
-    """What the newest checkpoint in a workdir holds.
+    """Restore the trained model from the newest checkpoint in a workdir.
 
     Raises:
-        CheckpointError: there is none, or it does not say what it is of.
-        ConfigError: it is of another model than the config's.
+        CheckpointError: there is none, or it does not name its model and step.
+        ConfigError: it holds another model than the config's.
     """
     params, meta = restore_params(workdir / "checkpoints")
     if type(meta.get("model")) is not dict or type(meta.get("step")) is not int:
-        raise CheckpointError(f"the checkpoints in {workdir} do not say what they are of: use another --workdir")
-    # A setting that came later has the default that means what was done before.
+        raise CheckpointError(f"the checkpoints in {workdir} do not name their model: use another --workdir")
+    # The default of a newer setting stands for the behaviour before it existed.
     saved = model_settings(default_config(), config.system) | meta["model"]
     if changed := differences({"model": saved}, {"model": model_settings(config)}):
-        raise ConfigError(f"the checkpoints in {workdir} are of another model: {'; '.join(changed[:5])}")
+        raise ConfigError(
+            f"the checkpoints in {workdir} hold a model with other settings ({'; '.join(changed[:5])}): use those, or "
+            "another --workdir"
+        )
     logged = read_metrics(workdir / "metrics.jsonl")
     facts = {"step": meta["step"], "seed": config.seed} | read_object(workdir / "provenance.json")
     facts["train_seconds"] = logged[-1]["time"] if logged else None
@@ -109,11 +112,11 @@ def restore(config: ConfigDict, workdir: Path) -> Trained:
 
 
 def load_trained(name: str) -> tuple[Trained, dict[str, str]]:
-    """A trained model by its name, its file or its run, and its origin as `decomposition.json` states it.
+    """Load a trained model by its name, file or run. Also return its origin, as recorded in `decomposition.json`.
 
     Args:
         name: a model that comes with the package, a `.safetensors` file, or the folder of a run, whose newest
-            checkpoint is taken.
+            checkpoint is used.
 
     Raises:
         ModelFileError: there is no such model, or its file is damaged.

@@ -1,6 +1,6 @@
-"""What is asked of a workdir before it is used: it may be a stranger's, and then nothing outside of it is to change.
+"""Safety checks of a workdir before it is used. It may come from a stranger and must not change files elsewhere.
 
-Nothing in a workdir is code. See docs/security.md for what is promised.
+Nothing in a workdir is executed as code. See docs/security.md for the guarantees.
 """
 
 import json
@@ -16,10 +16,12 @@ from stii_jax.storage.files import RUN_FOLDERS
 
 
 def check_links(workdir: Path) -> None:
-    """Stops at a link that leads out of the workdir, which itself may be one; a run writes, cuts and deletes files.
+    """Check that no link leads out of the workdir, because a run writes, truncates and deletes files there.
+
+    The workdir itself may be a link.
 
     Raises:
-        ConfigError: there is such a link.
+        ConfigError: a link leads out of the workdir.
     """
     root = os.path.realpath(workdir)
     beside = os.listdir(root) if os.path.isdir(root) else []
@@ -31,31 +33,31 @@ def check_links(workdir: Path) -> None:
         target = os.path.realpath(path)
         if os.path.commonpath([root, target]) != root:
             raise ConfigError(
-                f"{path} is a link to {target}, out of the run's folder: put there what it leads to, or let --workdir "
-                "as a whole be a link"
+                f"{path} is a link to {target}, outside of the run's folder: replace it by a copy of its target, or "
+                "make --workdir as a whole a link"
             )
 
 
 def check_data_dir(workdir: Path, data_dir: str, overrides: Sequence[str]) -> None:
-    """Stops where a workdir's own config, not the command line, has datasets built in a folder that never held any.
+    """Check that a workdir's config does not have datasets built in a folder that never held any.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it does, and the command line does not name the folder.
     """
     given = any(override.partition("=")[0] == "data.data_dir" for override in overrides)
     if not data_dir or given or any((resolve_data_dir(data_dir) / name).is_dir() for name in DATASETS):
         return
     raise ConfigError(
-        f"{workdir}/config.json keeps datasets in {data_dir!r}, where there are none: to build them there, give "
+        f"{workdir}/config.json keeps datasets in {data_dir!r}, which holds none: to build them there, give "
         f"--config.data.data_dir={data_dir}, or --config.data.data_dir= for the usual folder"
     )
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a workdir's file, `provenance.json` for one; nothing where there is no such file.
+    """Read the JSON object in a workdir's file, such as `provenance.json`; empty if the file is missing.
 
     Raises:
-        ConfigError: it holds none.
+        ConfigError: the file is damaged.
     """
     if not path.exists():
         return {}
@@ -64,5 +66,5 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}): delete it") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} is damaged (it holds no object): delete it")
+        raise ConfigError(f"{path} is damaged (it holds no JSON object): delete it")
     return content

@@ -26,7 +26,7 @@ from stii_jax.storage.metric_log import read_metrics
 from stii_jax.visualization import visualize
 
 LOG = "log.txt"
-"""In the workdir: what a process that is watched prints."""
+"""Name of the file in the workdir that receives the output of a watched process."""
 _DRIVE = Path("/content/drive")
 
 
@@ -53,21 +53,21 @@ def download(folder: Path) -> None:
 
 
 def show(*pictures: Picture) -> None:
-    """Displays pictures, one below the other."""
+    """Display images, one below the other."""
     for picture in pictures:
         display(Image(data=encode_png(picture), format="png"))
 
 
 def play(pictures: Sequence[Picture], fps: int | float = 6) -> None:
-    """Displays an animation that goes on without end."""
-    # Not everything that shows notebooks knows a GIF among a cell's outputs.
+    """Display an endless animation."""
+    # Not every notebook viewer supports a GIF as a cell's output.
     display(HTML(_image("animation", "gif", encode_gif(pictures, fps), "max-width: 100%")))
 
 
 def run(*command: object) -> None:
-    """Runs a command and prints what it prints. It is safe beside jax, where a notebook's `!` forks its threads.
+    """Run a command and print its output. Unlike a notebook's `!`, it does not fork the threads of JAX.
 
-    When the cell is stopped, the command is told to end.
+    When the cell is stopped, the command is told to terminate.
 
     Raises:
         RuntimeError: the command failed.
@@ -82,17 +82,17 @@ def run(*command: object) -> None:
 
 
 def watch(command: Sequence[str], workdir: PathLike, seconds: float = 5.0) -> None:
-    """Runs a command that trains in `workdir`, and shows the learning curve and the newest segmentation until it ends.
+    """Run a command that trains in `workdir`, and show its learning curve and newest segmentation until it ends.
 
-    When the cell is stopped, the command saves and ends; run again, it goes on from there.
+    When the cell is stopped, the command saves a checkpoint and ends. Run the cell again to resume.
 
     Args:
         command: the program and its arguments.
-        workdir: of the run.
-        seconds: from one look at its files to the next.
+        workdir: the folder of the run.
+        seconds: seconds between two updates of the display.
 
     Raises:
-        RuntimeError: the command failed; has its last line.
+        RuntimeError: the command failed; the message has its last line of output.
     """
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,13 +103,13 @@ def watch(command: Sequence[str], workdir: PathLike, seconds: float = 5.0) -> No
                 process.wait(seconds)
             screen.update(HTML(_page(folder)))
     if process.returncode:
-        raise RuntimeError(f"{_last_line(folder / LOG)} (all that was printed: {folder / LOG})")
+        raise RuntimeError(f"{_last_line(folder / LOG)} (full output: {folder / LOG})")
 
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], output: int | IO[str]) -> Iterator[subprocess.Popen]:
-    """The process, which does not outlive the context."""
-    # In a session of its own, a notebook's interrupt reaches it as SIGTERM alone, at which it saves.
+    """Start a process that does not outlive the context."""
+    # In its own session, the process gets a notebook's interrupt only as SIGTERM, on which it saves a checkpoint.
     process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process
@@ -120,7 +120,7 @@ def _running(command: Sequence[str], output: int | IO[str]) -> Iterator[subproce
 
 
 def _page(folder: Path) -> str:
-    """What the files of a run show by now, as HTML."""
+    """Return the current state of a run's files, as HTML."""
     media = folder / "media"
     parts = [f"<pre>{html.escape(_last_line(folder / LOG))}</pre>"]
     if read_metrics(folder / "metrics.jsonl"):
@@ -137,6 +137,6 @@ def _image(name: str, kind: str, data: bytes, style: str) -> str:
 
 
 def _last_line(log: Path) -> str:
-    """Of what was printed; a progress bar counts as a line each time it is drawn."""
+    """Return the last line of output; a progress bar counts as a line each time it is drawn."""
     lines = [line.strip() for line in re.split(r"[\r\n]", log.read_text(errors="replace"))]
     return next((line for line in reversed(lines) if line), "starting")

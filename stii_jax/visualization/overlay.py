@@ -1,4 +1,4 @@
-"""Draws a decomposition over the frames of its recording: outlines, numbers and recent paths, in full resolution."""
+"""Draw a decomposition over the frames of its recording: outlines, numbers and recent paths, in full resolution."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MIN_SIDE = 256
 TAIL = 30
 """Number of frames that a path reaches back."""
 _HALO = np.full(3, 16, np.uint8)
-"""Colour of the rim around an outline, which sets it off from bright scenes."""
+"""Colour of the rim around an outline, for contrast with bright scenes."""
 _BOX = 150
 """Grey of the line around the model's view."""
 _CLEAR = 0.85
@@ -27,11 +27,11 @@ Points = Integer[np.ndarray, "N 2"]
 
 
 class OverlayPainter:
-    """Draws one frame after the other, and remembers the recent paths of the objects.
+    """A painter of successive frames that remembers the objects' recent paths.
 
     Args:
-        width: of the recording's frames, in pixels.
-        height: of the recording's frames, in pixels.
+        width: width of the recording's frames, in pixels.
+        height: height of the recording's frames, in pixels.
         scale: pixels of the recording, in each direction, per pixel of the labels.
         box: the part of the frame that the model sees.
         colors: the slots' colours.
@@ -42,12 +42,12 @@ class OverlayPainter:
         self, width: int, height: int, scale: int, box: Box, colors: UInt8[np.ndarray, "K 3"], background: int
     ):
         self.zoom = -(-MIN_SIDE // max(width, height))
-        """Pixels of the overlay, in each direction, per pixel of the recording: 1 but for small recordings."""
+        """Pixels of the overlay, in each direction, per pixel of the recording: 1 except for small recordings."""
         self._size, self._scale, self._box = (width, height), scale, box
         self._colors, self._background = colors, background
         side = max(width, height) * self.zoom
         self._line = max(2, round(side / 640))
-        self._ranks = np.zeros(NOT_SEEN + 1, np.uint8)  # 0 stands for pixels of no object
+        self._ranks = np.zeros(NOT_SEEN + 1, np.uint8)  # 0 marks pixels without an object
         self._ranks[: len(colors)] = np.arange(1, len(colors) + 1)
         self._ranks[background] = 0
         font = ImageFont.load_default(max(13, round(side / 60)))
@@ -64,9 +64,9 @@ class OverlayPainter:
         """Return the picture of the next frame.
 
         Args:
-            frame: the recording's frame; None if it is predicted. Then the reconstruction takes its place, and the
-                picture has an orange edge.
-            reconstruction: the model's view as it paints it, in [0, 1]; needed for a predicted frame alone.
+            frame: the recording's frame; None if it is predicted. A predicted frame shows the reconstruction with an
+                orange edge.
+            reconstruction: the model's reconstruction of its view, in [0, 1]; only needed for a predicted frame.
             slots: see `regions.Labels`.
             regions: the regions of the visible slots, by slot.
         """
@@ -89,16 +89,16 @@ class OverlayPainter:
         return picture
 
     def forget_paths(self) -> None:
-        """Begin new paths: the slots of the next frame hold other objects than those before."""
+        """Start new paths, because the slots of the next frame hold other objects."""
         for path in self._paths:
             path.clear()
 
     def _enlarge(self, image: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "zoom_H zoom_W *C"]:
-        """A copy with every pixel `zoom` times as large."""
+        """Return a copy with every pixel repeated `zoom` times in both directions."""
         return image.copy() if self.zoom == 1 else image.repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
 
     def _predicted(self, reconstruction: Float[np.ndarray, "h w 3"]) -> Picture:
-        """A frame with nothing outside of the model's view."""
+        """Return a predicted frame, grey outside of the model's view."""
         left, top, right, bottom = self._box
         seen = Image.fromarray((np.clip(reconstruction, 0, 1) * 255).round().astype(np.uint8))
         picture = np.full((*self._size[::-1], 3), OUTSIDE, np.uint8)
@@ -108,8 +108,8 @@ class OverlayPainter:
         return picture
 
     def _draw_outlines(self, picture: Picture, slots: UInt8[np.ndarray, "labels_H labels_W"]) -> None:
-        """Draw around each object. Of two that touch, the one with the higher number has the line between them."""
-        ranks = self._enlarge(np.take(self._ranks, slots))  # where this enlarges, labels have the size of the frame
+        """Draw an outline around each object. Between touching objects, the higher number gets the line."""
+        ranks = self._enlarge(np.take(self._ranks, slots))  # if this enlarges, labels have the size of the frame
         lined = _highest_nearby(ranks, -(-self._line // self._scale))
         halo = _highest_nearby(lined, -(-(self._line // 3 or 1) // self._scale))
         self._paint(picture, np.flatnonzero(halo > lined), _HALO)
@@ -119,17 +119,17 @@ class OverlayPainter:
     def _paint(
         self, picture: Picture, labels: Integer[np.ndarray, " N"], colors: UInt8[np.ndarray, "*labels 3"]
     ) -> None:
-        """Give some labels, numbered row by row, a colour in all pixels of the picture that they stand for."""
+        """Colour all pixels of the picture that belong to the given labels, which are numbered row by row."""
         (height, width), scale = picture.shape[:2], self._scale
         rows, columns = np.divmod(labels, -(-width // scale))
         for y in range(scale):
             for x in range(scale):
-                # The last label of a row or column may be only partly in the frame.
+                # The last label of a row or column may lie only partly in the frame.
                 at = np.minimum(scale * rows + y, height - 1) * width + np.minimum(scale * columns + x, width - 1)
                 picture.reshape(-1, 3)[at] = colors
 
     def _draw_box(self, picture: Picture) -> None:
-        """Draw a line just outside of the model's view, where it leaves a part of the frame out."""
+        """Draw a line just outside of the model's view, if the view leaves out part of the frame."""
         left, top, right, bottom = (edge * self.zoom for edge in self._box)
         width = self._line
         _draw_edge(picture, (left - width, top - width, right + width, bottom + width), width, (_BOX, _BOX, _BOX))
@@ -164,7 +164,7 @@ class OverlayPainter:
 
 
 def _highest_nearby(ranks: UInt8[np.ndarray, "H W"], distance: int) -> UInt8[np.ndarray, "H W"]:
-    """The maximum over all pixels that are at most `distance` away along rows and columns."""
+    """Return the maximum over all pixels at most `distance` away along rows and columns."""
     for _ in range(distance):
         tall = ranks.copy()
         np.maximum(tall[1:], ranks[:-1], out=tall[1:])
@@ -176,7 +176,7 @@ def _highest_nearby(ranks: UInt8[np.ndarray, "H W"], distance: int) -> UInt8[np.
 
 
 def _draw_edge(picture: Picture, box: Box, width: int, color: tuple[int, int, int]) -> None:
-    """Draw a frame of this width inside of a box; parts that lie outside of the picture are left out."""
+    """Draw a border of this width inside a box, clipped to the picture."""
     (left, top, right, bottom), (height, columns) = box, picture.shape[:2]
 
     def fill(x0: int, y0: int, x1: int, y1: int) -> None:
@@ -191,7 +191,7 @@ def _draw_edge(picture: Picture, box: Box, width: int, color: tuple[int, int, in
 def _blend(
     picture: Picture, points: Points, opacities: Float[np.ndarray, " N"], color: UInt8[np.ndarray, " 3"]
 ) -> None:
-    """Mix a colour into pixels; of a pixel that is given more than once, the last opacity counts."""
+    """Blend a colour into pixels. If a pixel is given more than once, its last opacity counts."""
     height, width, _ = picture.shape
     inside = ((points >= 0) & (points < (width, height))).all(axis=1)
     x, y = points[inside].T
@@ -200,7 +200,7 @@ def _blend(
 
 
 def _tag(text: str, color: UInt8[np.ndarray, " 3"], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Picture:
-    """A number on a box of the object's colour."""
+    """Return an image of a number on a box of the object's colour."""
     left, top, right, bottom = font.getbbox(text)
     size = bottom - top
     pad_x, pad_y = round(size / 2.5) + 1, round(size / 3.5) + 1

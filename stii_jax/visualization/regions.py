@@ -1,4 +1,4 @@
-"""The regions of slots: from mask probabilities at the model's size to labels and measures in the input's pixels."""
+"""Regions of slots: convert mask probabilities at the model's size to labels and measures in the input's pixels."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,18 +7,18 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
 
 Box = tuple[int, int, int, int]
-"""Left, upper, right and lower edge in pixels."""
+"""Left, upper, right and lower edges in pixels."""
 
 OUTSIDE = 255
 """Label of pixels that the model does not see; no slot has this number (`config.MAX_SLOTS`)."""
 MAX_SIDE = 1920
-"""Largest side of a label image, in pixels; the labels of a larger frame are reduced by a whole number."""
+"""Maximum side of a label image, in pixels; labels of larger frames are reduced by an integer factor."""
 
 
 class Region(NamedTuple):
     """A slot's region in one frame, measured in pixels of the input video.
 
-    The frame reaches from 0 to its width: the centre of its first pixel is at 0.5.
+    The frame spans from 0 to its width; the centre of its first pixel is at 0.5.
     """
 
     label: int
@@ -47,14 +47,14 @@ class Labels(NamedTuple):
 class Canvas:
     """Places masks in the full frame of the input.
 
-    Mask probabilities are interpolated linearly between the centres of the model's pixels, and each pixel of the frame
-    then takes the most likely slot. So boundaries run smoothly between the model's pixels.
+    Mask probabilities are interpolated linearly between the centres of the model's pixels. Each pixel of the frame
+    then takes the most likely slot, so boundaries are smooth between the model's pixels.
 
     Args:
         size: height and width of the masks.
-        box: the part of the frame that they show.
-        width: of the frame, in pixels.
-        height: of the frame, in pixels.
+        box: the part of the frame that the masks cover.
+        width: width of the frame, in pixels.
+        height: height of the frame, in pixels.
     """
 
     def __init__(self, size: tuple[int, int], box: Box, width: int, height: int):
@@ -79,7 +79,7 @@ class Canvas:
         return Labels(slots, certainty)
 
     def segment_inside(self, masks: Float[np.ndarray, "K h w"]) -> Labels:
-        """The part of `segment` at `place`."""
+        """Return the part of `segment` at `place`."""
         shape = self._rows.stop - self._rows.start, self._columns.stop - self._columns.start
         labels = Labels(np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
         self._fill(masks, *labels)
@@ -88,8 +88,8 @@ class Canvas:
     def _fill(
         self, masks: Float[np.ndarray, "K h w"], inside: UInt8[np.ndarray, "H W"], best: Float[np.ndarray, "H W"]
     ) -> None:
-        """Set the most likely slots, and their probabilities, which are 0 before."""
-        for slot, mask in enumerate(masks.astype(np.float32)):  # one at a time: K full frames would not fit the cache
+        """Set the most likely slots and their probabilities, which must be 0 initially."""
+        for slot, mask in enumerate(masks.astype(np.float32)):  # one by one: K full frames would not fit the cache
             probability = self._from_rows.mix(self._from_columns.mix(mask.T).T)
             np.copyto(inside, slot, where=probability > best)
             np.maximum(best, probability, out=best)
@@ -109,9 +109,9 @@ def regions(
     """Measure the region of every label that has pixels.
 
     Args:
-        labels: not negative.
-        box: the part of the frame that the labels show.
-        certainty: the pixels' weights in the centroid, above 0 in every region; None: all equal, with confidence 1.
+        labels: non-negative labels.
+        box: the part of the frame that the labels cover.
+        certainty: the pixels' weights in the centroid, above 0 in every region; None: equal weights, confidence 1.
     """
     height, width = labels.shape
     scale = np.array([(box[2] - box[0]) / width, (box[3] - box[1]) / height])
@@ -135,13 +135,13 @@ def regions(
 class _Interpolation(NamedTuple):
     """Linear interpolation along one axis, from the pixels of a mask to those of a canvas.
 
-    It gathers rows. A matrix product is slower here, as its threads wait for those of the model.
+    It gathers rows. A matrix product would be slower here, because its threads wait for those of the model.
     """
 
     before: Int[np.ndarray, " N"]
     after: Int[np.ndarray, " N"]
     share: Float[np.ndarray, "N 1"]
-    """Share of the pixel `after`."""
+    """Weight of the pixel `after`."""
 
     def mix(self, rows: Float[np.ndarray, "size L"]) -> Float[np.ndarray, "N L"]:
         """Interpolate linearly between rows."""
@@ -155,12 +155,12 @@ def _interpolation(size: int, interval: tuple[int, ...], length: int, scale: int
 
     Args:
         size: pixels of the mask.
-        interval: the part of the frame that it shows.
-        length: of the frame; the canvas may end in a pixel that is only partly in the frame.
+        interval: the part of the frame that the mask covers.
+        length: length of the frame; the canvas may end in a pixel that is only partly in the frame.
         scale: pixels of the frame per pixel of the canvas.
 
     Returns:
-        The pixels of the canvas that have their centres in the interval, and how each mixes the pixels of the mask.
+        The pixels of the canvas whose centres lie in the interval, and their interpolation from the mask.
     """
     start, stop = interval
     first, last = (int(np.ceil(edge / scale - 0.5)) for edge in (start, stop))

@@ -1,8 +1,8 @@
-"""Pictures of where objects move: the path of each slot's centroid, drawn over a frame. Numpy on the host.
+"""Draw trajectories: the path of each slot's centroid over a frame. Numpy on the host.
 
-`draw_trajectories` is a still, `trajectory_animation` the frames of a GIF in which the paths grow. A slot has the
-colour that it has in `visualize`. The background's slot, the one with most pixels, has no path. A path has a gap where
-its slot has no pixel.
+`draw_trajectories` draws a still, `trajectory_animation` the frames of a GIF in which the paths grow. Slots have the
+same colours as in `visualize`. The background's slot, which has the most pixels, has no path. A path has a gap where
+its slot has no pixels.
 """
 
 import itertools
@@ -32,34 +32,34 @@ from stii_jax.visualization.visualize import (
 )
 
 SIZE = 400
-"""Height and width in pixels that frames are enlarged to, as far as whole multiples allow."""
+"""Target for the longer side of enlarged frames, in pixels; frames grow by an integer factor."""
 BRIGHTNESS = 0.5
-"""Of the frame below the paths."""
+"""Brightness of the frame below the paths, from 0 to 1."""
 SMOOTH = 3
-"""Lines are drawn so many times larger and then reduced. All sizes here are those of the finished picture."""
+"""Supersampling factor for lines. All sizes here are those of the finished picture."""
 DOTS_EVERY = 6.0
-"""Pixels from one dot of a true path to the next."""
+"""Distance between the dots of a true path, in pixels."""
 SAMPLE = 30
 """Width in pixels of a line in the legend."""
 GREY: Color = (170, 170, 170)
-"""Of a line of no slot in the legend."""
+"""Colour of a legend line that belongs to no slot."""
 _DARK: Color = (20, 20, 20)
 _WHITE: Color = (255, 255, 255)
 
 Point = Float[np.ndarray, " 2"]
-"""x and y in pixels; NaN where there is nothing."""
+"""x and y in pixels; NaN if the object is not visible."""
 Path = Float[np.ndarray, "T 2"]
 
 
 class _Scene(NamedTuple):
-    """What a video's pictures are drawn from."""
+    """The arrays that a video's figures are drawn from."""
 
     frames: UInt8[np.ndarray, "T H W 3"]
     found: dict[int, Path]
-    """By slot; in pixels of the video, as those of `true`."""
+    """Paths by slot, in pixels of the video, like those in `true`."""
     true: list[Path]
     colors: list[Color]
-    """Of the slots."""
+    """Colours of the slots."""
     num_observed: int
 
 
@@ -70,17 +70,16 @@ def draw_trajectories(
     *,
     num_observed: int | None = None,
 ) -> Picture:
-    """The paths of a video's objects, over its last frame.
+    """Draw the paths of a video's objects over its last frame.
 
     Args:
       video: the frames, 0..255. For a prediction, the true future.
-      decomposition: of this video alone (B = 1, see `visualize.one_video`).
+      decomposition: the decomposition of this video (B = 1, see `visualize.one_video`).
       segmentation: true labels, 0 = background; their paths are dotted in white.
-      num_observed: the model has seen the frames before this one. The later part of a path is thin, with a hollow
-        marker a frame.
+      num_observed: number of observed frames. The predicted part of a path is thin, with one hollow marker per frame.
 
     Raises:
-      ValueError: the decomposition is not of one video, or of another number of frames.
+      ValueError: the decomposition has more than one video, or another number of frames.
     """
     return _draw(_make_scene(video, decomposition, segmentation, num_observed), len(video) - 1)
 
@@ -92,13 +91,13 @@ def trajectory_animation(
     *,
     num_observed: int | None = None,
 ) -> list[Picture]:
-    """The paths up to each frame, over that frame. Arguments as for `draw_trajectories`."""
+    """Draw, for each frame, the paths so far over that frame. Arguments as for `draw_trajectories`."""
     scene = _make_scene(video, decomposition, segmentation, num_observed)
     return [_draw(scene, frame) for frame in range(len(video))]
 
 
 def centroid_paths(labels: Integer[np.ndarray, "T H W"], num_labels: int) -> Float[np.ndarray, "{num_labels} T 2"]:
-    """x and y of the centroid of every label in every frame, as in `regions.Region`; NaN where it has no pixel."""
+    """Return the centroid of every label in every frame, as in `regions.Region`; NaN if it has no pixels."""
     num_frames, height, width = labels.shape
     paths = np.full((num_labels, num_frames, 2), np.nan)
     for t, frame in enumerate(labels):
@@ -123,7 +122,7 @@ def _make_scene(
 
 
 def _draw(scene: _Scene, frame: int) -> Picture:
-    """The paths up to a frame, over that frame; with an orange edge if it is predicted."""
+    """Draw the paths up to a frame over that frame, with an orange edge if it is predicted."""
     picture = scene.frames[frame]
     scale = max(1, round(SIZE / max(picture.shape[:2])))
     large = picture.repeat(scale * SMOOTH, axis=0).repeat(scale * SMOOTH, axis=1)
@@ -148,7 +147,7 @@ def _draw(scene: _Scene, frame: int) -> Picture:
 
 
 def _draw_legend(scene: _Scene, width: int) -> Image.Image:
-    """What the lines are; as wide as asked, or wider where a title needs it."""
+    """Draw the legend of the lines, at least as wide as requested."""
     samples: list[tuple[str, Callable[[ImageDraw.ImageDraw, Path], None]]] = []
     for k in scene.found:
         samples.append((f"slot {k}", partial(_draw_path, color=scene.colors[k], num_observed=2)))
@@ -178,7 +177,7 @@ def _draw_legend(scene: _Scene, width: int) -> Image.Image:
 
 
 def _draw_path(draw: ImageDraw.ImageDraw, path: Path, color: Color, num_observed: int) -> None:
-    """A thick line with a filled end as far as it is observed, then a thin one with a hollow marker a frame."""
+    """Draw a thick line with a filled end for observed frames, then a thin one with hollow markers for predictions."""
     for edge, ink in ((1, _DARK), (0, color)):
         for t in range(1, len(path)):
             _draw_line(draw, path[t - 1], path[t], (3.5 if t < num_observed else 1.5) + 2 * edge, ink)
@@ -191,7 +190,7 @@ def _draw_path(draw: ImageDraw.ImageDraw, path: Path, color: Color, num_observed
 
 
 def _draw_dots(draw: ImageDraw.ImageDraw, path: Path) -> None:
-    """Dots at equal distances along a path, and a larger one at its end."""
+    """Draw equally spaced dots along a path, and a larger one at its end."""
     walked = 0.0
     for start, end in itertools.pairwise(path):
         if np.isnan([start, end]).any():
@@ -206,7 +205,7 @@ def _draw_dots(draw: ImageDraw.ImageDraw, path: Path) -> None:
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, start: Point, end: Point, width: float, color: Color) -> None:
-    """With round ends, so that the parts of a path join; nothing where there is no point."""
+    """Draw a line with round ends, so that the parts of a path join; nothing if a point is missing."""
     if not np.isnan([start, end]).any():
         draw.line([*(SMOOTH * start).tolist(), *(SMOOTH * end).tolist()], color, round(SMOOTH * width))
         _draw_disc(draw, start, width / 2, color)

@@ -1,8 +1,8 @@
-"""Pictures of a decomposition and of a training run. Everything here is numpy on the host.
+"""Draw decompositions and learning curves. Everything here is numpy on the host.
 
-`strip` shows one video as a still, `animation` as frames for a GIF, `curve` the logs of a run. A slot keeps
-its colour in the whole picture, grey being the one with most pixels. A true object is shown in the colour of
-the slot that overlaps it most over the clip: where an object changes its slot, the two differ in colour.
+`strip` shows one video as a still, `animation` as frames for a GIF; `plot_learning_curve` shows the logs of a run. A
+slot keeps its colour in the whole picture. The slot with the most pixels is grey. A true object has the colour of the
+slot that overlaps it most over the clip. Where an object changes its slot, the two colours therefore differ.
 """
 
 import io
@@ -27,13 +27,13 @@ INK: Color = (45, 45, 45)
 PREDICTED: Color = (235, 120, 0)
 BACKGROUND: Color = (70, 74, 84)
 OUTSIDE = 215
-"""Grey of what a slot does not explain: black and white are both colours of objects."""
+"""Grey of pixels that a slot does not explain. Black and white would look like objects."""
 GAP = 3
-"""Pixels between cells; the border of predicted cells is drawn into it."""
+"""Pixels between cells; the border of predicted cells is drawn there."""
 CELL = 96
-"""Height in pixels that smaller frames are enlarged to."""
+"""Target height of smaller frames, in pixels; they are enlarged by an integer factor."""
 _DISTINCT = 24
-"""So many colours in a row differ clearly."""
+"""Number of consecutive colours that differ clearly."""
 FONT = ImageFont.load_default(13)
 LINE = 20
 """Height in pixels of a line of text."""
@@ -45,27 +45,27 @@ class Panel(NamedTuple):
     title: str
     images: UInt8[np.ndarray, "T H W 3"]
     color: Color | None = None
-    """Colour of the slot that it shows."""
+    """Colour of the slot shown, if any."""
     from_model: bool = True
-    """Whether the model made it: only then can it be a prediction."""
+    """True if the panel is the model's output; only then can it be a prediction."""
 
 
 def segmentation_colors(num_labels: int) -> UInt8[np.ndarray, "{num_labels} 3"]:
-    """Distinct colours; the first ones do not depend on `num_labels`."""
-    import matplotlib  # a second or two; a run that draws nothing yet does without
+    """Return distinct colours. A larger `num_labels` only appends colours."""
+    import matplotlib  # takes a second or two, so a run imports it only once it draws
 
     strong = (0, 2, 4, 6, 8, 18, 12, 16, 10)  # without grey, which is kept for the background
     colors = [*matplotlib.colormaps["tab20"]([*strong, *(i + 1 for i in strong)])[:, :3]]
     grid = np.stack(np.meshgrid(np.arange(48) / 48, (0.5, 1.0), (0.55, 0.8, 1.0)), axis=-1).reshape(-1, 3)
     others = matplotlib.colors.hsv_to_rgb(grid)
-    while len(colors) < num_labels:  # the one that differs most from those before it
+    while len(colors) < num_labels:  # append the colour that differs most from the previous ones
         distances = np.linalg.norm(others[:, None] - np.stack(colors[-_DISTINCT:]), axis=-1)
         colors.append(others[distances.min(axis=1).argmax()])
     return _to_uint8(np.stack(colors[:num_labels]))
 
 
 def slot_colors(num_slots: int, background: int) -> UInt8[np.ndarray, "{num_slots} 3"]:
-    """Distinct colours, and grey for the background's slot."""
+    """Return distinct colours, with grey for the background's slot."""
     colors = segmentation_colors(num_slots)
     colors[background] = BACKGROUND
     return colors
@@ -77,13 +77,13 @@ def overlay(
     alpha: float = 0.6,
     colors: UInt8[np.ndarray, "L 3"] | None = None,
 ) -> UInt8[np.ndarray, "*batch H W 3"]:
-    """Frames with each label's colour laid over them; `alpha` 1 hides the frame."""
+    """Overlay each label's colour on the frames; `alpha` 1 hides the frame."""
     colors = segmentation_colors(int(labels.max()) + 1) if colors is None else colors
     return (alpha * colors[labels] + (1 - alpha) * rgb(frames)).round().astype(np.uint8)
 
 
 def one_video(decomposition: Decomposition, index: int) -> Decomposition:
-    """Video `index` of a batch, as a batch of one."""
+    """Return video `index` of a batch, as a batch of one."""
     arrays = {name: array for name, array in decomposition._asdict().items() if array is not None}
     return Decomposition(**{name: array[index : index + 1] for name, array in arrays.items()})
 
@@ -91,22 +91,22 @@ def one_video(decomposition: Decomposition, index: int) -> Decomposition:
 def find_slots(
     video: UInt8[np.ndarray, "T H W C"], decomposition: Decomposition
 ) -> tuple[Integer[np.ndarray, "T H W"], int]:
-    """The slot of every pixel of one video, and the background's, which is the one with most pixels.
+    """Return the slot of every pixel of one video, and the background's slot, which has the most pixels.
 
     Raises:
-      ValueError: the decomposition is not of one video, or of another number of frames.
+      ValueError: the decomposition has more than one video, or another number of frames.
     """
     if decomposition.masks.shape[:2] != (1, len(video)):
         raise ValueError(
-            f"the decomposition is of {decomposition.masks.shape[:2]} (videos, frames), expected "
-            f"{(1, len(video))} as in `video`: choose one with `one_video`, and the same frames of both"
+            f"the decomposition has {decomposition.masks.shape[:2]} (videos, frames), expected "
+            f"{(1, len(video))} as in `video`: choose one video with `one_video`, and the same frames of both"
         )
     slots = np.asarray(decomposition.segmentation[0])
     return slots, int(np.bincount(slots.ravel()).argmax())
 
 
 def rgb(images: UInt8[np.ndarray, "*batch H W C"]) -> UInt8[np.ndarray, "*batch H W 3"]:
-    """Grey images get three channels."""
+    """Return images with three channels; grey ones are repeated."""
     return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 
@@ -118,17 +118,17 @@ def strip(
     num_columns: int = 10,
     num_observed: int | None = None,
 ) -> Picture:
-    """One video as a table of pictures: columns are frames, rows what is seen, what is true, and every slot.
+    """Draw one video as a table: columns are frames, rows are the frame, the reconstruction, the truth and every slot.
 
     Args:
       video: the frames, 0..255. For a prediction, the true future.
-      decomposition: of this video alone (B = 1, see `one_video`).
+      decomposition: the decomposition of this video (B = 1, see `one_video`).
       segmentation: true labels, 0 = background.
-      num_columns: how many frames to show at most, evenly spaced, the first and last included.
-      num_observed: the model has seen the frames before this one; later ones are marked as predicted.
+      num_columns: maximum number of frames, evenly spaced, the first and last included.
+      num_observed: number of observed frames; later ones are marked as predicted.
 
     Raises:
-      ValueError: the decomposition is not of one video, or of another number of frames.
+      ValueError: the decomposition has more than one video, or another number of frames.
     """
     scene, masks, appearances = _panels(video, decomposition, segmentation)
     slots = [panel for pair in zip(masks, appearances) for panel in pair]
@@ -143,7 +143,7 @@ def animation(
     *,
     num_observed: int | None = None,
 ) -> list[Picture]:
-    """One video as the frames of an animation: the scene above, the slots below. Arguments as for `strip`."""
+    """Draw one video as an animation, the scene above and the slots below. Arguments as for `strip`."""
     scene, _, appearances = _panels(video, decomposition, segmentation)
     pictures = []
     for frame in range(len(video)):
@@ -159,13 +159,13 @@ def animation_frame(
     colors: UInt8[np.ndarray, "K 3"],
     caption: str,
 ) -> Picture:
-    """One frame as in `animation`, but with the segmentation laid over it, and in colours chosen before.
+    """Draw one frame as in `animation`, but with the segmentation overlaid and in given colours.
 
     Args:
-      frame: None where there is none, because the decomposition is predicted.
-      decomposition: of this frame alone (B = T = 1).
-      colors: of the slots, see `slot_colors`.
-      caption: text at the foot.
+      frame: the frame; None if the decomposition is predicted.
+      decomposition: the decomposition of this frame (B = T = 1).
+      colors: colours of the slots, see `slot_colors`.
+      caption: text below the picture.
     """
     masks, means = np.asarray(decomposition.masks[0])[..., None], np.asarray(decomposition.means[0])
     reconstruction = rgb(_to_uint8((masks * means).sum(axis=1)))
@@ -179,25 +179,25 @@ def animation_frame(
 
 
 def save_png(path: str | os.PathLike[str], image: Picture) -> None:
-    """Write a PNG file, in one piece."""
+    """Write a PNG file atomically."""
     write_atomic(path, encode_png(image))
 
 
 def save_gif(path: str | os.PathLike[str], frames: Sequence[Picture], fps: int | float) -> None:
-    """Write an endless GIF file, in one piece."""
+    """Write an endless GIF file atomically."""
     write_atomic(path, encode_gif(frames, fps))
 
 
 def plot_learning_curve(path: str | os.PathLike[str], *metrics: str | os.PathLike[str]) -> None:
-    """Write a PNG with the loss and the ARI scores of runs, against the step and against hours of training.
+    """Write a PNG with the loss and ARI scores of runs, by step and by hours of training.
 
     Args:
-      path: of the PNG.
-      *metrics: `metrics.jsonl` files, a colour each, named after their folders. Keys may have a prefix, as in
+      path: the PNG file to write.
+      *metrics: `metrics.jsonl` files, one colour each, named after their folders. Keys may have a prefix, as in
         `train/loss`.
 
     Raises:
-      ValueError: no file, or one without a line.
+      ValueError: there is no file, or a file has no lines.
     """
     from matplotlib.figure import Figure
 
@@ -213,7 +213,7 @@ def plot_learning_curve(path: str | os.PathLike[str], *metrics: str | os.PathLik
             _plot(axes[1, column], lines, ("ari", "f_ari"), (x, unit), label, f"C{number}")
     losses = [line[name] for _, lines in runs for line in lines for name in _logged([line], ("loss",))]
     if np.isfinite(losses).any():
-        # The first steps are far above the rest and would flatten it.
+        # The first steps are far above the rest and would flatten the curve.
         low, high = np.nanmin(losses), np.nanquantile(losses, 0.97)
         axes[0, 0].set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9)
     axes[0, 0].set_ylabel("loss")
@@ -225,7 +225,7 @@ def plot_learning_curve(path: str | os.PathLike[str], *metrics: str | os.PathLik
 
 
 def _logged(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
-    """The names in `lines` that are one of `keys` but for a prefix."""
+    """Return the names in `lines` that match one of `keys` after removing a prefix."""
     return sorted({name for line in lines for name in line if name.rpartition("/")[2] in keys})
 
 
@@ -254,10 +254,10 @@ def _panels(
     decomposition: Decomposition,
     segmentation: UInt8[np.ndarray, "T H W"] | None,
 ) -> tuple[list[Panel], list[Panel], list[Panel]]:
-    """Panels of the scene, of each slot's mask and of each slot's masked appearance."""
+    """Make panels of the scene, of each slot's mask and of each slot's masked appearance."""
     slots, background = find_slots(video, decomposition)
     masks, means = np.asarray(decomposition.masks[0])[..., None], np.asarray(decomposition.means[0])
-    # Of slots, then of labels that no slot matches.
+    # Colours of slots, then of labels that match no slot.
     colors = slot_colors(masks.shape[1] + 256, background)
     scene = [
         Panel("frame", rgb(video), from_model=False),
@@ -275,7 +275,7 @@ def _panels(
 def _appearances(
     masks: Float[np.ndarray, "T K H W 1"], means: Float[np.ndarray, "T K H W C"], colors: UInt8[np.ndarray, "L 3"]
 ) -> list[Panel]:
-    """What each slot explains, titled in its colour."""
+    """Make a panel of each slot's masked appearance, titled in its colour."""
     alone = rgb(_to_uint8(masks * means + (1 - masks) * OUTSIDE / 255))
     of_slots = [tuple(color) for color in colors[: masks.shape[1]].tolist()]
     return [Panel(f"slot {k}", alone[:, k], color) for k, color in enumerate(of_slots)]
@@ -284,7 +284,7 @@ def _appearances(
 def match_labels(
     segmentation: UInt8[np.ndarray, "T H W"], slots: Integer[np.ndarray, "T H W"], num_slots: int
 ) -> Integer[np.ndarray, " L"]:
-    """The slot of every true label by greedy IoU over the clip; labels left over: `num_slots` and up."""
+    """Match true labels to slots by greedy IoU over the clip; unmatched labels get `num_slots` and up."""
     num_labels = int(segmentation.max()) + 1
     overlap = np.zeros((num_labels, num_slots))
     np.add.at(overlap, (segmentation, slots), 1)
@@ -300,7 +300,7 @@ def match_labels(
 
 
 def _draw_table(panels: Sequence[Panel], frames: Sequence[int], num_observed: int | None) -> Picture:
-    """Rows are panels, columns are frames, with titles on the left and above."""
+    """Draw a table with one row per panel and one column per frame, with titles on the left and above."""
     height, width, _ = _enlarge(panels[0].images[0]).shape
     left = max(int(FONT.getlength(panel.title)) for panel in panels) + LINE + 2 * GAP
     size = (left + len(frames) * (width + GAP) + GAP, LINE + len(panels) * (height + GAP) + GAP)
@@ -318,7 +318,7 @@ def _draw_table(panels: Sequence[Panel], frames: Sequence[int], num_observed: in
 
 
 def _draw_frame(rows: Sequence[Sequence[Panel]], frame: int, caption: str, predicted: bool) -> Picture:
-    """Rows of panels at one frame, each panel with its title above; the caption at the foot."""
+    """Draw rows of panels at one frame, each with its title above, and the caption below."""
     height, width, _ = _enlarge(rows[0][0].images[0]).shape
     step = max(width, *(int(FONT.getlength(panel.title)) for panel in rows[0]), LINE + 40) + 2 * GAP
     size = (max(map(len, rows)) * step + GAP, len(rows) * (height + GAP + LINE) + LINE)
@@ -343,7 +343,7 @@ def _draw_cell(page: Image.Image, x: int, y: int, panel: Panel, frame: int, pred
 
 
 def _draw_title(draw: ImageDraw.ImageDraw, x: int, y: int, panel: Panel) -> None:
-    """Text with its middle at height y, after a square in the colour of the slot."""
+    """Draw a title centred at height y, after a square in the slot's colour."""
     if panel.color is not None:
         draw.rectangle((x, y - 5, x + 10, y + 5), fill=panel.color)
         x += LINE

@@ -1,4 +1,4 @@
-"""Probes: known answers from made-up codes, factors of hand-made objects, and no video on both sides."""
+"""Probes: known answers from synthetic codes, factors of synthetic objects, and no video on both sides of a split."""
 
 import json
 
@@ -34,7 +34,7 @@ def random(shape, seed=1):
 
 @pytest.fixture(scope="module")
 def results():
-    """The temporal state is a rotated code of the factors, the latents are noise."""
+    """The temporal state is a rotated code of the factors; the latents are noise."""
     samples = make_samples()
     rotation = np.linalg.qr(random((8, 8)))[0]
     return probe(samples._replace(latents=random((len(samples.video), 5), 2), temporal=samples.factors @ rotation))
@@ -76,12 +76,12 @@ def test_an_axis_aligned_code_is_more_disentangled_than_a_rotated_one(results):
     assert aligned["latents"]["linear"]["completeness"] == pytest.approx(1, abs=0.02)
 
 
-def test_what_names_the_video_only_does_not_leak():
-    """All objects of a video share a factor and a code that is the video's alone: only a leak could tell them."""
+def test_features_of_the_video_do_not_leak():
+    """All objects of a video share a factor and a code unique to the video, so only leakage could predict one."""
     samples = make_samples()
     identity = np.eye(NUM_VIDEOS, dtype=np.float32)[samples.video]
     shared = random((NUM_VIDEOS, len(COMPONENTS)))[samples.video]
-    shared[:, 4:] = 1.0  # position and velocity will do
+    shared[:, 4:] = 1.0  # position and velocity suffice
     for score in probe(samples._replace(latents=identity, factors=shared))["probes"]["latents"].values():
         assert max(score["components"][name] for name in COMPONENTS[:4]) < 0.05
 
@@ -97,7 +97,7 @@ def test_every_sample_is_predicted_by_a_probe_of_other_videos():
     codes = np.arange(60.0)[:, None]
     predictions, _ = cross_validate(codes, codes, video, fit, seed=0)
     assert len(seen) == NUM_FOLDS and (np.array([len(codes) for codes in seen]) == 48).all()
-    # A prediction of 0 is the mean of what the probe was trained with: that of the other folds.
+    # A prediction of 0 is the mean of the training set, which is the other folds.
     means = [np.setdiff1d(video, video[predictions[:, 0] == mean]).size for mean in np.unique(predictions)]
     assert means == [16] * NUM_FOLDS
 
@@ -118,11 +118,11 @@ def test_disentanglement_of_known_importances():
     identity = np.eye(4)
     assert disentanglement(identity) == pytest.approx((1, 1))
     assert disentanglement(np.ones((4, 4))) == pytest.approx((0, 0))
-    # A dimension that tells nothing changes no more than the base of the other logarithm.
+    # A dimension without information changes only the base of the other one's logarithm.
     assert disentanglement(np.vstack([identity, np.zeros((2, 4))])) == pytest.approx((1, 1))
     # Two dimensions for each of two factors: disentangled, but half of the codes' choice is open.
     assert disentanglement(np.repeat(np.eye(2), 2, axis=0)) == pytest.approx((1, 0.5))
-    # One dimension tells both factors, and it has three times the weight of the other.
+    # One dimension encodes both factors and has three times the weight of the other.
     assert disentanglement(np.array([[1.5, 1.5], [1.0, 0.0]]))[0] == pytest.approx(0.25)
     assert np.isnan(disentanglement(np.zeros((3, 2)))).all()
 
@@ -131,7 +131,7 @@ def test_a_factor_that_does_not_vary_has_no_score(tmp_path):
     samples = make_samples()
     factors = samples.factors.copy()
     factors[:, [4, 5, 6]] = 1.0  # white balls
-    factors[:, [2, 3]] = 0.0  # that stand still
+    factors[:, [2, 3]] = 0.0  # at rest
     results = probe(samples._replace(factors=factors))
     score = results["probes"]["latents"]["linear"]
     assert np.isnan([score["r2"]["color"], score["r2_stderr"]["color"], score["components"]["red"]]).all()
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_scores():
     samples = make_samples(random((NUM_VIDEOS * PER_VIDEO, 3)))
     few = samples.video < 2 * NUM_FOLDS
     factors = samples.factors[few].copy()
-    factors[:, 2:] = 1.0  # but for the position, which saves most of the time
+    factors[:, 2:] = 1.0  # all factors except the position, to save time
     samples = samples._replace(latents=samples.latents[few], factors=factors, video=samples.video[few])
     once, again, other = (json.dumps(probe(samples, seed=seed)) for seed in (1, 1, 2))
     assert once == again != other
@@ -164,7 +164,7 @@ def test_one_target_and_one_dimension_are_enough():
 
 
 def test_factors_of_a_hand_made_object():
-    """A block of 2 x 3 pixels that moves by 1, then by 2 pixels to the right, and by 1 down; another stands still."""
+    """A block of 2 x 3 pixels moves right by 1 and then 2 pixels, and down by 1; another one is at rest."""
     segmentation = np.zeros((1, 3, 8, 10), np.uint8)
     for t, (y, x) in enumerate([(1, 2), (2, 3), (2, 5)]):
         segmentation[0, t, y : y + 2, x : x + 3] = 1
@@ -206,7 +206,7 @@ def evaluator(tmp_path_factory):
 
 @pytest.mark.usefixtures("quick_compiles")
 def test_samples_are_of_the_objects_slots_in_the_last_frame(evaluator):
-    """The toy's slots overlap objects by chance: every overlap will do. Six videos, in two batches of four."""
+    """The toy's slots overlap objects by chance, so any overlap is accepted. Six videos, in two batches of four."""
     params = ToyModel(8).init(jax.random.key(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stii_jax.analysis.probes_samples.MIN_IOU", 0.0)

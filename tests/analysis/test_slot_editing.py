@@ -1,4 +1,4 @@
-"""Slots taken out, put in and moved: the frame is decoded from these slots and from nothing else."""
+"""Slots removed, added and moved: the decoded frame depends on the given slots alone."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def params(model):
 
 @pytest.fixture(scope="module")
 def observed():
-    """Of slots that differ."""
+    """Slots observed in a video, all of them different."""
     rng = np.random.default_rng(1)
     shapes = {"frame": (tiny.B, tiny.H, tiny.W, 3), "masks": (tiny.B, tiny.K, tiny.H, tiny.W)}
     shapes |= {"posterior": (tiny.B, tiny.K, 2 * tiny.Z), "prior": (tiny.B, tiny.K, 2 * tiny.Z)}
@@ -90,6 +90,6 @@ def test_only_slots_that_there_are_can_be_picked(numbers):
 
 
 @pytest.mark.parametrize(("number", "dimension", "says"), [(3, 0, "slot is 3"), (0, 2, "dimension is 2")])
-def test_only_what_there_is_can_be_moved(number, dimension, says):
+def test_only_existing_latents_can_be_moved(number, dimension, says):
     with pytest.raises(ValueError, match=says):
         shift_latent(SlotState(jnp.zeros((3, 2)), jnp.zeros((3, 4)), jnp.ones(3, bool)), number, dimension, 1.0)

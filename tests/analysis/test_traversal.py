@@ -1,4 +1,4 @@
-"""Traversals: one number of one slot is moved and nothing else, and the pictures show what was decoded."""
+"""Traversals: one dimension of one slot is moved and nothing else, and the pictures show the decoded frames."""
 
 import functools
 
@@ -141,7 +141,7 @@ def test_the_middle_is_the_unchanged_reconstruction(model, params, observed, tra
 
 
 def test_slots_that_are_not_used_paint_nothing(params, video, keys, statistics):
-    model = RestartedSTII(slot_cost=1e6, **tiny.settings_of())  # no slot is worth that, but one is needed
+    model = RestartedSTII(slot_cost=1e6, **tiny.settings_of())  # no slot is worth its cost, but one is needed
     observed = observe_frame(model, params, video, keys, FRAME)
     assert np.asarray(observed.present).tolist() == [[True, False, False]] * tiny.B
     unchanged = traverse(model, params, observed, statistics, slot=0, num_dims=1)
@@ -160,7 +160,7 @@ def test_pictures_are_decoded_from_the_latents_beside_them(model, params, observ
 
 
 def test_a_dimension_without_use_changes_nothing(model, params, observed, statistics):
-    """The decoder's first layer is told to ignore dimension 2."""
+    """The first layer of the decoder ignores dimension 2."""
     first = params["decoder"]["Dense_0"]["kernel"]
     assert first.shape[0] == tiny.Z + tiny.D
     deaf = {**params, "decoder": {**params["decoder"], "Dense_0": {**params["decoder"]["Dense_0"]}}}
@@ -171,7 +171,7 @@ def test_a_dimension_without_use_changes_nothing(model, params, observed, statis
 
 
 def test_statistics_are_of_the_objects_alone():
-    """Two videos of 4 x 4 pixels: slot 0 has most of the first, slot 2 of the second, and slot 1 of both has none."""
+    """Two videos of 4 x 4 pixels. Slot 0 has most pixels of the first, slot 2 of the second; slot 1 has none."""
     slots = np.zeros((2, 4, 4), int)
     slots[0, 0], slots[1], slots[1, 0, 0] = 2, 2, 0
     masks = np.moveaxis(np.eye(3, dtype=np.float32)[slots], -1, 1)
@@ -204,7 +204,7 @@ def test_iodine_has_traversals_too(video, keys, statistics):
 
 @pytest.mark.slow
 def test_traversals_of_held_out_videos(tmp_path):
-    """Five videos of a dataset in a batch of eight; the noise is that of their evaluation."""
+    """Five videos of a dataset in a batch of eight, with the noise of the evaluation."""
     config = make_config(tmp_path, data__options__num_test=5, eval__batch_size=8)
     evaluator = Evaluator(config, load_dataset(config))
     params = tiny.params_of(evaluator.model)

@@ -1,4 +1,4 @@
-"""The benchmark: what it counts, and the one JSON object that it prints."""
+"""The benchmark: its counts, and the JSON object that it prints."""
 
 import json
 
@@ -16,7 +16,7 @@ PROMISED = {"compile_seconds", "step_seconds", "seconds_per_cell", "cells_per_st
 
 def test_flops_of_a_step_counted_by_hand(tmp_path):
     config = make_config(tmp_path, model__num_refinements=2, data__num_frames=3)
-    # Schedule 2, 1, 1: four refinements and three decodes more. 8x8 pixels, nine taps, four channels throughout.
+    # Schedule 2, 1, 1: four refinements and three more decodes. 8x8 pixels, nine taps, four channels throughout.
     decode = 9 * 64 * (3 * 4 * 4 + 4 * 4)
     refine = 9 * 64 * (3 * 4 * 4 + 4 * 11) + 2 * 2 * 4 * 4
     videos_and_slots = 4 * 2

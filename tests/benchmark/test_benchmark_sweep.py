@@ -1,4 +1,4 @@
-"""Sweeps of the benchmark: which points, what goes on after a stop, what a failed point does, the table, the figure."""
+"""Sweeps of the benchmark: their points, resuming, failed points, the table and the figure."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def cells(point):
 
 
 def measured_by_cells(point, steps, machine):
-    """What a step would cost, if it cost a millisecond a cell and a megabyte a frame."""
+    """The cost of a step at one millisecond per cell and one megabyte per frame."""
     batch = point.values["batch"]
     seconds = 1e-3 * cells(point) * batch if steps else None
     return {
@@ -44,7 +44,7 @@ def measured_by_cells(point, steps, machine):
 
 @pytest.fixture
 def stub(monkeypatch):
-    """No process is started and nothing drawn; returns the names of the points that were measured."""
+    """Start no process and draw nothing; return the names of the measured points."""
     seen = []
 
     def measure(point, steps, machine):
@@ -154,7 +154,7 @@ def test_goes_on_where_it_was_stopped(stub, monkeypatch, tmp_path, capsys):
     assert shown.startswith("14 of 16 points to measure\n[1/14] balls:color, frames 20: 0.06 s a step, 20 MB, 7 s to")
     assert len(stub) == len(set(stub)) == 16
     main(sweep_command(output))
-    assert len(stub) == 16  # all is known
+    assert len(stub) == 16  # every point is measured
     assert (tmp_path / "new" / "cost.md").read_text().count("\n") == 18
     points = json.loads(output.read_text())["points"]
     assert all(point["commit"] == "abc" for point in points)
@@ -225,7 +225,7 @@ def test_lines_are_in_proportion_to_cells():
     ]
     stii, iodine = (pictures.curve(points, system, "frames") for system in SYSTEMS)
     assert [point["values"]["frames"] for point in stii] == [4, 10, 20, 40]
-    # R = 6 and a batch of 2, a millisecond per cell: 14 cells, then 15 and one per frame; IODINE has six a frame.
+    # R = 6 and a batch of 2, a millisecond per cell: 14 cells, then 15 and one per frame; IODINE has six per frame.
     np.testing.assert_allclose(pictures.fit_time_per_cell(stii), 2e-3 * np.array([14, 20, 30, 50]))
     np.testing.assert_allclose(pictures.fit_time_per_cell(iodine), 2e-3 * np.array([24, 60, 120, 240]))
 

@@ -1,4 +1,4 @@
-"""A headless Chromium, and pages opened in it; every page is watched for errors and for requests."""
+"""A headless Chromium and pages opened in it. Every page is watched for errors and requests."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("no chromium on the PATH: apt install chromium")
     with playwright.sync_playwright() as driver:
-        # Chromium's sandbox does not start as root, as in a container.
+        # Chromium's sandbox does not start as root, e.g. in a container.
         started = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
@@ -37,7 +37,7 @@ def written(tmp_path_factory) -> tuple[Path, list[Clip]]:
 
 @pytest.fixture
 def show(browser) -> Iterator[Callable[..., Any]]:
-    """`show(path, **settings of the browser's context)` opens a file; at the end there must have been no trouble."""
+    """`show(path, **context_settings)` opens a file; at the end, no error or request may have occurred."""
     troubles: list[str] = []
     contexts = []
 
@@ -70,7 +70,7 @@ def show(browser) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def page(show, written) -> Any:
-    """The page on a desk; nothing moves in it until it is told to."""
+    """The page in a desktop window, with playback stopped."""
     return show(written[0])
 
 
@@ -84,5 +84,5 @@ def tracks_path(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tracks_page(show, tracks_path) -> Any:
-    """The page of a decomposition on a desk."""
+    """The page of a decomposition in a desktop window."""
     return show(tracks_path)

@@ -1,4 +1,4 @@
-"""The rest of the page in a browser: sorting, curves, hostile texts, phones, and who cannot see or use a mouse."""
+"""The rest of the page in a browser: sorting, curves, hostile texts, phones and accessibility."""
 
 import pytest
 from browser_checks import CONTRAST, assert_fits, assert_named, assert_touchable, contrasts, reached_by_tab
@@ -23,7 +23,7 @@ def test_scores_are_sorted_by_click_and_key(page):
     page.keyboard.press("Enter")
     assert column(page, ari) == ["0.9", "0.9", "0.8"]
     assert heads.nth(ari).get_attribute("aria-sort") == "descending"
-    page.get_by_role("button", name="what").focus()
+    page.get_by_role("button", name="evaluation").focus()
     page.keyboard.press(" ")
     assert [text.split()[0] for text in column(page, 0)] == ["predicted,", "test", "test"]
     assert page.locator("th[aria-sort]").count() == 1
@@ -53,8 +53,8 @@ def test_hostile_texts_are_shown_and_not_run(show, tmp_path):
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_the_policy_stops_what_is_not_the_pages_own(browser, written, tmp_path):
-    """Even if a text had become markup."""
+def test_the_policy_blocks_foreign_content(browser, written, tmp_path):
+    """The policy would hold even if a text had become markup."""
     bad = (
         "<script>document.title = 'run'</script><img src=http://127.0.0.1:9/x>"
         "<b onclick=\"document.title = 'run'\">b</b>"
@@ -81,7 +81,7 @@ def test_no_page_is_wider_than_its_window(show, written, width):
     assert_fits(page, width)
 
 
-def test_what_is_touched_is_large_enough(show, written):
+def test_touch_targets_are_large_enough(show, written):
     page = show(written[0], viewport={"width": 360, "height": 740}, has_touch=True)
     assert_touchable(page)
 
@@ -91,7 +91,7 @@ def test_everything_has_a_name(page):
 
 
 def test_everything_can_be_reached_and_seen_to_be_reached(page):
-    expected = {"Video 0", "Video 1", "play", "scrub", "speed", "slot 1", "Keys", "ARI", "Every setting"}
+    expected = {"Video 0", "Video 1", "play", "scrub", "speed", "slot 1", "Keyboard shortcuts", "ARI", "All settings"}
     assert expected <= reached_by_tab(page)
 
 
@@ -103,7 +103,7 @@ def test_contrast_of_every_text(show, written, scheme, frame):
     page.locator('button[data-slot="1"]').click()
     for summary in page.locator("summary").all():
         summary.click()
-    page.wait_for_timeout(300)  # colours fade
+    page.wait_for_timeout(300)  # colours fade in
     found = contrasts(page)
     assert len(found) > 80
     assert not [pair for pair in found if pair[0] < CONTRAST]

@@ -1,4 +1,4 @@
-"""The player in a browser: what it draws is what numpy says, whatever is clicked, dragged or pressed."""
+"""The player in a browser: it draws the same pixels as numpy, after any click, drag or key."""
 
 import time
 
@@ -12,7 +12,7 @@ GREY = 215
 
 
 def pixels(page, panel):
-    """What a panel shows, `H W 3`."""
+    """The pixels of a panel, `H W 3`."""
     code = """canvas => { const {width: w, height: h} = canvas;
         return [h, w, [...canvas.getContext('2d').getImageData(0, 0, w, h).data]]; }"""
     height, width, data = page.locator(f'canvas[data-panel="{panel}"]').evaluate(code)
@@ -22,7 +22,7 @@ def pixels(page, panel):
 
 
 def expected(clip, frame, on=(0, 1, 2)):
-    """Every panel by numpy, of the 8-bit numbers that the page has."""
+    """Every panel computed by numpy from the page's 8-bit values."""
     masks, means = clip.masks[frame].astype(float)[..., None], clip.means[frame].astype(float)
     assignment = clip.masks if clip.responsibilities is None else clip.responsibilities
     off = [k for k in range(len(masks)) if k not in on]
@@ -42,14 +42,14 @@ def expected(clip, frame, on=(0, 1, 2)):
 
 def assert_shows(page, clip, frame, on=(0, 1, 2)):
     for name, image in expected(clip, frame, on).items():
-        # Sums of another order may round to the other side of a half.
+        # Sums in another order may round differently at a half.
         assert np.abs(pixels(page, name) - image).max() <= 1, name
     assert page.locator("#number").inner_text() == f"frame {frame + 1} of {len(clip.video)}"
     assert page.locator("#scrub").input_value() == str(frame)
 
 
 def wait_for_frame(page, condition):
-    """The page's policy lets no script of playwright's wait within it."""
+    """The page's policy blocks scripts, including those of playwright's own wait."""
     end = time.monotonic() + 15
     while not condition(int(page.locator("#scrub").input_value())):
         assert time.monotonic() < end
@@ -79,7 +79,7 @@ def test_every_frame_of_every_video_is_drawn_as_numpy_says(page, written):
 
 
 def test_the_reconstruction_is_the_decompositions(page, written):
-    """Within what 8 bits leave, though the page has masks and appearances and no reconstruction."""
+    """It holds within 8-bit precision, though the page stores masks and appearances and no reconstruction."""
     means, masks, *_ = random_decomposition(0, 7, 3, 8)
     true = 255 * (means[0] * masks[0][..., None]).sum(axis=1)
     for frame in (0, 6):
@@ -143,7 +143,7 @@ def test_space_plays_and_pauses(player, written):
     press(player, " ")
     assert player.get_by_role("button", name="Pause").count() == 1
     wait_for_frame(player, lambda frame: frame >= 5)
-    wait_for_frame(player, lambda frame: frame <= 2)  # it begins again
+    wait_for_frame(player, lambda frame: frame <= 2)  # playback starts again
     press(player, " ")
     assert player.get_by_role("button", name="Play").count() == 1
     frame = int(player.locator("#scrub").input_value())

@@ -1,4 +1,4 @@
-"""The page of a decomposition in a browser: corrections, and the tables that come of them."""
+"""The page of a decomposition in a browser: corrections, and the saved tables."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def path(tracks_path):
 
 
 def table_after(page, *edits):
-    """The saved table after corrections, by the functions alone."""
+    """The saved table after corrections, computed by the functions alone."""
     code = "edits => exportTable(app.table, replay(app.table, 0, edits)).trimEnd().split('\\n')"
     return page.evaluate(code, list(edits))
 
@@ -80,12 +80,12 @@ def test_a_swap_exchanges_two_objects_from_a_frame_on(page):
 
 
 def test_merged_objects_are_measured_together(page):
-    """By hand: weights are area times confidence, 28.8 and 38.4."""
+    """Worked out by hand: the weights are area times confidence, 28.8 and 38.4."""
     lines = table_after(page, {"do": "merge", "object": 2, "into": 1})
     assert lines[0] == HEAD and lines[1::2] == NAMED[1::3] and lines[2::2] == MERGED
 
 
-def test_what_is_merged_into_the_background_is_gone(page):
+def test_an_object_merged_into_the_background_is_gone(page):
     lines = table_after(page, {"do": "merge", "object": 1, "into": 0})
     rows = list(csv.DictReader(lines))
     assert [row["object"] for row in rows] == ["0", "2"] * 5
@@ -120,7 +120,7 @@ def test_after_a_cut_slots_show_other_objects(page):
 
 
 def test_any_corrections_keep_every_pixel_and_replay_is_exact(page):
-    """Areas add up to those of the slots in every frame, and no row is lost or shown twice."""
+    """In every frame, areas add up to those of the slots, and no row is lost or duplicated."""
     rng = random.Random(0)
     slots = list(csv.DictReader(io.StringIO(TABLE)))
     areas = [sum(float(row["area"]) for row in slots if row["frame"] == str(t)) for t in range(5)]
@@ -147,14 +147,14 @@ def test_any_corrections_keep_every_pixel_and_replay_is_exact(page):
     ("edit", "text"),
     [
         ({"do": "merge", "object": 1, "into": 1}, "choose two different objects"),
-        ({"do": "merge", "object": 0, "into": 1}, "the background cannot become part of an object"),
+        ({"do": "merge", "object": 0, "into": 1}, "the background cannot be merged into an object"),
         ({"do": "swap", "object": 1, "with": 7, "from": 1}, "there is no object 7"),
         ({"do": "swap", "object": 1, "with": 2, "from": 5}, "there is no frame 5: frames are 0 to 4"),
         ({"do": "swap", "object": 1, "with": 2, "from": "1"}, "there is no frame 1"),
         ({"do": "split", "object": 1, "from": 0}, "a split at frame 0 leaves nothing before it"),
-        ({"do": "split", "object": 0, "from": 1}, "the background is no object that can be split"),
-        ({"do": "rename", "object": 1, "name": " "}, "a name has 1 to 80 characters"),
-        ({"do": "fly"}, 'there is no correction "fly"'),
+        ({"do": "split", "object": 0, "from": 1}, "the background cannot be split"),
+        ({"do": "rename", "object": 1, "name": " "}, "a name must have 1 to 80 characters"),
+        ({"do": "fly"}, 'unknown correction "fly"'),
     ],
 )
 def test_corrections_that_make_no_sense(page, edit, text):
@@ -185,17 +185,17 @@ def test_corrections_by_hand(page):
     page.get_by_label("Name of object 1").press("Enter")
     assert page.locator("#edits li").all_inner_texts() == [
         "objects 1 and 2 swapped from frame 2 on",
-        "object 1 is named “queen”",
+        "object 1 renamed to “queen”",
     ]
     name, text = saved(page, "Save table (CSV)")
     assert name == "video-tracks.csv"
     assert text.splitlines() == [line.replace("object 1", "queen") for line in NAMED[:7] + SWAPPED]
     assert page.locator("#lanes strong").all_inner_texts() == ["queen", "object 2"]
     page.keyboard.press("Control+z")
-    page.get_by_role("button", name="Undo the last one").click()
+    page.get_by_role("button", name="Undo last correction").click()
     assert message(page) == "Undone: objects 1 and 2 swapped from frame 2 on."
     assert saved(page, "Save table (CSV)")[1].splitlines() == NAMED
-    assert page.get_by_role("button", name="Undo the last one").is_disabled()
+    assert page.get_by_role("button", name="Undo last correction").is_disabled()
 
 
 def test_split_and_merge_by_hand(page):
@@ -215,7 +215,7 @@ def test_split_and_merge_by_hand(page):
 def test_an_empty_name_is_refused(page):
     page.get_by_label("Name of object 2").fill("  ")
     page.get_by_label("Name of object 2").press("Enter")
-    assert message(page) == "A name has 1 to 80 characters."
+    assert message(page) == "A name must have 1 to 80 characters."
     assert page.get_by_label("Name of object 2").input_value() == "object 2"
 
 
@@ -241,18 +241,18 @@ def test_corrections_are_saved_and_loaded(show, path):
     }
     other = show(path)
     load(other, text)
-    assert message(other) == "Loaded 1 corrections; they replace the ones before."
+    assert message(other) == "Loaded 1 corrections; they replace the previous ones."
     assert saved(other, "Save table (CSV)")[1].splitlines() == NAMED[:7] + SWAPPED
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{", "This file is no JSON"),
+        ("{", "This file is not JSON"),
         ("[]", "This file holds no corrections"),
         (
             '{"stii_jax_edits": 1, "edits": [], "frames": 6, "slots": 3}',
-            "These corrections are of 6 frames and 3 slots",
+            "These corrections are for 6 frames and 3 slots",
         ),
         (
             '{"stii_jax_edits": 1, "edits": [{"do": "swap", "object": 9}], "frames": 5, "slots": 3}',

@@ -1,4 +1,4 @@
-"""The player and the charts of a decomposition's page in a browser, on phones, and without a mouse."""
+"""The player and charts of a decomposition's page in a browser, on phones, and without a mouse."""
 
 import base64
 import csv
@@ -39,7 +39,7 @@ def path(tracks_path):
 
 
 def shown(page):
-    """The player's picture, `H W 3`."""
+    """The picture of the player, `H W 3`."""
     address = page.locator("#scene").evaluate("canvas => canvas.toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")).astype(int)
 
@@ -140,9 +140,9 @@ def test_a_click_on_a_timeline_goes_to_its_frame(page):
 def test_timelines_say_what_they_show(page):
     labels = [canvas.get_attribute("aria-label") for canvas in page.locator(".lane canvas").all()]
     assert labels == [
-        "object 1: visible in 100.0 % of the frames; median area 36 px, median speed 50 px/s",
-        "object 2: visible in 80.0 % of the frames; median area 64 px, median speed 0 px/s",
-        "Distance of object 1 and object 2: median 16.1 px",
+        "object 1: visible in 100.0 % of frames; median area 36 px, median speed 50 px/s",
+        "object 2: visible in 80.0 % of frames; median area 64 px, median speed 0 px/s",
+        "Distance between object 1 and object 2: median 16.1 px",
     ]
     assert page.locator("#plots figcaption").all_inner_texts() == ["all objects", "object 1", "object 2"]
 
@@ -156,7 +156,7 @@ def test_one_object_has_no_distance(show, tmp_path):
 
 @pytest.mark.parametrize(("absent", "named"), [("2", "object 2"), ("12", "object 1, object 2")])
 def test_slots_without_an_object_have_no_timeline(show, tmp_path, absent, named):
-    """But rows in the saved table, as in that of the decomposition."""
+    """They still have rows in the saved table, as in that of the decomposition."""
     table = re.sub(rf"(?m)^(\d,[\d.]+,[{absent}]),1.*,0,(\d)$", r"\1,0,,,0,,,,,,0,\2", TABLE)
     write_tracks_page(write_found(tmp_path / "found", table), tmp_path / "page.html")
     page = show(tmp_path / "page.html")
@@ -169,7 +169,7 @@ def test_slots_without_an_object_have_no_timeline(show, tmp_path, absent, named)
 
 
 def test_a_long_recording_is_not_sluggish(show, tmp_path):
-    """1,100 frames of five objects: an edit and a step each stay far below what one notices."""
+    """1,100 frames of five objects: an edit and a step are each far below the time a user would notice."""
     rng = np.random.default_rng(0)
     lines = [TABLE.splitlines()[0]]
     for t, k in itertools.product(range(1100), range(6)):
@@ -192,7 +192,7 @@ def test_a_long_recording_is_not_sluggish(show, tmp_path):
     assert step < 50 and edit < 1000 and export < 3000
 
 
-# ---- Phones, and who cannot see or use a mouse ----
+# ---- Phones and accessibility ----
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1200])
@@ -202,7 +202,7 @@ def test_no_page_is_wider_than_its_window(show, path, width):
     assert_fits(page, width)
 
 
-def test_what_is_touched_is_large_enough(show, path):
+def test_touch_targets_are_large_enough(show, path):
     assert_touchable(show(path, viewport={"width": 360, "height": 740}, has_touch=True))
 
 
@@ -218,7 +218,7 @@ def test_everything_can_be_reached_and_seen_to_be_reached(page):
         "frame",
         "speed",
         "show-outlines",
-        "Keys",
+        "Keyboard shortcuts",
         "Name of object 1",
         "merge",
         "swap-with",

@@ -1,4 +1,4 @@
-"""The notebooks of colabs/: made from the files beside them, short cells, words before pictures, an installation."""
+"""The notebooks of colabs/: in sync with their sources, short cells, prose before pictures, and installation."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ SHOWS = re.compile(r"\b(show|play|watch|display|Image|VBox)\(")
 
 
 def cells_of(name):
-    """Type and text of a notebook's cells. Jupyter's own reader takes seconds to import."""
+    """Return type and text of a notebook's cells. Jupyter's own reader takes seconds to import."""
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
     return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
 
@@ -36,14 +36,14 @@ def contents(notebook):
     return [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
 
 
-def test_there_are_these_and_no_others():
+def test_the_notebooks_are_complete():
     for suffix in (".py", ".ipynb"):
         assert sorted(path.stem for path in FOLDER.glob(f"*{suffix}")) == sorted(NAMES)
 
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_is_what_its_source_makes(name):
+def test_a_notebook_matches_its_source(name):
     import jupytext
     import nbformat
 
@@ -80,7 +80,7 @@ def test_one_cell_reads_the_smoke_mode(name):
 
 @pytest.fixture
 def pip(monkeypatch, tmp_path):
-    """Run the first two cells without the package; return pip's arguments of each call, and the first import path."""
+    """Run the first two cells without the package; return the arguments of each pip call, and the first import path."""
 
     def run(source="stii_jax", folder=tmp_path, gpu=False, fails=(), uploads=None):
         calls = []
@@ -149,7 +149,7 @@ def test_a_failure_names_what_pip_was_given(pip, uploads):
 
 @pytest.fixture
 def colab(monkeypatch):
-    """Stand in for Colab's module; returns the calls of its functions."""
+    """Stand in for Colab's module; return the calls of its functions."""
     calls = []
     files = types.SimpleNamespace(download=lambda path: calls.append(("download", path)))
     drive = types.SimpleNamespace(mount=lambda path: calls.append(("mount", path)))
@@ -185,7 +185,7 @@ def test_runs_are_kept_on_drive_or_downloaded_if_asked(name, colab, tmp_path, mo
 
 @pytest.fixture
 def preview(tmp_path, monkeypatch):
-    """Run the cells of own_video that open and show a video; returns the pictures shown and the cells' variables."""
+    """Run the cells of own_video that open and show a video; return the shown pictures and the cells' variables."""
 
     def run(path, **settings):
         shown = []
@@ -201,7 +201,7 @@ def preview(tmp_path, monkeypatch):
 
 
 def draw_frames(folder, num_frames=30, size=(80, 60)):
-    """Frames of a black video with a white square of 20 pixels at (40, 30) to (60, 50)."""
+    """Write the frames of a black video with a white square of 20 pixels from (40, 30) to (60, 50)."""
     frame = np.zeros((size[1], size[0], 3), np.uint8)
     frame[30:50, 40:60] = 255
     folder.mkdir(parents=True)
@@ -228,7 +228,7 @@ def test_own_video_links_a_file_and_leaves_it_alone(preview, tmp_path):
         for _ in range(30):
             file.write(np.full((32, 48, 3), 128, np.uint8))
     before = (tmp_path / "flies.mp4").read_bytes()
-    for _ in range(2):  # a cell is run again
+    for _ in range(2):  # the cell is run twice
         (whole, _), cells = preview("flies.mp4", SQUARE=False)
     assert whole.shape == (32, 48, 3) and cells["recording"].box == (0, 0, 48, 32)
     assert cells["HELD_OUT"] == tmp_path / "runs/videos/flies/flies.mp4"

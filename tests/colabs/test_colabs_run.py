@@ -1,4 +1,4 @@
-"""Every notebook runs, in smoke mode and with this interpreter: without an error, with its pictures and scores."""
+"""Every notebook runs in smoke mode, without errors, with its pictures and scores."""
 
 import json
 import os
@@ -31,7 +31,7 @@ print("sliders work")
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory) -> Path:
-    """Folder of Jupyter's files with one kernel, this interpreter."""
+    """The folder of Jupyter's files with one kernel, this interpreter."""
     folder = tmp_path_factory.mktemp("jupyter")
     path = folder / "kernels" / "python3" / "kernel.json"
     path.parent.mkdir(parents=True)
@@ -47,7 +47,7 @@ def data_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def execute(kernels, data_dir, compiled, tmp_path, monkeypatch):
-    """Runs a notebook, and more code after it; returns what the cells show, by kind, each as text."""
+    """Run a notebook, and more code after it; return the outputs of the cells by kind, each as text."""
     for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_"))]:
         monkeypatch.delenv(name)
     settings = {
@@ -68,7 +68,7 @@ def execute(kernels, data_dir, compiled, tmp_path, monkeypatch):
 
         notebook = nbformat.read(ROOT / "colabs" / f"{name}.ipynb", 4)
         notebook.cells += [nbformat.v4.new_code_cell(code) for code in more]
-        # A cell that fails stops it here, with the cell and its error.
+        # A failing cell raises here, with the cell and its error.
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
         shown = {"text": [], "text/html": [], "text/markdown": [], "image/png": []}
         for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):

@@ -1,4 +1,4 @@
-"""Classical trackers beside a model on one recording, scored by the same code."""
+"""Classical trackers and a model on one recording, scored by the same code."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ KEEP_ALL = Setting(min_area=1, max_objects=9, opening=1)
 
 
 def squares(places, side=7, level=250):
-    """One frame with a bright square around each place, on dark grey."""
+    """Draw a frame with a bright square around each position, on dark grey."""
     frame = np.full((HEIGHT, WIDTH), 20, np.uint8)
     for x, y in places:
         frame[y - side // 2 : y + side // 2 + 1, x - side // 2 : x + side // 2 + 1] = level
@@ -37,7 +37,7 @@ def squares(places, side=7, level=250):
 
 
 def crossing(num_frames=T):
-    """Two squares, one to the right and one to the left, that pass each other at a distance."""
+    """Two squares, moving right and left, pass each other at a distance."""
     return [[(8 + 2 * min(t, 24), 12), (56 - 2 * min(t, 24), 34)] for t in range(num_frames)]
 
 
@@ -62,7 +62,7 @@ def test_the_threshold_finds_the_smaller_part(dark):
         np.testing.assert_allclose(sorted(found.centroids.tolist()), sorted((x + 0.5, y + 0.5) for x, y in places))
 
 
-def test_mog2_finds_what_moves():
+def test_mog2_finds_moving_objects():
     frames = [squares(places) for places in crossing()]
     found = list(DETECTORS["mog2"](frames, KEEP_ALL._replace(min_area=5)))[20]
     for x, y in crossing()[20]:
@@ -72,7 +72,7 @@ def test_mog2_finds_what_moves():
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_linkers(linker):
-    """Objects keep their numbers in any order of detections, through gaps of the memory, and get new ones later."""
+    """Objects keep their numbers in any order of detections and through short gaps; long gaps end them."""
     here, there = np.array([[10.0, 10.0], [30.0, 10.0]]), np.array([[31.0, 11.0], [11.0, 10.0]])
     none = np.zeros((0, 2))
     numbers = LINKERS[linker]([here, there, here[:1], here], Link(reach=5.0, memory=1))
@@ -85,7 +85,7 @@ def test_linkers(linker):
 
 
 def test_nearest_links_by_the_least_sum():
-    """The first would rather take the other's place, which costs the other more."""
+    """The first object is nearest to the second one's place, but taking it would cost the second one more."""
     numbers = linking.nearest([np.array([[0.0, 0], [3.0, 0]]), np.array([[2.0, 0], [5.0, 0]])], Link(9.0, 0))
     assert numbers[1].tolist() == numbers[0].tolist()
 
@@ -98,7 +98,7 @@ def test_too_many_candidates_for_trackpy():
 
 @pytest.fixture
 def recording(tmp_path):
-    """The video, and its true tracks."""
+    """A video and its true tracks."""
     frames = np.stack([squares(places) for places in crossing()])
     video = write_raw(tmp_path / "video.mkv", np.repeat(frames[..., None], 3, axis=3))
     rows = [f"{t},{n},{x + 0.5},{y + 0.5}\n" for t, row in enumerate(crossing()) for n, (x, y) in enumerate(row)]
@@ -113,7 +113,7 @@ def few_settings(monkeypatch):
 
 
 def test_compare(recording, tmp_path, monkeypatch):
-    """The threshold finds everything in these; a model of random parameters is scored beside it."""
+    """The threshold finds everything in these frames; a model with random parameters is scored beside it."""
     few_settings(monkeypatch)
     use_toy_model(monkeypatch)
     save_run(tmp_path / "run", ToyModel(8).init(jax.random.key(0)))

@@ -1,4 +1,4 @@
-"""CLEVRER's files, made here in their real format: coloured shapes that slide over a grey table, each in its lane."""
+"""CLEVRER's files, generated in their real format: coloured shapes that slide over a grey table, each in its lane."""
 
 import functools
 import io
@@ -26,7 +26,7 @@ SHAPES = ("cube", "cylinder", "sphere")
 
 
 class Movie(NamedTuple):
-    """What a scene looks like; object k has the k-th colour."""
+    """The content of a scene; object k has the k-th colour."""
 
     number: int
     middles: np.ndarray
@@ -41,12 +41,12 @@ class Movie(NamedTuple):
         return {"color": list(COLORS)[index], "material": material, "shape": SHAPES[index % 3]}
 
     def visible(self) -> np.ndarray:
-        """`T N`, whether an object is wholly in view."""
+        """Return `T N`, true if an object is entirely in view."""
         across = self.middles[..., 1]
         return (across > RADIUS) & (across < WIDTH - RADIUS)
 
     def masks(self, time: int) -> np.ndarray:
-        """`N H W`; lanes do not overlap."""
+        """Return the masks `N H W`; lanes do not overlap."""
         masks = np.zeros((self.num_objects, HEIGHT, WIDTH), bool)
         for index, mask in enumerate(masks):
             window, outline = self.place(time, index)
@@ -54,7 +54,7 @@ class Movie(NamedTuple):
         return masks
 
     def place(self, time: int, index: int) -> tuple[tuple[slice, slice], np.ndarray]:
-        """The part of the frame that an object is in, and its pixels there."""
+        """Return the part of the frame that an object covers, and its pixels there."""
         top, left = (self.middles[time, index] - RADIUS).astype(int)
         first, last = max(0, left), min(max(0, left + 2 * RADIUS + 1), WIDTH)
         columns = slice(first - left, max(first, last) - left)
@@ -63,13 +63,13 @@ class Movie(NamedTuple):
 
 @functools.cache
 def _stamp(index: int) -> np.ndarray:
-    """An object's outline: a square for a cube, else a disc."""
+    """Return an object's outline: a square for a cube, else a disc."""
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]
     return (np.hypot(y, x) <= RADIUS) | (index % len(SHAPES) == 0)
 
 
 def make_movie(number: int, num_objects: int, enters: int = 0, leaves: int = FRAMES) -> Movie:
-    """Objects in random places; the first is in view from frame `enters` to before `leaves`."""
+    """Make objects in random places; the first is in view from frame `enters` up to, not including, `leaves`."""
     rng = np.random.default_rng(number)
     lanes = (np.arange(num_objects) + 0.5) * HEIGHT / num_objects
     starts, speeds = rng.uniform(100, 250, num_objects), rng.uniform(0.2, 0.9, num_objects)
@@ -80,7 +80,7 @@ def make_movie(number: int, num_objects: int, enters: int = 0, leaves: int = FRA
 
 
 def draw(movie: Movie, *, masks: bool = False) -> Iterator[np.ndarray]:
-    """The frames, or those of a mask video, black where no object is."""
+    """Draw the frames, or those of a mask video, which are black where there is no object."""
     table = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     if not masks:
         table += np.linspace(90, 160, HEIGHT).astype(np.uint8)[:, None, None]
@@ -94,7 +94,7 @@ def draw(movie: Movie, *, masks: bool = False) -> Iterator[np.ndarray]:
 
 
 def encode_video(frames: Iterable[np.ndarray]) -> bytes:
-    """An mp4 file, as CLEVRER's: H.264 with less colour than brightness."""
+    """Encode an mp4 file like CLEVRER's: H.264 with subsampled colour."""
     file, frames = io.BytesIO(), iter(frames)
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", 25, options={"preset": "ultrafast", "crf": "20"})
@@ -107,7 +107,7 @@ def encode_video(frames: Iterable[np.ndarray]) -> bytes:
 
 
 def encode_rle(mask: np.ndarray) -> str:
-    """COCO's compressed code of a mask."""
+    """Return COCO's compressed code of a mask."""
     columns = np.concatenate([[False], mask.T.ravel(), [False]])
     ends = np.flatnonzero(columns[1:-1] != columns[:-2])
     runs = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
@@ -127,7 +127,7 @@ def encode_number(number: int) -> str:
 
 
 def annotation(movie: Movie) -> dict[str, Any]:
-    """What is in annotation_NNNNN.json."""
+    """Return the content of annotation_NNNNN.json."""
     visible = movie.visible()
 
     def state(time: int, index: int) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def annotation(movie: Movie) -> dict[str, Any]:
 
 
 def proposals(movie: Movie) -> dict[str, Any]:
-    """What is in proposal_NNNNN.json, of a detector that never errs; objects are in the order of their colours."""
+    """Return the content of proposal_NNNNN.json from a perfect detector; objects are ordered by colour."""
 
     def detection(time: int, index: int, mask: np.ndarray) -> dict[str, Any]:
         code = {"size": [HEIGHT, WIDTH], "counts": encode_rle(mask)}
@@ -164,7 +164,7 @@ def proposals(movie: Movie) -> dict[str, Any]:
 
 
 def names(number: int) -> dict[str, str]:
-    """Where the files of a video lie in CLEVRER's own tree."""
+    """Return the paths of a video's files in CLEVRER's own tree."""
     part = "train" if number < 10_000 else "validation"
     thousand = f"{number // 1000 * 1000:05d}-{number // 1000 * 1000 + 1000:05d}"
     return {
@@ -177,7 +177,7 @@ def names(number: int) -> dict[str, str]:
 
 @functools.cache
 def contents(number: int, num_objects: int, enters: int = 0, leaves: int = FRAMES) -> dict[str, bytes]:
-    """The files of a video, by kind; made once a session."""
+    """Return the files of a video, by kind; made once per session."""
     movie = make_movie(number, num_objects, enters, leaves)
     files = {"video": encode_video(draw(movie)), "annotation": json.dumps(annotation(movie)).encode()}
     if number >= 9_500:
@@ -186,14 +186,14 @@ def contents(number: int, num_objects: int, enters: int = 0, leaves: int = FRAME
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Files by their path in the folder."""
+    """Write files by their path in the folder."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
 
 
 def write_zips(folder: Path, files: dict[str, bytes]) -> None:
-    """Files by their path, in archives named after their first folder, as CLEVRER's site has them."""
+    """Write files by their path into archives named after their first folder, as on CLEVRER's site."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         root, _, member = name.partition("/")
@@ -202,7 +202,7 @@ def write_zips(folder: Path, files: dict[str, bytes]) -> None:
 
 
 SCENES = {0: (4,), 1: (6,), 9_500: (3,), 10_000: (5, 4, 60), 10_001: (6, 2), 10_002: (4, 0, 20), 10_003: (2,)}
-"""Videos of the small dataset: number -> number of objects, and when the first of them comes and goes."""
+"""Videos of the small dataset: number -> number of objects, and the first object's entry and exit."""
 
 OPTIONS = {
     "image_size": 32,
@@ -215,13 +215,13 @@ OPTIONS = {
 
 
 def tree() -> dict[str, bytes]:
-    """The small dataset's files, by their path in CLEVRER's own tree."""
+    """Return the small dataset's files, by their path in CLEVRER's own tree."""
     return {
         names(number)[kind]: data for number, scene in SCENES.items() for kind, data in contents(number, *scene).items()
     }
 
 
 def make_clevrer(folder: Path) -> tuple[str, dict[str, Any], str]:
-    """The small dataset in a folder: its variant, options and `manual_dir`. All four splits have videos."""
+    """Write the small dataset to a folder; return its variant, options and `manual_dir`. Each split has videos."""
     write(folder, tree())
     return "default", dict(OPTIONS), str(folder)

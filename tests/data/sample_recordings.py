@@ -1,6 +1,6 @@
 """Small recordings in the real formats: video files, and R-NEM's HDF5.
 
-Each `make_*` fills a folder and returns the variant, the options and the folder of fetched files.
+Each `make_*` fills a folder and returns the variant, the options and the folder of downloaded files.
 """
 
 import functools
@@ -16,14 +16,14 @@ from stii_jax.data.bouncing_balls import physics, render
 from stii_jax.data.rnem_balls import GROUPS
 
 SIZE = 64
-SCALE = SIZE / 10  # pixels of a unit of the box
+SCALE = SIZE / 10  # pixels per unit of the box
 
 Sample = tuple[str, dict[str, Any], str]
 
 
 @functools.cache
 def balls(num_videos: int, num_frames: int, num_balls: int = 4, seed: int = 0) -> np.ndarray:
-    """Label images `N T 64 64` of bouncing balls; made once a session, and not to be written to."""
+    """Return label images `N T 64 64` of bouncing balls; made once per session, so do not write to them."""
     rng = np.random.default_rng(seed)
     radii = rng.choice([5.1 / 6.4, 1.0], (num_videos, num_balls))
     positions = physics.place(rng, radii, 10.0)
@@ -35,7 +35,7 @@ def balls(num_videos: int, num_frames: int, num_balls: int = 4, seed: int = 0) -
 
 
 def colored(labels: np.ndarray) -> np.ndarray:
-    """The balls in their colours, on grey."""
+    """Return the balls in their colours, on grey."""
     return render.render_frames(labels, render.PALETTES["vivid"], np.full(3, 40, np.uint8))
 
 
@@ -47,7 +47,7 @@ def write_video(
     times: list[int] | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes frames `T H W 3`, in the container that the path's suffix says. `times` are in 1/100 s."""
+    """Write frames `T H W 3`, in the container given by the path's suffix. `times` are in 1/100 s."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=10)
@@ -65,7 +65,7 @@ def write_video(
 
 
 def write_raw(path: Path, frames: np.ndarray) -> Path:
-    """A file without loss, in AVI or MKV."""
+    """Write a lossless file, in AVI or MKV."""
     return (
         write_video(path, frames, "rawvideo", "bgr24")
         if path.suffix == ".avi"
@@ -74,7 +74,7 @@ def write_raw(path: Path, frames: np.ndarray) -> Path:
 
 
 def write_rnem(path: Path, counts: dict[str, int], num_frames: int, num_balls: int = 4) -> Path:
-    """R-NEM's layout: time first, balls as truth values, labels of 1 and more."""
+    """Write R-NEM's layout: time first, balls as truth values, labels of 1 and more."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for seed, (split, count) in enumerate(counts.items()):
@@ -86,7 +86,7 @@ def write_rnem(path: Path, counts: dict[str, int], num_frames: int, num_balls: i
 
 
 def make_video_folder(folder: Path) -> Sample:
-    """Videos of 16 frames with their masks, and one sequence of images."""
+    """Write videos of 16 frames with their masks, and one sequence of images."""
     for number, labels in enumerate(balls(5, 16)):
         write_video(folder / "videos" / f"balls_{number}.mp4", colored(labels))
         np.savez(folder / "videos" / f"balls_{number}.npz", segmentation=labels)
@@ -95,7 +95,7 @@ def make_video_folder(folder: Path) -> Sample:
 
 
 def make_static_camera(folder: Path) -> Sample:
-    """A recording of 90 frames, wider than high."""
+    """Write a recording of 90 frames, wider than high."""
     (labels,) = balls(1, 90)
     frames = np.pad(colored(labels), ((0, 0), (0, 0), (20, 40), (0, 0)))
     path = write_video(folder / "street.mp4", frames)
@@ -103,7 +103,7 @@ def make_static_camera(folder: Path) -> Sample:
 
 
 def make_grand_central(folder: Path) -> Sample:
-    """A recording of 60 frames of 720x480, with people of a few pixels in the region."""
+    """Write a recording of 60 frames of 720x480, with people of a few pixels in the region."""
     frames = np.full((60, 480, 720, 3), 90, np.uint8)
     (labels,) = balls(1, 60)
     frames[:, 200:264, 330:394] = colored(labels)
@@ -112,6 +112,6 @@ def make_grand_central(folder: Path) -> Sample:
 
 
 def make_rnem_balls(folder: Path) -> Sample:
-    """A few videos of four balls."""
+    """Write a few videos of four balls."""
     write_rnem(folder / "balls4mass64.h5", {"train": 6, "validation": 3, "test": 4}, 12)
     return "color4", {"num_frames": 10}, str(folder)

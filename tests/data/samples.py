@@ -1,7 +1,7 @@
-"""A small instance of every dataset, in the format that its files have: one line a dataset, as in `DATASETS`.
+"""A small instance of every dataset, in its real file format: one line per dataset, as in `DATASETS`.
 
-Each function gets a folder to put files into, and returns variant, options and the folder for `manual_dir` ("" where
-nothing has to be fetched).
+Each function writes files to a folder, and returns the variant, the options and the folder for `manual_dir` ("" if
+there is nothing to download).
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Sample = tuple[str, dict[str, Any], str]
 
 
 def generated(variant: str, **options: Any) -> Callable[[Path], Sample]:
-    """A dataset that is made without files."""
+    """Return a dataset that is generated without files."""
     few = {"num_frames": 9, "num_train": 6, "num_validation": 2, "num_test": 3} | options
     return lambda folder: (variant, few, "")
 
@@ -35,4 +35,4 @@ SAMPLES: dict[str, Callable[[Path], Sample]] = {
 }
 
 GENERATED = {name for name, builder in DATASETS.items() if isinstance(builder.BUILDER_CONFIGS[0], GeneratedConfig)}
-"""Names of the datasets that are made without files."""
+"""Names of the datasets that are generated without files."""

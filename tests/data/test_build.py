@@ -1,4 +1,4 @@
-"""The command line that builds a dataset."""
+"""The command that builds a dataset."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def run(tmp_path, *arguments, dataset="bouncing_balls", variant="mini"):
     build.main(["--dataset", dataset, "--variant", variant, "--data_dir", str(tmp_path), *arguments])
 
 
-def test_says_what_there_is(tmp_path, capsys):
+def test_reports_the_built_dataset(tmp_path, capsys):
     run(tmp_path, "--options", '{"num_train": 4, "num_validation": 2, "num_test": 3, "num_frames": 2}')
     out = capsys.readouterr().out
     assert "videos of 2 frames, 32x32, up to 3 objects; train 4, validation 2, test 3" in out

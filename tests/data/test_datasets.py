@@ -1,4 +1,4 @@
-"""What every variant of every dataset must do, and the errors for names that are not there."""
+"""Requirements on every variant of every dataset, and the errors for unknown names."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def take(batches, count):
 
 
 def whole(source: VideoDataset, split: str) -> dict[str, np.ndarray]:
-    """All videos of a split, at full length."""
+    """Return all videos of a split, at full length."""
     batches = list(source.eval_batches(split, source.frames_of(split), 1))
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
@@ -58,7 +58,7 @@ def test_shapes_types_and_ranges(source):
 
 
 def test_a_label_stands_for_one_object_over_the_clip(source):
-    """An object's pixels overlap those of the same label in the next frame more than those of any other label."""
+    """Across frames, pixels of a label overlap those of the same label more than those of any other."""
     labelled = [split for split in source.splits if "segmentation" in whole(source, split)]
     if not labelled:
         pytest.skip("this dataset has no labels")
@@ -73,7 +73,7 @@ def test_a_label_stands_for_one_object_over_the_clip(source):
 
 
 def test_the_same_again(source, tmp_path):
-    """Built again from the same files or seed, a dataset is the same."""
+    """A dataset rebuilt from the same files or seed is identical."""
     name = source.builder.name
     variant, options, manual_dir = SAMPLES[name](tmp_path / "raw")
     again = open_dataset(name, variant, options, str(tmp_path / "built"), manual_dir)
@@ -103,7 +103,7 @@ def test_processes_share_a_batch(source):
 
 
 def test_a_window_is_a_part_of_the_video(source):
-    """Whatever way a dataset is stored, the frames of a window do not depend on where it begins."""
+    """However a dataset is stored, the frames of a window do not depend on its start."""
     record = source.builder.as_data_source("train")[0]
     length = source.num_frames
     everything = source.builder.decode(record, 0, length)
@@ -129,7 +129,7 @@ def test_every_generated_variant(dataset, variant, tmp_path):
 @pytest.mark.parametrize(
     "dataset", [name for name, builder in DATASETS.items() if builder.MANUAL_DOWNLOAD_INSTRUCTIONS]
 )
-def test_what_has_to_be_fetched_is_asked_for(dataset, tmp_path):
+def test_missing_downloads_are_requested(dataset, tmp_path):
     variant = DATASETS[dataset].BUILDER_CONFIGS[0].name
     for manual_dir, where in (("", tmp_path / "manual" / dataset), (str(tmp_path / "mine"), tmp_path / "mine")):
         with pytest.raises(DataError, match=rf"{where} has none\..*config\.data\.manual_dir"):

@@ -1,4 +1,4 @@
-"""Options: the name they give a dataset, and the values that do not do."""
+"""Options: the dataset name they imply, and invalid values."""
 
 import pytest
 from ml_collections import ConfigDict

@@ -1,16 +1,16 @@
 """The hand labels of a real recording: boxes of eight walkers before a static camera (`pedestrian_boxes.csv`).
 
 The recording is a street of PETS 2009 with 480x360 pixels, 10 frames per second and 795 frames. It is not part of the
-project (see `samples` in tests/conftest.py). The authors of this project made the labels by eye, on pictures enlarged
-three to fourteen times. Boxes were proposed by the difference from the per-pixel median; no trained model took part.
-Every box was then corrected by eye, and all were looked at once more.
+project (see `samples` in tests/conftest.py). The authors of this project made the labels by eye, on images enlarged
+three to fourteen times. Boxes were proposed from the difference to the per-pixel median; no trained model was used.
+Every box was then corrected by eye, and all were checked once more.
 
 Every fourth frame from 424 to 580 is labelled, 40 in all, with every visible person. Frames count from 0. A box is the
-smallest around the visible part of a person, with papers held in the hand. It reaches from `left` up to `right` and
-from `top` up to `bottom`, in pixels of the full frame, and its sides are good to 3 pixels. `x` and `y` are its centre.
-`occluded` is 1 where another person, a sign, a pole or the frame's edge hides a part of the person.
-An object keeps its number throughout. Six pairs of objects cross, the first of each pair nearer to the camera: 3 and 2,
-1 and 3, 4 and 2, 1 and 4, 1 and 2, 6 and 7. Later 7 crosses in front of 6.
+smallest around the visible part of a person, including papers held in the hand. It extends from `left` to `right` and
+from `top` to `bottom`, in pixels of the full frame. Its sides are accurate to 3 pixels. `x` and `y` are its centre.
+`occluded` is 1 if another person, a sign, a pole or the frame's edge hides part of the person. An object keeps its
+number throughout. Six pairs of objects cross, the first of each pair nearer to the camera: 3 and 2, 1 and 3, 4 and 2,
+1 and 4, 1 and 2, 6 and 7. Later 7 crosses in front of 6.
 """
 
 import csv
@@ -29,12 +29,12 @@ COLUMNS = ["frame", "object", "x", "y", "left", "top", "right", "bottom", "occlu
 FRAMES = range(424, 584, 4)
 WIDTH, HEIGHT, NUM_FRAMES = 480, 360, 795
 ACCURACY = 3
-"""Largest error of a box's side, in pixels."""
+"""Maximum error of a box's side, in pixels."""
 
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, np.ndarray]:
-    """The columns by name."""
+    """The columns, by name."""
     with FILE.open(newline="") as file:
         names, *rows = csv.reader(file)
     assert names == COLUMNS
@@ -54,14 +54,14 @@ def test_boxes_lie_in_the_frame(table):
         assert (table[low] + 4 < table[high]).all()
         np.testing.assert_array_equal(table[centre], (table[low] + table[high]) / 2)
         cut = (table[low] == 0) | (table[high] == side)
-        assert table["occluded"][cut].all()  # a box at the frame's edge does not show the whole person
+        assert table["occluded"][cut].all()  # a box at the frame's edge does not cover the whole person
     upright = table["occluded"] == 0
     assert (table["bottom"] - table["top"] > 1.5 * (table["right"] - table["left"]))[upright].all()
 
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_an_identity_moves_smoothly(table, number):
-    """A walker is there from the first frame to the last, keeps the height, and changes speed gradually.
+    """A walker is labelled from the first frame to the last, keeps the same height, and changes speed gradually.
 
     Arms, legs and papers move a box's centre, so the change is compared with the person's height.
     """
@@ -92,7 +92,7 @@ class Recording(NamedTuple):
     num_frames: int
     labelled: dict[int, np.ndarray]
     empty: np.ndarray
-    """The scene without people: the median of each pixel over every sixteenth frame."""
+    """The scene without people: the per-pixel median over every sixteenth frame."""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_recording_is_the_labelled_one(recording):
 
 
 def test_boxes_fit_the_recording(recording, table):
-    """In every labelled frame, all that differs from the empty scene has a box, and ends at its sides."""
+    """In every labelled frame, every region that differs from the empty scene has a box with matching sides."""
     for number, frame in recording.labelled.items():
         differs = np.abs(frame - recording.empty).max(axis=-1) > 40
         boxes = np.stack([table[name][table["frame"] == number] for name in COLUMNS[4:8]], axis=1).astype(int)

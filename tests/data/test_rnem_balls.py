@@ -1,4 +1,4 @@
-"""R-NEM's file: read as it is, coloured like our own balls, and refused where it is not what it should be."""
+"""R-NEM's file: read unchanged, coloured like our own balls, and rejected if it is malformed."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def build(manual_dir: Path, variant: str = "color4", **options) -> VideoDataset:
 
 
 def whole(source: VideoDataset, split: str = "train") -> dict[str, np.ndarray]:
-    """All videos of a split."""
+    """Return all videos of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     return batch
 
@@ -37,7 +37,7 @@ def manual(tmp_path) -> Path:
 
 @pytest.fixture
 def changed(manual):
-    """Changes the file: the function gets an array of the name, and returns what is to be there instead."""
+    """Change the file: the function maps an array of the given name to its replacement."""
 
     def change(name, function):
         with h5py.File(manual / "balls4mass64.h5", "a") as file:
@@ -117,12 +117,12 @@ def test_many_videos_come_in_blocks(tmp_path, chunk):
 
 
 def reshaped(time_first: np.ndarray) -> np.ndarray:
-    """The mistake of a known generator: what is (N, T, ...) is taken for (T, N, ...)."""
+    """A known generator's mistake: an (N, T, ...) array is read as (T, N, ...)."""
     return np.swapaxes(time_first, 0, 1).reshape(time_first.shape)
 
 
 def shuffled(time_first: np.ndarray) -> np.ndarray:
-    """Every video's frames in an order of their own."""
+    """Shuffle the frames of every video independently."""
     rng = np.random.default_rng(0)
     return np.stack([video[rng.permutation(len(video))] for video in time_first.swapaxes(0, 1)], axis=1)
 
@@ -159,7 +159,7 @@ def test_no_false_alarm(tmp_path, kind):
         "copies": labels[:8, [0, 0, 0, 1, 1, 1]],
         "one frame": labels[:1],
         "standing still": labels[[0] * 8],
-        "fast": labels[::5],  # 3 to 6 pixels a frame
+        "fast": labels[::5],  # 3 to 6 pixels per frame
     }[kind]
     with h5py.File(path, "a") as file:
         for group in GROUPS.values():
@@ -187,7 +187,7 @@ def test_no_false_alarm(tmp_path, kind):
         ("training/features", lambda old: -old.astype(np.float32), "features from -1.0"),
     ],
 )
-def test_files_that_do_not_do(changed, name, function, message):
+def test_invalid_files(changed, name, function, message):
     manual = changed(name, function)
     with pytest.raises(DataError, match=rf"balls4mass64\.h5, group .*{message}"):
         build(manual, "binary4")

@@ -1,4 +1,4 @@
-"""Sequences of one long recording: no frame in two of them, in the order of time, and what is seen of a frame."""
+"""Sequences from one long recording: disjoint, in the order of time, and the region they show."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ HEIGHT, WIDTH = 16, 24
 
 
 def numbered(num_frames: int) -> np.ndarray:
-    """Frames that show their number, and where a pixel is."""
+    """Return frames that encode their number and the position of each pixel."""
     frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8)
     frames[..., 0] = np.arange(num_frames)[:, None, None]
     frames[..., 1] = np.arange(HEIGHT)[:, None]
@@ -36,7 +36,7 @@ def build(file: Path, builder_class=StaticCamera, manual_dir=None, **options) ->
 
 
 def whole(source: VideoDataset, split: str = "train") -> np.ndarray:
-    """All sequences of a split."""
+    """Return all sequences of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     assert set(batch) == {"video", "valid"}
     return batch["video"]
@@ -52,13 +52,13 @@ def test_sequences_follow_in_time(file):
     assert source.split_sizes == {"train": 21, "validation": 2, "test": 2}
     frames = np.concatenate([whole(source, split) for split in source.splits])
     np.testing.assert_array_equal(frames[:, :, 0, 0, 0], np.arange(100).reshape(25, 4))
-    # The middle square.
+    # The central square.
     assert np.array_equal(frames[0, 0, :, :, 1:], numbered(1)[0, :, 4:20, 1:])
 
 
 def test_a_gap_and_a_stride(file):
     frames = whole(build(file, gap=3, frame_stride=2, validation_fraction=0.0))
-    # 4 frames of 7, and 3 left out: every sequence begins 10 later.
+    # 4 frames of every 7, and 3 left out: every sequence starts 10 later.
     assert len(frames) == 9
     np.testing.assert_array_equal(frames[:, :, 0, 0, 0], 10 * np.arange(9)[:, None] + 2 * np.arange(4))
 
@@ -119,7 +119,7 @@ def test_a_recording_cut_short_gives_what_is_there(file, capsys):
     np.testing.assert_array_equal(whole(source, "test")[-1, :, 0, 0, 0], range(44, 48))
 
 
-def test_files_that_do_not_do(tmp_path):
+def test_invalid_files(tmp_path):
     page = tmp_path / "page.avi"
     page.write_text("<!doctype html>")
     with pytest.raises(DataError, match=r"page\.avi is a web page"):
@@ -142,7 +142,7 @@ def test_files_that_do_not_do(tmp_path):
         ({"test_fraction": 0.5, "validation_fraction": 0.5}, "test_fraction=0.5 of .*: give a sum below 1"),
     ],
 )
-def test_options_that_do_not_do(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(DataError, match=f"(?i){message}"):
         StaticCameraConfig(name="default").with_options({"file": "/my/video.mp4"} | options)
     with pytest.raises(DataError, match="no recording given"):
@@ -164,7 +164,7 @@ def test_grand_central(tmp_path):
     source = build(tmp_path / "x", GrandCentral, Path(manual_dir), **options | {"image_size": 128})
     assert source.split_sizes == {"train": 8, "validation": 1, "test": 1} and source.num_frames == 6
     frames = whole(source)
-    # The balls are at 34 to 98 and 24 to 88 of the region; the rest is of one colour.
+    # The balls are at 34 to 98 and 24 to 88 of the region; the rest has one colour.
     assert np.abs(frames[..., :20, :, :].astype(int) - 90).mean() < 5
     assert frames[..., 24:88, 34:98, :].std() > 40
 
@@ -179,7 +179,7 @@ def test_grand_central(tmp_path):
         (["a.mp4"], "none"),
     ],
 )
-def test_which_file_is_the_recording(tmp_path, names, chosen):
+def test_the_recording_of_a_folder(tmp_path, names, chosen):
     manual = tmp_path / "manual"
     manual.mkdir()
     for name in names:
@@ -206,14 +206,14 @@ def test_pedestrians(samples, tmp_path):
     source = build(tmp_path / "street.avi", region=(230, 80, 128, 128), image_size=64, num_frames=20)
     assert source.split_sizes == {"train": 31, "validation": 4, "test": 4}
     frames = whole(source).astype(int)
-    # The camera stands still, and people pass.
+    # The camera is static, and people walk by.
     still = np.median(frames.reshape(-1, 64, 64, 3)[::5], axis=0)
     away = np.abs(frames - still).max(-1)
     assert np.median(away) < 12 and 0.005 < (away > 60).mean() < 0.3
 
 
 def test_a_header_that_lies(samples, tmp_path):
-    """The header says 750 frames, 748 can be decoded."""
+    """The header says 750 frames; 748 can be decoded."""
     shutil.copy(samples / "avi" / "bgs_dataset_video02.avi", tmp_path / "grandcentral.avi")
     options = {"region": (96, 56, 128, 128), "num_frames": 25, "image_size": 32}
     source = build(tmp_path / "built" / "x", GrandCentral, tmp_path, **options)

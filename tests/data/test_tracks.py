@@ -1,4 +1,4 @@
-"""CSV files of point tracks: the columns that are chosen, and the one line about a file that is wrong."""
+"""CSV files of point tracks: the chosen columns, and the one-line errors for malformed files."""
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_named_points(tmp_path):
     np.testing.assert_array_equal(tracks.points, [[[4, 2], [14, 2]], [[NAN, NAN], [14, 3]]])
     np.testing.assert_array_equal(tracks.centres, [[[4, 2], [12.5, 2]], [[NAN, NAN], [14, 3]]])
     np.testing.assert_array_equal(tracks.lines, [[2, 3], [4, 5]])
-    assert tracks.body_length == 6  # head to abdomen, of three flies, and head to thorax of one
+    assert tracks.body_length == 6  # head to abdomen for three flies, and head to thorax for one
     chosen = read(tmp_path, FLIES, point="head", centre="head+abdomen")
     np.testing.assert_array_equal(chosen.points[:, 0], [[1, 2], [1, 3]])
     np.testing.assert_array_equal(chosen.centres, [[[4, 2], [11, 2]], [[4, 3], [14, 3]]])
@@ -97,7 +97,7 @@ def test_boxes_have_a_length(tmp_path):
     tracks = read(tmp_path, "1,1,1,1,10,20,1,-1,-1,-1\n2,1,1,1,10,40,1,-1,-1,-1\n")
     assert tracks.body_length == 30 and tracks.first_frame == 1
     np.testing.assert_array_equal(tracks.centres[:, 0], [[5, 10], [5, 20]])
-    with_ignored = read(tmp_path, "1,1,1,1,10,20,1,1,1\n1,2,1,1,10,20,0,8,1\n")  # of class 8, which does not count
+    with_ignored = read(tmp_path, "1,1,1,1,10,20,1,1,1\n1,2,1,1,10,20,0,8,1\n")  # of class 8, which is ignored
     assert with_ignored.objects == ("1",) and "lines with a 0 after it are left out" in with_ignored.text
     with pytest.raises(DataError, match="has no usable line: the seventh cell is 0 in all"):
         read(tmp_path, "1,1,1,1,10,20,0,8,1\n")

@@ -1,4 +1,4 @@
-"""A folder of videos: which files are read, how they are split and cut, and what becomes of bad ones."""
+"""A folder of videos: the files that are read, their splits and clips, and the handling of bad files."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def build(folder: Path, **options) -> VideoDataset:
 
 
 def whole(source: VideoDataset, split: str = "train") -> dict[str, np.ndarray]:
-    """All clips of a split."""
+    """Return all clips of a split."""
     (batch,) = source.eval_batches(split, source.num_frames, source.split_sizes[split])
     return batch
 
@@ -59,7 +59,7 @@ def test_clips_follow_one_another(folder):
     np.testing.assert_array_equal(clips["video"], frames[:8, :, 8:40].reshape(2, 4, 32, 32, 3))
 
 
-def test_what_is_seen(folder):
+def test_view_options(folder):
     frames = noise(4)
     write_raw(folder / "a.avi", frames)
     (right,) = whole(build(folder, crop=(16, 0, 0, 0)))["video"]
@@ -78,7 +78,7 @@ def test_every_third_frame(folder):
     np.testing.assert_array_equal(whole(build(folder, frame_stride=3, max_clips_per_video=1))["video"], clips[:1])
 
 
-def test_which_files_are_videos(folder):
+def test_files_that_are_videos(folder):
     for name in ("a10.avi", "a2.AVI", "sub/deeper/c.mkv", ".hidden.avi", "._a2.avi", ".cache/d.avi", "e.avi/f.avi"):
         path = write_raw(folder / Path(name).with_suffix(Path(name).suffix.lower()), noise(2))
         path.rename(folder / name)
@@ -153,7 +153,7 @@ def test_no_split_is_empty(fraction):
         (8, {"validation_fraction": 0.0}, (2,)),
     ],
 )
-def test_of_one_video_the_end_is_for_validation(folder, num_frames, options, sizes):
+def test_the_end_of_a_single_video_is_for_validation(folder, num_frames, options, sizes):
     frames = noise(num_frames, 32, 32)
     write_raw(folder / "a.avi", frames)
     source = build(folder, **options)
@@ -186,7 +186,7 @@ def test_masks_beside_a_video(folder, form):
     clips = whole(source)
     assert source.split_sizes == {"train": 2} and source.num_objects == 16
     np.testing.assert_array_equal(clips["segmentation"], labels[:8].reshape(2, 4, 64, 64))
-    # Colour k of the palette is label k + 1: frames and masks are of the same time.
+    # Colour k of the palette is label k + 1; frames and masks are in sync.
     assert all(len(np.unique(clips["video"][clips["segmentation"] == label], axis=0)) == 1 for label in range(5))
     half = whole(build(folder, image_size=32))
     np.testing.assert_array_equal(np.unique(half["segmentation"]), range(5))
@@ -241,7 +241,7 @@ LABELS = np.ones((4, 32, 48), np.uint8)
         (lambda path: write_images(path.with_name("a_masks"), LABELS, "{}.jpg"), "is JPEG L: give masks as PNG"),
     ],
 )
-def test_masks_that_do_not_do(folder, write, message):
+def test_invalid_masks(folder, write, message):
     write_raw(folder / "a.avi", noise(4))
     write(folder / "a.npz")
     with pytest.raises(
@@ -322,7 +322,7 @@ def test_no_videos(folder):
         ({"max_objects": 256}, "max_objects=256"),
     ],
 )
-def test_options_that_do_not_do(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(DataError, match=message):
         configure(**{"folder": "/my/videos"} | options)
     with pytest.raises(DataError, match="no folder of videos given"):
@@ -338,7 +338,7 @@ def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there_lacks_no_split(tmp_path):
-    assert configure(tmp_path / "nowhere").splits == ("train", "validation", "test")  # what was built of it decides
+    assert configure(tmp_path / "nowhere").splits == ("train", "validation", "test")  # the built dataset decides
 
 
 def test_a_dataset_outlives_its_folder(folder):
@@ -382,7 +382,7 @@ def test_real_videos(samples, folder):
 
 
 def test_a_long_video_is_not_held_whole(folder):
-    """What is kept of a video while it is read is one clip."""
+    """While a video is read, only one clip is kept in memory."""
     write_video(folder / "a.mp4", noise(40))
     builder = VideoFolder(config=configure(folder), data_dir=str(folder.parent))
     reading = builder.read("train", "a.mp4")

@@ -34,7 +34,7 @@ def batch():
 
 
 def sgd_steps(model, batch, kind, count, params=None, learning_rate=1e-3, accumulation=1):
-    """State and logs after steps of SGD, which would show a gradient that is n times too large; Adam hides it."""
+    """Return state and logs after steps of SGD. Unlike Adam, it reveals a gradient that is n times too large."""
     settings = {"name": "sgd", "learning_rate": learning_rate, "warmup_steps": 0, "decay": "constant", "clip_norm": 1e6}
     optimizer = make_optimizer(**settings, num_steps=10)
     step = data_parallel(
@@ -91,7 +91,7 @@ def test_steps_move_the_parameters_and_log_every_video(start, reference):
     assert step == 2 and all(moved[name] > 0 for name in ("see", "remember", "guess", "draw"))
     terms = {"loss", "grad_norm", "log_likelihood", "kl", "mask_entropy", "mse", "plain_mse", "ari", "f_ari"}
     assert set(logs) == terms | {"slot_share_1", "slot_share_2"}
-    assert all(np.isfinite(value) for value in logs.values())  # though one video has no F-ARI
+    assert all(np.isfinite(value) for value in logs.values())  # although one video has no F-ARI
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_the_real_model_trains_the_same_on_any_devices_and_in_pieces(tmp_path, b
     config = make_config(tmp_path, model__num_refinements=1, model__detach_refiner_inputs=detach)
     model = make_model(config, 8)
     start = jax.jit(model.init)(jax.random.key(0))
-    # Gradients of the ELBO are large: with longer steps the network blows up, and rounding errors with it.
+    # Gradients of the ELBO are large: longer steps would make the network and its rounding errors blow up.
     ways = [("pmap", 1, 1), ("pmap", 4, 1), ("shard_map", 4, 1), ("pmap", 1, 4)]
     (params, _, logs), *others = [
         sgd_steps(model, batch, kind, count, start, learning_rate=1e-7, accumulation=pieces)
@@ -125,7 +125,7 @@ def test_pieces_need_less_memory_and_the_state_is_donated():
     steps = [make_train_step(model, optimizer, 2, "pmap", pieces) for pieces in (1, 8)]
     whole, pieces = (step.compiled(state, batch, index).memory_analysis() for step in steps)
     assert pieces.temp_size_in_bytes < 0.3 * whole.temp_size_in_bytes
-    # All of the state but its five or so scalars, which XLA may leave out.
+    # The whole state except about five scalars, which XLA may leave out.
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.optimizer)))
     assert whole.alias_size_in_bytes >= 0.99 * size and pieces.alias_size_in_bytes >= 0.99 * size
     state, _ = steps[1](state, batch, index)

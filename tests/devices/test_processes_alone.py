@@ -1,4 +1,4 @@
-"""What a run of one process makes of the tools for several; several are started in tests/distributed."""
+"""The tools for several processes in a run with one; tests/distributed starts several."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def test_a_run_of_one_process(capsys):
         (("host:1", 2, None), "--process_id"),
     ],
 )
-def test_half_of_the_flags(given, missing):
+def test_incomplete_flags(given, missing):
     with pytest.raises(ProcessError, match=f"^give {missing}, too, or --distributed"):
         initialize(*given)
 

@@ -1,4 +1,4 @@
-"""The scripts for clusters, on one that is made up: stand-ins for `srun` and `gcloud` start what they are told to."""
+"""The scripts for clusters, on a fake one: stand-ins for `srun` and `gcloud` start the given commands."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_tpu(commands, tmp_path):
     subprocess.run([LAUNCH / "tpu.sh", *arguments], env=environment, check=True)
     *given, command = (tmp_path / "said").read_text().splitlines()[1:]
     assert given == ["compute", "tpus", "tpu-vm", "ssh", "pod", "--zone", "here", "--worker=all", "--command"]
-    # On the TPU a shell reads it.
+    # On the TPU, a shell parses it.
     read = subprocess.run(
         ["bash", "-c", f"exec() {{ printf '%s\\n' \"$@\"; }}; cd() {{ :; }}; {command}"], capture_output=True
     )
@@ -96,7 +96,7 @@ def test_kubernetes(launcher, commands, tmp_path):
     assert spec["completionMode"] == "Indexed" and spec["completions"] == spec["parallelism"] == 2
     assert pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
-    # The pods' command, but for what is to be changed in it, and for the name of the first pod.
+    # The pods' command, except for the parts to replace and the name of the first pod.
     (script,) = container["args"]
     first = f"{job['metadata']['name']}-0.{pod['subdomain']}:"
     assert first in script

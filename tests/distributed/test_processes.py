@@ -1,4 +1,4 @@
-"""Runs of several processes, started by `launch/local.sh`, are the run of one."""
+"""Runs of several processes, started by `launch/local.sh`, equal a run of one process."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.distributed
 
-# Eight videos a step, for up to eight devices. SGD shows a gradient that is n times too large; Adam hides it.
+# Eight videos per step, for up to eight devices. Unlike Adam, SGD reveals a gradient that is n times too large.
 RUN = {
     "batch_size": 8,
     "eval__batch_size": 8,
@@ -41,7 +41,7 @@ def scores(workdir, name="results.json"):
 
 
 def train(launcher, folder, processes, *arguments, expect=0, environment=None, **changes):
-    """Runs in `folder/run`; what the processes were given is written to `folder/order`."""
+    """Run training in `folder/run`; the batches of each process are written to `folder/order`."""
     order = folder / "order"
     order.mkdir(parents=True, exist_ok=True)
     environment = {"TOY_ORDER": str(order), **(environment or {})}
@@ -66,7 +66,7 @@ def test_training_and_evaluation_are_those_of_one_process(launcher, alone, tmp_p
     assert order_of(tmp_path / "order") == order_of(alone / "order")
     for of_length, expected in zip(scores(tmp_path / "run"), scores(alone / "run")):
         assert of_length == pytest.approx(expected, rel=2e-3, abs=2e-4)
-    # Process 0 alone speaks and writes.
+    # Only process 0 prints and writes.
     assert output.count("pictures: ") == 1
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) <= 2  # of training, and of the final pictures
     made_by = json.loads((tmp_path / "run" / "provenance.json").read_text())
@@ -88,7 +88,7 @@ def test_evaluation_of_one_checkpoint(launcher, alone, tmp_path, mode):
 
 @pytest.fixture(scope="module")
 def stopped_at_four(launcher, tmp_path_factory):
-    """A run of four processes that has had half of its steps."""
+    """A run of four processes, stopped after half of its steps."""
     folder = tmp_path_factory.mktemp("four")
     train(launcher, folder, 4, train__num_steps=4)
     return folder
@@ -109,7 +109,7 @@ def test_goes_on_with_another_number(launcher, alone, stopped_at_four, tmp_path,
         assert bits_of(restore_params(folder / "run" / "checkpoints", 4)[0]) == before
 
 
-def test_what_cannot_be_is_one_line(launcher, tmp_path):
+def test_invalid_runs_end_with_one_line(launcher, tmp_path):
     output = launcher.run(tmp_path / "a", 2, expect=1, **RUN | {"batch_size": 3})
     assert "error: batch_size=3 cannot be divided by the 2 devices" in output
     output = launcher.run(tmp_path / "b", 1, "--num_processes", "2", expect=1, **RUN)
@@ -117,5 +117,5 @@ def test_what_cannot_be_is_one_line(launcher, tmp_path):
     output = launcher.run(tmp_path / "c", 1, "--distributed", expect=1, **RUN)
     assert "error: the processes of the run do not come together (coordinator_address should be defined.)" in output
     output = launcher.run(tmp_path / "d", 2, "--mode", "disentangle", expect=1, **RUN)
-    assert "--mode disentangle is the work of one process" in output
+    assert "--mode disentangle runs in a single process" in output
     assert not any((tmp_path / name).exists() for name in "abcd")

@@ -1,4 +1,4 @@
-"""What the documentation has in it: its pages, the code in them, and the commands and Python programs in that code."""
+"""The documentation's pages, their code, and the commands and Python programs in that code."""
 
 import re
 import shlex
@@ -18,16 +18,16 @@ _COMMAND = re.compile(r"(?:^|\s)(?:\S*/)?python3? -m (stii_jax[\w.]*)(.*)", re.D
 
 
 class Code(NamedTuple):
-    """A block, or a span in a line."""
+    """A code block, or an inline code span."""
 
     language: str
-    """Of a fence; "" where none is given."""
+    """Language of a fence; "" if none is given."""
     text: str
     is_block: bool
 
 
 class Command(NamedTuple):
-    """`python -m MODULE ARGUMENTS`."""
+    """The command `python -m MODULE ARGUMENTS`."""
 
     module: str
     arguments: tuple[str, ...]
@@ -37,7 +37,7 @@ class Command(NamedTuple):
         return shlex.join(["python", "-m", self.module, *self.arguments])
 
     def value(self, flag: str) -> str | None:
-        """What a flag is given, by `--flag value` or `--flag=value`."""
+        """Return the value of a flag, from `--flag value` or `--flag=value`."""
         for argument, following in zip(self.arguments, (*self.arguments[1:], None)):
             if argument == flag:
                 return following
@@ -51,7 +51,7 @@ def name_of(page: Path) -> str:
 
 
 def codes(page: Path) -> Iterator[Code]:
-    """All code of a page; fences first, then blocks that are indented, then spans."""
+    """Return all code of a page: fences, then indented blocks, then spans."""
     text = page.read_text()
     for fence in _FENCE.finditer(text):
         yield Code(fence[1], textwrap.dedent(fence[2]), True)
@@ -65,7 +65,7 @@ def codes(page: Path) -> Iterator[Code]:
 
 
 def commands(page: Path) -> list[Command]:
-    """Every command of the package in a page, in order; more than one of a line that joins them by `&&`."""
+    """Return the package's commands in a page, in order; a line may join several by `&&`."""
     found = []
     for code in codes(page):
         if code.language not in ("", "bash", "sh"):
@@ -78,7 +78,7 @@ def commands(page: Path) -> list[Command]:
 
 
 def programs(page: Path) -> list[str]:
-    """The Python programs of a page: fences of Python, and indented blocks that begin with an import."""
+    """Return the Python programs of a page: Python fences, and indented blocks that begin with an import."""
     blocks = [code for code in codes(page) if code.is_block]
     return [
         code.text
@@ -88,12 +88,12 @@ def programs(page: Path) -> list[str]:
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     found = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
 
 
 def links(page: Path) -> list[str]:
-    """What a page links to, but for addresses."""
+    """Return the targets of a page's links, without URLs."""
     text = _SPAN.sub("", _FENCE.sub("", page.read_text()))
     return re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text)

@@ -1,6 +1,6 @@
-"""Every command in the documentation is executed, at toy size; so is every Python program.
+"""Every command and every Python program in the documentation is executed at toy size.
 
-A command that cannot be executed here is in `NOT_HERE` with the reason.
+Commands that cannot be executed here are in `NOT_HERE`, each with a reason.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from stii_jax.evaluation.metrics import METRICS
 pytestmark = [pytest.mark.docs, pytest.mark.usefixtures("quick_compiles")]
 
 COMMANDS: dict[Command, str] = {}
-"""Each once, with the first page that has it."""
+"""Each command once, with the first page that contains it."""
 for page in PAGES:
     for found in commands(page):
         COMMANDS.setdefault(found, name_of(page))
@@ -28,9 +28,9 @@ NOT_HERE = {
 REFUSED = {
     "python -m stii_jax.data.build --dataset bouncing_balls --variant mini --options '{\"nonsense\": 1}'": "Known: "
 }
-"""Commands that are there for what they say before they stop."""
+"""Commands that end with an error, quoted for its message."""
 SMALLER = {"10**6": "10**3", "500_000": "500", '"num_train": 64})': '"num_train": 2})'}
-"""What is smaller in a program here than in a text."""
+"""Replacements that shrink a program of the documentation."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_exceptions_are_still_there():
 
 
 def test_enough_was_found():
-    """The search itself: a page has commands in blocks, in tables and in lines of text."""
+    """A check of the search: a page has commands in blocks, in tables and in lines of text."""
     by_page = {name: [c.text for c in COMMANDS if COMMANDS[c] == name] for name in COMMANDS.values()}
     for name in ("README.md", "docs/tutorial.md", "docs/performance.md", "results/PLAN.md"):
         assert len(by_page[name]) >= 3, name
@@ -85,7 +85,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize("text", PROGRAMS)
 def test_program(text, tmp_path, workshop, monkeypatch):
-    """As a file of its own; what it adds to tables is taken out again."""
+    """Each program runs as its own file; its additions to tables are undone."""
     for old, new in SMALLER.items():
         text = text.replace(old, new)
     path = tmp_path / f"program_{abs(hash(text))}.py"
@@ -105,7 +105,7 @@ def test_program(text, tmp_path, workshop, monkeypatch):
 
 
 def test_an_error_is_seen(workshop):
-    """The executor itself: what a command reports as an error is one here."""
+    """A check of the executor: an error reported by a command raises one here."""
     with pytest.raises(AssertionError, match="no setting config"):
         workshop.run(
             Command("stii_jax.main", ("--config", "quickstart", "--workdir", "x", "--config.model.num_slot=2"))

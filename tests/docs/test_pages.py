@@ -1,4 +1,4 @@
-"""What pages name exists: links, files, flags, settings with their defaults, messages; and the site has every page."""
+"""Everything that pages name exists: links, files, flags, settings with defaults, messages. The site has every page."""
 
 import ast
 import functools
@@ -16,7 +16,7 @@ from stii_jax.data import DATASETS
 
 OURS = [page for page in PAGES if page.parent.name != "results" and "results" not in page.parts]
 NEW = {"stii_jax/data/squares.py", "stii_jax/models/palette.py", "data.options.side"}
-"""What the reader is told to write."""
+"""Files that the reader is asked to write."""
 SECTIONS = {key.rpartition(".")[0] for key in flatten(default_config())} | {"data.options", "eval.options"}
 OPTIONS = {
     field
@@ -64,7 +64,7 @@ def test_named_files_exist(page):
 
 @functools.cache
 def flags_of(module: str) -> set[str]:
-    """The flags of a command, by what its source defines."""
+    """Return the flags that a command's source defines."""
     if module == "stii_jax.main":
         defined = flags.FLAGS.flags_by_module_dict()["stii_jax.command_line"]
         return {"--help", "--version", *(f"--{flag.name}" for flag in defined)}
@@ -95,7 +95,7 @@ def test_flags_exist(page):
 
 
 def known(key: str) -> bool:
-    """Whether this is a setting or a section."""
+    """True for a setting or a section."""
     section, _, name = key.rpartition(".")
     known_option = section in ("data.options", "eval.options") and name in OPTIONS
     return key in leaves() or key in SECTIONS or known_option or bool(PLACEHOLDERS.search(name))
@@ -103,7 +103,7 @@ def known(key: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_settings_exist(page):
-    """Those on a command line, and those that a text names."""
+    """Settings on command lines and in the text."""
     exceptions = NEW | {"model.num_slot", "data.option.folder"}  # which are quoted as errors
     given = set(re.findall(r"--config\.([\w.]*\w)", page.read_text()))
     sections = "|".join(name for name in SECTIONS if name and "." not in name)
@@ -136,7 +136,7 @@ def test_every_setting_is_in_the_table():
 
 @functools.cache
 def messages() -> re.Pattern:
-    """Any text in the source that is long enough to be told from others; what is filled in may be anything."""
+    """Return every text in the source that is long enough to be distinctive; its filled-in parts match anything."""
     found = []
     for path in (ROOT / "stii_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -148,7 +148,7 @@ def messages() -> re.Pattern:
 
 
 def quoted() -> list[str]:
-    """What docs/troubleshooting.md says that the program says; libraries' lines are left to them."""
+    """Return the messages quoted in docs/troubleshooting.md, without those of other libraries."""
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
     blocks = [
@@ -161,7 +161,7 @@ def quoted() -> list[str]:
 
 
 def test_quoted_messages_are_those_of_the_program():
-    """One text follows another where an error is passed on with a way out: each part is looked at."""
+    """If an error is passed on with a remedy, one text follows another, so each part is checked."""
     known_messages = messages()
     assert len(quoted()) > 40
     parts = [part for line in quoted() for part in re.sub(r"^(error|warning|note): ", "", line).split("; no other")]
@@ -185,7 +185,7 @@ def test_a_command_is_understood():
 
 
 def resolve(name: str):
-    """The module, class or function of a dotted name below `stii_jax`."""
+    """Return the module, class or function of a dotted name below `stii_jax`."""
     path, found = "stii_jax", stii_jax
     for part in name.split("."):
         path = f"{path}.{part}"
@@ -206,7 +206,7 @@ METHOD = ROOT / "docs" / "method.md"
 
 
 def linked_functions(text: str) -> list[tuple[str, str]]:
-    """Module and name of every function that a text links to, as [`name`](../stii_jax/module.py)."""
+    """Return module and name of every function that a text links to, as [`name`](../stii_jax/module.py)."""
     links = re.findall(r"\[`([\w.]+)`\]\(\.\./stii_jax/([\w/]+)\.py\)", text)
     return [(module.replace("/", "."), name) for name, module in links]
 
@@ -235,6 +235,6 @@ def test_functions_name_their_equation_step_and_section():
 
 
 def listed(kind: str, rows: list[tuple[str, str, str]]) -> set[int]:
-    """The numbers of the equations or steps in the first column of a table."""
+    """Return the numbers of the equations or steps in the first column of a table."""
     found = re.findall(rf"{kind}s? (\d+)(?: to (\d+))?", " and ".join(places for places, *_ in rows))
     return {number for first, last in found for number in range(int(first), int(last or first) + 1)}

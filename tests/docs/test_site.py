@@ -1,4 +1,4 @@
-"""The site is built without a warning, whole, and fetches nothing from elsewhere."""
+"""The site builds completely and without warnings, and fetches nothing from other hosts."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ def site(tmp_path_factory):
         pytest.skip(f"no {', '.join(missing)} here: pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ".mkdocs.yml", "-d", str(folder)]
-    # mkdocs-material prints what its future is; it is no warning of this site.
+    # mkdocs-material prints an announcement about its future, which is not a warning about this site.
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -35,7 +35,7 @@ def test_every_page_is_there(site):
 def test_links_lead_somewhere(site):
     for page in site.rglob("*.html"):
         for link in re.findall(r'(?:href|src)="([^"#?]+)', page.read_text()):
-            # What is there when nothing is found has addresses from the top of a server.
+            # The page for missing addresses uses addresses from the server's root.
             if not re.match(r"\w+:|//", link) and page.name != "404.html":
                 assert (page.parent / link).exists(), f"{page.relative_to(site)}: {link}"
 

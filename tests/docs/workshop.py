@@ -1,9 +1,9 @@
-"""Executes the documentation's commands at toy size, as a user would one after the other in one folder.
+"""Execute the documentation's commands at toy size, as a user would, one after the other in one folder.
 
-Each command is shrunk by what is appended to it, of which the last counts; it is executed in this process, so that
-programs are compiled once. What a command needs, a run or a model's file, is made before by the command of the
-documentation that says so. Of each system the first run has the real model; further ones have the toy model, as the
-real one takes long to trace, and only make the real one.
+Overrides appended to a command shrink it, because the last value of a setting counts. Commands are executed in this
+process, so that programs are compiled once. A run or model file that a command needs is made first, by the
+documentation's own command for it. The first run of each system trains the real model. Later runs only build the real
+model and train the toy model, because the real one takes long to trace.
 """
 
 import json
@@ -55,11 +55,11 @@ SMALL |= EVALUATION
 PROBES = {"probe.num_videos": 12, "probe.num_frames": 2, "eval.num_videos": 12, "eval.batch_size": 4}
 
 PLACES = {"SEED": "0", "WORKDIR": "runs/quickstart", "RUN": "runs/quickstart", "NAME": "mine", "DIR": "runs/dir"}
-"""Words that stand for what the reader puts there."""
+"""Placeholders that the reader replaces."""
 
 
 class Workshop:
-    """A folder in which the commands are executed, and what each has come to."""
+    """A folder in which the commands are executed, with the result of each."""
 
     def __init__(self, folder: Path, known: Mapping[Command, str], patch: pytest.MonkeyPatch):
         self.folder, self._known, self._patch = folder, known, patch
@@ -87,7 +87,7 @@ class Workshop:
         self._make_videos()
 
     def run(self, command: Command) -> None:
-        """Executes a command, after those that it needs, unless that has been done."""
+        """Execute a command after its prerequisites, unless it was executed before."""
         if command not in self._outcomes:
             for needed in self.needs(command):
                 self.run(needed)
@@ -101,7 +101,7 @@ class Workshop:
             raise AssertionError(f"{command.text}: {type(error).__name__}: {error}") from error
 
     def needs(self, command: Command) -> list[Command]:
-        """The commands of the documentation that make what this one reads."""
+        """Return the documentation's commands that make this command's inputs."""
         read = [command.value(flag) for flag in ("--runs", "--html", "--add", "--model", "--input")]
         if command.value("--config") is None:
             read.append(command.value("--workdir"))
@@ -111,7 +111,7 @@ class Workshop:
         return [maker for maker in makers if maker is not None]
 
     def _make_room(self, command: Command) -> None:
-        """Puts aside the run of another page, whose reader is another one, in the workdir of a new run."""
+        """Move aside another page's run, which belongs to another reader, from the workdir of a new run."""
         workdir, page = command.value("--workdir"), self._known.get(command, "")
         if command.value("--config") is None or workdir is None:
             return
@@ -121,7 +121,7 @@ class Workshop:
         self._runs[workdir] = page
 
     def placed(self, command: Command) -> Command:
-        """The command with the reader's words filled in, and paths of an imagined machine made those of this folder."""
+        """Fill in the reader's placeholders, and replace paths on the documented machine by paths in this folder."""
         return command._replace(arguments=tuple(map(self._place, command.arguments)))
 
     def _place(self, argument: str) -> str:
@@ -132,13 +132,13 @@ class Workshop:
         return f"{head}{equals}{value}"
 
     def sample(self, dataset: str) -> tuple:
-        """A small instance of a dataset in its real format, made once."""
+        """Write a small instance of a dataset in its real format, once."""
         if dataset not in self._samples:
             self._samples[dataset] = SAMPLES[dataset](self.folder / "raw" / dataset)
         return self._samples[dataset]
 
     def shrunk(self, arguments: Iterable[str]) -> list[str]:
-        """Arguments of `stii_jax.main` with the overrides that make the command quick."""
+        """Return arguments of `stii_jax.main` with overrides that make the command fast."""
         arguments = list(arguments)
         command = Command("stii_jax.main", tuple(arguments))
         mode, name = command.value("--mode") or "train", command.value("--config")
@@ -156,7 +156,7 @@ class Workshop:
         return arguments + [f"--config.{key}={value}" for key, value in settings.items()]
 
     def _small_data(self, config) -> dict:
-        """Overrides for a dataset of a few videos."""
+        """Return overrides for a dataset of a few videos."""
         dataset = config.data.dataset
         if isinstance(describe(config), GeneratedConfig):
             return {f"data.options.{key}": value for key, value in FEW.items()}
@@ -165,23 +165,23 @@ class Workshop:
         return settings | ({"data.manual_dir": manual_dir} if manual_dir else {})
 
     def call_main(self, arguments: Iterable[str]) -> None:
-        """`python -m stii_jax.main` in this process, made quick."""
+        """Run `python -m stii_jax.main` quickly in this process."""
         command = Command("stii_jax.main", tuple(arguments))
         workdir, name = command.value("--workdir"), command.value("--config")
         if name is not None:
-            config = load_config(name, split_overrides(command.arguments)[0])  # as it is written
+            config = load_config(name, split_overrides(command.arguments)[0])  # unchanged
             make_model(config, describe(config).image_size)
             if config.system in self._systems:
                 self._toys.add(workdir)
             self._systems.add(config.system)
-        if command.value("--init") is not None:  # toy models start from one, and a shipped model is none
+        if command.value("--init") is not None:  # toy models start from a toy model, which a shipped one is not
             self._toys.add(workdir)
             command = command._replace(arguments=tuple(self._from_toy(command.arguments)))
         with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
             if {workdir, command.value("--model")} & self._toys:
                 self._toys |= {command.value("--output")} - {None}
                 use_toy_model(patch, few_metrics=False)
-                patch.setattr(modes, "STII", Trained)  # so that nobody looks for latents in the toy model
+                patch.setattr(modes, "STII", Trained)  # prevents a search for latents in the toy model
             try:
                 stii_main._main(stii_main._parse(["main", *self.shrunk(command.arguments)])[:1])
             except SystemExit as stop:
@@ -189,15 +189,15 @@ class Workshop:
                     raise AssertionError(stop.code) from stop
 
     def _from_toy(self, arguments: Iterable[str]) -> list[str]:
-        """Arguments whose `--init` is the run of a toy model."""
+        """Replace the value of `--init` by the run of a toy model."""
         if not (teacher := self.folder / "teacher").exists():
             params = ToyModel(SMALL["data.options.image_size"]).init(jax.random.key(0))
-            save_run(teacher, params, model__architecture="pyramid")  # as that of the quickstart
+            save_run(teacher, params, model__architecture="pyramid")  # like the quickstart's
         before = ["", *arguments]
         return [str(teacher) if last == "--init" else argument for last, argument in zip(before, arguments)]
 
     def benchmark_once(self, arguments: list[str]) -> bool:
-        """Whether no command before was the same once it is shrunk."""
+        """True if the shrunk command differs from all earlier ones."""
         overrides, others = split_overrides(arguments)
         last = dict(override.split("=", 1) for override in overrides)
         key = (*others, *(f"{name}={value}" for name, value in sorted(last.items())))
@@ -206,7 +206,7 @@ class Workshop:
         return new
 
     def _run_in_process(self, command, log: Path) -> int:
-        """In the place of `Processes.run` of a sweep."""
+        """Replace `Processes.run` of a sweep."""
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(shlex.join(command))
         self.call_main(command[command.index("stii_jax.main") + 1 :])
@@ -227,7 +227,7 @@ class Workshop:
 
 
 def _made_by(command: Command) -> set[str]:
-    """Paths that a command leaves."""
+    """Return the paths that a command creates."""
     made = {command.value("--output")}
     reads_workdir = command.value("--mode") == "export"
     if not reads_workdir and (command.value("--config") is not None or command.value("--model") is not None):
@@ -257,14 +257,14 @@ def _run_main(workshop: Workshop, command: Command) -> None:
 
 
 def _run_sweep(workshop: Workshop, command: Command) -> None:
-    """One seed of two variants."""
+    """Run one seed of two variants."""
     from stii_jax.sweep import main
     from stii_jax.sweep.plan import load_sweep
 
     arguments = list(command.arguments)
     if command.value("--only") is None:
         arguments += ["--only", *list(load_sweep(command.value("--sweep"))[1].variants)[:2]]
-    assert main([*arguments, "--list"]) == 0  # as it is written, too
+    assert main([*arguments, "--list"]) == 0  # also unchanged
     assert main([*arguments, "--seeds", "1", "--workers", "1"]) == 0
 
 
@@ -299,7 +299,7 @@ def _run_simulate(workshop: Workshop, command: Command) -> None:
 
 
 def _run_comparison(_: Workshop, command: Command) -> None:
-    """With the small model, which other commands have compiled, and three frames to tune on."""
+    """Use the small model, which other commands have compiled, and tune on three frames."""
     from stii_jax.comparison import main
 
     arguments = ["quickstart" if argument == "balls" else argument for argument in command.arguments]
@@ -316,14 +316,14 @@ def _run_report(workshop: Workshop, command: Command) -> None:
 
 
 def _run_module(_: Workshop | None, command: Command) -> None:
-    """Any other module of the package, as it is written."""
+    """Run any other module of the package unchanged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [command.module, *command.arguments])
         runpy.run_module(command.module, run_name="__main__")
 
 
 def _measured(point, steps, machine) -> dict:
-    """Invented costs of a point of a benchmark sweep; tests/benchmark/test_benchmark_sweep.py measures real ones."""
+    """Return invented costs for a benchmark point; tests/benchmark/test_benchmark_sweep.py measures real ones."""
     frames, batch = point.values["frames"], point.values["batch"]
     costs = {"step_seconds": 0.1 * frames, "seconds_per_cell": 0.01, "compile_seconds": 1.0, "batch_size": batch}
     memory = {"temporary_bytes_per_device": 1e6 * frames, "peak_memory_bytes": 5e8}
@@ -335,7 +335,7 @@ def _exit_now(code: int, message: str = "") -> None:
 
 
 def mentioned(command: Command) -> None:
-    """A command without arguments, which a text names: one that needs some tells its use, another is executed."""
+    """Execute a command that a text mentions without arguments; one that needs some prints its usage."""
     if command.module not in RUNNERS:
         _run_module(None, command)
         return

@@ -1,4 +1,4 @@
-"""Evaluation: what is scored does not depend on chunks, batches or padding, and a forecast sees no future."""
+"""Evaluation: scores do not depend on chunks, batches or padding, and a forecast does not see the future."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_scores_of_every_length(results):
     assert [(part["num_frames"], part["num_videos"]) for part in scores["lengths"]] == [(2, 6), (5, 6)]
     for part in scores["lengths"]:
         assert {f"{name}{end}" for name in SCORES for end in ("", "_stderr", "_count")} <= part.keys()
-    # The longest is the one that stands for the run.
+    # The longest length stands for the run.
     assert scores.items() >= scores["lengths"][1].items() and scores["seconds"] > 0
     ((video, decomposition, segmentation),) = pictures
     assert video.shape == (5, 8, 8, 3) and segmentation.shape == (5, 8, 8)
@@ -85,7 +85,7 @@ def test_batches_and_padding_change_nothing(make_evaluator, params, results):
 
 
 def test_scores_by_hand(make_evaluator, params, results):
-    """The mean over the videos themselves, decomposed in one go without any device or chunk."""
+    """The mean over the videos themselves, decomposed at once without devices or chunks."""
     evaluator = make_evaluator()
     batch = next(evaluator.source.eval_batches("test", 5, 6))
     video = batch["video"].astype(np.float32) / 255
@@ -118,7 +118,7 @@ def test_a_forecast_sees_no_future(make_evaluator, params, monkeypatch):
     evaluator = make_evaluator()
     scores, pictures = evaluator.forecast(params)
     assert [(part["num_frames"], part["num_videos"]) for part in scores] == [(2, 6)]
-    assert pictures[0][1].means.shape == (1, 5, 2, 8, 8, 3)  # three frames seen, two imagined
+    assert pictures[0][1].means.shape == (1, 5, 2, 8, 8, 3)  # three frames observed, two predicted
     batches = evaluator._batches
 
     def another_future(*arguments):
@@ -129,7 +129,7 @@ def test_a_forecast_sees_no_future(make_evaluator, params, monkeypatch):
     monkeypatch.setattr(evaluator, "_batches", another_future)
     other_scores, other_pictures = evaluator.forecast(params)
     jax.tree.map(np.testing.assert_array_equal, pictures[0][1], other_pictures[0][1])
-    assert other_scores[0]["mse"] != scores[0]["mse"]  # the imagined frames are scored against the true future
+    assert other_scores[0]["mse"] != scores[0]["mse"]  # the predicted frames are scored against the true future
 
 
 def test_forecast_lengths(make_evaluator, params):
@@ -151,7 +151,7 @@ def test_the_model_of_a_config(data_dir):
 
 
 def test_another_schedule_is_another_evaluation(data_dir):
-    """So its scores lie beside those of the run, in a file of their own."""
+    """Its scores are therefore stored beside those of the run, in a separate file."""
     config = make_config(data_dir)
     assert label(config, make_config(data_dir, eval__schedule="constant", eval__first_noise="mean")) == "_mean_constant"
     assert label(config, make_config(data_dir, eval__segmentation="responsibilities")) == "_responsibilities"

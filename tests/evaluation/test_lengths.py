@@ -1,4 +1,4 @@
-"""Short videos: configs for own videos are cut to them, and train."""
+"""Short videos: the configs for own videos adapt to their length, and train."""
 
 import json
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 @pytest.fixture
 def settings(tmp_path):
-    """Overrides for a run of few steps on the videos in `videos`."""
+    """Overrides for a run of a few steps on the videos in `videos`."""
     small = {"batch_size": 4, "train.num_steps": 2, "curriculum.stages": "((4, 4, 2), (16, 4, 2))"}
     small |= {"optim.warmup_steps": 1, "train.log_every": 2, "train.checkpoint_every": 2, "train.eval_every": 4}
     small |= {"data.options.image_size": 8, "data.options.folder": tmp_path / "videos", "data.data_dir": tmp_path}
@@ -74,12 +74,12 @@ def test_a_run_on_short_videos(tmp_path, settings, capsys):
     assert [part["num_frames"] for part in results["lengths"]] == [5]
     run("predict", None, workdir, [])
     assert json.loads((workdir / "prediction.json").read_text())["lengths"][0]["num_frames"] == 1
-    run("train", "video_folder:small", workdir, settings)  # goes on with the same command
+    run("train", "video_folder:small", workdir, settings)  # the same command resumes
     assert "Resuming from the checkpoint of step 6\n" in capsys.readouterr().out
 
 
 def test_lengths_that_no_video_can_have_are_errors(tmp_path, settings):
-    """The message gives the whole command, and that one works."""
+    """The message gives the whole command, and that command works."""
     write(tmp_path, 40, 40)
     given = [*settings, "curriculum.stages=((4, 4, 2), (32, 4, 2))"]
     with pytest.raises(ConfigError, match=r"stages\[1\]: num_frames is 32, .* have 16 frames: give (.*), or") as caught:

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and slow numpy, hand-made cases, and what must not change them."""
+"""Metrics against scikit-learn and slow numpy, hand-made cases, and invariances."""
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +31,14 @@ rand_index = jit(adjusted_rand_index, static_argnames=("num_true", "num_pred"))
 
 
 def adjusted_rand_score(true, pred):
-    """Scikit-learn's, which takes seconds to import."""
+    """Return scikit-learn's score; the import takes seconds."""
     from sklearn.metrics import adjusted_rand_score
 
     return adjusted_rand_score(true, pred)
 
 
 def decomposition_of(segmentation):
-    """Hard masks of a segmentation `B T H W`, with black means."""
+    """Return hard masks of a segmentation `B T H W`, with black means."""
     return decomposition_with(np.moveaxis(np.eye(K)[segmentation], -1, 2))
 
 
@@ -53,7 +53,7 @@ def batch_of(segmentation):
 
 
 def random_case(seed, agreement=0.7):
-    """A decomposition with soft masks, its batch, the true labels and the partly agreeing predicted ones."""
+    """Return a decomposition with soft masks, its batch, the true labels, and predicted ones that partly agree."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, L + 1, (B, T, H, W))
     pred = np.where(rng.random(true.shape) < agreement, true, rng.integers(0, K, true.shape))
@@ -88,7 +88,7 @@ def slow_miou(true, pred):
 
 
 def slow_switches(true, pred):
-    """Changes of slot of one video `T N`, with a memory an object."""
+    """Count slot changes of one video `T N`, with one memory per object."""
     count, last = 0, {}
     for t, p in zip(true, pred):
         iou = np.zeros((L, K))
@@ -124,7 +124,7 @@ def assert_close(value, expected, message=""):
 
 
 def test_ari_is_accurate_on_a_long_video_that_is_nearly_all_background():
-    """Numbers of pixel pairs reach 10^11 here, far past the integers that float32 can hold."""
+    """Numbers of pixel pairs reach 10^11 here, far beyond the integers that float32 can represent."""
     rng = np.random.default_rng(0)
     true = (rng.random(400_000) < 1e-3).astype(np.int32)
     pred = np.where(rng.random(true.shape) < 2e-4, 2, true)
@@ -137,8 +137,8 @@ def test_ari_is_accurate_on_a_long_video_that_is_nearly_all_background():
     [
         ([0, 0, 1, 1], [1, 1, 0, 0], 1.0),  # renamed
         ([0, 0, 1, 1], [0, 0, 1, 2], 4 / 7),  # one cluster split
-        ([0, 0, 1, 1], [0, 1, 0, 1], -0.5),  # as bad as it gets
-        ([0, 0, 0, 0], [0, 0, 0, 0], 1.0),  # one cluster in both
+        ([0, 0, 1, 1], [0, 1, 0, 1], -0.5),  # the worst case
+        ([0, 0, 0, 0], [0, 0, 0, 0], 1.0),  # a single cluster in both
         ([0, 0, 0, 0], [0, 1, 2, 3], 0.0),
         ([0, 1, 2, 3], [3, 2, 1, 0], 1.0),  # only singletons
     ],
@@ -190,7 +190,7 @@ def test_a_slot_swap_shows_only_in_the_video_metrics():
 )
 @pytest.mark.parametrize("hidden", [False, True])
 def test_identity_switches_by_hand(slots, switches, hidden):
-    """Of the smaller of two objects; lost to the other's slot, or not to be seen itself."""
+    """Switches of the smaller of two objects, which is lost to the other's slot or not visible itself."""
     true = two_still_objects()
     true[..., 3:6, 4:7] = 2
     pred = np.full_like(true, 2) * (true > 0)
@@ -264,7 +264,7 @@ def test_without_labels_only_the_unlabelled_metrics():
 
 
 def test_responsibilities_are_scored_with_the_masks_beside():
-    """All metrics but the error are of the responsibilities, and the ARI scores of the masks are kept."""
+    """All metrics except the error use responsibilities; the ARI scores of the masks are kept."""
     by_masks, batch, _, _ = random_case(1)
     sharper, _, _, _ = random_case(1, agreement=0.9)
     both = by_masks._replace(responsibilities=sharper.masks)
@@ -289,7 +289,7 @@ def test_permuting_slots_or_renaming_objects_changes_nothing(seed, order, names)
     values = evaluate(decomposition, batch, num_objects=L)
     of_permuted = evaluate(permuted, batch, num_objects=L)
     of_renamed = evaluate(decomposition, renamed, num_objects=L)
-    for name in values.keys() - {"identity_switches"}:  # which depends on the order where two matchings are as good
+    for name in values.keys() - {"identity_switches"}:  # if two matchings are equally good, the order decides
         assert_close(of_permuted[name], values[name], name)
         assert_close(of_renamed[name], values[name], name)
 
@@ -302,7 +302,7 @@ def identity_switches(decomposition, batch):
 @given(seed=st.integers(0, 2**16), order=st.permutations(range(K)), names=st.permutations(range(1, L + 1)))
 @settings(max_examples=10, deadline=None)
 def test_switches_between_exact_slots_are_those_of_the_slots(seed, order, names):
-    """Every object has a slot of its own in every frame, which changes at random: no two matchings are as good."""
+    """Every object has its own slot in every frame, which changes at random, so matchings are unique."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, L + 1, (B, T, H, W))
     slots = np.stack([[rng.permutation(K)[: L + 1] for _ in range(T)] for _ in range(B)])
@@ -352,7 +352,7 @@ shares_of = jit(slot_shares)
 
 
 def test_slot_shares():
-    """The largest first in each video, whichever slots these are."""
+    """The largest share comes first in each video, whichever slot has it."""
     segmentation = np.zeros((B, T, H, W), int)
     segmentation[0, :, :3] = 4
     segmentation[1, 0] = 2

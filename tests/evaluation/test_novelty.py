@@ -1,4 +1,4 @@
-"""Novelty detection: its numbers by hand, what held-out videos are summarised to, and when a video is novel."""
+"""Novelty detection: worked examples, the summary of held-out videos, and the verdict on a video."""
 
 import json
 import math
@@ -23,20 +23,20 @@ from stii_jax.types import Decomposition
 
 
 class Flat(ToyModel):
-    """A model under which every pixel has the same log-likelihood."""
+    """A model in which every pixel has the same log-likelihood."""
 
     def log_likelihood(self, video, decomposition):
         return jnp.full(video.shape[:-1], -2.0)
 
 
 def drawn(reconstruction):
-    """The decomposition of a video `T H W C` in [0, 1] into one slot that draws this."""
+    """Decompose a video `T H W C` in [0, 1] into one slot that draws this."""
     means = np.asarray(reconstruction, np.float32)[None, :, None]
     return Decomposition(jnp.asarray(means), jnp.ones(means.shape[:-1]), jnp.zeros((*means.shape[:3], 2)))
 
 
 def summary_of(errors):
-    """`summarize` of videos with these relative errors, `N T`."""
+    """Return `summarize` of videos with these relative errors, `N T`."""
     errors = np.asarray(errors, float)
     return summarize({"relative_error": errors, "mse": errors / 10, "log_likelihood": -errors})
 
@@ -53,7 +53,7 @@ def test_the_fit_of_a_frame_by_hand():
     video = np.stack([frame, frame, frame, np.full_like(frame, 51)])
     fit = frame_fit(Flat(2), video[None], drawn([exact, half, 1 - exact, half]))
     np.testing.assert_allclose(fit["mse"][0], [0, 0.25, 1, 0.09], atol=1e-6)
-    # The last frame has one colour: its variance counts as 1e-4.
+    # The last frame has a single colour: its variance counts as 1e-4.
     np.testing.assert_allclose(fit["relative_error"][0], [0, 1, 4, 900], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(fit["log_likelihood"][0], -2)
 
@@ -65,7 +65,7 @@ def test_the_mean_colour_explains_nothing():
 
 
 def test_quantiles_over_videos_are_of_their_medians():
-    """Video i has the errors i, i and a large one: its median is i."""
+    """Video i has the errors i, i and a large one, so its median is i."""
     videos = np.arange(101.0)[:, None] + [0, 0, 1000]
     found = summary_of(videos)
     assert found["num_videos"] == 101
@@ -88,7 +88,7 @@ def test_lengths_that_held_out_videos_are_summarised_over(num_frames, lengths):
 
 
 def test_a_short_video_is_compared_with_the_start_of_others():
-    """Here every first frame fits badly, as it does for a model that has to see motion first."""
+    """Here every first frame fits badly, as for a model that first has to observe motion."""
     found = summary_of(np.tile([1.0] + [0.1] * 9, (5, 1)))
     assert find_reference(found, 1).typical["relative_error"] == pytest.approx(1)
     assert find_reference(found, 9).num_frames == 3 and find_reference(found, 500).num_frames == 10
@@ -134,7 +134,7 @@ def test_the_warning_has_both_videos_numbers():
     ids=str,
 )
 def test_no_verdict_without_numbers_of_held_out_videos(summary):
-    """A model of an older version has none, and a stranger's file may hold anything."""
+    """A model of an older version has none, and a stranger's file may contain anything."""
     assert find_reference(summary) is None
     found = compare(values(0.5), 3, summary)
     assert found["is_novel"] is None and warning(found, "a.mp4", "mine", "keep") is None
@@ -192,7 +192,7 @@ def workdir(params, tmp_path_factory):
 @pytest.mark.usefixtures("quick_compiles")
 @pytest.mark.parametrize(("step", "typical", "is_novel"), [(3, 0.01, True), (3, 100.0, False), (2, 0.01, None)])
 def test_a_decomposed_video_is_compared(workdir, params, tmp_path, monkeypatch, capsys, step, typical, is_novel):
-    """With the held-out videos in `results.json`, if its scores are of the same parameters."""
+    """It is compared with the held-out videos in `results.json`, if those scores belong to the same parameters."""
     use_toy_model(monkeypatch)
     scores = {"step": step, "seed": 0, KEY: summary_of([[typical] * 6])}
     (workdir / "results.json").write_text(json.dumps(scores))
@@ -214,7 +214,7 @@ def test_a_decomposed_video_is_compared(workdir, params, tmp_path, monkeypatch, 
 
 
 def test_another_system_is_compared_with_nothing(tmp_path):
-    """The stored numbers are of the system that was trained."""
+    """The stored numbers belong to the system that was trained."""
     config = make_config(tmp_path)
     summary = summary_of([[0.1]])
     trained = Trained(make_config(tmp_path), {}, {"results": {KEY: summary}, "step": 3})

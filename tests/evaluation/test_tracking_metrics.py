@@ -1,4 +1,4 @@
-"""HOTA, IDF1 and MOTA: exact answers, and the same from another library."""
+"""HOTA, IDF1 and MOTA: exact answers, and agreement with another library."""
 
 import importlib.util
 import math
@@ -14,7 +14,7 @@ SIDE, MATCH = 100.0, 5.0  # centroids match within 5 pixels, and have no similar
 
 
 def sightings(frames, centres):
-    """`frames`: centroids by number; what lies at the points does not matter here."""
+    """Return sightings from `frames`, centroids by number; the content at the points is irrelevant here."""
     centres = np.array(centres, float)
     held = np.zeros(centres.shape[1], int)
     seen = [Sighting(held, held, np.array(list(at)), np.array([*at.values()], float).reshape(-1, 2)) for at in frames]
@@ -36,7 +36,7 @@ def test_perfect_tracks():
 
 
 def test_identities_swapped_halfway():
-    """Every detection is right; each true object shares half of its frames with each of the found ones."""
+    """Every detection is right; each true object shares half of its frames with each found object."""
     found = metrics([{1: A, 2: B}] * 2 + [{2: A, 1: B}] * 2, BOTH * 4)
     # TPA is 2 of 4 + 4 - 2 = 6 for every match; IDTP is 2 of 4; two switches in 8 true points.
     assert found == {
@@ -50,17 +50,17 @@ def test_identities_swapped_halfway():
 
 
 def test_a_centroid_that_is_off():
-    """At half of the zero distance the similarity is .5: the first ten of HOTA's nineteen thresholds match."""
+    """At half of the zero distance, the similarity is .5, so the first ten of HOTA's nineteen thresholds match."""
     found = metrics([{1: (25.0, 20.0)}] * 4, [(A,)] * 4)
     assert (found["hota"], found["idf1"], found["mota"]) == (pytest.approx(10 / 19), 1, 1)
     far = metrics([{1: (25.1, 20.0)}] * 4, [(A,)] * 4)
-    assert (far["idf1"], far["mota"]) == (0, -1)  # one missed and one false in every frame
+    assert (far["idf1"], far["mota"]) == (0, -1)  # one missed and one false detection in every frame
 
 
 def test_missing_and_false():
-    """Two of four frames find the object, one shows something else, one nothing."""
+    """Two of four frames find the object, one shows a false one, one is empty."""
     found = metrics([{1: A}, {1: A}, {1: A, 2: B}, {}], [(A,), (A,), ((np.nan, np.nan),), (A,)])
-    # The third frame has no label and is left out: 2 found of 3, and nothing false.
+    # The third frame has no label and is left out: 2 found of 3, and no false detection.
     assert found["mota"] == pytest.approx(2 / 3) and found["idf1"] == pytest.approx(2 * 2 / (3 + 2))
     assert found["hota"] == pytest.approx(math.sqrt(2 / 3 * 2 / 3))  # DetA 2 / 3, AssA 2 / (3 + 2 - 2)
     assert metrics([{}, {}], [(A,), (A,)])["hota"] == 0
@@ -75,7 +75,7 @@ def test_chosen_frames():
 
 @pytest.mark.filterwarnings("ignore:Operation with tuple is deprecated:DeprecationWarning:motmetrics")
 def test_the_same_as_motmetrics():
-    """On three objects that wander, with detections lost, added and swapped."""
+    """Three objects that wander, with detections lost, added and swapped."""
     motmetrics = pytest.importorskip("motmetrics")
     random = np.random.default_rng(0)
     centres = 50 + np.cumsum(random.normal(0, 2, (60, 3, 2)), axis=0) + np.array([[0, 0], [40, 0], [0, 40]])

@@ -1,4 +1,4 @@
-"""Scores against point tracks: exact answers on tracks made by hand, and the definitions of docs/metrics.md."""
+"""Scores against point tracks: exact answers on hand-made tracks, and the definitions of docs/metrics.md."""
 
 import itertools
 
@@ -28,7 +28,7 @@ MISSING = (np.nan, np.nan)
 
 
 def picture(places, background=0):
-    """Squares of 5x5 pixels by number, and their centroids."""
+    """Return 5x5 squares by number, and their centroids."""
     labels = np.full((20, WIDTH), background)
     for number, (x, y) in places.items():
         labels[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3] = number
@@ -68,7 +68,7 @@ def test_labels_may_be_smaller_than_the_recording():
 
 
 def test_every_score_by_hand():
-    """Six frames: whole, one fly lost, whole with slots swapped, both in one slot, one fly unlabelled, no label."""
+    """Six frames: both right, one fly lost, slots swapped, both in one slot, one fly unlabelled, no label."""
     frames = [
         {1: LEFT, 2: RIGHT},
         {1: LEFT},
@@ -110,7 +110,7 @@ def test_every_score_by_hand():
 
 
 def test_the_background_is_no_object_but_separates():
-    """The README of the flies: found needs two slots other than the background, separated any two."""
+    """By the README of the flies, "found" needs two slots other than the background; "separated" needs any two."""
     seen = sightings([{1: LEFT}], [(LEFT, BETWEEN)])
     assert separated_frames(seen).tolist() == [True] and found_frames(seen).tolist() == [False]
     seen = sightings([{1: LEFT}], [((10.5, 5.5), BETWEEN)])
@@ -118,7 +118,7 @@ def test_the_background_is_no_object_but_separates():
 
 
 def test_a_switch_counts_between_found_frames_only():
-    """A frame in which one object is lost says nothing of the other; the next found frame is compared."""
+    """A frame in which one object is lost does not count for the other; the next found frame is compared."""
     both, swapped = {1: LEFT, 2: RIGHT}, {2: LEFT, 1: RIGHT}
     lost = {2: LEFT}  # the left one is in another slot, the right one in none
     points = [(LEFT, RIGHT)] * 3

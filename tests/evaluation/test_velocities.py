@@ -1,4 +1,4 @@
-"""Velocities by hand and against slow numpy, and what must not change them."""
+"""Velocities by hand and against slow numpy, and their invariances."""
 
 import itertools
 
@@ -23,20 +23,20 @@ scores_of = jit(velocity_scores, static_argnames="num_objects")
 
 
 def decomposition_of(slots):
-    """Hard masks of `B T H W` slots, a little of each slot spread over the frame."""
+    """Return hard masks of `B T H W` slots, with a little of each slot spread over the frame."""
     masks = np.float32(0.8 * np.moveaxis(np.eye(K)[slots], -1, 2) + 0.2 / K)
     nothing = (np.zeros((*shape, size), np.float32) for shape, size in ((masks.shape, 3), (masks.shape[:3], 4)))
     return jax.device_put(Decomposition(next(nothing), masks, next(nothing)))
 
 
 def scores(true, slots, num_objects=L):
-    """Numpy scores of true labels and predicted slots, both `B T H W`."""
+    """Return scores of true labels and predicted slots, both `B T H W`, as numpy arrays."""
     batch = {"segmentation": np.uint8(true)}
     return {k: np.asarray(v) for k, v in scores_of(decomposition_of(slots), batch, num_objects).items()}
 
 
 def squares(*corners, shape=(B, T, H, W)):
-    """Squares of 3x3 pixels labelled 1, 2, ... by the (y, x) of their corners in each of T frames; None is hidden."""
+    """Draw squares of 3x3 pixels labelled 1, 2, ... by their corners (y, x) in each of T frames; None is hidden."""
     labels = np.zeros(shape, np.int32)
     for label, path in enumerate(corners, start=1):
         for t, corner in enumerate(path):
@@ -73,7 +73,7 @@ def assert_scores(found, cosine, error):
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (3, 0, 2), (1, 2, 0)])
 def test_a_perfect_prediction(order):
-    """Whatever slots hold the background and the objects."""
+    """A perfect prediction scores perfectly whichever slots hold the background and the objects."""
     true = squares(RIGHT, [(16, 12), (15, 10), (14, 8), (13, 6)])
     assert_scores(scores(true, np.array(order)[true]), 1, 0)
 
@@ -86,11 +86,11 @@ def test_a_perfect_prediction(order):
         (DOWN, 0, 0),
         ([(6, 6), (6, 7), (6, 8), (6, 9)], 1, 0.5),  # half as fast
         ([(6, 6), (8, 8), (10, 10), (12, 12)], np.sqrt(0.5), np.sqrt(2) - 1),
-        ([(6, 6), (6, 8), None, (6, 12)], 1 / 3, 2 / 3),  # two of three steps are without pixels before or after
+        ([(6, 6), (6, 8), None, (6, 12)], 1 / 3, 2 / 3),  # two of three steps have no pixels before or after
     ],
 )
 def test_an_object_by_hand(predicted, cosine, error):
-    """It moves by two pixels to the right, beside one at rest, which counts nowhere."""
+    """It moves right by two pixels, beside an object at rest, which is never counted."""
     assert_scores(scores(squares(RIGHT, CORNER), squares(predicted, CORNER)), cosine, error)
 
 
@@ -111,24 +111,24 @@ def test_position_errors_by_hand(true, predicted, all_objects, turned):
 
 
 def test_all_in_one_slot_stands_still():
-    """One object gets that slot, the other one without pixels."""
+    """One object gets that slot, the other one a slot without pixels."""
     true = squares(RIGHT, [(16, 12), (15, 10), (14, 8), (13, 6)])
     assert_scores(scores(true, np.full_like(true, 2)), 0, 1)
 
 
 def test_a_later_swap_is_wrong():
-    """Objects stay with the slots that they have in the first frame; the swap itself is a jump across the frame."""
+    """Objects keep the slots of the first frame; the swap itself is a jump across the frame."""
     paths = [(1, 1), (1, 3), (1, 5), (1, 7)], [(16, 12), (16, 10), (16, 8), (16, 6)]
     true = squares(*paths)
     slots = true.copy()
     slots[:, 2:] = np.array([0, 2, 1])[slots[:, 2:]]
-    # Of three steps, the first is right, then there is the jump, and the last is the other object's: the other way.
+    # Of three steps, the first is right, the second is the jump, and the last is the other object's, in reverse.
     jump = np.hypot(15, 5)
     assert_scores(scores(true, slots), (1 + 5 / jump - 1) / 3, (0 + jump / 2 - 1 + 0) / 3)
 
 
-def test_which_pairs_count():
-    """Not those of an object hidden at first, or before or after a step, or at rest."""
+def test_counted_pairs():
+    """Pairs do not count if the object is hidden at first, or before or after the step, or at rest."""
     first_hidden = [None, (6, 8), (6, 10), (6, 12)]
     hidden_once = [(16, 6), (16, 8), None, (16, 12)]
     true = squares(first_hidden, hidden_once)
@@ -141,7 +141,7 @@ def test_which_pairs_count():
 
 
 def test_slow_objects_are_at_rest():
-    """A row of pixels that grows at one end by a fraction of it moves by half of that."""
+    """A row of pixels that grows at one end by a fraction moves by half of that fraction."""
     assert 0.05 < MIN_SPEED < 0.5
     true = np.zeros((B, T, H, W), np.int32)
     true[:, :, 3:13, 2:12] = 1
@@ -160,7 +160,7 @@ def test_a_label_above_num_objects_is_not_dropped_silently():
 
 
 def slow_scores(true, slots, num_objects):
-    """The same of one video, by loops over what `regions` says."""
+    """Compute the same for one video, in loops over `regions`."""
     box = (0, 0, W, H)
     where = [
         [{k: (x, y, (a + c) / 2, (b + d) / 2) for k, x, y, _, a, b, c, d, _ in regions(frame, box)} for frame in labels]
@@ -203,7 +203,7 @@ def slow_scores(true, slots, num_objects):
 
 
 def random_case(seed, num_objects=L):
-    """Squares that wander and cover each other, some lost for a while, in true labels and slots of their own."""
+    """Draw squares that wander and cover each other, some lost for a while, as true labels and independent slots."""
     rng = np.random.default_rng(seed)
 
     def labels():
@@ -229,7 +229,7 @@ def test_scores_equal_a_slow_reference(seed, num_objects):
 
 
 def is_tied(true, slots):
-    """True if two matchings of the first frame are equally near: the order of the slots then decides."""
+    """True if two matchings of the first frame are equally near, so that the order of the slots decides."""
     objects, found = (
         [np.argwhere(labels == k).mean(0) for k in values if (labels == k).any()]
         for labels, values in ((true[0], range(1, L + 1)), (slots[0], range(K)))

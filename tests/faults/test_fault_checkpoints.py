@@ -1,4 +1,4 @@
-"""Checkpoints whose files are damaged, whose writer is killed, whose disk is full: one save is lost at most."""
+"""Checkpoints with damaged files, killed writers or full disks: at most one save is lost."""
 
 import gc
 import logging
@@ -20,7 +20,7 @@ from checkpoints import META, assert_same, make_params, make_state, restore
 from stii_jax.storage.checkpoints import Checkpointer, CheckpointError, DamagedCheckpointError, restore_params
 from stii_jax.storage.metric_log import MetricWriter, read_metrics
 
-# A read or write that fails early leaves tensorstore's others to a loop that is closed by then.
+# After an early failure of a read or write, tensorstore's others remain in an event loop that has been closed.
 LEFT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 pytestmark = [pytest.mark.faults, LEFT]
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,14 +29,14 @@ WIDTH = 3_000
 
 @pytest.fixture(autouse=True)
 def collect_what_is_left():
-    """Where python 3.11 collects those reads and writes while it parses, it fails: SystemError in `ast`."""
+    """Collect them now: if python 3.11 collects them while it parses, it fails with a SystemError in `ast`."""
     yield
     gc.collect()
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder with checkpoints 1 and 2, which have a score and arrays large enough for files of their own."""
+    """A folder with checkpoints 1 and 2, which have a score and arrays large enough for separate files."""
     folder = tmp_path_factory.mktemp("saved")
     checkpointer = Checkpointer(folder)
     for step in (1, 2):
@@ -48,14 +48,14 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("damage", [flip_bit, cut_short])
 def test_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path, caplog, damage):
-    caplog.set_level(logging.CRITICAL, "asyncio")  # it logs every read that tensorstore leaves
+    caplog.set_level(logging.CRITICAL, "asyncio")  # it logs every read that tensorstore leaves behind
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     files = [path for path in sorted((folder / "2").rglob("*")) if path.is_file() and path.stat().st_size]
     outcomes: Counter[str] = Counter()
     for path in files:
         whole = path.read_bytes()
         for trial in range(TRIALS):
-            # The names of data files are random: count, to try the same places again.
+            # The names of data files are random: use counts, so that the same places are tried again.
             damage(path, random.Random(f"{files.index(path)} {trial}"))
             outcomes[_restored_after_damage(folder)] += 1
             path.write_bytes(whole)
@@ -64,7 +64,7 @@ def test_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path, caplog, dama
 
 
 def _restored_after_damage(folder: Path) -> str:
-    """Checks that both readers give what was saved, or say that they cannot."""
+    """Check that both readers return the saved values, or report that they cannot."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -100,7 +100,7 @@ for step in itertools.count(1 + (checkpointer.latest_step() or 0)):
 
 
 def test_kills_at_random_moments_of_saves_lose_nothing(tmp_path):
-    """One run, killed again and again: what was said to be saved is there, and the newest step loads bit for bit."""
+    """One run is killed repeatedly: every reported save exists, and the newest step loads bit for bit."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     saved = interrupted = 0
     for trial in range(TRIALS):
@@ -122,8 +122,8 @@ def test_kills_at_random_moments_of_saves_lose_nothing(tmp_path):
     print(f"kills: {TRIALS}, {interrupted} in the middle of a save; {saved} checkpoints saved")
 
 
-def test_a_full_disk_leaves_what_was_saved(tmp_path):
-    """From no space at all to a little more than is needed: the save fails as a whole, or is whole."""
+def test_a_full_disk_keeps_saved_checkpoints(tmp_path):
+    """From no space to slightly more than needed: the save fails completely, or is complete."""
     params = make_params(300_000, seed=1)
     refused = 0
     with small_disk(tmp_path / "disk", megabytes=64) as disk:
@@ -161,7 +161,7 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that shows `clock["ahead"]` seconds too many."""
+    """A clock that is `clock["ahead"]` seconds fast."""
     settings, real = {"ahead": 0.0}, time.time
     monkeypatch.setattr(time, "time", lambda: real() + settings["ahead"])
     return settings
@@ -172,7 +172,7 @@ DAY = 86_400.0
 
 @pytest.mark.parametrize("jump", [-DAY, DAY], ids=["back", "forward"])
 def test_the_clock_may_jump_between_saves(tmp_path, clock, jump):
-    """The newest is the highest step; of names and contents, none comes from the clock."""
+    """The newest checkpoint is the highest step; no name or content depends on the clock."""
     checkpointer = Checkpointer(tmp_path)
     for step in (1, 2, 3):
         save_one(checkpointer, step)
@@ -198,7 +198,7 @@ def test_the_clock_may_jump_between_saves(tmp_path, clock, jump):
 
 @pytest.mark.parametrize("jump", [-DAY, DAY], ids=["back", "forward"])
 def test_a_clock_that_jumps_during_a_save_harms_that_save_at_most(tmp_path, clock, jump):
-    """Orbax measures its time-outs by it: set forward, it may end the save, and the run with it."""
+    """Orbax measures its time-outs by the clock: set forward, it may end the save, and the run with it."""
     checkpointer = Checkpointer(tmp_path)
     save_one(checkpointer, 1)
     checkpointer.wait()
@@ -221,7 +221,7 @@ def test_a_clock_that_jumps_during_a_save_harms_that_save_at_most(tmp_path, cloc
 def test_logs_do_not_follow_a_clock_that_jumps(tmp_path, clock, jump):
     for first in (1, 3, 5):
         writer = MetricWriter(tmp_path)
-        writer.truncate(first)  # one line after the checkpoint is written again
+        writer.truncate(first)  # a line after the checkpoint is written again
         for step in range(first + 1, first + 4):
             writer.write_scalars(step, {"loss": 1 / step})
             clock["ahead"] += jump

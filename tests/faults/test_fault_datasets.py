@@ -1,4 +1,4 @@
-"""Datasets whose build is killed, whose disk is full, whose files are damaged: no half is taken for whole."""
+"""Datasets with killed builds, full disks or damaged files: an incomplete dataset never passes as complete."""
 
 import json
 import os
@@ -27,7 +27,7 @@ NUM_VIDEOS = 24
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
-    """A folder of videos, of which one is damaged."""
+    """A folder of videos, one of them damaged."""
     folder = tmp_path_factory.mktemp("videos")
     for number, labels in enumerate(balls(NUM_VIDEOS, 40)):
         write_video(folder / f"balls_{number:02}.mp4", np.kron(colored(labels), np.ones((1, 4, 4, 1), np.uint8)))
@@ -37,14 +37,14 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["bouncing_balls", "video_folder"])
 def dataset(request, videos) -> tuple[str, str, dict]:
-    """Name, variant and options."""
+    """Return name, variant and options."""
     if request.param == "bouncing_balls":
         return "bouncing_balls", "mini", SMALL
     return "video_folder", "default", {"folder": str(videos), "image_size": 64, "num_frames": 8}
 
 
 def start_build(dataset: tuple[str, str, dict], data_dir: Path, word: str = "Building") -> subprocess.Popen:
-    """Builds in a process of its own, which has said that it does."""
+    """Start a build in another process, and wait until it reports its start."""
     name, variant, options = dataset
     command = [sys.executable, "-m", "stii_jax.data.build", "--dataset", name, "--variant", variant]
     command += ["--options", json.dumps(options), "--data_dir", str(data_dir)]
@@ -61,7 +61,7 @@ def kill(child: subprocess.Popen) -> None:
 
 
 def contents(source: VideoDataset) -> dict[str, np.ndarray]:
-    """Every video of every split, decoded."""
+    """Return every video of every split, decoded."""
     whole = {}
     for split in source.splits:
         (batch,) = source.eval_batches(split, source.frames_of(split), source.split_sizes[split])
@@ -113,7 +113,7 @@ def test_a_build_takes_over_from_one_that_is_killed(dataset, tmp_path):
     for trial in range(TRIALS):
         data_dir = tmp_path / str(trial)
         first = start_build(dataset, data_dir)
-        first.send_signal(signal.SIGSTOP)  # as far as it has come, until the other waits for it
+        first.send_signal(signal.SIGSTOP)  # up to the point where the other process waits for it
         second = start_build(dataset, data_dir, "Waiting")
         first.send_signal(signal.SIGCONT)
         time.sleep(random.Random(trial).uniform(0, 0.1) if trial else 0)
@@ -127,7 +127,7 @@ def test_a_build_takes_over_from_one_that_is_killed(dataset, tmp_path):
 
 
 def test_a_kill_while_an_old_dataset_is_removed(tmp_path, monkeypatch):
-    """There is the old one, the new one or none; never what is left of the old one."""
+    """Afterwards there is the old dataset, the new one or none, but never a partly removed one."""
     arguments = ("bouncing_balls", "mini", SMALL | {"num_train": 50}, str(tmp_path))
     source = open_dataset(*arguments)
     expected, folder = contents(source), Path(source.builder.data_path)
@@ -181,8 +181,8 @@ def test_damage_to_any_file_is_noticed_or_harmless(dataset, tmp_path, damage):
     assert outcomes["noticed"] > TRIALS
 
 
-def test_damage_to_what_was_kept_of_a_build(videos, tmp_path, monkeypatch):
-    """It is read again."""
+def test_damage_to_kept_parts_of_a_build(videos, tmp_path, monkeypatch):
+    """The damaged part is read again."""
     options = {"folder": str(videos), "image_size": 64, "num_frames": 8}
     monkeypatch.setattr("shutil.rmtree", lambda path, **more: None)
     source = open_dataset("video_folder", "default", options, str(tmp_path))
@@ -202,7 +202,7 @@ def test_damage_to_what_was_kept_of_a_build(videos, tmp_path, monkeypatch):
 
 
 def test_the_clock_does_not_matter(tmp_path, monkeypatch):
-    """Of what is built, nothing comes from it."""
+    """No part of a built dataset depends on the clock."""
     expected = contents(open_dataset("bouncing_balls", "mini", SMALL, str(tmp_path / "now")))
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 86_400 * random.random())

@@ -1,4 +1,4 @@
-"""Whole runs that blow up: what they say, what they leave, and that no process waits for another."""
+"""Whole runs that blow up: their messages, the files they leave, and that no process hangs."""
 
 import os
 import socket
@@ -50,7 +50,7 @@ except TrainingError as error:
 
 
 def start(script, *arguments, compiled, **environment):
-    """A process of its own, with compiled programs kept for the next one."""
+    """Start a process that shares compiled programs with the next one."""
     environment |= {
         "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS / "training", TESTS.parent))),
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
@@ -62,7 +62,7 @@ def start(script, *arguments, compiled, **environment):
 
 
 def end(process, timeout=500):
-    """What a process that ends with 1 says last."""
+    """Return the last output of a process that ends with 1."""
     _, errors = process.communicate(timeout=timeout)
     assert process.returncode == 1, errors[-3000:]
     found = [line for line in errors.splitlines() if line.startswith("error: ")]
@@ -72,7 +72,7 @@ def end(process, timeout=500):
 
 @pytest.mark.faults
 def test_a_learning_rate_that_is_far_too_high(tmp_path, compiled):
-    """The real model: the steps before the failed one are kept, and the message names what broke first."""
+    """With the real model, the steps before the failed one are kept, and the message names the first failure."""
     settings = {"optim__learning_rate": 1e20, "optim__clip_norm": 1e6, "train__log_every": 1, "train__eval_every": 1000}
     settings |= {"train__checkpoint_every": 1, "optim__warmup_steps": 1}
     process = start(REAL, tmp_path / "run", *overrides(tmp_path / "data", **settings), compiled=compiled)

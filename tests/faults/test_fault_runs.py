@@ -1,4 +1,4 @@
-"""Runs that are told to stop, killed, started twice, or lose one of their processes: what they lose."""
+"""Runs that are stopped, killed, started twice, or lose one of their processes, and the steps they lose."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from stii_jax.storage.metric_log import read_metrics
 
 pytestmark = pytest.mark.faults
 
-# A checkpoint every few steps, so that many of the kills come while one is written.
+# A checkpoint every few steps, so that many kills happen during a save.
 RUN = {
     "train__num_steps": 400,
     "train__log_every": 4,
@@ -32,7 +32,7 @@ RUN = {
 ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
 RNG = random.Random(2)
 STOP_WITHIN = 30
-"""Seconds from SIGTERM to the end of the process."""
+"""Maximum time from SIGTERM to the end of the process, in seconds."""
 
 
 def start(launcher, workdir, processes=1, environment=None, **changes):
@@ -44,7 +44,7 @@ def finish(launcher, workdir, processes=1, environment=None, **changes):
 
 
 def wait_for_step(process, workdir, step):
-    """Until the run has logged a step."""
+    """Wait until the run has logged a step."""
     until = time.monotonic() + 200
     while not any(line["step"] >= step for line in read_metrics(workdir / "metrics.jsonl")):
         assert process.poll() is None, process.communicate()[0][-3000:]
@@ -53,13 +53,13 @@ def wait_for_step(process, workdir, step):
 
 
 def end(process, seconds):
-    """Exit code and output, within so many seconds."""
+    """Return exit code and output, within a time limit in seconds."""
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
 
 def children(process):
-    """The processes that a script has started, by their number in the run."""
+    """Return the processes that a script has started, by their number in the run."""
     found = {}
     for pid in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split():
         command = (f"/proc/{pid}/cmdline", "rb")
@@ -71,7 +71,7 @@ def children(process):
 
 
 def kept(workdir):
-    """All that is left of a run but for its clock."""
+    """Return everything that is left of a run, except its timings."""
     params, meta = restore_params(workdir / "checkpoints")
     lines = [
         {k: repr(v) for k, v in line.items() if k not in TIMES} for line in read_metrics(workdir / "metrics.jsonl")
@@ -81,7 +81,7 @@ def kept(workdir):
 
 @pytest.fixture(scope="module")
 def straight(launcher, tmp_path_factory):
-    """What is left of a run that nothing disturbs."""
+    """The files of an undisturbed run."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
     finish(launcher, workdir)
     return kept(workdir)
@@ -127,7 +127,7 @@ def test_sigterm_during_an_evaluation(launcher, straight, tmp_path):
 
 
 def test_kill_at_random_moments(launcher, straight, tmp_path):
-    """kill -9, again and again: while the program starts, trains, evaluates and saves."""
+    """Kill -9 repeatedly: while the program starts, trains, evaluates and saves."""
     workdir, moments, lost = tmp_path / "run", random.Random(1), []
     for trial in range(TRIALS):
         process = start(launcher, workdir)
@@ -135,7 +135,7 @@ def test_kill_at_random_moments(launcher, straight, tmp_path):
             time.sleep(moments.uniform(0, 10))
         else:
             wait_for_step(process, workdir, 4 + trial * 400 // TRIALS)
-            time.sleep(moments.uniform(0, 0.3))  # of two checkpoints or three
+            time.sleep(moments.uniform(0, 0.3))  # of two or three checkpoints
         assert process.poll() is None, process.communicate()[0][-3000:]
         process.kill()
         process.communicate()
@@ -147,7 +147,7 @@ def test_kill_at_random_moments(launcher, straight, tmp_path):
 
 
 def saved_steps(workdir):
-    """Steps of whole checkpoints."""
+    """Return the steps of complete checkpoints."""
     folder = workdir / "checkpoints"
     return [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.exists() else []
 
@@ -181,7 +181,7 @@ def test_one_of_two_processes_killed(launcher, tmp_path, killed):
     survivor = 1 - killed
     assert f"process {killed} of 2 ended with exit code 137" in output
     assert f"process {survivor} of 2 ended with exit code " in output
-    # The first is ours, where the connection breaks in a step or in a save; the other is the runtime's.
+    # The first message is ours, if the connection breaks in a step or in a save; the other is the runtime's.
     assert re.search("error: .*another process has stopped|another task died", output), output[-3000:]
     finish(launcher, workdir, 2)
     assert restore_params(workdir / "checkpoints")[1]["step"] == 440
@@ -205,10 +205,10 @@ def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
     workdir = tmp_path / "run"
     first = start(launcher, workdir)
     wait_for_step(first, workdir, 8)
-    os.kill(first.pid, signal.SIGSTOP)  # or it would come to its end meanwhile
+    os.kill(first.pid, signal.SIGSTOP)  # otherwise it would end in the meantime
     for processes in (1, 2):
         output = launcher.run(workdir, processes, expect=1, environment=ONE_DEVICE, **RUN)
-        assert f"error: another run trains in {workdir} (process {first.pid} on " in output
+        assert f"error: another run is training in {workdir} (process {first.pid} on " in output
     os.kill(first.pid, signal.SIGCONT)
     code, output = end(first, 300)
     assert code == 0, output[-3000:]
@@ -216,9 +216,9 @@ def test_a_second_run_in_a_workdir_is_refused(launcher, straight, tmp_path):
 
 
 def test_a_clock_that_jumps(launcher, straight, tmp_path):
-    """The wall clock goes back and forth by days, every second, while a run trains.
+    """The wall clock jumps back and forth by days, every second, while a run trains.
 
-    Orbax gives up a save that takes minutes by that clock; then the run stops, and goes on when it is told to.
+    Orbax aborts a save that takes minutes by that clock. The run then stops, and resumes when it is started again.
     """
     workdir, stops = tmp_path / "run", 0
     while True:
@@ -236,7 +236,7 @@ def test_a_clock_that_jumps(launcher, straight, tmp_path):
 
 
 def test_a_workdir_on_a_disk_that_fills_up(launcher, straight, tmp_path):
-    """Training stops with one line; with space again, the same command comes to the same end."""
+    """Training stops with one line; with free space again, the same command reaches the same end."""
     with small_disk(tmp_path / "disk", megabytes=16) as disk:
         workdir = disk / "run"
         process = start(launcher, workdir)
@@ -244,7 +244,7 @@ def test_a_workdir_on_a_disk_that_fills_up(launcher, straight, tmp_path):
         ballast = fill(disk, left=0)
         code, output = end(process, 100)
         assert code == 1, output[-3000:]
-        # Before it, tensorstore may tell of writes that nobody waits for any more.
+        # Before it, tensorstore may report writes that nobody waits for any more.
         last = output.splitlines()[-1]
         assert last.startswith("error: ") and str(workdir) in last and "free space there" in last, output[-3000:]
         ballast.unlink()
@@ -253,7 +253,7 @@ def test_a_workdir_on_a_disk_that_fills_up(launcher, straight, tmp_path):
 
 
 def test_the_lock_is_not_of_the_evaluation(launcher, straight, tmp_path):
-    """A run that trains can be looked at."""
+    """A run can be evaluated while it trains."""
     workdir = tmp_path / "run"
     process = start(launcher, workdir)
     while not saved_steps(workdir):

@@ -1,4 +1,4 @@
-"""A model on a video file: equal to the evaluation, in files that agree, whole or not there."""
+"""A model on a video file: equal to the evaluation, with consistent output files, complete or absent."""
 
 import csv
 import json
@@ -148,7 +148,7 @@ def stream(params, video, num_predicted):
 
 
 def test_files_on_request(workdir, video, tmp_path):
-    """With the formats of other programs, which do not show predicted frames, and clips; and again without."""
+    """Formats of other programs, which do not show predicted frames, and clips; then a run without them."""
     output, wanted = tmp_path / "results", {"coco.json", "mot.txt", "labels.tif", "via_tracks.csv", "objects"}
     options = {"formats": ("coco", "mot", "tiff", "movement"), "object_clips": True}
     summary, _, rows = decompose(workdir, video, output, 2, **options)
@@ -171,7 +171,7 @@ def test_times_are_kept(workdir, tmp_path):
     video = write_video(tmp_path / "video.mkv", noise(6), "libx264", times=times)
     summary, arrays, rows = decompose(workdir, video, tmp_path / "results", num_predicted=2)
     assert summary["untimed"] is None
-    expected = [*((time - 5) / 100 for time in times), 0.85 + 0.17, 0.85 + 2 * 0.17]  # on at the mean interval
+    expected = [*((time - 5) / 100 for time in times), 0.85 + 0.17, 0.85 + 2 * 0.17]  # continues at the mean interval
     assert arrays["time"] == pytest.approx(expected, abs=1e-3)
     assert [row[1] for row in rows[::2]] == pytest.approx(expected, abs=1e-3)
     for name in ("overlay.mp4", "slots.mp4"):
@@ -225,7 +225,7 @@ def test_predicted_frames_are_marked(workdir, video, tmp_path):
 
 
 def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):
-    """In the arrays, in the images (see above), and in what is drawn."""
+    """A slot's colour is the same in the arrays, in the images (see above), and in the drawings."""
     drawn = []
     monkeypatch.setattr(
         module.visualize, "animation_frame", lambda *given: drawn.append(given[2]) or animation_frame(*given)
@@ -321,7 +321,7 @@ def test_an_interrupted_run_leaves_the_earlier_results(workdir, video, tmp_path,
     output = tmp_path / "results"
     decompose(workdir, video, output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    monkeypatch.setattr(module, "write_results", lambda *_: 1 / 0)  # the last thing that is written
+    monkeypatch.setattr(module, "write_results", lambda *_: 1 / 0)  # the last file to be written
     with pytest.raises(ZeroDivisionError):
         decompose(workdir, video, output, num_predicted=1, overwrite=True)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
@@ -357,7 +357,7 @@ def test_a_model_that_leaves_the_finite_numbers(workdir, params, tmp_path, monke
 
 
 def fails(message, workdir, request, error=DataError):
-    """One line that the command line shows, and no results."""
+    """Assert that the command line shows one line, and that there are no results."""
     assert issubclass(error, ERRORS)
     with pytest.raises(error, match=message) as caught:
         run("decompose", None, workdir, [], request=request)
@@ -365,7 +365,7 @@ def fails(message, workdir, request, error=DataError):
     assert not any((request.output / name).exists() for name in NAMES)
 
 
-def test_inputs_that_are_none(workdir, tmp_path):
+def test_invalid_inputs(workdir, tmp_path):
     output = tmp_path / "results"
     fails("there is no file .*video.mp4", workdir, Request(tmp_path / "video.mp4", output))
     (tmp_path / "empty.mp4").touch()
@@ -379,7 +379,7 @@ def test_inputs_that_are_none(workdir, tmp_path):
     assert not output.exists()
 
 
-def test_outputs_that_cannot_be(workdir, video, tmp_path):
+def test_invalid_outputs(workdir, video, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory"):
         run("decompose", None, workdir, [], request=Request(video, tmp_path / "file" / "folder"))
@@ -391,6 +391,6 @@ def test_outputs_that_cannot_be(workdir, video, tmp_path):
 
 def test_no_run(video, tmp_path):
     request = Request(video, tmp_path / "results")
-    fails("and no --config given to train one", tmp_path, request, ConfigError)
+    fails("and no --config to train one", tmp_path, request, ConfigError)
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         run("decompose", "default", tmp_path, overrides(tmp_path), request=request)

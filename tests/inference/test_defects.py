@@ -1,6 +1,6 @@
-"""Recordings with cuts, blank frames or nothing to find: the notes for users, and the shipped model's decompositions.
+"""Recordings with cuts, blank frames or no objects: the notes for users, and the shipped model's decompositions.
 
-The slow tests decompose videos of balls that were changed as recordings are: see docs/files.md.
+The slow tests decompose videos of balls with the defects of real recordings; see docs/files.md.
 """
 
 import json
@@ -60,7 +60,7 @@ def shipped():
 
 
 def slots_of(frame, labels):
-    """The slot that covers most of each ball, and its intersection over union with that ball."""
+    """Return the slot that covers most of each ball, and its intersection over union with that ball."""
     slots = {}
     for ball in range(1, labels.max() + 1):
         inside = labels == ball
@@ -70,7 +70,7 @@ def slots_of(frame, labels):
 
 
 def objects(found):
-    """The number of objects in every frame."""
+    """Return the number of objects in every frame."""
     return [len(set(frame.regions) - {found.background}) for frame in found.frames]
 
 

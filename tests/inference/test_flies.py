@@ -20,7 +20,7 @@ pytest.importorskip("trackeval")
 
 
 def evaluate(video, tracks, folder, *settings):
-    """The scores of the command line."""
+    """Return the scores from the command line."""
     request = make_track_request("evaluate", str(tracks), None, str(video))
     run("evaluate", None, folder, settings, model="balls", tracks=request)
     return json.loads((folder / f"track_scores_{video.stem}.json").read_text())
@@ -28,7 +28,7 @@ def evaluate(video, tracks, folder, *settings):
 
 @pytest.mark.slow
 def test_a_hundred_frames(samples, tmp_path):
-    """The first hundred frames: their number is inferred, both flies are found in all, and keep their slots."""
+    """On the first hundred frames, the count is inferred, both flies are found in all, and keep their slots."""
     frames = itertools.islice(read_frames(samples / "flies" / "centered_pair_small.mp4"), 100)
     video = write_raw(tmp_path / "flies.mkv", np.stack(list(frames)))
     with (samples / "flies" / "tracks.csv").open(newline="") as file:
@@ -45,7 +45,7 @@ def test_a_hundred_frames(samples, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_recording(samples, tmp_path):
-    """All 1,100 frames: both are found in nearly all, identities never switch, and centroids are close."""
+    """On all 1,100 frames, both are found in nearly all, identities never switch, and centroids are close."""
     flies = samples / "flies"
     settings = ("eval.num_slots=3", "eval.slot_cost=0")  # their number is given, to save time
     scores = evaluate(flies / "centered_pair_small.mp4", flies / "tracks.csv", tmp_path, *settings)

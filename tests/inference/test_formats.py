@@ -1,4 +1,4 @@
-"""Formats of other programs, read back by the libraries of those."""
+"""Formats of other programs, read back by those programs' libraries."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ WIDTH, HEIGHT, K, BACKGROUND = 30, 20, 4, 1
 BOX = (4, 2, 28, 18)
 NUM_FRAMES = 3
 
-# Warnings of what the readers call themselves, with numpy 2.5 and pandas 3.
+# Deprecation warnings from the readers themselves, with numpy 2.5 and pandas 3.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools"),
     pytest.mark.filterwarnings("ignore:Operation with tuple is deprecated:DeprecationWarning:motmetrics"),
@@ -33,7 +33,7 @@ def make_info(width=WIDTH, height=HEIGHT, scale=1, expected=NUM_FRAMES):
 
 @pytest.fixture(scope="module")
 def frames():
-    """Slot 0 in all frames, slot 2 in the last one only, slot 3 in none."""
+    """Return frames with slot 0 in all, slot 2 in the last one only, slot 3 in none."""
     canvas, made = Canvas((8, 12), BOX, WIDTH, HEIGHT), []
     for t in range(NUM_FRAMES):
         masks = np.full((K, 8, 12), 0.05, np.float32)
@@ -56,7 +56,7 @@ def write(folder, name, frames, info=None):
 
 
 def objects(frames):
-    """Frame, number and region of everything that is to be in a file."""
+    """Return frame, number and region of every object expected in a file."""
     return [(frame, slot + 1, region) for frame in frames for slot, region in frame.regions.items() if slot != 1]
 
 
@@ -126,7 +126,7 @@ def test_a_stack_that_may_pass_4_gigabytes_is_a_bigtiff(tmp_path, frames):
 
 
 def test_via_tracks(tmp_path, frames):
-    """As `movement` reads them: JSON in cells of a table; see the next test for the library itself."""
+    """The format that `movement` reads: JSON in cells of a table. The next test uses the library itself."""
     with write(tmp_path, "movement", frames).open() as file:
         rows = list(csv.DictReader(file))
     for row, (frame, number, region) in zip(rows, objects(frames), strict=True):
@@ -142,7 +142,7 @@ def test_via_tracks(tmp_path, frames):
 
 
 def test_movement_loads_its_tracks(tmp_path, frames):
-    """`movement` brings napari's and other large packages: it is not part of the extra `test`."""
+    """`movement` pulls in napari and other large packages, so it is not part of the extra `test`."""
     load_bboxes = pytest.importorskip("movement.io.load_bboxes")
     tracks = load_bboxes.from_via_tracks_file(write(tmp_path, "movement", frames), fps=10)
     individuals = tracks.coords[tracks.position.dims[-1]].values.tolist()

@@ -1,4 +1,4 @@
-"""The Python interface: a trained model on files and on arrays gives what the command line writes."""
+"""The Python interface: a trained model on files and arrays gives the command line's results."""
 
 import csv
 
@@ -63,7 +63,7 @@ def test_a_file_gives_what_the_command_line_writes(model, workdir, tmp_path, fra
 
 
 def test_arrays_and_single_frames_give_what_the_file_gives(model, tmp_path, frames):
-    """A lossless file."""
+    """The file is lossless."""
     whole = model.decompose(write_raw(tmp_path / "video.mkv", frames))
     for given in (frames, list(frames), iter(frames)):
         found = model.decompose(given, fps=10.0)
@@ -143,7 +143,7 @@ def test_grey_frames(model, frames):
         (np.zeros((2, 16, 24), np.uint8), {"value_range": (0.0, 9.0)}, "value_range is for files"),
     ],
 )
-def test_videos_that_are_none(model, video, options, message):
+def test_invalid_videos(model, video, options, message):
     with pytest.raises(DataError, match=message) as caught:
         model.decompose(video, **options)
     assert "\n" not in str(caught.value)
@@ -157,7 +157,7 @@ def test_other_settings_of_the_evaluation(workdir, frames):
         stii_jax.load_model(workdir, ["eval.num_slots=-1"])
 
 
-def test_models_that_are_none(tmp_path):
+def test_invalid_models(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'; nearest: quickstart"):
         stii_jax.load_model("quikstart")
     with pytest.raises(

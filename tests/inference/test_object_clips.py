@@ -1,4 +1,4 @@
-"""A clip per object: what it shows, and how large it is."""
+"""A clip per object: its content and its size."""
 
 import csv
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def recorded():
-    """Every pixel says where it is."""
+    """Return frames in which every pixel encodes its position."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     for t, seconds in enumerate(TIMES):
         yield RecordedFrame(np.stack([2 * x, 3 * y, 0 * x + 20 * t], -1).astype(np.uint8), np.zeros((8, 8, 3)), seconds)
@@ -45,10 +45,10 @@ def read(path):
 
 def test_clips_follow_their_objects(folder):
     write_clips(folder, recorded(), VideoInfo("v.mp4", WIDTH, HEIGHT, 1, 10.0, 5, slot_colors(4, 0), 0))
-    assert {path.name for path in (folder / "objects").iterdir()} == {"slot_1.mp4", "slot_2.mp4"}  # 3 is never seen
+    assert {path.name for path in (folder / "objects").iterdir()} == {"slot_1.mp4", "slot_2.mp4"}  # 3 is never visible
     frames, times = read(folder / "objects" / "slot_1.mp4")
     assert times == pytest.approx(TIMES, abs=1e-3)
-    # The largest box has 20x14 pixels, and 4 more on every side. Before it is seen, and while it is not, it stays.
+    # The largest box has 20x14 pixels, plus 4 on every side. It does not move while the object is not visible.
     corners = [(11, 4), (11, 4), (36, 26), (36, 26), (WIDTH - 28, HEIGHT - 22)]
     for frame, (left, top) in zip(frames, corners, strict=True):
         assert frame.shape == (22, 28, 3)

@@ -1,4 +1,4 @@
-"""A folder that changes all at once, and in which nothing is lost that a decomposition did not write."""
+"""A folder that changes all at once, and in which no foreign file is lost."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ OTHER = {"input": "/videos/b.mp4", "num_predicted": "0"}
 
 
 class Killed(BaseException):
-    """A kill: nothing is cleaned up after it."""
+    """A kill, after which no cleanup runs."""
 
 
 def fill(folder, text, names=NAMES):
@@ -70,7 +70,7 @@ def test_files_of_somebody_else_stay(tmp_path):
     write(tmp_path, "third", overwrite=True)
     found = contents(tmp_path)
     assert found["notes.txt"] == found["masks/notes.txt"] == found["objects/best.mp4"] == "mine"
-    # The second video's files in other formats would be taken for the third's.
+    # The second video's files in other formats would be mistaken for the third's.
     assert found.keys() == {
         *("notes.txt", "masks/notes.txt", "objects/best.mp4", "masks/000000.png"),
         *(name for name in NAMES if name != "masks"),
@@ -87,7 +87,7 @@ def test_files_that_only_look_like_ours_are_not_replaced(tmp_path, name):
 
 
 def test_a_summary_owns_no_other_names(tmp_path):
-    """It may have been edited, or be of another program."""
+    """It may have been edited, or belong to another program."""
     (tmp_path / "thesis.tex").write_text("mine")
     (tmp_path / SUMMARY).write_text(json.dumps({"files": ["thesis.tex", "../elsewhere", "overlay.mp4"]}))
     write(tmp_path, "new", overwrite=True)
@@ -97,7 +97,7 @@ def test_a_summary_owns_no_other_names(tmp_path):
 @pytest.mark.parametrize("moves", range(len(NAMES) + 1))
 @pytest.mark.parametrize("earlier", [False, True])
 def test_the_same_command_works_after_a_kill(tmp_path, monkeypatch, moves, earlier):
-    """At any time, also while the results are moved to their places."""
+    """A kill may come at any time, also while the results are moved to their places."""
     if earlier:
         write(tmp_path, "earlier", OTHER)
     with monkeypatch.context() as patch:
@@ -160,7 +160,7 @@ def test_one_decomposition_at_a_time(tmp_path):
 
 
 def test_a_file_system_that_locks_no_folders(tmp_path, monkeypatch):
-    """NFS wants a file that is open for writing."""
+    """NFS needs a file that is open for writing."""
 
     def fails(*_):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -1,4 +1,4 @@
-"""The standard files of a decomposition: times, empty slots, and what is kept in memory."""
+"""The standard files of a decomposition: times, empty slots, and memory use."""
 
 import csv
 
@@ -17,7 +17,7 @@ def info(num_slots=3):
 
 
 def frames():
-    """Slot 1 moves to the right in a view that leaves four columns out; slot 2 has no pixels."""
+    """Slot 1 moves to the right in a view that leaves out four columns; slot 2 has no pixels."""
     canvas = Canvas((8, 8), (4, 0, 12, 8), 12, 8)
     for t, seconds in enumerate(TIMES):
         masks = np.zeros((3, 8, 8), np.float32)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 def test_the_recording_in_its_own_size(tmp_path):
-    """The model sees 8x8 pixels of every second frame. An odd side is one pixel longer."""
+    """The model sees 8x8 pixels of every second frame. An odd side grows by one pixel."""
     network = ToyModel(8)
     model = Model(network=network, params=network.init(jax.random.key(0)), view=View(size=8), frame_stride=2)
     blocks = np.random.default_rng(0).integers(0, 256, (6, 9, 16, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Recordings, as a model is to see them, read up to where they are damaged."""
+"""Recordings in the form that a model sees, read up to any damage."""
 
 from types import SimpleNamespace
 
@@ -59,7 +59,7 @@ def test_frames_at_uneven_times(tmp_path, name):
     ],
 )
 def test_times_that_make_no_sense(video, monkeypatch, times, expected, problem):
-    """From there on, frames follow at the average rate, here 20."""
+    """After invalid times, frames follow at the average rate, here 20."""
     frames = [SimpleNamespace(seconds=time, pixels=lambda: noise(1)[0]) for time in times]
     monkeypatch.setattr(pyav, "decode", lambda *_: iter(frames))
     monkeypatch.setattr(pyav, "read_header", lambda path: pyav.Header(4, 20.0))
@@ -113,7 +113,7 @@ def test_a_view_that_does_not_fit(video):
 
 
 def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
-    """In files and arrays alike; the frames themselves stay as they are."""
+    """This holds for files and arrays; the frames themselves stay unchanged."""
     scene = np.random.default_rng(0).integers(60, 120, (48, 64, 3), np.uint8)
     frames = np.stack([scene] * 9)
     for number in range(9):
@@ -133,7 +133,7 @@ def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
 
 
 def test_small_objects_are_noticed():
-    """Where a background is removed, and unless the view is in tiles."""
+    """Small objects are noticed if a background is removed, unless the view is in tiles."""
     frames = np.full((30, 64, 96, 3), 40, np.uint8)
     for number in range(30):
         frames[number, 20:26, 3 * number : 3 * number + 6] = 250
@@ -154,7 +154,7 @@ def test_a_camera_that_moves_keeps_its_background():
 
 
 def test_notes(tmp_path, samples):
-    """Whatever is chosen for the user is said."""
+    """Every automatic choice is reported."""
     path = tmp_path / "a.tif"
     frames = np.arange(3 * 8 * 8, dtype=np.uint16).reshape(3, 8, 8) * 20
     tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "ZYX"})

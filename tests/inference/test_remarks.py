@@ -1,4 +1,4 @@
-"""Cuts, blank frames, jumps of the light, and recordings without objects, noticed in tiny synthetic frames."""
+"""Cuts, blank frames, brightness jumps and recordings without objects are detected in tiny synthetic frames."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,12 @@ PLAIN, CUT, BLANK, JUMP = Sight(), Sight(is_cut=True), Sight(is_blank=True), Sig
 
 
 def gray(levels):
-    """A frame of these brightnesses, `SIZE SIZE`."""
+    """Return a frame of these brightnesses, `SIZE SIZE`."""
     return np.repeat(np.asarray(levels)[..., None], 3, axis=2).round().astype(np.uint8)
 
 
 def squares(*corners, background=0, level=200, side=6):
-    """A frame with bright squares, by their upper left corners."""
+    """Return a frame with bright squares, by their upper left corners."""
     frame = np.full((SIZE, SIZE), background)
     for x, y in corners:
         frame[y : y + side, x : x + side] = level
@@ -24,7 +24,7 @@ def squares(*corners, background=0, level=200, side=6):
 
 
 def moving(num_frames, *corners, step=1, **look):
-    """Squares that move to the right, and begin anew on the left."""
+    """Return squares that move to the right and reappear on the left."""
     return [squares(*(((x + step * t) % (SIZE - 6), y) for x, y in corners), **look) for t in range(num_frames)]
 
 
@@ -64,7 +64,7 @@ def test_each_of_several_cuts():
 
 
 def test_a_cut_is_measured_against_its_own_scene():
-    """After a cut, as many frames are needed as at the start: fast objects of the new scene are no cuts."""
+    """After a cut, as many frames are needed as at the start, so fast objects of the new scene are no cuts."""
     fast = moving(8, (10, 10), (0, 24), step=9)
     assert [t for t, sight in enumerate(look(FIRST + fast)) if sight.is_cut] == [6]
     assert look(fast) == [PLAIN] * 8
@@ -76,7 +76,7 @@ def test_no_cut_in_the_first_frames():
     assert look([*FIRST[:needed], *SECOND])[needed].is_cut
 
 
-def test_what_enters_a_scene_is_no_cut():
+def test_an_entering_object_is_no_cut():
     entered = [frame.copy() for frame in FIRST]
     for frame in entered[3:]:
         frame[8:20] = 255
@@ -84,7 +84,7 @@ def test_what_enters_a_scene_is_no_cut():
 
 
 def test_one_small_object_that_leaps_is_no_cut():
-    """All of the picture's details change, but these are few pixels."""
+    """All of the image's details change, but they cover few pixels."""
     side = 5
     assert 2 * side**2 < remarks.MIN_CHANGED * SIZE**2 < 2 * 6**2
     frames = [squares((1, 1), side=side)] * 5 + [squares((20, 20), side=side)] * 2
@@ -218,6 +218,6 @@ def test_a_still_picture():
 
 
 def test_blank_frames_alone():
-    """They hold no objects to be missed, and are not said to be still."""
+    """They cannot lack objects, and are not reported as still."""
     (note,) = watched([gray(np.zeros((SIZE, SIZE)))] * 5).notes
     assert note.startswith("nothing is visible in frames 0 to 4, ")

@@ -1,4 +1,4 @@
-"""Tiles joined to whole frames, on drawn scenes whose answers are known exactly: no model decomposes them."""
+"""Tiles stitched to whole frames, on synthetic scenes with exact answers; no model decomposes them."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from stii_jax.inference.stitching import MIN_AREA, Stitcher
 from stii_jax.visualization.regions import OUTSIDE
 
 SIDE, HEIGHT, WIDTH = 24, 40, 88
-VIEW = TiledView(size=SIDE, side=SIDE)  # a pixel of a tile is one of the frame: so masks are exact
+VIEW = TiledView(size=SIDE, side=SIDE)  # a pixel of a tile is one of the frame, so masks are exact
 BOXES = VIEW.tiles(HEIGHT, WIDTH)
 NUM_SLOTS = 6
 RADIUS = 3.5
@@ -26,7 +26,7 @@ def disc(x, y, radius=RADIUS):
 
 
 class Tiles:
-    """Ideal models of the tiles: every object that a tile shows has a slot, the lowest that is free when it appears."""
+    """Ideal models of the tiles: every visible object in a tile has a slot, the lowest free one when it appears."""
 
     def __init__(self, order=None):
         orders = itertools.repeat(range(NUM_SLOTS)) if order is None else order
@@ -34,7 +34,7 @@ class Tiles:
         self._slots = [{} for _ in BOXES]
 
     def masks(self, scene):
-        """The slots' masks of every tile; `scene` has the number of the object of every pixel."""
+        """Return the slots' masks of every tile; `scene` has the object number of every pixel."""
         masks = np.zeros((len(BOXES), NUM_SLOTS, SIDE, SIDE), np.float32)
         for (left, top, right, bottom), slots, order, background, found in zip(
             BOXES, self._slots, self._orders, self.backgrounds, masks
@@ -56,14 +56,14 @@ def stitcher(backgrounds, boxes=BOXES):
 
 
 def join(scenes, order=None):
-    """The numbers that the stitched tiles give to every pixel of the frames of a scene."""
+    """Return the object number that the stitched tiles give to every pixel of a scene's frames."""
     tiles = Tiles(order)
     joined = stitcher(tiles.backgrounds)
     return [joined.join(tiles.masks(scene)).slots for scene in scenes]
 
 
 def scene(*masks):
-    """The number of the object of every pixel; later ones are in front."""
+    """Return the object number of every pixel; later objects are in front."""
     numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
     for number, mask in enumerate(masks, 1):
         numbers[mask] = number
@@ -71,13 +71,13 @@ def scene(*masks):
 
 
 def without_slivers(numbers):
-    """Objects of so few pixels that they are background are."""
+    """Turn objects of so few pixels that they count as background into background."""
     small = [number for number in np.unique(numbers) if (numbers == number).sum() < MIN_AREA]
     return np.where(np.isin(numbers, small), 0, numbers)
 
 
 def assert_tracked(joined, scenes):
-    """Every object has exact outlines, and one number, which no other one has."""
+    """Assert that every object has exact outlines and one number of its own."""
     number_of: dict[int, int] = {}
     for numbers, truth in zip(joined, scenes, strict=True):
         visible = without_slivers(truth)
@@ -110,7 +110,7 @@ def test_one_leaves_and_another_enters():
 
 @pytest.mark.parametrize(("frames", "number"), [(1, 1), (MEMORY - 1, 1), (MEMORY, 2)])
 def test_hidden_for_a_few_frames(frames, number):
-    """A disc moves on behind something; after a while it is forgotten."""
+    """A disc keeps moving behind an occluder; after a while it is forgotten."""
     scenes = [scene(*[disc(20 + 2 * t, 20)] * (not 5 <= t < 5 + frames)) for t in range(8 + frames)]
     numbers = join(scenes)
     assert all(set(np.unique(n)) == {0, 1} for n in numbers[:5])
@@ -125,7 +125,7 @@ def test_a_long_object_has_no_seam():
 
 
 def test_two_turn_out_to_be_one():
-    """The two ends of a bar, whose middle comes into view: once tiles have agreed for some frames, the older wins."""
+    """The ends of a bar whose middle comes into view: once tiles have agreed for some frames, the older one wins."""
     bar, middle = abs(STEPS[..., 1] - 20) < 3, abs(STEPS[..., 0] - 44) < 10
     ends = np.where(STEPS[..., 0] < 44, 1, 2).astype(np.uint8) * (bar & ~middle)
     numbers = join([*[ends] * 6, *[scene(bar)] * (TRIAL + 1)])
@@ -134,7 +134,7 @@ def test_two_turn_out_to_be_one():
 
 
 def test_two_discs_in_one_slot():
-    """A slot that paints two discs far apart shows two objects."""
+    """A slot that contains two discs far apart shows two objects."""
     first = stitcher([1] * len(BOXES))
     truth = scene(disc(6, 6), disc(18, 18))
     masks = Tiles([(0, 2, 3, 4, 5, 1)] * len(BOXES)).masks((truth > 0).astype(np.uint8))
@@ -142,7 +142,7 @@ def test_two_discs_in_one_slot():
 
 
 def join_blind(truth, margin=2):
-    """Of tiles that take objects near their inner edges for background, as models do."""
+    """Join tiles that, like real models, take objects near their inner edges for background."""
     tiles = Tiles([(1, 2, 3, 4, 5, 0)] * len(BOXES))
     masks = tiles.masks(truth)
     for (left, top, right, bottom), mask in zip(BOXES, masks):
@@ -154,7 +154,7 @@ def join_blind(truth, margin=2):
 
 
 def test_tiles_see_badly_near_their_edges():
-    """Outlines come from tiles in whose middle objects are, parts of long objects from the nearest middle."""
+    """Outlines come from tiles with the object near their centre; parts of long objects from the nearest centre."""
     for x in np.arange(4, 84, 1.5):
         truth = scene(disc(x, 20, 1.9))
         np.testing.assert_array_equal(join_blind(truth), truth)
@@ -163,7 +163,7 @@ def test_tiles_see_badly_near_their_edges():
 
 
 def test_the_rim_of_a_covered_object_is_not_shown():
-    """A tile beside gives half of a disc a slot of its own, which reaches beyond the disc of the middle tile."""
+    """A neighbouring tile gives half of a disc its own slot, which reaches beyond the disc of the middle tile."""
     tiles = Tiles([(1, 2, 3, 4, 5, 0)] * len(BOXES))
     joined, truth = stitcher(tiles.backgrounds), scene(disc(12, 18.5))
     beside = next(number for number, box in enumerate(BOXES) if box[:2] == (0, 16))
@@ -181,7 +181,7 @@ def instance(tile, slot, x=0.0):
 
 
 def test_objects_that_cross_stay_themselves():
-    """Where two tiles disagree on which of two objects is in front, more pixels are common to the wrong pairs."""
+    """If two tiles disagree on which of two objects is in front, the wrong pairs share more pixels."""
     numbering, seen = Numbering(), [instance(0, 1), instance(0, 2), instance(1, 1), instance(1, 2)]
     right, wrong = [Link(0, 2, 20, (20, 20)), Link(1, 3, 20, (20, 20))], [(0, 3), (1, 2)]
     for links in (right, [link._replace(common=8) for link in right] + [Link(*each, 16, (20, 20)) for each in wrong]):
@@ -197,7 +197,7 @@ def test_a_limb_is_no_link():
 
 
 def split(masks, tile, part):
-    """A tile gives a part of its objects a slot that is not used."""
+    """A tile gives a part of its objects an unused slot."""
     left, top, right, bottom = BOXES[tile]
     moved = part[top:bottom, left:right] & (masks[tile, 1:].sum(axis=0) == 1)
     masks[tile, 1:, moved] = 0
@@ -206,9 +206,9 @@ def split(masks, tile, part):
 
 @pytest.mark.parametrize(("frames", "numbers"), [(TRIAL - 1, {0, 1}), (TRIAL, {0, 1, 2})])
 def test_a_tile_that_splits_an_object(frames, numbers):
-    """For a moment it is alone with that; then its slot shows an object."""
+    """At first, no other tile agrees with it; then its slot shows an object."""
     tiles = Tiles([(1, 2, 3, 4, 5, 0)] * len(BOXES))
-    joined, truth = stitcher(tiles.backgrounds), scene(disc(19.6, 19.6))  # nearest to the middle of tile 0
+    joined, truth = stitcher(tiles.backgrounds), scene(disc(19.6, 19.6))  # nearest to the centre of tile 0
     for number in range(4 + frames):
         masks = tiles.masks(truth)
         if number >= 4:
@@ -218,8 +218,8 @@ def test_a_tile_that_splits_an_object(frames, numbers):
     assert set(np.unique(labels.slots)) == numbers
 
 
-def test_what_one_tile_alone_shows():
-    """An object that the others take for background is shown."""
+def test_an_object_seen_by_one_tile_only():
+    """An object that the other tiles take for background is shown."""
     tiles = Tiles([(1, 2, 3, 4, 5, 0)] * len(BOXES))
     truth = scene(disc(20, 20))
     masks = tiles.masks(truth)
@@ -262,7 +262,7 @@ def test_another_scene():
 
 
 def test_numbers_run_out(monkeypatch):
-    """Beyond the last number, that of the object that has been gone longest is given again."""
+    """Beyond the last number, the number of the object that has been gone longest is reused."""
     monkeypatch.setattr(identities, "MAX_OBJECTS", 20)
     tiles = Tiles()
     joined = stitcher(tiles.backgrounds)
@@ -280,7 +280,7 @@ def test_numbers_run_out(monkeypatch):
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_discs_keep_their_numbers(data):
-    """Discs that move in lanes of their own, in slots of any order: exact outlines, and one number each."""
+    """Discs in separate lanes, in slots of any order, get exact outlines and one number each."""
     orders = [tuple(data.draw(st.permutations(range(NUM_SLOTS)))) for _ in BOXES]
     lanes = data.draw(st.lists(st.tuples(st.floats(0, WIDTH), st.floats(-3, 3)), min_size=1, max_size=4))
     scenes = [scene(*(disc(x + v * t, 5 + 10 * lane) for lane, (x, v) in enumerate(lanes))) for t in range(12)]
@@ -288,7 +288,7 @@ def test_any_discs_keep_their_numbers(data):
 
 
 def test_a_region():
-    """Pixels that no tile shows are outside."""
+    """Pixels that no tile covers are outside."""
     boxes = TiledView(size=SIDE, side=SIDE, region=(4, 8, 56, 24)).tiles(HEIGHT, WIDTH)
     masks = np.zeros((len(boxes), 2, SIDE, SIDE), np.float32)
     masks[:, 0] = 0.75

@@ -55,7 +55,7 @@ def test_frames_are_not_kept():
 
 
 def scene(seed, num_frames):
-    """A texture that becomes a little brighter from frame to frame."""
+    """Return a texture that becomes a little brighter from frame to frame."""
     texture = np.random.default_rng(seed).integers(0, 200, (SIZE, SIZE, 3))
     return [(texture + t).astype(np.uint8) for t in range(num_frames)]
 
@@ -130,7 +130,7 @@ def test_a_video_that_begins_or_consists_of_blank_frames(toy):
 
 
 def test_tiles_are_videos_of_their_own(toy):
-    """The first tile's results are those that it has alone, at a cut and in blank frames as well."""
+    """The first tile gives the same results as alone, also at a cut and in blank frames."""
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
     views = [*scene(0, 12), *scene(1, 4), black, *scene(1, 2)]
     expected, alone = run(toy, views)
@@ -143,7 +143,7 @@ def test_tiles_are_videos_of_their_own(toy):
 
 
 def test_remarks_are_on_frames_with_their_background(toy):
-    """Without it, an empty scene is black, and one that an object enters is another scene."""
+    """Without the background, an empty scene is black, and an object's entrance looks like a new scene."""
     black, views = np.zeros((SIZE, SIZE, 3), np.uint8), [*scene(0, 5), *scene(1, 5)]
     views[2] = black
     frames = [RecordedFrame(view, view, t / 25, plain) for t, (view, plain) in enumerate(zip(views, scene(2, 10)))]

@@ -1,4 +1,4 @@
-"""Recordings decomposed in tiles, by a model that sees colours: from Python and into files."""
+"""Recordings decomposed in tiles by a model that sees colours, from Python and into files."""
 
 import csv
 import json
@@ -68,7 +68,7 @@ def green_at(t):
 
 
 def labels_at(t):
-    """A red square goes to the right from the first frame on, a green one to the left from the fourth on."""
+    """A red square moves right from the first frame on, a green one left from the fourth on."""
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     for number, (x, y) in enumerate([red_at(t), *[green_at(t)] * (t >= 3)], 1):
         labels[y : y + 4, max(x, 0) : x + 4] = number

@@ -1,4 +1,4 @@
-"""`--mode evaluate --tracks`: a recording and a model, or the folder of a decomposition, scored the same."""
+"""`--mode evaluate --tracks`: a recording with a model, or the folder of a decomposition, scored alike."""
 
 import csv
 import importlib.util
@@ -35,7 +35,7 @@ def write_tracks(path, frames=range(T), places=(LEFT, RIGHT)):
 
 
 def write_folder(folder, frames, predicted=0, background=0, summary=None, dtype=np.uint8):
-    """A decomposition by another program: squares of 5x5 pixels, by number, in every frame."""
+    """Write a decomposition by another program: 5x5 squares by number, in every frame."""
     folder.mkdir()
     labels = np.full((len(frames), HEIGHT, WIDTH), background, dtype)
     with (folder / "trajectories.csv").open("w", newline="") as file:
@@ -59,13 +59,13 @@ WHOLE, SWAPPED = {300: LEFT, 7: RIGHT}, {7: LEFT, 300: RIGHT}
 
 
 def test_a_folder_of_another_program(tmp_path):
-    """Numbers above 255, no summary; a switch of both, and a frame in which one object is lost."""
+    """Numbers above 255 and no summary; both objects switch, and one object is lost in one frame."""
     folder = write_folder(tmp_path / "found", [WHOLE, WHOLE, {300: LEFT}, SWAPPED, SWAPPED], dtype=np.int32)
     scores = score_folder(request(write_tracks(tmp_path / "tracks.csv"), folder))
     assert (scores["num_frames"], scores["num_decomposed"], scores["frame_size"]) == (T, T, (WIDTH, HEIGHT))
     assert (scores["found"], scores["identity_switches"], scores["centroid_error"]) == (0.8, 2, 0)
     assert scores["objects_found"] == 0.9 and scores["point_in_own_mask"] == 0.5
-    assert (scores["mota"], scores["mota_switches"]) == (0.7, 2)  # one missed and two switches in ten
+    assert (scores["mota"], scores["mota_switches"]) == (0.7, 2)  # one miss and two switches in ten
     assert np.isnan(scores["body_length"]) and "touching" not in scores
 
 
@@ -78,7 +78,7 @@ def test_predicted_frames_are_left_out(tmp_path):
 
 
 def test_every_second_frame_is_decomposed(tmp_path):
-    """Frame 1 of the decomposition is frame 2 of the recording, and of the tracks; frames 1 and 3 have other places."""
+    """Frame 1 of the decomposition is frame 2 of the recording and of the tracks; frames 1 and 3 differ from it."""
     summary = {"frame_stride": 2, "input_size": [WIDTH, HEIGHT], "mask_scale": 1, "model": "balls", "step": 7}
     folder = write_folder(tmp_path / "found", [WHOLE] * 3, dtype=np.int16, summary=summary)
     lines = [
@@ -94,7 +94,7 @@ def test_every_second_frame_is_decomposed(tmp_path):
 
 
 def test_sparse_labels(tmp_path):
-    """A frame without labels is not one without objects: whatever is found, lost or swapped there counts nowhere."""
+    """A frame without labels is not one without objects: findings, losses and swaps there do not count."""
     third = {300: LEFT, 7: RIGHT, 9: (11.5, 12.5)}
     folder = write_folder(tmp_path / "found", [WHOLE, SWAPPED, {}, third, WHOLE], dtype=np.int16)
     scores = score_folder(request(write_tracks(tmp_path / "tracks.csv", [0, 4]), folder))
@@ -132,7 +132,7 @@ def test_touching_frames_are_reported_apart(tmp_path):
 
 
 def test_masks_are_read_frame_by_frame(tmp_path):
-    """A decomposition of any length takes the memory of a few frames."""
+    """A decomposition of any length needs the memory of a few frames."""
     tracks, peaks = write_tracks(tmp_path / "tracks.csv", [0]), []
     for number in (20, 400):
         folder = write_folder(tmp_path / f"found{number}", [WHOLE], dtype=np.int16)
@@ -178,7 +178,7 @@ def test_masks_of_another_shape(tmp_path):
 
 
 def test_a_model_and_its_decomposition_have_the_same_scores(tmp_path, monkeypatch, capsys):
-    """The command with a model writes nothing but scores; decomposing first and scoring the folder gives the same."""
+    """A command with a model writes only scores; decomposing first and scoring the folder gives the same."""
     use_toy_model(monkeypatch)
     workdir, scores = tmp_path / "run", tmp_path / "scores"
     save_run(workdir, ToyModel(8).init(jax.random.key(0)))
@@ -205,7 +205,7 @@ def test_a_model_and_its_decomposition_have_the_same_scores(tmp_path, monkeypatc
     modes.evaluate_decomposition(of_folder, scores)
     assert [path.name for path in scores.iterdir()] == ["track_scores_found.json"]
 
-    # New results make old scores void.
+    # New results invalidate old scores.
     run("decompose", None, workdir, [], request=Request(video, tmp_path / "found", overwrite=True))
     assert not (tmp_path / "found" / SCORES).exists()
 

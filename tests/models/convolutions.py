@@ -1,4 +1,4 @@
-"""The library's convolution and both gradients of a function, to compare with."""
+"""The library's convolution and both gradients of a function, for comparison."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ def normal(seed, *shape):
 
 
 def pull_back(function):
-    """(x, kernel, cotangent) to the output and both gradients, compiled."""
+    """Compile (x, kernel, cotangent) -> (output, both gradients)."""
 
     def run(x, kernel, cotangent):
         y, pull = jax.vjp(function, x, kernel)
@@ -25,7 +25,7 @@ def pull_back(function):
 
 
 def assert_close(actual, desired, tolerance=1e-5):
-    """Up to `tolerance` times the largest entry, leaf by leaf."""
+    """Assert equality within `tolerance` times the largest entry, leaf by leaf."""
 
     def check(a, b):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max() + 1e-30)

@@ -1,7 +1,8 @@
-"""The model of docs/method.md once more: plain, written from the equations, for float64.
+"""A second, plain implementation of the model of docs/method.md, written from the equations, for float64.
 
-Python loops over frames and refinements; no scan, no gradient rule, no Flax, nothing of `stii_jax` but the names of
-its parameters. Call it inside `jax.enable_x64(True)`, with what `in_float64` returns. `settings` are those of `STII`.
+It uses Python loops over frames and refinements. It has no scan, no gradient rule and no Flax, and shares only the
+parameters' names with `stii_jax`. Call it inside `jax.enable_x64(True)`, with parameters and inputs from `in_float64`.
+`settings` are those of `STII`.
 """
 
 import functools
@@ -20,7 +21,7 @@ def dense(p, x):
 
 
 def convolution(p, x):
-    """3x3, zero padding; any leading axes."""
+    """A 3x3 convolution with zero padding; any leading axes."""
     flat = x.reshape(-1, *x.shape[-3:])
     y = lax.conv_general_dilated(flat, p["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return y.reshape(*x.shape[:-1], -1) + p["bias"]
@@ -103,7 +104,7 @@ def mixture(frame, means, masks, settings):
 
 
 def elbo_terms(params, lam, means, masks, h, frame, settings):
-    """The three terms of a video's ELBO, `B` each."""
+    """The three terms of a video's ELBO, each `B`."""
     mean, log_scale = jnp.split(lam, 2, -1)
     prior_mean, prior_log_scale = prior_of(params, h, settings)
     var, prior_var = jnp.exp(2 * log_scale), jnp.exp(2 * prior_log_scale)
@@ -116,7 +117,7 @@ def elbo_terms(params, lam, means, masks, h, frame, settings):
 
 
 def elbo(params, lam, h, frame, noise, settings, mean_shift=0.0, mask_shift=0.0):
-    """ELBO summed over the batch, the decode, the terms; the shifts are there to differentiate by means and masks."""
+    """The ELBO summed over the batch, the decode and the terms. The shifts allow gradients by means and masks."""
     mean, log_scale = jnp.split(lam, 2, -1)
     means, logits = decode(params, mean + jnp.exp(log_scale) * noise, h, frame.shape[1:3], settings)
     masks = jax.nn.softmax(logits, 1)
@@ -127,7 +128,7 @@ def elbo(params, lam, h, frame, noise, settings, mean_shift=0.0, mask_shift=0.0)
 
 
 def inner_gradients(params, lam, h, frame, noise, settings):
-    """By `lam`, means and masks; cut from everything."""
+    """Gradients by `lam`, means and masks, with stopped gradients."""
     params, lam, h = lax.stop_gradient((params, lam, h))
     image = (*lam.shape[:2], *frame.shape[1:3])
 
@@ -177,7 +178,7 @@ def refine(params, frame, means, logits, gradients, lam, temporal, refinement, s
     x = jnp.concatenate(images, -1)
     encoder = p["Encoder_0"]
     if settings["architecture"] == "pyramid":
-        # A block's pixels, channel after channel of each; what all slots share comes after all of what is a slot's.
+        # The channels of each pixel of a block in turn; inputs shared by all slots follow those of single slots.
         own = x.shape[-1] - shared_channels
         parts = [x[:, :, i::2, j::2] for i in range(2) for j in range(2)]
         x = jnp.concatenate([part[..., :own] for part in parts] + [part[..., own:] for part in parts], -1)
@@ -197,7 +198,7 @@ def refine(params, frame, means, logits, gradients, lam, temporal, refinement, s
 
 
 def refinements_of(t, settings):
-    """Decodes of frame t, less the last one."""
+    """Number of decodes of frame t, without the last one."""
     budget = settings["num_refinements"]
     counts = {"triangular": max(budget - t, 1), "constant": budget, "provide": max(budget - t, 2) - 1}
     counts["paper"] = max(budget - (t + 1), 1)  # Eq. 3 counts t from 1
@@ -205,7 +206,7 @@ def refinements_of(t, settings):
 
 
 def predict(params, temporal, num_frames, settings):
-    """Means and masks of every imagined frame; nothing of a frame enters, and the gradients' images are zero."""
+    """Means and masks of every predicted frame. Nothing from a frame enters, and the gradient images are zero."""
     frames = []
     for _ in range(num_frames):
         lam = jnp.concatenate(prior_of(params, temporal[0], settings), -1)
@@ -221,10 +222,10 @@ def predict(params, temporal, num_frames, settings):
 
 
 def unroll(params, video, noise, settings, attached=0.0):
-    """Loss; the decodes' ELBOs, a list a frame; the last decode of every frame; and the temporal state.
+    """Return the loss, one list of ELBOs per frame, the last decode of every frame, and the temporal state.
 
-    `noise(t, r)` is that of decode r of frame t, `B K Z`. With `attached` 1, means and masks carry gradient into the
-    refiner; with 0 they do not.
+    `noise(t, r)` is the noise of decode r of frame t, `B K Z`. With `attached` 1, means and masks carry gradients into
+    the refiner; with 0 they do not.
     """
     parts = elbo, inner_gradients, refine
     elbo_of, gradients_of, refined = (jax.jit(functools.partial(part, settings=settings)) for part in parts)

@@ -1,4 +1,4 @@
-"""Every choice of the config makes a model: structure only, nothing is compiled."""
+"""Every choice of the config builds a model. Only shapes are checked; nothing is compiled."""
 
 import functools
 import json
@@ -87,7 +87,7 @@ SHIPPED = (*config_names(), *ARGUMENTS)
 
 
 def load(name, system=""):
-    """A shipped config, or that of another system, and the system's name."""
+    """Load a shipped config, or that of another system, and the system's name."""
     config = load_config(name)
     system = system or config.system
     if SYSTEMS[system].is_stii and not SYSTEMS[system].predicts:
@@ -120,7 +120,7 @@ def test_every_shipped_config_makes_a_model(name):
     ],
 )
 def test_every_shipped_config_and_every_system_keeps_the_contract(name, system):
-    """Shapes alone: what training, evaluation and prediction take any model to give."""
+    """The shapes that training, evaluation and prediction expect of any model."""
     config, system = load(name, system)
     # Neither changes a shape, and both take long to trace.
     config.model.update(remat=False, num_refinements=2)

@@ -15,10 +15,10 @@ from stii_jax.models.convolution import conv3x3
 @pytest.mark.parametrize(
     ("n", "height", "width", "inputs", "outputs"),
     [
-        # Several pixels a convolution: as many as fit, as divide the width, or one.
+        # Several pixels per convolution: as many as fit, as divide the width, or one.
         *[(2, 8, 8, 3, 4), (3, 12, 4, 4, 2), (1, 5, 7, 2, 3), (1, 7, 12, 1, 1), (2, 1, 6, 2, 2), (1, 2, 300, 1, 2)],
         *[(2, 4, 6, 16, 16), (1, 4, 6, 33, 2), (1, 4, 6, 2, 33)],
-        # Winograd's algorithm, and a height that it does not divide.
+        # Winograd's algorithm, and a height that its tiles do not divide.
         *[(2, 8, 5, 32, 33), (1, 4, 1, 40, 32), (3, 12, 8, 64, 64), (2, 6, 5, 32, 32)],
     ],
 )

@@ -1,4 +1,4 @@
-"""The decoders' shape, range and place-awareness."""
+"""The decoders' shape, range and dependence on position."""
 
 import jax
 import jax.numpy as jnp

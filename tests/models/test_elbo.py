@@ -1,4 +1,4 @@
-"""The ELBO of a cell against the plain reference in float64, its gradients against finite differences of that."""
+"""The ELBO of a cell against the plain float64 reference, and its gradients against finite differences of that."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def inputs():
 
 
 class Cell:
-    """A cell of one variant: what the model makes of it, and the reference's ELBO around it."""
+    """A cell of one variant: the model's outputs, and the reference's ELBO around it."""
 
     def __init__(self, variant, inputs):
         model, self.settings = tiny.build(**VARIANTS[variant]), tiny.settings_of(**VARIANTS[variant])
@@ -35,7 +35,7 @@ class Cell:
             return model.elbo(params, inputs._replace(posterior=posterior, h=h))
 
         def run(*point):
-            """Outputs; the ELBO's gradient, as training takes it; the gradient of all other outputs."""
+            """Return outputs, the ELBO's gradient as in training, and the gradient of all other outputs."""
             out, pull_back = jax.vjp(elbo, *point)
             nothing, ones = (jax.tree.map(like, out) for like in (jnp.zeros_like, jnp.ones_like))
             return out, pull_back(nothing._replace(elbo=ones.elbo)), pull_back(ones._replace(elbo=nothing.elbo))
@@ -51,12 +51,12 @@ class Cell:
         return reference.elbo(*at, self.settings, point["means"], point["masks"])
 
     def reference(self, **changes):
-        """ELBO, decode and terms in float64, at this cell or elsewhere."""
+        """Return ELBO, decode and terms in float64, at this cell or elsewhere."""
         with jax.enable_x64(True):
             return self._reference(self.point | changes)
 
     def slope(self, name, direction, step=1e-5):
-        """Central difference of the reference's ELBO when `name` moves along `direction`."""
+        """Return the central difference of the reference's ELBO when `name` moves along `direction`."""
 
         def value(step):
             moved = jax.tree.map(lambda a, b: a + step * b, self.point[name], direction)
@@ -71,7 +71,7 @@ def cell(request, inputs):
 
 
 def random_direction(seed, like):
-    """A direction of unit length in every leaf."""
+    """Return a direction of unit length in every leaf."""
     leaves, tree = jax.tree.flatten(like)
     directions = [np.random.default_rng([seed, n]).normal(size=np.shape(leaf)) for n, leaf in enumerate(leaves)]
     return tree.unflatten([direction / np.linalg.norm(direction) for direction in directions])
@@ -110,7 +110,7 @@ def test_gradient_by_every_posterior_parameter(cell):
 
 @pytest.mark.parametrize("name", ["means", "masks"])
 def test_gradient_by_means_and_masks(cell, name):
-    """As if they were inputs of their own: what the refiner is shown, not what training uses."""
+    """Means and masks are treated as independent inputs, as in the refiner's images but not in training."""
     gradient = getattr(cell.out.gradients, name)
     for seed in range(3):
         direction = random_direction(seed, gradient)
@@ -137,14 +137,14 @@ def test_refiner_and_start_have_no_part_in_a_cells_elbo(cell):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(parts))
 
 
-def test_what_else_carries_a_gradient(cell):
-    """Detached (paper): nothing but the ELBO. Otherwise (provide) means and mask logits do."""
+def test_gradients_of_other_outputs(cell):
+    """Detached (paper): only the ELBO carries a gradient. Otherwise (provide), means and mask logits do as well."""
     carries = any(np.any(leaf) for leaf in jax.tree.leaves(cell.gradients_of_others))
     assert carries is not cell.settings["detach_refiner_inputs"]
 
 
 def test_gradients_and_terms_are_always_cut(inputs):
-    """No second-order terms."""
+    """There are no second-order terms."""
     model = tiny.build(detach_refiner_inputs=False)
 
     def stopped(params, posterior):

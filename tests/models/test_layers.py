@@ -1,4 +1,4 @@
-"""Layers against what they stand for, with both gradients; layer norm at its edges."""
+"""Layers against their definitions, with both gradients; edge cases of layer norm."""
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def test_new_broadcast_convolution_sees_the_place_as_strongly_as_the_vector():
     image = np.asarray(jit(layer.init_with_output)(jax.random.key(0), vectors)[0])
     of_place, of_vector = image[0, 1:-1, 1:-1], image[1:, 8, 8]
     ratio = of_place.std((0, 1)).mean() / of_vector.std(0).mean()
-    assert 0.4 < ratio < 1.0  # coordinates have a variance of a third, and the kernel's taps see almost the same
+    assert 0.4 < ratio < 1.0  # coordinates have a variance of a third, nearly the same at all taps
 
 
 def test_dtype_is_that_of_the_computation_and_parameters_stay_float32():
@@ -147,7 +147,7 @@ def test_smoothing_keeps_planes_and_removes_checkerboards():
 def test_smoothing_of_a_dot():
     dot = jnp.zeros((5, 5, 1)).at[0, 2].set(16.0)
     expected = np.zeros((5, 5, 1), np.float32)
-    expected[0, 1:4, 0], expected[1, 1:4, 0] = (3, 6, 3), (1, 2, 1)  # the first row counts for the one beyond, too
+    expected[0, 1:4, 0], expected[1, 1:4, 0] = (3, 6, 3), (1, 2, 1)  # the first row also counts for the one beyond
     np.testing.assert_array_equal(layers.smooth(dot), expected)
 
 

@@ -21,7 +21,7 @@ SIGMA = 0.3
 
 
 def case(num_slots, seed=0):
-    """Frame, means, masks."""
+    """Frame, means and masks."""
     rng = np.random.default_rng(seed)
     masks = rng.dirichlet(np.ones(num_slots), (B, H, W))
     arrays = rng.random((B, H, W, C)), rng.random((B, num_slots, H, W, C)), np.moveaxis(masks, -1, 1)
@@ -126,12 +126,12 @@ def test_leave_one_out_of_renormalised_masks_against_loops(num_slots):
         expected[:, k] = np.log((rest * np.delete(densities, k, 1)).sum(1))
     found = leave_one_out(slots, masks, kind="renormalized")
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    if num_slots == 2:  # all that is left is the other slot
+    if num_slots == 2:  # only the other slot is left
         np.testing.assert_allclose(found, slots[:, ::-1], rtol=1e-6, atol=1e-5)
 
 
 def test_two_slots_of_the_same_colour_can_do_without_each_other():
-    """A pixel that both paint is as well explained without the one whose mask has it, once masks are renormalised."""
+    """If two slots paint a pixel, it is explained equally well without its owner, once masks are renormalised."""
     frame, means, _ = case(2)
     masks = jnp.stack([jnp.full((B, H, W), share) for share in (0.9, 0.1)], 1)
     slots = mixture(frame, jnp.stack([means[:, 0], means[:, 0]], 1), masks, sigma=SIGMA).slots

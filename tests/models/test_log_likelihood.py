@@ -46,7 +46,7 @@ def test_ddpae(clip):
 
 
 def test_rnem(clip):
-    """Of the mean over the channels, as a probability of white."""
+    """The mean over the channels is the probability of white."""
     video, (means, masks, *_) = clip
     means = np.repeat(means[..., :1], C, axis=-1)
     model = RNEM(height=SIZE, width=SIZE, channels=C, num_slots=K)

@@ -1,4 +1,4 @@
-"""KL against numerical integration; the prior's two readings of its second head."""
+"""The KL against numerical integration, and both interpretations of the prior's second head."""
 
 import jax
 import numpy as np

@@ -20,7 +20,7 @@ def sigmoid(x):
 
 
 def case():
-    """Input, temporal and refinement state, parameters."""
+    """Input, temporal and refinement state, and parameters."""
     rng = np.random.default_rng(0)
     x, *states = (rng.normal(size=(2, 3, n)).astype(np.float32) for n in (I, D, D, D, D))
     params = {"kernel": rng.normal(size=(I + 2 * D, 5 * D)), "bias": rng.normal(size=5 * D)}
@@ -59,7 +59,7 @@ def test_cell_against_loops(form):
 
 
 def ordinary_lstm(x, state, kernel, bias):
-    """The cell of the textbook: gates i, g, o, f."""
+    """The textbook cell, with gates i, g, o, f."""
     i, g, o, f = np.split(np.concatenate([x, state.h], -1) @ kernel + bias, 4, -1)
     c = sigmoid(f) * state.c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(c), c
@@ -98,7 +98,7 @@ def test_a_new_cell_remembers(form, expected):
 
 
 def test_stable_cell_never_adds_up_its_memories():
-    """With both memories equal the blend is that memory, and forgetting can only shrink it."""
+    """If both memories are equal, the blend equals them, and forgetting can only shrink it."""
     x = case()[0]
     params = {"Dense_0": {"kernel": np.zeros((I + 2 * D, 5 * D), np.float32), "bias": np.zeros(5 * D, np.float32)}}
     ones = ZERO._replace(c=np.ones((2, 3, D), np.float32))

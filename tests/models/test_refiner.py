@@ -1,4 +1,4 @@
-"""What the refiner is shown, and what of it is cut from the backward pass."""
+"""The refiner's inputs, and the gradients that are stopped there."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def normal(seed, *shape):
 
 @pytest.fixture(scope="module")
 def case():
-    """Frame, decode, gradients."""
+    """Frame, decode and gradients."""
     frame, means = (jax.device_put(np.float32(np.random.default_rng(s).random(shape))) for s, shape in
                     enumerate([(B, H, W, C), (B, K, H, W, C)]))  # fmt: skip
     gradients = CellGradients(normal(3, B, K, 2 * Z), normal(4, B, K, H, W, C), normal(5, B, K, H, W))
@@ -40,7 +40,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def images_and_tangents(case):
-    """The images, and how they move with the decode and with the gradients."""
+    """The images, and their tangents by the decode and by the gradients."""
 
     def run(frame, decoded, gradients):
         def images(decoded, gradients):
@@ -95,7 +95,7 @@ def test_the_likelihood_image_carries_no_gradient(images_and_tangents):
 
 
 @pytest.mark.parametrize("kept", [MEANS, MASKS, LOGITS, POSTERIOR])
-def test_the_decode_itself_does(images_and_tangents, kept):
+def test_tangents_of_the_decode_are_kept(images_and_tangents, kept):
     assert np.any(images_and_tangents[1].slots[..., kept])
 
 
@@ -111,7 +111,7 @@ def test_options_change_the_images(case):
 
 @pytest.fixture(scope="module")
 def derivatives(case):
-    """The refiner's outputs' gradient by each of its inputs."""
+    """The gradient of the refiner's outputs by each of its inputs."""
     frame, decoded, gradients = case
     refiner = Refiner(4, 6, D)
     temporal, refinement = (LSTMState(normal(n, B, K, D), normal(n + 1, B, K, D)) for n in (6, 8))
@@ -134,5 +134,5 @@ def test_gradients_shown_to_the_refiner_carry_no_gradient(derivatives):
 
 
 @pytest.mark.parametrize("name", ["decoded", "posterior", "temporal", "refinement"])
-def test_everything_else_does(derivatives, name):
+def test_all_other_inputs_carry_a_gradient(derivatives, name):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(derivatives[name]))

@@ -1,4 +1,4 @@
-"""Segmentation by responsibilities: what the mixture says of a pixel once its colour is known."""
+"""Segmentation by responsibilities: the mixture's posterior over slots, given a pixel's colour."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def test_they_are_bayes_rule_and_change_nothing_else(kind, changes, video, keys)
 
 
 def test_a_pixel_goes_to_the_slot_of_its_colour():
-    """A black and a white slot of equal weight: every pixel is the slot's whose colour it has."""
+    """A black and a white slot of equal weight: every pixel goes to the slot of its colour."""
     model = tiny.build(sigma=0.3)
     frame = np.zeros((1, tiny.H, tiny.W, 3), np.float32)
     frame[:, 2:5, 3:6] = 1

@@ -21,7 +21,7 @@ from stii_jax.models.likelihood import leave_one_out
 from stii_jax.models.restarts import RestartedSTII
 
 RESTARTS, RESEEDS, FRAMES = 2, 2, 5
-COST = 0.4  # about what a slot gains here, so that some videos use more slots than others
+COST = 0.4  # about a slot's gain here, so that some videos use more slots than others
 
 
 def build(cost, **changes):
@@ -54,7 +54,7 @@ def step(model, params):
 
 
 def test_a_slot_that_takes_no_part_changes_nothing(plain, params, videos):
-    """The ELBO, its terms and all gradients are those of the other slots alone."""
+    """The ELBO, its terms and all gradients equal those of the other slots alone."""
     rng = np.random.default_rng(0)
     sizes = (("posterior", 2 * tiny.Z), ("h", tiny.D), ("noise", tiny.Z))
     slots = {name: rng.normal(size=(VIDEOS, tiny.K, size)).astype(np.float32) for name, size in sizes}
@@ -104,7 +104,7 @@ def test_later_frames_add_an_unused_slot_or_remove_the_least_needed_one(infer, s
                     begin.temporal.h[video, slot], begin.temporal.c[video, slot] = 0, 0
                 elif present.sum() > 1:
                     begin.present[video, least] = False
-            adds = (number + t) % 2 == 1  # and so refines like a first frame
+            adds = (number + t) % 2 == 1  # and therefore refines like a first frame
             tries.append(infer(frame, jax.tree.map(jnp.asarray, begin), number, adds))
         expected, _ = best_of(tries)
         before, (found, state) = np.array(state.present), step(frame, state)
@@ -134,5 +134,5 @@ def test_clips_and_predictions_keep_the_slots_in_use(step, model, params, videos
 
 
 def test_steps_count_all_tries(model):
-    # Later frames have one refinement: as it is, with a slot more (like a first frame, two), with a slot less.
+    # Later frames have one refinement: unchanged, with one slot more (like a first frame, two), or with one less.
     assert model.num_steps(4) == RESTARTS * tiny.K * 2 + 3 * (1 + 2 + 1)

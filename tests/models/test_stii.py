@@ -1,4 +1,4 @@
-"""Clips through the model, against the plain reference in float64: values, states, and every gradient leaf."""
+"""Clips through the model against the plain float64 reference: values, states, and every gradient leaf."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 class Reference:
-    """The plain model of some settings, compiled; `detach_refiner_inputs` is chosen at each call."""
+    """The plain model with given settings, compiled; `detach_refiner_inputs` is chosen at each call."""
 
     def __init__(self, settings, with_gradient):
         def loss(params, video, noise, clip_noise, attached):
@@ -39,7 +39,7 @@ class Reference:
         self._run = tiny.jit(jax.value_and_grad(loss, has_aux=True) if with_gradient else loss)
 
     def __call__(self, params, video, keys, attached=False):
-        """Loss and (ELBOs, decodes, temporal state); with the gradient by parameters, where that was asked for."""
+        """Return the loss and (ELBOs, decodes, temporal state), with the gradient by parameters if requested."""
         decodes = range(self.settings["num_refinements"] + 1)
         noise = [[tiny.noise_of(keys, t, r) for r in decodes] for t in range(video.shape[1])]
         clip_noise = tiny.noise_of(keys, "clip", 0)
@@ -57,7 +57,7 @@ def loss_and_rest(model):
 
 
 def assert_clip(out, state, loss, rest):
-    """What `unroll` gave against what the reference gave."""
+    """Compare the outputs of `unroll` with the reference."""
     elbos, decodes, temporal = rest
     np.testing.assert_allclose(out.loss, loss, rtol=1e-5)
     for row, expected in zip(out.cell_elbo, elbos):
@@ -87,7 +87,7 @@ def trained(model):
 
 
 def assert_gradients(gradients, expected, tolerance=1e-5):
-    """Every leaf, to `tolerance` times its largest entry; one that is not used, the start that is learned, exactly."""
+    """Compare every leaf within `tolerance` times its largest entry. The unused learned start is compared exactly."""
     for (path, leaf), other in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(gradients)):
         error = np.abs(np.asarray(other) - leaf).max()
         assert error <= tolerance * np.abs(leaf).max(), f"{jax.tree_util.keystr(path)}: {error}"
@@ -104,14 +104,14 @@ def test_clip_and_every_gradient_with_the_backward_pass_shared(plain, trained, p
 
 @pytest.mark.slow
 def test_clip_and_every_gradient_through_the_refiners_inputs(plain, params, video, keys):
-    """Without rematerialisation, which must not matter."""
+    """Without rematerialisation, which must not change the result."""
     (loss, rest), expected = plain(params, video, keys, attached=True)
     run = loss_and_rest(tiny.build(detach_refiner_inputs=False, remat=False))
     (_, (out, state)), gradients = run(params, video, keys)
     assert_clip(out, state, loss, rest)
     assert_gradients(gradients, expected)
     _, detached = plain(params, video, keys)
-    with pytest.raises(AssertionError):  # the other objective is another one: the test can tell
+    with pytest.raises(AssertionError):  # the other objective differs, so the test is sensitive
         assert_gradients(gradients, detached)
 
 
@@ -125,13 +125,13 @@ def test_rematerialisation_changes_no_gradient(params, video, keys, detach):
 
 
 def test_nothing_is_kept_for_all_cells_ahead_of_the_frames(video, keys):
-    """What jax finds to be the same in all frames it moves ahead of them; a cell's activations do not belong there."""
+    """JAX hoists values that are equal in all frames out of the scan; a cell's activations must not be among them."""
     model = tiny.build()
     params = jax.eval_shape(model.init, jax.random.key(0))
     gradient = jax.make_jaxpr(jax.grad(lambda *inputs: model.loss(*inputs).loss))(params, video[:, :1], keys)
     scans = [equation for equation in gradient.eqns if equation.primitive.name == "scan"]
     ahead = [equation for equation in scans if equation.params["length"] == tiny.R + 1]  # the scan over cells
-    assert len(ahead) < len(scans)  # that over frames
+    assert len(ahead) < len(scans)  # the scan over frames
     assert sum(output.aval.size for equation in ahead for output in equation.outvars) < tiny.H * tiny.W
 
 
@@ -185,8 +185,8 @@ def test_loss_is_the_weighted_sum_of_the_cells(trained, params, video, keys):
 
 
 def test_a_single_frame_is_iodine(video, keys):
-    """With a unit Gaussian as prior and nothing of the past in the decoder, against the reference; and the state that
-    a first frame meets is of no account: the cell's weights by the temporal state can be anything."""
+    """With a unit Gaussian prior and no past in the decoder, the model matches the reference. The initial state has no
+    effect, so the cell's weights for the temporal state can be anything."""
     changes = {**IODINE, "leave_one_out": False, "posterior_input": "likelihood"}
     settings, model = tiny.settings_of(**changes), tiny.build(**changes)
     params, frame = tiny.params_of(model), video[:, :1]
@@ -203,7 +203,7 @@ def test_a_single_frame_is_iodine(video, keys):
 
 
 def test_clips_noise_is_drawn_once(keys):
-    """The first decodes of two equal frames are equal, where nothing else tells the frames apart."""
+    """The first decodes of two equal frames are equal if nothing else distinguishes the frames."""
     frame = np.random.default_rng(5).random((tiny.B, 1, tiny.H, tiny.W, tiny.C)).astype(np.float32)
     clip = jax.device_put(np.repeat(frame, 2, 1))
     model = tiny.build(first_noise="clip", num_refinements=1, **IODINE)
@@ -214,7 +214,7 @@ def test_clips_noise_is_drawn_once(keys):
 
 @pytest.mark.slow
 def test_without_first_noise_later_frames_start_from_the_mean(model, keys):
-    """And the first one as ever: there, noise tells the slots apart. Other decodes keep their noise."""
+    """The first frame keeps its noise, which distinguishes the slots there. Other decodes keep theirs."""
     silent, frames = tiny.build(first_noise="mean"), jnp.arange(3)
     noise, usual = (m._noise(keys, frames, 2) for m in (silent, model))
     np.testing.assert_array_equal(noise[1:, 0], 0)
@@ -224,7 +224,7 @@ def test_without_first_noise_later_frames_start_from_the_mean(model, keys):
 
 
 def test_sampled_predictions_keep_their_noise(params, video, keys):
-    """`first_noise` is of observed frames."""
+    """`first_noise` only concerns observed frames."""
     silent = tiny.build(first_noise="mean")
     state = silent.initial_state(params, tiny.B)._replace(frame=jnp.int32(4))
     predict = tiny.jit(lambda keys: silent.predict(params, state, 1, keys)[0].means)
@@ -250,7 +250,7 @@ def test_low_precision_is_close(trained, params, video, keys):
 
 @pytest.mark.slow
 def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys):
-    """Two of three frames are seen; what is imagined of the third comes from them alone, and is judged by it."""
+    """Two of three frames are observed; the third is predicted from them alone and compared with the true one."""
     whole, model = tiny.build(), tiny.build(observed_fraction=0.7)
     out = tiny.jit(model.loss)(params, video, keys)
 
@@ -277,7 +277,7 @@ def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys
 @pytest.mark.slow
 @pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_loss_on_imagined_frames_trains_every_parameter(params, video, keys, detach):
-    """One frame is seen, two are imagined; and a clip of one frame has nothing to imagine."""
+    """One frame is observed, two are predicted; a clip of one frame has nothing to predict."""
     model = tiny.build(observed_fraction=0.4, detach_refiner_inputs=detach, posterior_start="learned")
     loss = tiny.jit(jax.value_and_grad(lambda params, video: model.loss(params, video, keys).loss))
     (_, gradients), (of_one, seen) = loss(params, video), loss(params, video[:, :1])

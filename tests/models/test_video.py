@@ -1,4 +1,4 @@
-"""What must not matter: how a video is cut, batched, or its slots ordered; and what prediction may not see."""
+"""Invariance to cutting, batching and reordering slots, and predictions that do not depend on unseen frames."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ SIMILAR = {"rtol": 1e-5, "atol": 1e-5}
 
 
 class Counted:
-    """A compiled function that counts how often it is traced."""
+    """A compiled function that counts its traces."""
 
     def __init__(self, function, **options):
         def traced(*args):
@@ -133,7 +133,7 @@ def test_one_trace_a_shape(unroll, whole, head, params, long_video, keys):
 
 
 def test_reordered_noise_reorders_the_slots(model, params, long_video):
-    """Slots are told apart by their noise alone: in another order they give the same picture."""
+    """Slots differ only by their noise: in another order they give the same picture."""
     noise = np.random.default_rng(4).normal(size=(3, tiny.B, tiny.K, tiny.Z)).astype(np.float32)
     weights = jax.device_put(np.ones(3, np.float32))
     order = np.array([2, 0, 1])
@@ -156,8 +156,8 @@ def test_prediction_against_the_reference(predict, params, head):
         temporal = reference.in_float64((state.temporal.h, state.temporal.c))
         settings = tiny.settings_of()
         frames = tiny.jit(lambda p, s: reference.predict(p, s, 2, settings))(reference.in_float64(params), temporal)
-    # Two frames, of which the second has been through a refinement. Each picture explains itself so evenly that the
-    # spread of its likelihood nears float32's rounding: once normalised, the third frame is not comparable.
+    # Two frames, the second of which has had one refinement. Each picture explains itself so evenly that the
+    # spread of its likelihood nears float32's rounding; after normalisation, the third frame is not comparable.
     for t, (means, masks) in enumerate(frames):
         np.testing.assert_allclose(imagined.means[:, t], means, atol=1e-4)
         np.testing.assert_allclose(imagined.masks[:, t], masks, atol=1e-4)
@@ -173,7 +173,7 @@ def test_prediction_is_a_decomposition(predict, params, head):
 
 
 def test_prediction_follows_from_the_temporal_state_alone(predict, params, head):
-    """Not from the last posterior, nor, without noise, from the frame's number."""
+    """It depends neither on the last posterior nor, without noise, on the frame's number."""
     _, state = head
     other = state._replace(posterior=state.posterior + 1, frame=state.frame + 5)
     jax.tree.map(np.testing.assert_array_equal, predict(params, other)[0], predict(params, state)[0])
@@ -188,7 +188,7 @@ def test_prediction_goes_on_from_where_it_stopped(predict, params, head, model):
     six, _ = tiny.jit(lambda params, state: model.predict(params, state, 6))(params, state)
     joined = jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, again)
     assert_similar(joined, six)
-    assert np.any(imagined.means[:, 0] != imagined.means[:, 1])  # something moves
+    assert np.any(imagined.means[:, 0] != imagined.means[:, 1])  # the scene moves
     assert predict.traces == 1
 
 

@@ -1,4 +1,4 @@
-"""The smallest model that has everything: 8x8 pixels, three slots, two refinements, three frames."""
+"""The smallest complete model: 8x8 pixels, three slots, two refinements, three frames."""
 
 import functools
 
@@ -30,7 +30,7 @@ QUICK = {
 
 
 def settings_of(preset="paper", **changes):
-    """Arguments of `STII`, by preset, at the tiny size, with changes."""
+    """Return the arguments of `STII` for a preset at the tiny size, with changes."""
     config = default_config(preset)
     own = {"height": H, "width": W, "channels": C, "weights": WEIGHTS}
     own |= {name: config.loss[name] for name in ("refinement_weights", "observed_fraction")}
@@ -42,13 +42,13 @@ def build(preset="paper", **changes):
 
 
 def jit(function, **options):
-    """`jax.jit` with the options of `QUICK` that the installed jaxlib has."""
+    """Apply `jax.jit` with the options of `QUICK` that the installed jaxlib supports."""
     return jax.jit(function, compiler_options=known_options(), **options)
 
 
 @functools.cache
 def known_options():
-    """The options of `QUICK` that the installed jaxlib has: they come and go with its releases, and only save time."""
+    """Return the options of `QUICK` that the installed jaxlib supports. They vary by release, and only save time."""
     return {name: value for name, value in QUICK.items() if is_known(name, value)}
 
 
@@ -64,7 +64,7 @@ def is_known(name, value):
 
 
 def params_of(model):
-    """Parameters that are larger than they start, and none of them zero, so that every term matters."""
+    """Return parameters that are larger than at initialisation and non-zero, so that every term matters."""
     return random_like(jax.eval_shape(model.init, jax.random.key(0)))
 
 
@@ -77,7 +77,7 @@ def random_like(shapes):
 
 
 def noise_of(keys, t, r, num_slots=K):
-    """Noise of decode r of frame t: one key a video, folded with frame and decode."""
+    """Return the noise of decode r of frame t: one key per video, folded with frame and decode."""
     return np.asarray(_draw(keys, 2**31 - 1 if t == "clip" else t, r, num_slots))
 
 

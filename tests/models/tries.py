@@ -1,4 +1,4 @@
-"""Tries of a frame, one by one, to compare with those that `RestartedSTII` makes."""
+"""Tries of a frame, made one by one, for comparison with those of `RestartedSTII`."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def video_keys():
 
 
 def make_infer(params, slot_cost=0.0):
-    """A function that makes one try of a frame: score, decomposition and state."""
+    """Return a function that makes one try of a frame: score, decomposition and state."""
     plain, keys = tiny.build(), video_keys()
     compiled = tiny.jit(lambda frame, state, keys, as_first: plain.next_frame(params, state, frame, keys, as_first))
 
@@ -56,7 +56,7 @@ def assert_similar(actual, desired):
 
 
 def assert_frames_make_the_clip(model, params, step, videos):
-    """Assert that a clip is its frames one after the other; return the state after it."""
+    """Assert that a clip equals its frames in sequence; return the state after it."""
     whole, end = tiny.jit(model.decompose)(params, videos, video_keys())
     state, frames = model.initial_state(params, VIDEOS), []
     for t in range(videos.shape[1]):

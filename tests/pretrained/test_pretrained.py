@@ -1,4 +1,4 @@
-"""The files that trained models are passed on in: what comes back, what is refused, and what is done with them."""
+"""Files of trained models: round trips, rejected files, and their use."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def exported(finished):
 
 @pytest.fixture
 def model(tmp_path):
-    """A file of a model that was not trained."""
+    """The file of an untrained model."""
     path = tmp_path / "model.safetensors"
     pretrained.save(path, Trained(make_config(tmp_path / "data"), ToyModel(8).init(jax.random.key(1)), FACTS))
     return path
@@ -68,7 +68,7 @@ def read(path):
 
 
 def rewrite(path, change):
-    """Changes arrays and header of a model's file by `change(arrays, header)`, with digests that fit again."""
+    """Change arrays and header of a model's file by `change(arrays, header)`, and update the digests."""
     arrays = load_file(path)
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()["stii_jax"])
@@ -78,7 +78,7 @@ def rewrite(path, change):
     save_file(arrays, path, {"stii_jax": json.dumps(header)})
 
 
-def test_what_comes_back_is_what_was_saved_to_half_precision(tmp_path, model):
+def test_parameters_are_restored_to_half_precision(tmp_path, model):
     params = ToyModel(8).init(jax.random.key(1))
     trained = pretrained.load(str(model))
     assert trained.facts == FACTS and trained.step == 7
@@ -107,7 +107,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path, model):
     assert (tmp_path / "again.safetensors").read_bytes() == model.read_bytes()
 
 
-def test_a_name_that_is_none(tmp_path):
+def test_unknown_names(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'"):
         pretrained.find("quikstart")
     (tmp_path / "model.npz").write_bytes(b"")
@@ -159,7 +159,7 @@ def test_files_of_something_else(model):
         assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
 
 
-def test_what_cannot_be_saved(tmp_path):
+def test_parameters_that_cannot_be_saved(tmp_path):
     params = dict(ToyModel(8).init(jax.random.key(1)))
     trained = Trained(make_config(tmp_path), params | {"see": params["see"] * 1e9}, FACTS)
     with pytest.raises(
@@ -211,7 +211,7 @@ def test_an_export_has_the_scores_of_its_step_alone(finished, exported, tmp_path
 
 
 def test_the_fit_of_held_out_videos_goes_with_the_model(finished, exported, tmp_path, capsys):
-    """From the evaluation to the file, and there to every decomposition."""
+    """They go from the evaluation to the file, and from there to every decomposition."""
     measured = read(finished / "results.json")[novelty.KEY]
     assert measured["num_videos"] == 6 and [entry["num_frames"] for entry in measured["per_video"]] == [1, 3, 4]
     mse = read(finished / "results.json")["mse"]
@@ -228,7 +228,7 @@ def test_the_fit_of_held_out_videos_goes_with_the_model(finished, exported, tmp_
 
 
 def test_a_model_takes_up_scores_that_it_lacks(finished, exported, tmp_path, capsys):
-    """As one from an older version does; its parameters and its other facts stay as they are, bit by bit."""
+    """A model from an older version gains them; its parameters and other facts stay bit for bit the same."""
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     shutil.copy(exported, old)
     rewrite(old, lambda _, header: header["facts"]["results"].pop(novelty.KEY))
@@ -255,11 +255,11 @@ def test_flags_that_would_do_nothing(finished, exported, tmp_path):
     request, name = Request(finished / "media" / "test_0.gif", tmp_path / "found"), str(exported)
     for mode, config, workdir, settings, model, message in (
         ("train", None, tmp_path, [], name, "--model would do nothing with --mode train"),
-        ("export", None, finished, [], name, "holds a run of its own"),
+        ("export", None, finished, [], name, "already holds a run"),
         ("export", None, None, [], name, "give --workdir, the folder of the model's results"),
         ("evaluate", "default", tmp_path, [], name, "leave out --config"),
-        ("evaluate", None, None, [], name, "give --workdir, the folder that the results go to"),
-        ("evaluate", None, finished, [], name, "holds a run of its own"),
+        ("evaluate", None, None, [], name, "give --workdir, the folder for the results"),
+        ("evaluate", None, finished, [], name, "already holds a run"),
         ("evaluate", None, tmp_path, ["model.num_slots=5"], name, "model.num_slots: saved 2, given 5"),
         ("decompose", None, tmp_path, [], name, "--workdir would do nothing here"),
         ("decompose", None, None, [], None, "or --model, a trained one"),

@@ -1,4 +1,4 @@
-"""The models that come with the package: their cards, and what they score with today's code."""
+"""The models that come with the package: their cards, and their scores with today's code."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def test_names_of_cards(monkeypatch):
 
 @pytest.mark.slow
 def test_the_quickstart_still_scores_what_its_card_says(tmp_path):
-    """With today's code, on eight of the hundred videos."""
+    """Scores with today's code, on eight of the hundred videos."""
     settings = [f"data.data_dir={tmp_path / 'data'}", "eval.num_videos=8", "eval.batch_size=8", "eval.num_pictures=0"]
     run("evaluate", None, tmp_path / "scores", [*settings, "eval.lengths=(10,)"], model="quickstart")
     scores = json.loads((tmp_path / "scores" / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""The results table: what it says of seeds, of published numbers, and of malformed files."""
+"""The results table: seeds, published numbers, and malformed files."""
 
 import json
 import statistics
@@ -62,7 +62,7 @@ def write(folder, *runs):
 
 
 def table(folder, capsys):
-    """The printed tables, as lists of stripped cells by their first cell."""
+    """Return the printed tables, as lists of stripped cells by their first cell."""
     assert main(["--results", str(folder)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -82,7 +82,7 @@ def test_mean_deviation_and_worst_over_seeds(results, capsys):
     assert cells["identity switches"] == "not measured"
 
 
-def test_of_identity_switches_the_most_are_the_worst(results, capsys):
+def test_the_worst_seed_has_the_most_identity_switches(results, capsys):
     write(results, *(a_run(seed, [score(identity_switches=switches)]) for seed, switches in enumerate((1.0, 3.0))))
     header, _, row, *_ = table(results, capsys)
     assert dict(zip(header, row))["identity switches"] == "2.00 ± 1.41 (3.00)"
@@ -108,7 +108,7 @@ def test_only_the_very_dataset_and_model_are_compared(results, capsys):
     assert first[column] == second[column] == "not published"
 
 
-def test_undefined_scores_are_said_to_be(results, capsys):
+def test_undefined_scores_are_marked(results, capsys):
     write(results, a_run(0, [score(f_ari=None)]), a_run(1, [score(f_ari=0.5)]), a_run(2, [score(f_ari=0.5)]))
     header, _, row, *_ = table(results, capsys)
     assert row[header.index("F-ARI")] == "0.5000 ± 0.0000 (0.5000), 1 undefined"

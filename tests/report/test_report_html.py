@@ -1,4 +1,4 @@
-"""The page of `report --html`: what is on it, that it is the same each time, and that it runs no stranger's code."""
+"""The page of `report --html`: its content, its reproducibility, and protection against foreign code."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ def decode(uri):
 
 
 def unpack(uri, height, width, count):
-    """The pictures of a sheet."""
+    """Return the pictures of a sheet."""
     sheet = decode(uri)
     rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
     images = sheet.reshape(rows, height, columns, width, *sheet.shape[2:]).swapaxes(1, 2)
@@ -71,15 +71,15 @@ def test_hostile_names_of_curves_end_no_script():
     assert "<" not in script_json({HOSTILE: HOSTILE}) and json.loads(script_json([HOSTILE])) == [HOSTILE]
 
 
-def test_what_the_head_says():
+def test_the_head_of_the_page():
     page, _ = a_page()
     for name, value in {"step": 5, "seed": 3, "training time": "13 min", "hardware": "a run", "system": "stii"}.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
-    assert "<title>a run " in page and "After frame 4 it no longer sees the video" in page
+    assert "<title>a run " in page and "After frame 4 the model no longer sees the video" in page
     assert re.search(r"<pre[^>]*>\{.*num_slots", page, re.DOTALL), "every setting"
 
 
-def test_how_well_held_out_videos_are_reconstructed():
+def test_reconstruction_of_held_out_videos():
     errors = np.full((3, 2), 0.0604)
     held_out = novelty.summarize({"relative_error": errors, "mse": errors, "log_likelihood": errors - 1})
     page = document.render(a_subject()._replace(held_out=held_out), [random_clip(0)])
@@ -110,7 +110,7 @@ def test_sheets_hold_the_pictures_and_masks_round_to_the_models_segmentation():
 
 
 def test_responsibilities_have_a_sheet_of_their_own():
-    """The reconstruction needs the masks all the same."""
+    """The reconstruction still needs the masks."""
     by_masks, sharper = random_decomposition(0, 7, 3, 8), random_decomposition(5, 7, 3, 8).masks
     video = np.zeros((7, 8, 8, 3), np.uint8)
     clip = clips.make_clip(video, by_masks._replace(responsibilities=sharper), None, 4)
@@ -172,7 +172,7 @@ def test_every_point_of_a_curve_is_inside_its_axes():
 def test_no_curves_without_a_log():
     assert curves.charts([]) == [] and curves.charts([{"step": 1, "loss": float("nan")}]) == []
     page = document.render(a_subject()._replace(log=[], evaluations=[]), [random_clip(0)])
-    assert 'class="chart"' not in page and "Nothing was evaluated yet" in page
+    assert 'class="chart"' not in page and "Not evaluated yet" in page
 
 
 @pytest.mark.parametrize("low, high", [(-120_000.0, -20_000.0), (0.0, 1.0), (0.0, 4500.0), (-0.3, 1.0), (1e-7, 3e-7)])
@@ -233,7 +233,7 @@ def test_from_the_command_line(model, tmp_path, capsys):
         ("broken", 1, "page.html", "holds|damaged|config"),
     ],
 )
-def test_one_line_for_what_cannot_be_shown(tmp_path, monkeypatch, capsys, run, videos, output, message):
+def test_one_line_for_decompositions_that_cannot_be_shown(tmp_path, monkeypatch, capsys, run, videos, output, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"x")
     (tmp_path / "broken").mkdir()

@@ -1,4 +1,4 @@
-"""The report of a folder of runs: what is taken up, the statistics over seeds, and what the page has."""
+"""The report on a folder of runs: the runs it includes, the statistics over seeds, and the content of the page."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def write_json(path, content):
 
 
 def of_sweep(variant, seed, order=0, **changes):
-    """The entry of a sweep's run."""
+    """Return the entry of a sweep's run."""
     sweep = {"name": "s", "variant": variant, "order": order, "overrides": [f"model.num_slots={order + 2}"]}
     return a_run(seed, **{"name": f"s-{variant}", "sweep": sweep, "config": CONFIG, **changes})
 
@@ -58,7 +58,7 @@ def read_csv(path):
 
 
 def section(page, title):
-    """The cells of a section's table, as dicts."""
+    """Return the cells of a section's table, as dicts."""
     lines = [line for line in page.split(f"## {title}\n")[1].split("\n## ")[0].splitlines() if line.startswith("|")]
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(header, row)) for row in rows]
@@ -83,7 +83,7 @@ def test_all_of_a_workdir_is_taken_up(tmp_path):
     assert math.isnan(point.pop("loss")) and point == {"step": 1, "time": 2.0, "ari": 0.1}
 
 
-def test_a_workdir_without_them_makes_the_entry_of_old(tmp_path):
+def test_a_workdir_without_evaluations_makes_a_plain_entry(tmp_path):
     assert not result_entry(workdir(tmp_path), "n").keys() & {"prediction", "evaluations", "probes", "curve", "sweep"}
 
 
@@ -116,7 +116,7 @@ def test_long_curves_are_thinned_and_keep_what_is_rare(tmp_path):
 
 
 def test_differences_are_taken_seed_by_seed(runs):
-    """What the seeds have in common cancels: .1 in each of the two that both variants have."""
+    """Effects that the seeds share cancel, leaving .1 for each of the two seeds of both variants."""
     first, other = (0.5, 0.7, 0.9), (0.6, 0.8)
     put(runs, *(of_sweep("first", seed, scores=[score(10, f_ari=value)]) for seed, value in enumerate(first)))
     put(runs, *(of_sweep("other", seed, 1, scores=[score(10, f_ari=value)]) for seed, value in enumerate(other)))
@@ -147,7 +147,7 @@ def test_statistics_over_seeds():
     assert summarize({0: None}, "ari") is None
 
 
-def test_which_metrics_are_errors():
+def test_metrics_that_are_errors():
     assert all(map(lower_is_better, ("mse", "speed_error", "speed_error_box", "identity_switches")))
     assert not any(map(lower_is_better, ("ari", "video_f_ari", "velocity_cosine", "fg_miou")))
 
@@ -171,7 +171,7 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
         (runs / place).parent.mkdir(parents=True, exist_ok=True)
         workdir(tmp_path).rename(runs / place)
     put(runs / "sweep", of_sweep("v", 0))
-    for seed in (0, 1):  # the run behind the entry, and one whose further jobs are not done
+    for seed in (0, 1):  # the run behind the entry, and one with unfinished jobs
         (runs / "sweep" / "v").mkdir(exist_ok=True)
         workdir(tmp_path).rename(runs / "sweep" / "v" / f"seed{seed}")
     write_json(runs / "begun" / "config.json", {})
@@ -185,16 +185,16 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no finished run"),
-        ({"w/config.json": "{}"}, "holds no finished run, only unfinished ones: w"),
+        ({}, "no finished run in this folder"),
+        ({"w/config.json": "{}"}, "no finished run in this folder, only unfinished ones: w"),
         ({"torn.json": "{"}, "torn.json: not JSON"),
         ({"w/config.json": "{}", "w/results.json": "{"}, "results.json: not JSON"),
         ({"a.json": json.dumps(a_run()), "b.json": json.dumps(a_run())}, "both named 'color4', with seed 0 and 0"),
-        ({"a.json": json.dumps(a_run(prediction=[]))}, "`prediction` is \\[\\], expected a dict for each length"),
+        ({"a.json": json.dumps(a_run(prediction=[]))}, "`prediction` is \\[\\], expected one dict per length"),
         ({"a.json": json.dumps(a_run(evaluations={"x": {}}))}, "`dataset` is missing"),
     ],
 )
-def test_one_line_for_what_cannot_be_reported(runs, files, message, capsys):
+def test_one_line_for_runs_that_cannot_be_reported(runs, files, message, capsys):
     for name, content in files.items():
         (runs / name).parent.mkdir(exist_ok=True)
         (runs / name).write_text(content)
@@ -230,7 +230,7 @@ def test_scores_beside_the_published_ones(runs):
     assert (row["num_frames"], row["seeds"], row["published"], row["worst"]) == ("20", "3", "0.7291", "0.7")
     assert float(row["mean"]) == statistics.fmean(ari) and row["values"] == "0:0.7 1:0.8 2:0.75"
     assert len(section(page, "Scores by length")) == 3
-    assert "small are small runs, not of the paper's size (data that the paper does not have)" in page
+    assert "small are small runs, not at the paper's scale (data that the paper does not have)" in page
     assert "bouncing_balls/color4 #2 is bouncing_balls/color4 (image_size=32)." in page
 
 
@@ -276,7 +276,7 @@ def test_all_tables_figures_and_pictures(runs):
     (row,) = section(page, "Further evaluations")
     assert (row["evaluation"], row["system"], row["slots"], row["ARI"]) == ("seq", "seq_iodine", "5", "0.2000 ± 0.0000")
     assert section(page, "Probes") == [{"factor": "position.r2", "full": "0.8000 ± 0.0000"}]
-    assert section(page, "What was run")[1]["changed"] == "`model.num_slots=3`"
+    assert section(page, "Runs")[1]["changed"] == "`model.num_slots=3`"
     for name in links:
         if name.endswith(".png"):
             Image.open(output / name).verify()
@@ -286,9 +286,9 @@ def test_settings_are_those_of_the_system_that_was_trained(runs):
     own = {"system": "rnem", "model": {"latent_dim": 8}, "rnem": {"num_slots": 3, "hidden_dim": 25}}
     put(runs, of_sweep("a", 0), of_sweep("b", 0, order=1, config=own))
     page = (report(runs) / "results.md").read_text()
-    shown = [(row["slots"], row["latents"]) for row in section(page, "What was run")]
+    shown = [(row["slots"], row["latents"]) for row in section(page, "Runs")]
     assert shown == [("5", "64"), ("3", "")]
-    assert "not of the paper's size (hidden_dim 25 instead of 250" in page
+    assert "not at the paper's scale (hidden_dim 25 instead of 250" in page
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):
@@ -308,7 +308,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
         ("bouncing_balls/color4", "STII", 20, 0.7291),
         ("bouncing_balls/color4", "STII", 40, None),
         ("bouncing_balls/color4", "IODINE", 10, None),
-        ("clevrer", "IODINE", 10, 0.1791),  # a frame by itself: of every length
+        ("clevrer", "IODINE", 10, 0.1791),  # a metric of single frames, at every length
     ],
 )
 def test_published_numbers_are_of_the_very_data_model_and_length(dataset, model, num_frames, expected):
@@ -327,7 +327,7 @@ def test_curves_are_averaged_in_parts_of_training():
 
 
 def test_losses_of_other_kinds_share_no_axes(runs):
-    """With losses alone there is a figure where they are comparable, and none where they are not."""
+    """With losses alone, there is a figure if they are comparable, and none otherwise."""
     curve = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
     put(runs, of_sweep("a", 0, curve=curve), of_sweep("b", 0, order=1, curve=curve))
     assert curves_figure(experiments(collect(runs).runs)) is not None

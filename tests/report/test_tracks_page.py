@@ -1,4 +1,4 @@
-"""The page of a decomposition: what is in it, how large it becomes, and one line for what cannot be shown."""
+"""The page of a decomposition: its content, its size, and one-line errors."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def decode(uri):
 
 
 def unpack(text):
-    """Slot and corners of the polygons of every frame."""
+    """Return slot and corners of the polygons of every frame."""
     numbers, frames = np.frombuffer(base64.b64decode(text), "<u2").tolist(), []
     while numbers:
         polygons, count, numbers = [], numbers[0], numbers[1:]
@@ -46,7 +46,7 @@ def unpack(text):
 
 
 def fill(polygons, size):
-    """The mask within polygons, eight times as fine, with holes where they overlap."""
+    """Return the mask within polygons at eight times the resolution, with holes where they overlap."""
     inside = np.zeros((size[1] * 8, size[0] * 8), bool)
     for polygon in polygons:
         image = Image.new("1", (size[0] * 8, size[1] * 8))
@@ -139,7 +139,7 @@ def test_every_so_many_frames_of_a_long_recording_have_a_picture(found, monkeypa
     monkeypatch.setattr(pictures, "MAX_PICTURES", 2)
     page = document.render(open_decomposition(found))
     data = data_of(page)
-    assert data["pictures"]["every"] == 2 and "One picture for every 2 frames" in page
+    assert data["pictures"]["every"] == 2 and "one image for every 2 frames" in page
     np.testing.assert_array_equal([decode(uri) for uri in data["pictures"]["uris"]], frames_of()[:4:2])
     assert len(unpack(data["outlines"])) == 2 + 1, "and the predicted one has outlines"
 
@@ -191,7 +191,8 @@ def test_a_recording_that_has_moved(found, tmp_path, capsys):
     arguments = ["--html", str(found), "--output", str(tmp_path / "page.html")]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error == f"error: {tmp_path / 'video'}, the recording of {found}, is not there: give --recording, its path\n"
+    start = f"error: {tmp_path / 'video'}, the recording of {found}, does not exist"
+    assert error == f"{start}: give its path with --recording\n"
     assert main([*arguments, "--recording", str(tmp_path / "moved")]) == 0
 
 
@@ -205,10 +206,10 @@ def test_a_recording_that_has_moved(found, tmp_path, capsys):
         (lambda f: (f.parent / "video" / "3.png").unlink(), "is not the recording of .*: it has 3 frames, not 4"),
         (lambda f: change(f, num_slots="3"), "`num_slots` is '3', expected a number"),
         (lambda f: change(f, view_box=[1]), r"`view_box` is \[1\], expected 4 numbers"),
-        (lambda f: change(f, num_frames=9), "does not have one row per frame and slot, 10 frames of 3"),
+        (lambda f: change(f, num_frames=9), r"not have one row per frame and slot \(10 frames, 3 rows each\)"),
         (lambda f: (f / "decomposition.json").write_text("{}"), "`num_frames` is missing"),
         (lambda f: (f / "decomposition.json").write_text("{"), "decomposition.json: not JSON"),
-        (lambda f: (f / "trajectories.csv").write_text("frame,object\n"), "has other columns than frame, time, object"),
+        (lambda f: (f / "trajectories.csv").write_text("frame,object\n"), "does not have the columns frame, time"),
         (lambda f: (f / "trajectories.csv").unlink(), "trajectories.csv: no such file"),
         (
             lambda f: (f / "masks" / "000001.png").unlink(),
@@ -217,7 +218,7 @@ def test_a_recording_that_has_moved(found, tmp_path, capsys):
         (lambda f: (f / "masks" / "000001.png").write_text("x"), "000001.png cannot be read"),
     ],
 )
-def test_one_line_for_what_cannot_be_shown(found, damage, message, tmp_path, capsys):
+def test_one_line_for_decompositions_that_cannot_be_shown(found, damage, message, tmp_path, capsys):
     damage(found)
     assert main(["--html", str(found), "--output", str(tmp_path / "page.html")]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

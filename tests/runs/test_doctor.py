@@ -1,4 +1,4 @@
-"""`--mode doctor` and `--help`: they say what is true of this machine, and name every flag, mode, config and model."""
+"""`--mode doctor` and `--help`: true statements about this machine, and every flag, mode, config and model."""
 
 import shutil
 from collections import namedtuple
@@ -24,7 +24,7 @@ def folders(monkeypatch, tmp_path):
 
 
 def lines(capsys):
-    """The exit code, and what is printed: by what was looked at, its mark and the rest."""
+    """Return the exit code, and by subject the mark and the rest of each printed line."""
     code, printed = doctor.examine(), {}
     for line in capsys.readouterr().out.splitlines():
         if line.startswith("  "):
@@ -40,7 +40,7 @@ def test_a_machine_that_is_well(capsys, folders):
     assert printed["stii_jax"][1].startswith(stii_jax.__version__)
     assert f"jax {jax.__version__}" in printed["packages"][1]
     assert printed["devices of jax"][1].startswith("4 x cpu")
-    assert printed["a first computation"] == ("ok", "right")
+    assert printed["a first computation"] == ("ok", "correct")
     assert printed["datasets"][1].startswith(str(folders / "data" / "deep"))
     assert "quickstart" in printed["trained models"][1]
     assert printed["dataset clevrer"][0] == "--" and "docs/datasets.md" in printed["dataset clevrer"][1]
@@ -54,7 +54,7 @@ def test_files_that_are_there(capsys, folders):
     assert lines(capsys)[1]["dataset clevrer"] == ("ok", f"files in {files}")
 
 
-def test_what_every_use_needs(capsys, monkeypatch):
+def test_a_requirement_of_every_use_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(pretrained, "names", lambda: [])
     code, printed = lines(capsys)
     assert code == 1 and printed["trained models"] == ("MISSING", "none -> reinstall stii_jax")
@@ -108,7 +108,7 @@ def test_help_names_everything(capsys):
     ("arguments", "message"),
     [(["--mod", "train"], "--help lists all flags"), (["--mode=trian"], "--help lists all flags")],
 )
-def test_flags_that_there_are_not(arguments, message):
+def test_unknown_flags(arguments, message):
     with pytest.raises(SystemExit, match="error: ") as stop:
         main._parse(["main.py", *arguments])
     assert message in str(stop.value) and "\n" not in str(stop.value)

@@ -1,4 +1,4 @@
-"""Training that starts from a trained model: parameters that fit are its own bit for bit, the others are listed."""
+"""Training that starts from a trained model: fitting parameters are copied bit for bit, the others are listed."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def settings(data_dir, **changes):
 
 
 def first_params(data_dir, folder, init, **changes):
-    """Parameters before the first step of a run that starts from `init`."""
+    """Return the parameters before the first step of a run that starts from `init`."""
     config = make_config(data_dir, **NO_EVALUATION, **changes)
     source = setup.load_dataset(config)
     trainer = Trainer(config, source, source, folder)
@@ -80,7 +80,7 @@ def first_params(data_dir, folder, init, **changes):
 
 
 def test_everything_fits(workdir, params, data_dir, tmp_path):
-    """Adam's averages are those of a new run; so are its key and its step."""
+    """Adam's averages, the key and the step are those of a new run."""
     state, fresh, initial = first_params(data_dir, tmp_path, workdir)
     assert bits(state.params) == bits(params) != bits(fresh.params)
     assert bits(state._replace(params={})) == bits(fresh._replace(params={}))
@@ -102,8 +102,8 @@ def test_frames_of_another_size(workdir, params, data_dir, tmp_path):
         np.testing.assert_array_equal(leaf, expected[name])
     assert initial.record["fresh"] == ["draw", "see"]
     assert initial.line == (
-        f"starting from {workdir}, step 3, with 3 of its 5 parameter arrays; freshly initialised, as they do not fit: "
-        "draw (is float32[2,256], expected float32[2,576]), see (is float32[192,4], expected float32[432,4])"
+        f"starting from {workdir}, step 3, with 3 of its 5 parameter arrays; freshly initialised because they do not "
+        "fit: draw (is float32[2,256], expected float32[2,576]), see (is float32[192,4], expected float32[432,4])"
     )
 
 
@@ -133,7 +133,7 @@ def test_other_slots_sizes_and_clips_train(workdir, data_dir, tmp_path, changes,
 
 @pytest.fixture(scope="module")
 def straight(workdir, data_dir, tmp_path_factory):
-    """A run from the trained model that nothing disturbed."""
+    """An undisturbed run from the trained model."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch)
@@ -174,7 +174,7 @@ def stopped_after(num_steps):
 
 
 def test_the_record(straight, workdir, file, tmp_path):
-    """It names no folder of this machine, as it goes into exported files."""
+    """It names no folder of this machine, because it becomes part of exported files."""
     record = json.loads((straight / "provenance.json").read_text())["init"]
     assert record == load_initial(str(workdir), ToyModel(SIZE)).record
     assert (record["model"], record["step"], record["seed"], record["fresh"]) == ("teacher", 3, 0, [])
@@ -210,11 +210,11 @@ def refused(error, message, init, tmp_path, data_dir, **changes):
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_models_that_are_none(workdir, file, data_dir, tmp_path):
+def test_invalid_models(workdir, file, data_dir, tmp_path):
     missing = r"--init runs/mien does not exist: give a model that comes with the package \(.*\), a \.safetensors file"
     refused(ConfigError, missing, "runs/mien", tmp_path, data_dir)
     (tmp_path / "empty").mkdir()
-    refused(ConfigError, "empty is a folder without a checkpoint of a run", tmp_path / "empty", tmp_path, data_dir)
+    refused(ConfigError, "empty is a folder without a run's checkpoint", tmp_path / "empty", tmp_path, data_dir)
     (tmp_path / "mine.safetensors").write_bytes(file.read_bytes()[:-100])
     refused(ModelFileError, "mine.safetensors is damaged", tmp_path / "mine.safetensors", tmp_path, data_dir)
     (tmp_path / "mine.pth").touch()
@@ -226,7 +226,7 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
     init = request.getfixturevalue(made)
     refused(
         ConfigError,
-        r"is a model of the system stii, but the config trains rnem: give a model of rnem, or change --config\.system",
+        r"is a stii model, but the config trains rnem: give a rnem model, or change --config\.system",
         init,
         tmp_path,
         data_dir,
@@ -235,8 +235,8 @@ def test_a_model_of_another_system(request, data_dir, tmp_path, made):
 
 
 def test_a_model_of_another_architecture(file, data_dir, tmp_path):
-    """Its layers have the same names, and some the same shapes."""
-    message = "has the architecture paper, but the config trains pyramid: give a model of the architecture pyramid, or "
+    """Its layers have the same names, and some have the same shapes."""
+    message = "has the architecture paper, but the config trains pyramid: give a model with the architecture"
     refused(ConfigError, message, file, tmp_path, data_dir, model__architecture="pyramid")
 
 
@@ -247,5 +247,5 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
 
 
 def test_it_goes_with_training_alone(tmp_path):
-    with pytest.raises(ConfigError, match="--init would do nothing with --mode predict: it goes with train"):
+    with pytest.raises(ConfigError, match="--init would do nothing with --mode predict: use it with --mode train"):
         run("predict", None, tmp_path, [], init="quickstart")

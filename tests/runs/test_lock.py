@@ -1,4 +1,4 @@
-"""A workdir's lock."""
+"""The lock of a workdir."""
 
 import json
 import os
@@ -14,7 +14,7 @@ def test_one_run_at_a_time(tmp_path):
     with lock_workdir(workdir):
         assert json.loads((workdir / LOCK).read_text())["process"] == os.getpid()
         with (
-            pytest.raises(ConfigError, match=rf"another run trains in {workdir} \(process {os.getpid()} on .*\): wait"),
+            pytest.raises(ConfigError, match=rf"is training in {workdir} \(process {os.getpid()} on .*\): wait"),
             lock_workdir(workdir),
         ):
             pass
@@ -28,5 +28,5 @@ def test_a_lock_file_that_tells_nothing(tmp_path):
     (tmp_path / LOCK).write_text("{cut sho")
     with lock_workdir(tmp_path):
         (tmp_path / LOCK).write_text("{cut sho")
-        with pytest.raises(ConfigError, match=r"another run trains in .*: wait for its end"), lock_workdir(tmp_path):
+        with pytest.raises(ConfigError, match=r"another run is training .*: wait for it"), lock_workdir(tmp_path):
             pass

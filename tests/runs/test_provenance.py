@@ -1,4 +1,4 @@
-"""Provenance: of this package's own checkout and nothing else."""
+"""Provenance covers this package's own checkout and nothing else."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def git(folder, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A folder that takes the place of the one above the package."""
+    """A folder that takes the place of the package's parent."""
     (tmp_path / "home" / "stii_jax").mkdir(parents=True)
     monkeypatch.setattr(stii_jax, "__file__", str(tmp_path / "home" / "stii_jax" / "__init__.py"))
     return tmp_path / "home"
@@ -47,7 +47,7 @@ def test_is_json_and_names_what_matters():
 def test_own_checkout_clean_and_dirty(package, monkeypatch):
     commit = commit_all(package)
     assert (provenance()["commit"], provenance()["dirty"]) == (commit, False)
-    (package / "runs").touch()  # what a run writes is no change of the code
+    (package / "runs").touch()  # files of a run do not change the code
     assert provenance()["dirty"] is False
     (package / "pyproject.toml").write_text("changed")
     assert provenance()["dirty"] is True

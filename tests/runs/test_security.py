@@ -1,4 +1,4 @@
-"""What is loaded is data: nothing in it is run, and nothing outside of its folder is written. See docs/security.md."""
+"""Loaded files are data: nothing in them is run, and nothing outside of their folder is written (docs/security.md)."""
 
 import ast
 import json
@@ -23,19 +23,19 @@ CHECKPOINT = Path(__file__).parents[1] / "files" / "checkpoint-v1"
 MODES = ("train", "evaluate", "predict", "disentangle", "decompose")
 
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "dbm", "yaml", "torch", "code"}
-"""Modules that make objects, and so run code, of what they read."""
+"""Modules that make objects from the data they read, and so can run code."""
 CALLS = {"eval", "exec", "compile", "__import__", "import_module", "exec_module", "system", "popen", "extractall"}
 DOCUMENTED = {("stii_jax/config/files.py", "exec_module")}
-"""A Python config and a sweep are code, and the user's to trust."""
+"""A Python config and a sweep are code, which the user must trust."""
 DOCUMENTED |= {("stii_jax/lazy.py", "import_module")}
-"""Imports modules that are named in the source, not in data."""
+"""Imports of modules named in the source, not in data."""
 
 
 # --- the source
 
 
 def dangers(source):
-    """Calls and imports that may run what is read, and reads by numpy that may unpickle."""
+    """Return calls and imports that may execute their input, and numpy reads that may unpickle."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
@@ -71,7 +71,7 @@ def dangers(source):
         ("np.load(path, allow_pickle=False); json.load(f); re.compile(p); ast.literal_eval(t)", None),
     ],
 )
-def test_the_audit_finds_what_it_looks_for(source, danger):
+def test_the_audit_detects_dangers(source, danger):
     assert list(dangers(source)) == ([danger] if danger else [])
 
 
@@ -85,12 +85,12 @@ def test_no_source_runs_what_it_reads():
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A run's folder, from elsewhere."""
+    """A run's folder from elsewhere."""
     return Path(shutil.copytree(CHECKPOINT, tmp_path / "run"))
 
 
 def refused(mode, workdir, message, error=ConfigError, config=None, settings=()):
-    """One line that the command line shows."""
+    """Assert that the command line shows one line."""
     assert issubclass(error, ERRORS)
     request = Request(workdir / "video.mkv", workdir.parent / "found") if mode == "decompose" else None
     with pytest.raises(error, match=message) as caught:
@@ -120,7 +120,7 @@ def test_checkpoints_with_pickles(workdir, payload, place):
 
 
 def test_checkpoints_that_name_classes(workdir, marker, module):
-    """Orbax notes the classes that wrote and the types of leaves; neither is looked up."""
+    """Orbax records the classes that wrote, and the types of leaves; neither is looked up."""
     step = workdir / "checkpoints" / "3"
     clean, _ = restore_params(workdir / "checkpoints")
     handlers = json.loads((step / "_CHECKPOINT_METADATA").read_text())
@@ -172,14 +172,14 @@ def test_poisoned_logs_and_provenance(workdir, payload):
 def test_poisoned_meta(workdir, change):
     path = workdir / "checkpoints" / "3" / "meta" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    refused("decompose", workdir, "do not say what they are of", CheckpointError)
+    refused("decompose", workdir, "do not name their model", CheckpointError)
 
 
-# --- what a workdir may ask for
+# --- limits on a workdir's requests
 
 
 def test_a_workdir_whose_name_is_a_config(tmp_path, marker):
-    """`x.py:run/config.json` is no file x.py with an argument."""
+    """`x.py:run/config.json` is not a file x.py with an argument."""
     (tmp_path / "x.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n")
     workdir = Path(shutil.copytree(CHECKPOINT, tmp_path / "x.py:run"))
     assert open_config(None, workdir, []).model.num_slots == 2
@@ -207,7 +207,7 @@ def test_links_out_of_a_workdir(tmp_path, workdir, mode, name):
         path.rename(target)
     elif "." not in name:
         target.mkdir()
-    path.symlink_to(target)  # of those that are not there, too: a write would make them
+    path.symlink_to(target)  # including missing ones, which a write would create
     before = sorted(map(str, tmp_path.rglob("*")))
     refused(mode, workdir, f"{path.name} is a link to {target}")
     assert sorted(map(str, tmp_path.rglob("*"))) == before
@@ -222,14 +222,14 @@ def test_links_within_a_workdir_and_to_it(tmp_path, workdir):
 
 
 def test_a_saved_data_folder(tmp_path, workdir, monkeypatch):
-    """Where the run's own config would have datasets built; the user's folder has held some."""
+    """The run's own config would have datasets built there; the user's folder has held some."""
     theirs = tmp_path / "theirs"
     content = json.loads((workdir / "config.json").read_text())
     content["data"]["data_dir"] = str(theirs)
     (workdir / "config.json").write_text(json.dumps(content))
     for mode in ("train", "evaluate", "predict"):
         settings = ["eval.observed_frames=1", "eval.predict_frames=1", "eval.batch_size=4"]
-        refused(mode, workdir, f"keeps datasets in '{theirs}', where there are none", settings=settings)
+        refused(mode, workdir, f"keeps datasets in '{theirs}', which holds none", settings=settings)
     assert not theirs.exists()
     trust.check_data_dir(workdir, str(theirs), [f"data.data_dir={theirs}"])
     trust.check_data_dir(workdir, "", [])

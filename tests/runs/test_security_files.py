@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_npz(path, kind, shape, data=b""):
-    """One array: its head, and whatever follows."""
+    """Write one array: its header, followed by any bytes."""
     path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive, archive.open("segmentation.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": kind, "fortran_order": False, "shape": shape})
@@ -80,7 +80,7 @@ def test_hdf5_of_pickles(tmp_path, payload, kind):
 
 
 def test_a_dataset_names_classes(tmp_path, marker, module):
-    """tfds makes features of classes that a file names, where the builder does not say them."""
+    """TFDS makes features of classes that a file names, unless the builder names them."""
     config = make_config(tmp_path / "data").data
     place = config.dataset, config.variant, config.options.to_dict(), config.data_dir
     folder = Path(prepare(*place).data_path)

@@ -23,7 +23,7 @@ def test_budget_weights_above_one_are_refused_in_training(name, settings, cure):
     with pytest.raises(ConfigError, match=cure) as caught:
         setup.check(config, "train")
     assert "\n" not in str(caught.value)
-    setup.check(config, "evaluate")  # a run of before is still of use
+    setup.check(config, "evaluate")  # an earlier run remains usable
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,5 @@ def test_budget_weights_above_one_are_refused_in_training(name, settings, cure):
         ("small", ()),
     ],
 )
-def test_budget_weights_that_end_at_one_are_not(name, settings):
+def test_budget_weights_that_end_at_one_are_accepted(name, settings):
     setup.check(load_config(name, [*SIZES, *settings]), "train")

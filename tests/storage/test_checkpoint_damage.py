@@ -1,4 +1,4 @@
-"""A damaged checkpoint is noticed, and gives way to the one before."""
+"""A damaged checkpoint is detected and replaced by the previous one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from stii_jax.storage.checkpoints import Checkpointer, DamagedCheckpointError, r
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder with checkpoints 1 and 2, not to be changed."""
+    """A folder with checkpoints 1 and 2, which must not be changed."""
     folder = tmp_path_factory.mktemp("saved")
     save(folder, 1, 2)
     return folder
@@ -23,11 +23,11 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def copy(saved, tmp_path):
-    """A copy of `saved` to break."""
+    """A copy of `saved` to damage."""
     return Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
-# A read that fails early leaves tensorstore's other reads to a loop that is closed by then.
+# After an early failure of a read, tensorstore's other reads remain in an event loop that has been closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "damage",
@@ -60,7 +60,7 @@ def test_damaged_newest_gives_way_to_the_one_before(copy, damage):
     assert meta["stage"] == 1
     assert sorted(path.name for path in copy.iterdir()) == ["1", "damaged_2_1"]
     checkpointer = Checkpointer(copy)
-    checkpointer.save(2, make_params(seed=2), {"step": 0}, {})  # training comes by again
+    checkpointer.save(2, make_params(seed=2), {"step": 0}, {})  # training reaches this step again
     checkpointer.close()
     assert_same(restore_params(copy)[0], make_params(seed=2))
 
@@ -77,7 +77,7 @@ def test_all_damaged(copy):
 
 @pytest.mark.parametrize("item", ["params", "state"])
 def test_a_flipped_bit_in_a_large_array_is_noticed(tmp_path, item):
-    """Orbax and tensorstore have a checksum of small arrays only."""
+    """Orbax and tensorstore only have checksums for small arrays."""
     checkpointer = Checkpointer(tmp_path / "run")
     for step in (1, 2):
         noise = np.random.default_rng(step).integers(256, size=100_000, dtype=np.uint8)  # is not compressed
@@ -111,7 +111,7 @@ def test_changed_meta_is_noticed(copy):
 def test_a_checkpoint_from_before_there_were_digests(copy):
     for step in "12":
         shutil.rmtree(copy / step / "digests")
-    with pytest.raises(DamagedCheckpointError, match="digests"):  # meta says that there are some
+    with pytest.raises(DamagedCheckpointError, match="digests"):  # the metadata lists some
         restore_params(copy)
     for step in "12":
         path = copy / step / "meta" / "metadata"

@@ -1,4 +1,4 @@
-"""Checkpoints: exact, atomic, and clear about what is wrong with one."""
+"""Checkpoints: exact, atomic, and with clear errors."""
 
 import resource
 import shutil
@@ -21,7 +21,7 @@ from stii_jax.storage.checkpoints import Checkpointer, CheckpointError, restore_
 
 @pytest.fixture
 def open_checkpointer(tmp_path):
-    """Opens checkpointers on one folder, and closes them."""
+    """Open checkpointers on one folder, and close them."""
     opened = []
 
     def open_one(**options) -> Checkpointer:
@@ -35,7 +35,7 @@ def open_checkpointer(tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder with checkpoints 1 and 2, not to be changed."""
+    """A folder with checkpoints 1 and 2, which must not be changed."""
     folder = tmp_path_factory.mktemp("saved")
     save(folder, 1, 2)
     return folder
@@ -61,7 +61,7 @@ def test_abstract_templates_will_do(saved):
 
 def test_params_alone(saved, tmp_path):
     copy = Path(shutil.copytree(saved, tmp_path / "copy"))
-    (copy / "3.orbax-checkpoint-tmp").mkdir()  # a training run's, just now
+    (copy / "3.orbax-checkpoint-tmp").mkdir()  # from a training run, just now
     before = sorted(copy.rglob("*"))
     params, meta = restore_params(copy)
     assert_same(params, make_params(seed=2))
@@ -70,7 +70,7 @@ def test_params_alone(saved, tmp_path):
     assert sorted(copy.rglob("*")) == before, "reading changes nothing"
 
 
-def test_what_was_saved_may_be_donated_or_changed_at_once(open_checkpointer):
+def test_saved_arrays_may_be_donated_or_changed_at_once(open_checkpointer):
     params = {"w": jnp.arange(1_000_000, dtype=jnp.float32)}
     state = {"w": np.arange(1_000_000)}
     change = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0 - 1, tree), donate_argnums=0)
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(open_checkpointer, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert checkpointer.latest_step() == 1
     assert_same(restore_params(tmp_path / "run")[0], params)
-    checkpointer.save(2, params, {"step": 2}, {})  # there is space again
+    checkpointer.save(2, params, {"step": 2}, {})  # space is free again
     checkpointer.wait()
     assert checkpointer.latest_step() == 2
 
@@ -209,7 +209,7 @@ def test_kill_during_a_save_leaves_the_last_checkpoint(tmp_path):
     assert child.stdout is not None
     assert child.stdout.readline() == "writing\n"
     limit = time.monotonic() + 60
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < limit:  # the folder is made in the background
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < limit:  # the folder is created in the background
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     rest, _ = child.communicate(timeout=60)

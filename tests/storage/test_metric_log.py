@@ -1,4 +1,4 @@
-"""Logs that read as if a run had never stopped, and files that are never half written."""
+"""Logs that read as if a run had never stopped, and files that are never half-written."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from stii_jax.storage.metric_log import MetricWriter, read_metrics
 
 
 def events(workdir):
-    """The events of all TensorBoard files in the order of writing: length, checksum, event, checksum."""
+    """Return the events of all TensorBoard files in writing order: length, checksum, event, checksum."""
     found = []
     for path in sorted((workdir / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns):
         data, start = path.read_bytes(), 0

@@ -1,7 +1,7 @@
-"""Checkpoints of every format that a release has written are read as they were written.
+"""Checkpoints of every released format are read back unchanged.
 
-`files/checkpoint-v1` is a workdir's config and checkpoint of three steps, made before the first release by a training
-run of the smallest real model. Its digests and the loss of the step after were noted by the code that wrote it.
+`files/checkpoint-v1` is a workdir's config and checkpoint after three steps. A training run of the smallest real model
+made it before the first release. The same code recorded its digests and the loss of the next step.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ NEXT_LOSS = 22866.458984375
 
 
 def digest(tree):
-    """Of names, types, shapes and bytes."""
+    """Return the digest of names, types, shapes and bytes."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -43,7 +43,7 @@ def digest(tree):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A copy: opening a checkpoint folder for training may change it."""
+    """A copy, because opening a checkpoint folder for training may change it."""
     return Path(shutil.copytree(FILES / "checkpoint-v1", tmp_path / "run"))
 
 
@@ -66,7 +66,7 @@ def test_the_training_state_is_read_bit_for_bit(workdir):
 
 
 def test_a_checkpoint_older_than_a_setting_is_of_the_settings_default(workdir):
-    """It knows nothing of `leave_one_out_masks`, which came later; only another value is another model."""
+    """It lacks `leave_one_out_masks`, which came later; only a value other than the default is another model."""
     assert "leave_one_out_masks" not in restore_params(workdir / "checkpoints")[1]["model"]
     trained = restore(load_config(workdir / "config.json"), workdir)
     assert digest(trained.params) == PARAMS and trained.config.model.leave_one_out_masks == "as_is"

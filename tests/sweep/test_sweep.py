@@ -1,6 +1,6 @@
-"""Sweeps: which runs there are, going on, failures, and that nothing runs on when a sweep is stopped.
+"""Sweeps: their runs, resuming, failures, and that no process outlives a stopped sweep.
 
-Most tests have a small script in the place of `stii_jax.main`, which writes the files of a workdir at once.
+Most tests replace `stii_jax.main` by a small script that writes the files of a workdir at once.
 """
 
 import json
@@ -61,7 +61,7 @@ SWEEP = Sweep(
 
 
 def write_sweep(folder, sweep, name="toy"):
-    """A file whose sweep has the same `repr`."""
+    """Write a file whose sweep has the same `repr`."""
     path = folder / f"{name}.py"
     path.write_text(f"from stii_jax.sweep import *\n\n\ndef get_sweep():\n    return {sweep!r}\n")
     return path
@@ -69,7 +69,7 @@ def write_sweep(folder, sweep, name="toy"):
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Runs the command on a sweep; returns the exit code."""
+    """Run the command on a sweep; return the exit code."""
     program = (sys.executable, str(tmp_path / "fake.py"))
     (tmp_path / "fake.py").write_text(FAKE)
     (tmp_path / "out").mkdir()
@@ -145,7 +145,7 @@ def test_a_sweep_that_cannot_work_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(("seeds", "only", "message"), [(0, [], "--seeds is 0"), (1, ["ful"], "'ful': the variants")])
-def test_seeds_and_variants_that_there_are_not(seeds, only, message):
+def test_unknown_seeds_and_variants(seeds, only, message):
     with pytest.raises(SweepError, match=message):
         plan("toy", SWEEP, Path("out"), seeds, only)
 
@@ -210,7 +210,7 @@ def test_a_further_job_that_was_added_is_done(sweep, tmp_path):
     alone, more = (Sweep("quickstart", {"full": ()}, after) for after in ([], [Job("predict")]))
     for of in (alone, more, more, alone):
         assert sweep("--seeds", 1, of=of) == 0
-    assert [mode for *_, mode in calls(tmp_path)] == ["train", "train", "predict"]  # training goes on where it ended
+    assert [mode for *_, mode in calls(tmp_path)] == ["train", "train", "predict"]  # training resumes where it ended
     assert "prediction" in read_entry(tmp_path / "out/full-seed0.json")
 
 
@@ -299,7 +299,7 @@ def wait_for(condition, seconds=60):
 
 @pytest.mark.slow
 def test_the_real_program(tmp_path, compiled, monkeypatch, capsys):
-    """One variant with one seed, trained, evaluated and used to predict; the sweep is done when it is given again."""
+    """One variant with one seed is trained, evaluated and used to predict. When repeated, the sweep is done."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     settings = overrides(tmp_path / "data", train__num_steps=4, eval__lengths=(2,))

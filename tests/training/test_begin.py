@@ -33,7 +33,7 @@ def toy(monkeypatch):
 
 
 def stopped_after(monkeypatch, num_steps):
-    """Training is stopped by Ctrl-C after so many steps."""
+    """Stop training by Ctrl-C after so many steps."""
 
     class Stopped(Trainer):
         def __init__(self, *arguments):
@@ -109,7 +109,7 @@ def test_before_the_first_checkpoint_other_settings_may_be_given(tmp_path, data_
     assert bits(params[0]) == bits(params[1])
 
 
-def test_after_it_they_may_not(tmp_path, data_dir, monkeypatch, capsys):
+def test_after_the_first_checkpoint_other_settings_are_refused(tmp_path, data_dir, monkeypatch, capsys):
     workdir, every = tmp_path / "run", {"train__checkpoint_every": 2, **NO_EVALUATION}
     stopped_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
@@ -149,7 +149,7 @@ def test_settings_are_compared_again_once_the_folder_is_locked(tmp_path, data_di
         (lambda run: (run / "metrics.jsonl").write_text('{"step": 10, "time": 1}\n'), True),
     ],
 )
-def test_what_counts_as_a_run(tmp_path, make, expected):
+def test_a_run_is_recognised_by_its_files(tmp_path, make, expected):
     make(tmp_path)
     assert holds_run(tmp_path, checkpoint_every=10) == expected
 

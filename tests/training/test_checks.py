@@ -1,4 +1,4 @@
-"""Warnings of a training that is possible, but unwise."""
+"""Warnings about possible but unwise training settings."""
 
 import pytest
 from toy import make_config

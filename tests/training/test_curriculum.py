@@ -1,4 +1,4 @@
-"""Curriculum: which step is trained at which stage, and when a run stops."""
+"""Curriculum: the stage of each step, and the end of a run."""
 
 import json
 
@@ -10,7 +10,7 @@ STAGES = (Stage(2, 8, 30), Stage(4, 4, 20), Stage(8, 2, 20))
 
 
 def follow(curriculum, losses, kl=1.0, every=10, state=None, start=0):
-    """Logs a loss every ten steps; the steps and states after each."""
+    """Log a loss every ten steps; return the steps and states after each."""
     state, seen = state or CurriculumState(), []
     for step, loss in zip(range(start + every, start + every * len(losses) + 1, every), losses):
         if curriculum.stage(state, step - every) is None:
@@ -100,7 +100,7 @@ def test_one_lively_line_starts_the_watch_anew():
     state = CurriculumState()
     for step, kl in [(10, 0.01), (20, 0.01), (30, 0.05), (40, 0.01), (50, 0.01)]:
         state = curriculum.advance(state, step, 1.0, kl)
-    assert (state.stage, state.collapsed_since) == (2, 40)  # a new stage does not end the watch
+    assert (state.stage, state.collapsed_since) == (2, 40)  # a new stage does not end the monitoring
 
 
 def test_no_collapse_patience_never_stops():

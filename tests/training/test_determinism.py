@@ -1,4 +1,4 @@
-"""The same seed gives the same bits: twice, and across a stop at any step, in the midst of a stall as well."""
+"""The same seed gives the same bits: in two runs, and after a stop at any step, also during a stall."""
 
 import random
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 NEVER = 1000
 HUNDRED = {"train__num_steps": 100, "train__log_every": 5, "train__checkpoint_every": 50, "train__eval_every": NEVER}
-# Nothing counts as an improvement but a stage's first line, so that a stage ends `patience` steps after it.
+# Only a stage's first line counts as an improvement, so a stage ends `patience` steps after it.
 STALLED = {"curriculum__patience": 6, "curriculum__min_improvement": 1e9, "curriculum__stages": ((3, 4, 40),)}
 STALLED |= {"train__num_steps": 40, "train__eval_every": NEVER}
 
@@ -37,7 +37,7 @@ def make_trainer(data_dir, workdir, **changes):
 
 
 def everything(state, workdir):
-    """Bits of parameters, optimiser, key and counters, and all that is logged but for the clock."""
+    """Return bits of parameters, optimiser, key and counters, and all logged values except timings."""
     return bits(split_params(state)), logged(workdir)
 
 
@@ -74,10 +74,10 @@ def test_a_hundred_steps_of_the_real_model(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_a_stall_is_counted_on_across_a_stop(toy, data_dir, tmp_path):
-    """Stages end at the steps at which they would have ended, though the stop was within the patience."""
+    """Stages end at the same steps, although the stop was within the patience."""
     straight = everything(make_trainer(data_dir, tmp_path / "straight", **STALLED).run(), tmp_path / "straight")
     lines = read_metrics(tmp_path / "straight" / "metrics.jsonl")
-    # The first line of a stage is at its second step, the end six steps later.
+    # The first line of a stage is at its second step, and the end is six steps later.
     assert [line["step"] for line in lines if line["num_frames"] == 2] == [2, 4, 6, 8]
     assert [line["step"] for line in lines if line["num_frames"] == 3] == [10, 12, 14, 16]
 

@@ -1,8 +1,8 @@
-"""Logs of runs that learn cause no warning, logs of the classic failures cause one per stage that says what to try.
+"""Logs of runs that learn cause no warning; logs of the classic failures cause one per stage, with advice.
 
-`tests/files/training-logs.json` has the logs of real runs at the quickstart's size, `results/quick` those of 90 runs of
-all systems without their reconstruction errors. `tests/files/soft-mixture-logs.json` has the logs of the runs of
-`results/quick/likelihood` with errors and masks, those of four runs without labels, and one on all kinds of videos.
+`tests/files/training-logs.json` has the logs of real runs at the quickstart's size. `results/quick` has those of 90
+runs of all systems, without reconstruction errors. `tests/files/soft-mixture-logs.json` has three groups of logs: the
+runs in `results/quick/likelihood` with errors and masks, four runs without labels, and one on all kinds of videos.
 """
 
 import functools
@@ -25,7 +25,7 @@ TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
 SOFT = "if objects look alike, a soft mixture at first, --config.curriculum.first='(\"model.temperature=10\",)'"
 AT_LAST = "a start from a model of similar videos, --init; another --config.seed"
 UNIFORM = 32 * 32 * math.log(3)
-"""The entropy of uniform masks of the quickstart, in nats."""
+"""The entropy of uniform masks in the quickstart, in nats."""
 WHITE = ("data.options.shuffle_colors=false", "data.options.random_background=false", "data.options.num_colors=0")
 
 
@@ -35,7 +35,7 @@ def config_of(name, overrides):
 
 
 def warnings(lines, config="quickstart", overrides=()):
-    """Warnings of a run with these lines of the log; a stage begins where clips change."""
+    """Return the warnings for a run with these log lines; a stage begins when the clip length changes."""
     watch, progress, found = FailureWatch(config_of(config, tuple(overrides))), CurriculumState(), []
     for before, line in zip([lines[0], *lines], lines):
         if line["num_frames"] != before["num_frames"]:
@@ -46,7 +46,7 @@ def warnings(lines, config="quickstart", overrides=()):
 
 
 def made(num_lines=30, every=20, num_frames=1, start=0, **values):
-    """Lines of a log; a value is a number, or a function of the step."""
+    """Make lines of a log; a value is a number, or a function of the step."""
     steps = [start + every * (number + 1) for number in range(num_lines)]
     numbers = {"mse": 0.04} | values
     return [
@@ -118,7 +118,7 @@ def test_a_run_without_labels_whose_slots_stay_alike():
 
 
 def test_the_entropy_of_uniform_masks_is_that_of_the_stage():
-    """Frames of the second stage have a quarter of the pixels: its masks are uniform with a quarter of the entropy."""
+    """Frames of the second stage have a quarter of the pixels, and uniform masks a quarter of the entropy."""
     stages = ["curriculum.stages=((4,4,900,'data.options.image_size=16'),)"]
     lines = made(relative_error=0.2, mask_entropy=UNIFORM / 4) + made(
         start=600, num_frames=4, relative_error=0.2, mask_entropy=UNIFORM / 4
@@ -240,7 +240,7 @@ def test_no_failure(values, why):
         (20, 25, ["optim.warmup_steps=290"], 500),
     ],
 )
-def test_when_a_run_is_judged(every, num_lines, overrides, first):
+def test_the_first_warning_of_a_run(every, num_lines, overrides, first):
     found = warnings(made(num_lines, every, relative_error=1.0), overrides=overrides)
     assert [text.split(":")[0] for text in found] == ([] if first is None else [f"step {first}"])
 
@@ -276,7 +276,7 @@ def test_logs_of_real_runs(name):
 
 @pytest.mark.parametrize("name", SOFT_LOGS)
 def test_logs_of_soft_mixtures_and_sharp_ones(name):
-    """All that failed are found, and the masks tell a run on colours that learns late from one slot for all objects."""
+    """All failures are found, and the masks distinguish slow learning on colours from one slot for all objects."""
     log = SOFT_LOGS[name]
     rows = zip(*log["columns"].values(), strict=True)
     lines = [{"num_frames": 1, "mse": 0.04} | dict(zip(log["columns"], values, strict=True)) for values in rows]
@@ -309,6 +309,6 @@ def test_logs_of_all_systems():
 
 
 def test_logs_of_likelihoods():
-    """By F-ARI alone white balls fail with sharp mixtures, and so does a run on colours that learns from step 600."""
+    """By F-ARI alone, white balls fail with sharp mixtures, and so does a run on colours that learns from step 600."""
     failed = {f"white-{name}-seed{seed}" for name in ("proper", "tau-3") for seed in range(3)}
     assert warned_of(("likelihood",)) == (24, failed | {"colors-tau-10-seed0"})

@@ -1,4 +1,4 @@
-"""Training: steps that fail, runs that stop and go on, stages that follow one another."""
+"""Training: failing steps, stopped and resumed runs, and consecutive stages."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make_trainer(data_dir):
-    """Makes the trainer of a toy run; one of the same workdir goes on with it."""
+    """Make the trainer of a toy run; a second one with the same workdir resumes it."""
 
     def make(workdir, **changes):
         config = make_config(data_dir, **changes)
@@ -47,7 +47,7 @@ def make_trainer(data_dir):
 
 
 def stop_after(trainer, num_steps):
-    """The next `run` is interrupted after so many steps."""
+    """Interrupt the next `run` after so many steps."""
     step, left = trainer._steps[0], iter(range(num_steps))
 
     def interrupted(*arguments):
@@ -67,7 +67,7 @@ def bits(tree):
 
 
 def logged(workdir):
-    """All that is logged but for the clock; NaN compares equal as text."""
+    """Return all logged values except timings; NaN compares equal as text."""
     return [
         {key: repr(value) for key, value in line.items() if key not in TIMES}
         for line in read_metrics(Path(workdir) / "metrics.jsonl")
@@ -80,7 +80,7 @@ def meta_of(workdir):
 
 @pytest.fixture(scope="module")
 def straight(make_trainer, tmp_path_factory):
-    """A run of two stages that nothing disturbed: its folder and last state."""
+    """An undisturbed run of two stages: its folder and last state."""
     workdir = tmp_path_factory.mktemp("straight")
     return workdir, make_trainer(workdir, **STAGED).run()
 
@@ -214,13 +214,13 @@ def test_one_compilation_a_stage(make_trainer, tmp_path):
     trainer = make_trainer(tmp_path, **STAGED, train__eval_every=NEVER, train__checkpoint_every=NEVER)
     with compilations() as names:
         trainer.run()
-    assert names.count("jit(_fun)") == 2  # what pmap calls a program
+    assert names.count("jit(_fun)") == 2  # pmap's name for a program
 
 
 def test_nothing_is_read_back_between_the_lines_of_the_log(make_trainer, tmp_path, monkeypatch):
-    """A value that is read waits for the step that makes it, and the device for the host.
+    """Reading a value waits for its step, and keeps the device waiting for the host.
 
-    `jax.transfer_guard` sees nothing on CPU, where reading copies nothing; so reads are counted where jax makes them.
+    `jax.transfer_guard` detects nothing on CPU, where a read copies nothing. So reads are counted inside JAX.
     """
     trainer = make_trainer(tmp_path, train__log_every=4, train__checkpoint_every=8, train__eval_every=NEVER)
     step, kind, events = trainer._steps[0], type(jax.numpy.zeros(1)), []
@@ -267,10 +267,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_trainer, tmp_path, bad_ste
     with pytest.raises(
         TrainingError,
         match=f"step {bad_step}: repeated, all of it is finite.* not finite .* the last good checkpoint is {last_good}",
-    ):  # the batch was spoilt on its way to the devices
+    ):  # the batch was corrupted on its way to the devices
         trainer.run()
     assert (tmp_path / f"failed_step_{bad_step}.npz").is_file()
-    # The steps up to the line that tells of it change nothing any more, and nothing of them is kept.
+    # The steps up to the reporting line change nothing, and nothing of them is kept.
     assert len(states) == {1: 4, 6: 8}[bad_step]
     start = init_state(trainer.model, trainer.optimizer, seed=0).params
     before = [start, *states][bad_step - 1]

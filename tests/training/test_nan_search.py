@@ -27,7 +27,7 @@ IODINE = {"model__conditional_prior": False, "model__conditional_decoder": False
 
 
 def build(tmp_path, **changes):
-    """The smallest real model, parameters, and what its loss takes beside them."""
+    """Build the smallest real model, its parameters, and the other inputs of its loss."""
     model = make_model(make_config(tmp_path, **SMALL, **changes), 8)
     params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
     video = np.random.default_rng(0).random((VIDEOS, FRAMES, 8, 8, 3)).astype(np.float32)
@@ -40,13 +40,13 @@ def real(tmp_path_factory):
 
 
 def changed(params, path, change):
-    """A copy of the parameters whose leaf at `path` was put through `change`."""
+    """Return a copy of the parameters with `change` applied to the leaf at `path`."""
     head, _, rest = path.partition("/")
     return {**params, head: changed(params[head], rest, change) if rest else change(np.array(params[head]))}
 
 
 def set_to(value, start=0, stop=None):
-    """A change of a range of a leaf."""
+    """Return a change of a range of a leaf."""
 
     def change(leaf):
         leaf.ravel()[start:stop] = value
@@ -67,7 +67,7 @@ def set_to(value, start=0, stop=None):
     ids=["paper", "provide", "imagined", "iodine"],
 )
 def test_the_trace_is_what_the_loss_computes(tmp_path, changes, decodes):
-    """Every decode, in order, with the values of the scans: the trace cannot go ways of its own."""
+    """Every decode has the values of the scans, in order, so the trace cannot diverge from the loss."""
     model, params, video, keys = build(tmp_path, **changes)
     parts = list(trace(model, params, jnp.asarray(video), keys))
     losses = jax.jit(model.loss)(params, video, keys)
@@ -91,14 +91,14 @@ WHOLE = (0, None)
 @pytest.mark.parametrize(
     ("path", "where", "value", "what"),
     [
-        # Not finite before the step: the parameter and the first cell that it spoils.
+        # Not finite before the step: the parameter and the first cell that it corrupts.
         ("decoder/Conv3x3_0/bias", (0, 1), np.inf, "means of cell (t=0, r=1) is nan"),
         ("decoder/Conv3x3_3/bias", (3, 4), np.inf, "mask logits of cell (t=0, r=1) is inf"),
         ("decoder/Dense_0/kernel", WHOLE, np.nan, "means of cell (t=0, r=1) is nan"),
         ("refiner/Dense_0/bias", (0, 1), -np.inf, "refined posterior of cell (t=0, r=1) is -inf"),
         ("prior/Dense_1/bias", (0, 1), np.inf, "prior of frame t=0 is inf"),
         ("initial_posterior", (0, 1), np.nan, "posterior of frame t=0 is nan"),
-        # Finite, but too large for what is made of it.
+        # Finite, but so large that the results overflow.
         ("initial_posterior", LOG_SCALES, 100.0, "sample of cell (t=0, r=1) is inf"),
         ("initial_posterior", LOG_SCALES, 50.0, "kl of cell (t=0, r=1) is inf"),
         ("refiner/Dense_0/bias", LOG_SCALES, 100.0, "sample of cell (t=0, r=2) is inf"),
@@ -131,7 +131,7 @@ def test_a_frame_that_spoils_a_cell(real, value, what, advice):
 
 
 class Formula(VideoModel):
-    """A model whose loss is a formula of one parameter; its outputs are finite whatever that is."""
+    """A model whose loss is a formula of one parameter; its outputs are always finite."""
 
     num_slots, frame_shape = 1, (2, 2, 3)
 
@@ -183,7 +183,7 @@ def test_baselines_name_the_frame(tmp_path, system, path, what):
 
 
 def poison(patch, clip, frame):
-    """A source's batches are spoilt on their way: clip number `clip` of the order has a NaN in `frame`."""
+    """Corrupt a source's batches: clip number `clip` in the order gets a NaN in `frame`."""
     clean = VideoDataset.train_batches
 
     def spoilt(self, num_frames, batch_size, *seed, start_step=0, process_index=0, process_count=1, **rest):
@@ -201,7 +201,7 @@ def poison(patch, clip, frame):
 
 @pytest.fixture
 def poisoned_run(tmp_path_factory, tmp_path, monkeypatch):
-    """A toy run whose second stage, of three frames, has a NaN in its third step, step 7 in all; and its source."""
+    """A toy run whose second stage, of three frames, has a NaN in its third step, step 7 overall; and its source."""
     use_toy_model(monkeypatch)
     poison(monkeypatch, clip=10, frame=2)
     stages = {"train__num_steps": 4, "curriculum__stages": ((3, 4, 8),), "train__eval_every": 1000}

@@ -11,7 +11,7 @@ SETTINGS = {"name": "sgd", "learning_rate": 0.1, "warmup_steps": 0, "decay": "co
 
 
 def steps(gradients, num_steps=10, **changes):
-    """The parameter after each step, from 0."""
+    """Return the parameter after each step, from 0."""
     optimizer = make_optimizer(**SETTINGS | changes, num_steps=num_steps)
     params, path = jnp.zeros_like(jnp.asarray(gradients[0])), []
     state = optimizer.init(params)
@@ -53,7 +53,7 @@ def test_the_norm_of_the_whole_gradient_is_clipped():
 
 
 def test_adam_by_hand():
-    # First step: m / (1 - 0.9) = g and v / (1 - 0.999) = g^2, so a step of the learning rate whatever the gradient.
+    # First step: m / (1 - 0.9) = g and v / (1 - 0.999) = g^2, so the step is the learning rate for any gradient.
     # Second, with gradients 1 and -1: m = -0.01, v = 0.001999, corrected by 0.19 and 0.001999.
     path = steps([[1.0], [-1.0]], name="adam")
     np.testing.assert_allclose(path, [[-0.1], [-0.1 + 0.1 * 0.01 / 0.19]], rtol=1e-4)

@@ -1,4 +1,4 @@
-"""The time that is left, and the text of the progress display."""
+"""The remaining time, and the text of the progress display."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def clock(monkeypatch):
     [
         ([9, 3], 6, 3),  # one call after the first takes long enough
         ([9, 1.5, 1, 7], 8, 1),
-        ([3, 0.1, 0.3, 0.2, 9], 2.9, 0.1),  # four calls at most
+        ([3, 0.1, 0.3, 0.2, 9], 2.9, 0.1),  # at most four calls
         ([1, 2], 0, 2),
     ],
 )
@@ -51,7 +51,7 @@ def test_forecast_by_timed_steps():
 
 
 def test_forecast_follows_the_pace():
-    """Where steps take twice as long as timed, so will those of the stages to come."""
+    """If steps take twice as long as timed, so will those of later stages."""
     estimate = TimeEstimate([(100, 0.5), (20, 3.0)])
     for _ in range(60):
         estimate.record_steps(0, 10, 10.0)
@@ -62,7 +62,7 @@ def test_forecast_follows_the_pace():
 
 
 def test_forecast_of_evaluations():
-    """The first one compiles."""
+    """The first evaluation includes compilation."""
     estimate = TimeEstimate([(10, 1.0)], evaluation=5.0)
     estimate.record_evaluation(60.0)
     assert estimate.evaluation_seconds(2) == 10
@@ -99,7 +99,7 @@ def test_the_bar_fits_a_terminal_of_80_columns(monkeypatch):
         display.close()
         monkeypatch.undo()
         shown = b""
-        while b"F-ARI" not in shown:  # it comes in pieces
+        while b"F-ARI" not in shown:  # it arrives in pieces
             shown += os.read(ours, 10_000)
     os.close(ours)
     last = shown.decode().rstrip().split("\r")[-1].rstrip()

@@ -1,4 +1,4 @@
-"""Training the smallest real model; a module of its own, as the tests beside it replace the model by a toy."""
+"""Training the smallest real model, in a separate module because the tests beside it replace the model by a toy."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ NEVER = 1000
     ids=["detached", "attached", "provide"],
 )
 def test_all_of_it_is_trained(tmp_path, changes):
-    # From the prior, which is the default, the learned start is not used.
+    # With the default, which starts from the prior, the learned start is unused.
     learned = {"model__posterior_start": "learned"}
     config = make_config(tmp_path / "data", train__num_steps=4, train__eval_every=NEVER, **learned, **changes)
     source = load_dataset(config)

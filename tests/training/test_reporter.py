@@ -1,4 +1,4 @@
-"""What a run tells the user, and that telling it changes nothing."""
+"""The messages of a run to the user, and that they do not change the result."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def make_trainer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(make_trainer, tmp_path_factory):
-    """A run that was not timed: its folder and last state."""
+    """A run without timing: its folder and last state."""
     workdir = tmp_path_factory.mktemp("straight")
     trainer = make_trainer(workdir)
     trainer._programs = [lambda *_: None] * 2
@@ -71,7 +71,7 @@ def test_a_stage_that_cannot_be_computed_stops_the_run_at_once(make_trainer, tmp
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
-def test_what_a_line_says_of_the_slots(straight):
+def test_slot_shares_in_a_line(straight):
     for line in read_metrics(straight[0] / "metrics.jsonl"):
         shares = [line["slot_share_1"], line["slot_share_2"]]
         assert sum(shares) == pytest.approx(1) and shares[0] >= shares[1] >= 0

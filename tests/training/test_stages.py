@@ -1,4 +1,4 @@
-"""Stages with settings of their own: what each trains with, that the whole run resumes, and what cannot be."""
+"""Stages with separate settings: what each trains with, resuming the whole run, and invalid stages."""
 
 import jax
 import numpy as np
@@ -47,7 +47,7 @@ def test_each_stage_has_the_config_of_a_run_of_its_own(data_dir):
 
 
 def test_models_and_videos_are_the_stages(make_trainer, tmp_path):
-    """The real models: making a trainer compiles nothing."""
+    """With the real models: making a trainer compiles nothing."""
     trainer = make_trainer(tmp_path)
     assert [model.elbo.temperature for model in trainer.models] == [3, 2, 1]
     assert [model.elbo.weights["kl"] for model in trainer.models] == [10, 1, 10]

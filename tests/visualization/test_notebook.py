@@ -1,4 +1,4 @@
-"""What a notebook shows of a process that trains, that it ends with the cell, and the pictures that are displayed."""
+"""A notebook's display of a training process, which ends with the cell, and its displayed pictures."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ time.sleep(60)
 
 
 class Screen:
-    """Stands for a cell's output: keeps all that was shown there."""
+    """A stand-in for a cell's output that keeps everything shown there."""
 
     def __init__(self):
         self.shown = []
@@ -75,7 +75,7 @@ def test_the_last_view_has_the_progress_the_curve_and_the_segmentation(screen, t
 
 
 def test_a_command_that_fails_is_told_in_one_line(screen, tmp_path):
-    with pytest.raises(RuntimeError, match=r"^error: no such config \(all that was printed: .*log\.txt\)$"):
+    with pytest.raises(RuntimeError, match=r"^error: no such config \(full output: .*log\.txt\)$"):
         watch(FAILS, tmp_path)
     assert "a traceback" in (tmp_path / "log.txt").read_text()
 
@@ -92,7 +92,7 @@ def test_a_stopped_cell_lets_training_save(screen, tmp_path, monkeypatch):
     assert (tmp_path / "saved").exists()
 
 
-def test_what_a_command_prints_is_printed(tmp_path, capsys):
+def test_a_commands_output_is_printed(tmp_path, capsys):
     notebook.run(sys.executable, "-c", "import sys; print(sys.argv[1]); print('1/2\\r2/2', file=sys.stderr)", tmp_path)
     assert capsys.readouterr().out == f"{tmp_path}\n1/2\r2/2\n"
     with pytest.raises(RuntimeError, match=r"print.*ended with 3: see above$"):

@@ -1,4 +1,4 @@
-"""The overlay: pixel by pixel where the drawing is simple, and properties where it is not."""
+"""The overlay: exact pixels for simple drawings, and properties for others."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def painter(width=320, height=300, scale=1, box=None, colors=COLORS):
 
 
 def labels_with(boxes, width=320, height=300):
-    """The background, and each slot in a box (left, top, right, bottom)."""
+    """Return labels with the background, and each slot in a box (left, top, right, bottom)."""
     labels = np.zeros((height, width), np.uint8)
     for slot, (left, top, right, bottom) in boxes.items():
         labels[top:bottom, left:right] = slot
@@ -40,7 +40,7 @@ def is_color(picture, color):
 
 @pytest.fixture
 def no_tags(monkeypatch):
-    """Outlines and paths alone."""
+    """Draw only outlines and paths."""
     monkeypatch.setattr(OverlayPainter, "_draw_number", lambda *_: None)
 
 
@@ -94,7 +94,7 @@ def test_small_frames_are_enlarged_by_a_whole_number(size):
 @pytest.mark.usefixtures("no_tags")
 @pytest.mark.parametrize("size", [(601, 403), (600, 402)])
 def test_smaller_labels_are_drawn_in_full_resolution(size):
-    """With an outline that meets the far corner, where labels may be only partly in the frame."""
+    """An outline meets the far corner, where labels may lie only partly in the frame."""
     width, height = size
     labels = labels_with({2: (290, 190, 301, 202)}, -(-width // 2), -(-height // 2))
     picture = painter(width, height, scale=2).draw(grey(width, height), NOTHING, labels, {})
@@ -115,7 +115,7 @@ def test_predicted_frames_show_the_reconstruction_in_an_orange_edge():
 
 
 def moving(where):
-    """A region at each place; None where the object is not visible."""
+    """Return a region at each place; None where the object is not visible."""
     return [{} if at is None else {1: Region(1, *at, 0.0, *at, *at, 1.0)} for at in where]
 
 

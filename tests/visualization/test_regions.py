@@ -1,4 +1,4 @@
-"""Masks in the full frame of the input, and what is measured of them."""
+"""Masks in the full frame of the input, and their measures."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_numbers_of_a_region():
     labels = np.zeros((4, 4), int)
     labels[1:3, 2:4], labels[3, 0] = 2, 5
     rows = {label: values for label, *values in regions(labels, (0, 0, 4, 4))}
-    assert rows.keys() == {0, 2, 5}  # none of those without a pixel
+    assert rows.keys() == {0, 2, 5}  # none for labels without a pixel
     assert rows[2] == [3, 2, 4, 2, 1, 4, 3, 1]
     assert rows[5] == [0.5, 3.5, 1, 0, 3, 1, 4, 1]
     # From 10 to 30 and from 5 to 13: a pixel is 5 wide and 2 high.
@@ -31,7 +31,7 @@ def test_certainty_moves_a_centroid():
 
 
 def disc_masks(x, y, radius, box, size):
-    """What an ideal model says of a disc: its share of every model pixel, and the background's."""
+    """Return an ideal model's masks of a disc: its share of every model pixel, and the background's."""
     fine = 32
     left, top, right, bottom = box
     across = left + (np.arange(size * fine) + 0.5) * (right - left) / (size * fine)
@@ -48,7 +48,7 @@ def test_a_disc_is_measured_to_a_fraction_of_a_pixel(x, y, radius):
     canvas = Canvas((32, 32), (0, 0, 384, 384), 384, 384)
     found = canvas.measure(canvas.segment(disc_masks(x, y, radius, (0, 0, 384, 384), 32)))[1]
     assert np.hypot(found.x - x, found.y - y) < 0.6
-    # Averaging over a model pixel (variance 12^2 / 12) and interpolating (12^2 / 6) blur the disc: it reaches one half
+    # Averaging over a model pixel (variance 12^2 / 12) and interpolation (12^2 / 6) blur the disc. It reaches one half
     # at a radius that is smaller by the variance over twice the radius.
     shrunk = radius - (12**2 / 12 + 12**2 / 6) / (2 * radius)
     assert found.area == pytest.approx(np.pi * shrunk**2, rel=0.035)
@@ -81,7 +81,7 @@ def test_at_the_models_size_labels_are_those_of_the_model():
 
 
 def test_boundaries_are_no_blocks():
-    """A diagonal edge in a 16x larger frame: steps of one pixel, not of 16."""
+    """A diagonal edge in a 16x larger frame has steps of one pixel, not of 16."""
     share = np.clip((np.arange(8)[:, None] - np.arange(8)) / 2 + 0.5, 0, 1).astype(np.float32)
     labels = Canvas((8, 8), (0, 0, 128, 128), 128, 128).segment(np.stack([1 - share, share])).slots
     edge = labels[24:104].argmin(axis=1)

@@ -1,4 +1,4 @@
-"""Pictures of paths: that they are where the objects were, in the slots' colours, and marked where predicted."""
+"""Pictures of paths: at the objects' positions, in the slots' colours, with predictions marked."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ COLORS = slot_colors(K, BACKGROUND_SLOT)
 
 
 def scene(channels=3):
-    """Two squares of 3x3, in slots 0 and 3, that move to the right and down: (video, decomposition, segmentation)."""
+    """Two 3x3 squares in slots 0 and 3 that move right and down: (video, decomposition, segmentation)."""
     segmentation = np.zeros((T, H, W), np.uint8)
     for t in range(T):
         segmentation[t, 2:5, 1 + 2 * t : 4 + 2 * t], segmentation[t, 4 + 2 * t : 7 + 2 * t, 12:15] = 1, 2
@@ -34,7 +34,7 @@ def scene(channels=3):
 
 
 def at(picture, x, y):
-    """The colour at a point of the video."""
+    """Return the colour at a point of the video."""
     return picture[GAP + round(y * SCALE), GAP + round(x * SCALE)].tolist()
 
 
@@ -43,7 +43,7 @@ SECOND = [(13.5, 5.5 + 2 * t) for t in range(T)]
 
 
 def between(path, t):
-    """The middle of the step that ends in frame t."""
+    """Return the middle of the step that ends in frame t."""
     return tuple(np.mean(path[t - 1 : t + 1], axis=0))
 
 
@@ -71,11 +71,11 @@ def test_paths_are_where_the_objects_were(channels):
 
 def test_true_paths_are_dotted_in_white():
     video, decomposition, segmentation = scene()
-    moved = np.roll(segmentation, 4, axis=1)  # far from what is found
+    moved = np.roll(segmentation, 4, axis=1)  # far from the found path
     picture = draw_trajectories(video, decomposition, moved)
     row = picture[GAP + round(7.5 * SCALE), GAP + round(2.5 * SCALE) - 1 : GAP + round(10.5 * SCALE)]
     starts = np.flatnonzero(np.diff((row > 150).all(-1).astype(int)) == 1)
-    np.testing.assert_array_equal(np.diff(starts)[:-2], DOTS_EVERY)  # the last ones merge with the end's
+    np.testing.assert_array_equal(np.diff(starts)[:-2], DOTS_EVERY)  # the last ones merge with the end marker
     assert len(starts) == pytest.approx(8 * SCALE / DOTS_EVERY, abs=2)
     assert at(picture, 10.5, 7.5) == [255, 255, 255]
 
@@ -92,7 +92,7 @@ def test_a_gap_is_not_bridged():
 
 
 def thickness(picture, slot, x, y):
-    """Pixels of the slot's colour above and below a point."""
+    """Return the number of pixels of the slot's colour above and below a point."""
     column = picture[GAP : GAP + SIZE, GAP + round(x * SCALE)]
     near = column[round((y - 0.5) * SCALE) : round((y + 0.5) * SCALE)]
     return int((near == COLORS[slot]).all(-1).sum())
@@ -116,12 +116,12 @@ def test_an_animation_grows_and_marks_what_is_predicted():
     without_truth = trajectory_animation(video, decomposition)
     for t, frame in enumerate(without_truth):
         drawn = [at(frame, *between(SECOND, step)) == COLORS[3].tolist() for step in range(1, T)]
-        # The end marker of frame t covers nothing of the step after it but its beginning.
+        # The end marker of frame t covers only the beginning of the step after it.
         assert drawn == [step <= t for step in range(1, T)]
 
 
 def test_only_slots_with_pixels_are_in_the_legend():
-    """A picture grows by a line where its legend needs one."""
+    """A picture grows by a line if its legend needs one."""
     video, decomposition, _ = scene()
     many = 40
     masks = np.zeros((1, T, many, H, W), np.float32)

@@ -1,4 +1,4 @@
-"""Pictures: their layout, their colours, and that they show what they say."""
+"""Pictures: their layout, their colours and their content."""
 
 import json
 
@@ -50,7 +50,7 @@ def scene(num_slots=3, background=1, channels=3):
 
 
 def cell(image, row, column):
-    """A cell of a strip, at the size of the frame."""
+    """Return a cell of a strip, at the size of the frame."""
     left = image.shape[1] - GAP - T * (CELL + GAP)
     y, x = LINE + GAP + row * (CELL + GAP), left + GAP + column * (CELL + GAP)
     return image[y : y + CELL : SCALE, x : x + CELL : SCALE]
@@ -65,7 +65,7 @@ def test_colors_are_distinct_and_stable():
 
 
 def test_many_colors():
-    """Each differs from those shortly before it."""
+    """Each colour differs from those shortly before it."""
     colors = segmentation_colors(255).astype(float)
     assert min(np.linalg.norm(colors[i - 24 : i] - colors[i], axis=1).min() for i in range(24, 255)) > 80
 
@@ -144,7 +144,7 @@ def test_one_video_of_a_batch():
 
 
 def test_responsibilities_decide_the_segmentation():
-    """Slots change places in it; the reconstruction stays."""
+    """Slots change places in it; the reconstruction stays the same."""
     video, decomposition, _ = scene()
     swapped = decomposition._replace(responsibilities=decomposition.masks[:, :, ::-1])
     K = decomposition.masks.shape[2]

@@ -1,7 +1,7 @@
-"""One self-contained HTML page for a run or a trained model: curves, scores, and a player of held-out videos.
+"""One self-contained HTML page for a run or a trained model: curves, scores, and a player for held-out videos.
 
-The page opens no connection (its policy forbids that), runs no script but the one in it, and is the same bytes for the
-same run. `main.html`, `page.css` and `page.js` are its parts; the videos are pictures within the page.
+The page opens no connection and runs no outside script; its content security policy forbids both. The same run gives
+the same bytes. The page is made of `main.html`, `page.css` and `page.js`; videos are embedded as images.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from stii_jax.storage.files import write_atomic
 
 
 def write_page(run: str, output: Path, num_videos: int, before_jax: Callable[[ConfigDict], None]) -> int:
-    """Writes the page of a run; a page that was there is replaced in one piece. Returns its size in bytes.
+    """Write the page of a run, atomically replacing an earlier one. Returns its size in bytes.
 
     Args:
         run: a workdir, the name of a model that comes with the package, or a .safetensors file.
         output: the .html file.
-        num_videos: how many held-out videos to show; fewer where there are fewer.
-        before_jax: is run before jax looks for devices.
+        num_videos: maximum number of held-out videos to show.
+        before_jax: called before JAX looks for devices.
 
     Raises:
-        ReportError: anything that is the user's to mend.
+        ReportError: any error that the user can fix.
     """
     if output.suffix != ".html" or output.is_dir() or not output.parent.is_dir():
         raise ReportError(f"{output} cannot be the page: give --output an .html file in a folder that exists")
@@ -44,5 +44,5 @@ def write_page(run: str, output: Path, num_videos: int, before_jax: Callable[[Co
 
 
 def use_cores(config: ConfigDict) -> None:
-    """Lets jax use the cores of a CPU, as many as share a batch of an evaluation."""
+    """Let JAX use as many CPU cores as can share an evaluation batch."""
     use_all_cores([config.eval.batch_size])

@@ -1,4 +1,4 @@
-"""Held-out videos as the page's player needs them: what was seen, and what every slot makes of it, in 8 bits."""
+"""Held-out videos for the page's player: the frames and the output of every slot, in 8 bits."""
 
 import base64
 import io
@@ -19,33 +19,34 @@ from stii_jax.visualization import visualize
 
 
 class Clip(NamedTuple):
-    """One video, decomposed; sizes as in `Decomposition`, without B."""
+    """One decomposed video; axes as in `Decomposition`, without B."""
 
     video: UInt8[np.ndarray, "T H W 3"]
     means: UInt8[np.ndarray, "T K H W 3"]
-    """Black where the slot has no weight."""
+    """Means of the slots; black where the mask is 0."""
     masks: UInt8[np.ndarray, "T K H W"]
-    """In 255ths; the largest one is that of the decomposition."""
+    """Mask probabilities times 255, rounded; the slot with the largest mask does not change."""
     responsibilities: UInt8[np.ndarray, "T K H W"] | None
-    """In 255ths, like `masks`; None if the masks are the segmentation."""
+    """Responsibilities, scaled like `masks`; None if the masks are the segmentation."""
     truth: UInt8[np.ndarray, "T H W 3"] | None
     """True objects in the colours of the slots that match them best."""
     colors: UInt8[np.ndarray, "K 3"]
     background: int
-    """The slot with most pixels."""
+    """The slot with the most pixels."""
     num_observed: int
-    """Later frames are predicted."""
+    """Number of observed frames; later ones are predicted."""
     strip: UInt8[np.ndarray, "Y X 3"]
     """The still picture of `visualize.strip`, for browsers without scripts."""
 
 
 def held_out_clips(config: ConfigDict, params: Params, num_videos: int) -> list[Clip]:
-    """The first videos of `eval.split`: `eval.observed_frames` frames observed and `eval.predict_frames` predicted.
+    """Decompose the first videos of `eval.split`.
 
-    Fewer where the videos are shorter; none predicted by a system that cannot.
+    The model observes `eval.observed_frames` frames and predicts `eval.predict_frames` more. Both are cut to the
+    length of the videos. Systems that cannot predict only observe.
 
     Raises:
-        ConfigError, DataError, DeviceError: the dataset cannot be had, or does not fit.
+        ConfigError, DataError, DeviceError: the dataset is not available, or does not fit.
     """
     source = load_dataset(config, evaluated=True)
     evaluator, settings = Evaluator(config, source), config.eval
@@ -73,7 +74,7 @@ def make_clip(
     labels: UInt8[np.ndarray, "T H W"] | None,
     num_observed: int,
 ) -> Clip:
-    """The clip of one video (B = 1)."""
+    """Make the clip of one video (B = 1)."""
     slots, background = visualize.find_slots(video, decomposition)
     masks, num_slots = _in_255ths(np.asarray(decomposition.masks[0])), decomposition.masks.shape[2]
     resolved = decomposition.responsibilities
@@ -85,14 +86,14 @@ def make_clip(
         truth = colors[visualize.match_labels(labels, slots, num_slots)[labels]]
     num_predicted = len(video) - num_observed
     strip = visualize.strip(video, decomposition, labels, num_observed=num_observed if num_predicted else None)
-    # What has no weight is never seen, and black packs well.
+    # Pixels with a mask of 0 are never shown, and black compresses well.
     means = visualize.rgb(means) * (masks > 0)[..., None]
     painted = (visualize.rgb(video), means, masks, responsibilities)
     return Clip(*painted, truth, colors[:num_slots], background, num_observed, strip)
 
 
 def clip_data(clip: Clip) -> dict[str, Any]:
-    """What `page.js` reads of a clip. Sheets have pictures in rows, from left to right: by frame, and in it by slot."""
+    """Return a clip's data for `page.js`. Sheets hold images row by row, by frame and then by slot."""
     num_frames, num_slots, height, width = clip.masks.shape
     sheets = {
         "video": _sheet(clip.video),
@@ -111,14 +112,14 @@ def clip_data(clip: Clip) -> dict[str, Any]:
 
 
 def data_uri(image: UInt8[np.ndarray, "..."]) -> str:
-    """A PNG, grey or in colours, as an address that holds it."""
+    """Return a grey or colour image as a PNG data URI."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _in_255ths(masks: np.ndarray) -> UInt8[np.ndarray, "T K H W"]:
-    """Masks in 255ths. Where two become equal, the larger one stays larger: segmentations are those of the model."""
+    """Scale masks to 0..255. Ties after rounding keep the model's winner, so that the segmentation is unchanged."""
     rounded = np.rint(masks * 255).astype(np.uint8)
     winner = masks.argmax(axis=1, keepdims=True)
     lost = rounded.argmax(axis=1, keepdims=True) != winner
@@ -127,7 +128,7 @@ def _in_255ths(masks: np.ndarray) -> UInt8[np.ndarray, "T K H W"]:
 
 
 def _sheet(images: UInt8[np.ndarray, "N H W *C"]) -> str:
-    """All pictures in one, about as wide as high: browsers have limits to either side."""
+    """Tile all images into one that is roughly square, because browsers limit both sides."""
     count, height, width, *channels = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -1,4 +1,4 @@
-"""What was logged in training, as SVG with a table of the same numbers."""
+"""The logged training metrics, as SVG charts with tables of the same numbers."""
 
 import itertools
 import math
@@ -14,9 +14,9 @@ from stii_jax.report.files import is_number
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 26, 40
-"""Margins of a chart, in its own units."""
+"""Margins of a chart, in SVG units."""
 CHARTS = {
-    "Loss": {"loss": "training loss, a frame"},
+    "Loss": {"loss": "training loss per frame"},
     "Segmentation": {"f_ari": "F-ARI of training batches", "eval_f_ari": "F-ARI of held-out videos"},
 }
 TABLE_ROWS = 12
@@ -25,19 +25,19 @@ Points = Float[np.ndarray, "N 2"]
 
 
 class Chart(NamedTuple):
-    """One picture with its curves."""
+    """One chart with its curves."""
 
     title: str
     curves: dict[str, Points]
-    """Steps and values, by what they are."""
+    """Steps and values, by the curve's name."""
     low: float
     high: float
     last: float
-    """Step at the right edge."""
+    """The step at the right edge."""
 
 
 def charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """The charts that the lines of `metrics.jsonl` have numbers for."""
+    """Return the charts for which `metrics.jsonl` has values."""
     found = []
     for title, keys in CHARTS.items():
         curves = {name: points for key, name in keys.items() if len(points := binned(log, key))}
@@ -46,7 +46,7 @@ def charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
         values = np.concatenate([points[:, 1] for points in curves.values()])
         low, high = values.min(), values.max()
         if title == "Loss":
-            high = np.quantile(values, 0.95)  # the first steps are far above the rest and would flatten it
+            high = np.quantile(values, 0.95)  # the first steps are far above the rest and would flatten the curve
         else:
             low, high = min(low, 0.0), max(high, 1.0)
         last = max(points[-1, 0] for points in curves.values())
@@ -55,13 +55,13 @@ def charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 
 def stages(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """Step and clip length where a stage of the curriculum begins."""
+    """Return the first step and the clip length of every curriculum stage."""
     known = [(line["step"], line["num_frames"]) for line in log if is_number(line.get("num_frames"))]
     return [(step, length) for length, ((step, _), *_) in itertools.groupby(known, lambda pair: pair[1])]
 
 
 def chart_html(chart: Chart, begun: Sequence[tuple[int, int]]) -> str:
-    """A figure: legend, picture, the place for what `page.js` reads off it, and the numbers as a table."""
+    """Return a chart as a figure: legend, SVG, a readout that `page.js` fills, and a table of the values."""
     names = [escape(name) for name in chart.curves]
     legend = "".join(f'<li><span class="key line-{i}"></span>{name}</li>' for i, name in enumerate(names))
     said = "; ".join(f"{name} from {_short(p[0, 1])} to {_short(p[-1, 1])}" for name, p in zip(names, _points(chart)))
@@ -71,14 +71,14 @@ def chart_html(chart: Chart, begun: Sequence[tuple[int, int]]) -> str:
 {_axes(chart)}{_stages(chart, begun)}{"".join(_curve(chart, i, p) for i, p in enumerate(_points(chart)))}
 <line class="hair" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/>
 </svg>
-<p class="readout" aria-hidden="true">Point at the chart to read it off.</p>
-<details><summary>The numbers</summary><div class="wide" tabindex="0" role="region" aria-label="Numbers of the chart">
+<p class="readout" aria-hidden="true">Hover over the chart to read values.</p>
+<details><summary>Values</summary><div class="wide" tabindex="0" role="region" aria-label="Values of the chart">
 <table>{_table(chart)}</table></div></details>
 </figure>"""
 
 
 def chart_data(chart: Chart) -> dict[str, Any]:
-    """What `page.js` needs to read values off a chart."""
+    """Return the data from which `page.js` reads values off a chart."""
     curves = {name: [[float(f"{x:.6g}"), float(f"{y:.6g}")] for x, y in p] for name, p in chart.curves.items()}
     return {"left": LEFT, "right": WIDTH - RIGHT, "width": WIDTH, "last": chart.last, "curves": curves}
 
@@ -111,7 +111,7 @@ def _axes(chart: Chart) -> str:
 
 
 def _stages(chart: Chart, begun: Sequence[tuple[int, int]]) -> str:
-    """A line where clips become longer, if they do."""
+    """Draw a line wherever clips become longer."""
     if len(begun) < 2:
         return ""
     parts, free = [], 0.0
@@ -132,7 +132,7 @@ def _curve(chart: Chart, number: int, points: Points) -> str:
 
 
 def _table(chart: Chart) -> str:
-    """A few rows of each curve, the first and the last included, by step."""
+    """Return a few values of each curve by step, including the first and last."""
     rows: dict[float, dict[str, float]] = {}
     for name, points in chart.curves.items():
         kept = np.unique(np.linspace(0, len(points) - 1, TABLE_ROWS).round().astype(int))
@@ -147,7 +147,7 @@ def _table(chart: Chart) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers from `low` to `high`."""
+    """Return four to eight round numbers from `low` to `high`."""
     rough = (high - low) / 5
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.75)
@@ -155,7 +155,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _short(value: int | float | None) -> str:
-    """Three digits or so, as HTML."""
+    """Format a number with about three digits, as HTML."""
     if value is None:
         return "&ndash;"
     if abs(value) >= 10_000:

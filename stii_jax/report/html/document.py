@@ -1,4 +1,4 @@
-"""The page itself: `main.html` with a subject, its videos and the rest filled in. Every text is escaped here."""
+"""Fill in `main.html` with a run or model and its videos. All text is escaped here."""
 
 from collections.abc import Sequence
 from html import escape
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 
 
 def render(subject: Subject, clips: Sequence[Clip]) -> str:
-    """The HTML of a page."""
+    """Return the HTML of a page."""
     config, facts = subject.trained.config, subject.trained.facts
     dataset = f"{config.data.dataset}/{config.data.variant}".rstrip("/")
     drawn = charts(subject.log)
@@ -47,18 +47,18 @@ def render(subject: Subject, clips: Sequence[Clip]) -> str:
 def _lead(clip: Clip, dataset: str) -> str:
     num_frames, num_slots = clip.masks.shape[:2]
     text = (
-        f"Held-out videos of {dataset}, taken apart by a model that was trained on raw frames, without labels: each of "
-        f"its {num_slots} slots draws one part of the scene and says which pixels are its own."
+        f"Held-out videos of {dataset}, decomposed by a model that was trained on raw frames without labels. Each of "
+        f"its {num_slots} slots reconstructs one part of the scene and predicts a mask for it."
     )
     if clip.num_observed == num_frames:
         return text
-    return f"{text} After frame {clip.num_observed} it no longer sees the video, and goes on by itself."
+    return f"{text} After frame {clip.num_observed} the model no longer sees the video and predicts what follows."
 
 
 def _summary(subject: Subject, dataset: str) -> dict[str, Any]:
     config, facts = subject.trained.config, subject.trained.facts
     options = ", ".join(f"{key}: {value}" for key, value in sorted(without_paths(config).data.options.items()))
-    commit = str(facts.get("commit") or "not known")[:9]
+    commit = str(facts.get("commit") or "unknown")[:9]
     return {
         "system": config.system,
         "dataset": dataset,
@@ -67,13 +67,13 @@ def _summary(subject: Subject, dataset: str) -> dict[str, Any]:
         "training time": _duration(facts.get("train_seconds")),
         "hardware": facts.get("hardware"),
         "commit": f"{commit}, with changes" if facts.get("dirty") else commit,
-        "options of the dataset": options or None,
+        "dataset options": options or None,
         "reconstruction of held-out videos": _reconstruction(subject.held_out),
     }
 
 
 def _reconstruction(held_out: Any) -> str | None:
-    """The reference that `--mode decompose` compares a video with."""
+    """Describe the reference that `--mode decompose` compares a video with."""
     if (reference := novelty.find_reference(held_out)) is None:
         return None
     return (
@@ -97,13 +97,13 @@ def _duration(seconds: Any) -> str | None:
 
 
 def _still(number: int, clip: Clip) -> str:
-    said = f"Video {number}: columns are frames, rows are the frame, what the model makes of it, and every slot"
+    said = f"Video {number}: columns are frames; rows are the frame, reconstruction, segmentation, and every slot"
     return f'<img src="{data_uri(clip.strip)}" alt="{said}">'
 
 
 def _scores(table: str) -> str:
     if not table:
-        return "<p>Nothing was evaluated yet: --mode evaluate does.</p>"
+        return "<p>Not evaluated yet. Run --mode evaluate to add scores.</p>"
     return (
         '<div class="wide" tabindex="0" role="region" aria-label="Scores">\n'
         f'<table id="scores"><caption class="unseen">Scores of held-out videos</caption>{table}</table></div>'

@@ -1,9 +1,9 @@
 "use strict";
 
-// The player, the sorting of the table and the reading of the curves. All that is shown is in the page's data.
+// The player, the sortable table and the readout of the curves. All content comes from the page's data.
 
-const GREY = 215; // of what no slot explains, as in stii_jax.visualize
-const TINT = 0.65; // of a slot's colour over the frame, which is grey there: two colours mixed tell nothing
+const GREY = 215; // for pixels that no slot explains, as in stii_jax.visualization.visualize
+const TINT = 0.65; // opacity of a slot's colour over the grey frame; over a coloured frame it would be hard to read
 const page = JSON.parse(document.getElementById("data").textContent);
 
 const byId = (id) => document.getElementById(id);
@@ -15,7 +15,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// ---- Clips: sheets of pictures become arrays of pixels ----
+// ---- Clips: decode image sheets into pixel arrays ----
 
 async function readSheet(source, count, height, width) {
   const image = new Image();
@@ -44,7 +44,7 @@ async function readClip(data) {
   };
 }
 
-// ---- What is made of the slots that are switched on; red of a mask is its weight in 255ths ----
+// ---- Images of the active slots; the red channel of a mask is its probability times 255 ----
 
 function picture(clip, paint) {
   const pixels = new Uint8ClampedArray(clip.height * clip.width * 4).fill(255);
@@ -95,8 +95,8 @@ function appearance(clip, frame, slot) {
 
 const SCENE = [
   ["frame", "video", "Frame of the video", false, (clip, frame) => clip.video[frame]],
-  ["reconstruction", "reconstruction", "What the slots that are on draw together", true, reconstruction],
-  ["segmentation", "segmentation", "Frame in the colours of each pixel's slot", true, segmentation],
+  ["reconstruction", "reconstruction", "Reconstruction from the active slots", true, reconstruction],
+  ["segmentation", "segmentation", "Frame coloured by each pixel's slot", true, segmentation],
   ["truth", "true segmentation", "True objects, in the colours of their slots", false,
     (clip, frame) => clip.truth[frame]],
 ];
@@ -136,7 +136,7 @@ function startPlayer(clips) {
       const text = element("span", {}, `slot ${k}`, role);
       const button = element("button", { type: "button", "data-slot": k }, swatch, text);
       button.addEventListener("click", () => toggle(k));
-      addPanel(byId("slots"), `slot-${k}`, `What slot ${k} draws`, true, (c, t) => appearance(c, t, k), button);
+      addPanel(byId("slots"), `slot-${k}`, `Appearance of slot ${k}`, true, (c, t) => appearance(c, t, k), button);
     }
   }
 
@@ -168,7 +168,7 @@ function startPlayer(clips) {
     future.style.width = ahead ? `${(100 * (ahead - 0.5)) / (clip.frames - 1)}%` : "0";
     byId("description").textContent = `Video ${number}: ${clip.observed} frames observed` +
       (ahead ? `, then ${ahead} predicted without seeing the video` : "") +
-      `; ${clip.slots} slots, of which slot ${clip.background} has most pixels.`;
+      `; ${clip.slots} slots, of which slot ${clip.background} has the most pixels.`;
     show(0);
   }
 
@@ -223,7 +223,7 @@ function startPlayer(clips) {
 
   player.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("select")) return;
-    // A space presses the button that has the focus, or opens the list of keys.
+    // Space presses the focused button, or opens the list of shortcuts.
     if (event.key === " " && event.target.matches("button, summary")) return;
     if (KEYS[event.key]) KEYS[event.key]();
     else if (/^[0-9]$/.test(event.key) && event.key < clip.slots) toggle(Number(event.key));

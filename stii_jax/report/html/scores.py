@@ -1,4 +1,4 @@
-"""The table of scores, which `page.js` makes sortable."""
+"""The table of scores, made sortable by `page.js`."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,15 +11,15 @@ METRICS: Mapping[str, str] = MAIN_METRICS | PREDICTION_METRICS
 
 
 def scores_table(evaluations: Sequence[Evaluation], step: int) -> str:
-    """A row a file of scores and length; "" where nothing was evaluated. Scores of other steps than `step` say so."""
+    """Return one row per evaluation and length; "" without evaluations. Rows from another step than `step` name it."""
     rows = [(one, scores) for one in evaluations for scores in one.lengths]
     if not rows:
         return ""
     metrics = [metric for metric in METRICS if any(metric in scores for _, scores in rows)]
     numeric = ["frames", *(METRICS[metric] for metric in metrics), "videos"]
-    # No line ends at a hyphen of "F-ARI".
+    # Non-breaking hyphens keep names such as "F-ARI" on one line.
     names = (name.replace("-", "&#8209;") for name in numeric)
-    head = '<th scope="col">what</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in names)
+    head = '<th scope="col">evaluation</th>' + "".join(f'<th scope="col" class="number">{name}</th>' for name in names)
     body = []
     for one, scores in rows:
         label = one.label if one.step == step else f"{one.label}, step {one.step}"
@@ -36,7 +36,7 @@ def _score(scores: Score, metric: str) -> str:
 
 
 def _cell(value: int | float | None, digits: int, more: str = "") -> str:
-    """A number and what follows it; the script sorts by the value in the attribute."""
+    """Return a cell with a number and a suffix; `page.js` sorts by the value in the attribute."""
     if value is None:
         return '<td class="number">&ndash;</td>'
     return f'<td class="number" data-value="{value!r}">{value:.{digits}f}{more}</td>'

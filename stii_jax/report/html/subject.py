@@ -1,4 +1,4 @@
-"""What a page is of: a run in a workdir, or the file of a trained model. All of it may be a stranger's."""
+"""The subject of a page: a run in a workdir, or a trained model's file. Either may come from a stranger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,43 +21,43 @@ _FILES = ("results", "prediction")
 
 
 class Evaluation(NamedTuple):
-    """What one file of scores says."""
+    """The scores in one file."""
 
     label: str
-    """Of what."""
+    """Description of the scored videos, for the table."""
     step: Any
-    """Of the parameters that had these scores."""
+    """Step of the checkpoint these scores belong to."""
     lengths: Sequence[Score]
-    """Finite numbers alone; each has `num_frames`."""
+    """Finite scores, one dict per length; each has `num_frames`."""
 
 
 class Subject(NamedTuple):
-    """A run, or a trained model, with what is known of it."""
+    """A run or a trained model, with its scores and logs."""
 
     name: str
     config: ConfigDict
-    """With the folders of datasets on this machine."""
+    """The config, with this machine's dataset folders."""
     trained: Trained
     evaluations: list[Evaluation]
     log: list[dict[str, Any]]
-    """Lines of `metrics.jsonl`; none of a model's file."""
+    """Lines of `metrics.jsonl`; empty for a model's file."""
     held_out: Any = None
     """Statistics of held-out videos, see `novelty.summarize`; None if they were not measured."""
 
 
 def open_subject(run: str, before_jax: Callable[[ConfigDict], None] = lambda _: None) -> Subject:
-    """A workdir, or else a model by its name or file.
+    """Open a workdir, or else a model by its name or file.
 
     Raises:
-        ReportError: it is neither, or a file of scores is broken.
-        CheckpointError, ConfigError, LogError, ModelFileError: it is damaged.
+        ReportError: `run` is neither, or a file of scores is broken.
+        CheckpointError, ConfigError, LogError, ModelFileError: the run or model is damaged.
     """
     folder = Path(run)
     if (folder / "config.json").exists():
         return _open_workdir(folder, before_jax)
     if run not in pretrained.names() and (folder.is_dir() or not folder.exists()):
         known = " or ".join(["the folder of a decomposition", *pretrained.names(), "a .safetensors file"])
-        raise ReportError(f"{run}: neither a run (no config.json there) nor a model: give --html a workdir, {known}")
+        raise ReportError(f"{run}: neither a run (it has no config.json) nor a model: give --html a workdir, {known}")
     before_jax(config := pretrained.read_config(run))
     trained = pretrained.load(run)
     path = pretrained.find(run)
@@ -72,7 +72,7 @@ def _open_workdir(folder: Path, before_jax: Callable[[ConfigDict], None]) -> Sub
     try:
         check_data_dir(folder, config.data.data_dir, [])
     except ConfigError:
-        config.data.data_dir = ""  # a folder of another machine: the usual one does
+        config.data.data_dir = ""  # a folder on another machine: use the default one
     before_jax(config)
     paths = [path for name in _FILES for path in sorted(folder.glob(f"{name}*.json"))]
     contents = {path.name: read_json(path) for path in paths}
@@ -87,7 +87,7 @@ def _held_out(results: Any) -> Any:
 
 
 def _evaluation(path: Path, name: str, content: Any) -> Evaluation:
-    """The scores in a file; `name` is `results`, `prediction`, or one of them with a label: `results_LABEL`."""
+    """Read the scores in a file; `name` is `results` or `prediction`, with a label if any, as in `results_LABEL`."""
     if not isinstance(content, Mapping):
         raise ReportError(f"{path}: `{name}` holds no scores: evaluate the run again")
     lengths = content.get("lengths") or [content]

@@ -1,8 +1,8 @@
 """One self-contained HTML page for a decomposed recording: a player, timelines, paths, and corrections of the tracks.
 
-The page opens no connection (its policy forbids that) and runs no script but the one in it. Its parts are `main.html`,
-`page.css` and the `.js` files; `tracks.js` computes, and knows nothing of the browser's document. The recording's
-frames are pictures within the page; see `pictures` for their number and size.
+The page opens no connection and runs no outside script; its content security policy forbids both. It is made of
+`main.html`, `page.css` and the `.js` files; `tracks.js` is pure computation and does not access the DOM. The
+recording's frames are embedded as images; see `pictures` for their number and size.
 """
 
 from pathlib import Path
@@ -15,12 +15,12 @@ from stii_jax.storage.files import write_atomic
 
 
 def write_tracks_page(folder: Path, output: Path, recording: Path | None = None) -> int:
-    """Write the page of a decomposition; an earlier page is replaced in one piece. Returns its size in bytes.
+    """Write the page of a decomposition, atomically replacing an earlier one. Returns its size in bytes.
 
     Args:
         folder: the folder that `--mode decompose` wrote.
         output: the .html file.
-        recording: the video that was decomposed; None: where it was at that time.
+        recording: the decomposed video; None uses the path recorded in `folder`.
 
     Raises:
         ReportError: a file is missing, damaged, or does not fit the others.

@@ -1,8 +1,8 @@
-// Timelines of the objects, the distance of two, and the paths.
+// Timelines of the objects, the distance between two of them, and the paths.
 
-const LANE = { presence: 8, curve: 40, gap: 8 }; // heights, in pixels of the document
+const LANE = { presence: 8, curve: 40, gap: 8 }; // heights in CSS pixels
 const LINE_PART = 200; // frames
-const PLENTY = 0.995; // of the frames are below the top of a curve: single jumps do not flatten the rest
+const PLENTY = 0.995; // share of values below the top of a curve, so that single jumps do not flatten the rest
 
 function themeColor(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -13,8 +13,8 @@ function rounded(value) {
   return Number(value.toPrecision(3)).toLocaleString("en");
 }
 
-// A line through the points of all frames, interrupted where `point` gives none. It is drawn in parts: the time for a
-// line that crosses itself grows faster than its length.
+// Draw a line through the points of all frames, with gaps where `point` returns null. It is drawn in parts, because the
+// time for a line that crosses itself grows faster than its length.
 function drawLine(context, count, point) {
   let before = null;
   for (let t = 0; t < count; t++) {
@@ -31,7 +31,7 @@ function drawLine(context, count, point) {
   context.stroke();
 }
 
-// Values over time; those above `top` are at the upper edge.
+// Draw values over time, clipped at `top`.
 function drawCurve(context, values, top, { width, y, height }) {
   const last = Math.max(values.length - 1, 1);
   drawLine(context, values.length, (t) =>
@@ -115,12 +115,12 @@ class Timelines {
       const one = app.series.get(id);
       const share = `${((100 * one.count) / app.table.frames).toFixed(1)} %`;
       const head = element("div", { class: "lane-name" }, app.nameTag(id),
-        element("small", {}, `visible in ${share} of the frames`),
+        element("small", {}, `visible in ${share} of frames`),
         element("small", {}, `area, 0 to ${rounded(tops.area)} px`),
         element("small", {}, `speed, 0 to ${rounded(tops.speed)} px/s`));
       const lane = new Lane(app, LANE.presence + 2 * LANE.curve + 3 * LANE.gap, head);
       const area = one.area.map((value) => value || NaN);
-      const label = `${name}: visible in ${share} of the frames; median area ${rounded(quantile(area, 0.5))} px, ` +
+      const label = `${name}: visible in ${share} of frames; median area ${rounded(quantile(area, 0.5))} px, ` +
         `median speed ${rounded(quantile(speedsOf.get(id), 0.5))} px/s`;
       lane.redraw = () => lane.draw(rgb(app.color(id)), label,
         [{ values: area, top: tops.area }, { values: speedsOf.get(id), top: tops.speed }], presence(one));
@@ -144,7 +144,7 @@ class Timelines {
     const [a, b] = this.pair.map((select) => Number(select.value));
     this.values = distances(app.series.get(a), app.series.get(b));
     this.top = Math.max(quantile(this.values, 1), 1e-9) || 1e-9;
-    const label = `Distance of ${app.track(a).name} and ${app.track(b).name}: median ${rounded(quantile(this.values, 0.5))} px`;
+    const label = `Distance between ${app.track(a).name} and ${app.track(b).name}: median ${rounded(quantile(this.values, 0.5))} px`;
     this.distance.draw(themeColor("--ink"), label, [{ values: this.values, top: this.top }], []);
     this.move();
   }

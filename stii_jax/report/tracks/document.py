@@ -1,4 +1,4 @@
-"""The page itself: `main.html` with a decomposition filled in. Texts are escaped here or set as text by the scripts."""
+"""Fill in `main.html` with a decomposition. Text is escaped here, or set as text by the scripts."""
 
 from html import escape
 from pathlib import Path
@@ -18,7 +18,7 @@ _MORE_COLORS = 32
 
 
 def render(found: DecomposedRecording) -> str:
-    """Return the HTML of a page; errors as of `read_pictures`."""
+    """Return the HTML of a page; raises as `read_pictures`."""
     pictures = read_pictures(found)
     return fill_page(
         FOLDER / "main.html",
@@ -33,7 +33,7 @@ def render(found: DecomposedRecording) -> str:
 
 
 def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
-    """The data that the page's scripts read."""
+    """Return the data that the page's scripts read."""
     summary, (width, height) = found.summary, found.size
     num_slots, background = found.num_slots, summary["background_slot"]
     return {
@@ -55,7 +55,7 @@ def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
 
 
 def _cuts(found: DecomposedRecording) -> list[int]:
-    """The frames at which another scene begins; older decompositions did not look for them."""
+    """Return the frames at which a new scene begins; none in older decompositions, which did not detect cuts."""
     cuts = found.summary.get("cuts")
     if not isinstance(cuts, list):
         return []
@@ -63,7 +63,7 @@ def _cuts(found: DecomposedRecording) -> list[int]:
 
 
 def _rate(found: DecomposedRecording) -> float:
-    """Average frames per second, by the times in the table: files state another rate now and then."""
+    """Return the mean frame rate by the times in the table, because the rate stated in a file may be wrong."""
     seconds = float(found.rows[found.num_frames - 1][0]["time"])
     return (found.num_frames - 1) / seconds if seconds > 0 else found.summary["fps"]
 
@@ -81,16 +81,16 @@ def _lead(found: DecomposedRecording) -> str:
 
 
 def _about(found: DecomposedRecording, pictures: Pictures) -> str:
-    """A note on the frames and the resolution that the pictures leave out."""
+    """Describe the frames and the resolution that the images leave out."""
     texts = []
     if pictures.every > 1:
         texts.append(
-            f"One picture for every {pictures.every} frames is within this page. In between, it shows picture and "
-            "outlines of the frame before; tables and curves have every frame."
+            f"This page shows one image for every {pictures.every} frames. In between, it repeats the previous "
+            "image and outlines; tables and curves include every frame."
         )
     if (pictures.width, pictures.height) != found.size:
         texts.append(
-            f"Pictures are reduced to {pictures.width}x{pictures.height} pixels; overlay.mp4 has the full resolution."
+            f"Images are reduced to {pictures.width}x{pictures.height} pixels; overlay.mp4 has the full resolution."
         )
     return " ".join(texts)
 
@@ -104,8 +104,8 @@ def _facts(found: DecomposedRecording) -> dict[str, Any]:
         "recording": found.recording.name,
         "frames per second": f"{_rate(found):.4g}",
         "frame stride": summary["frame_stride"] if summary["frame_stride"] != 1 else None,
-        "part that the model sees": f"x {left} to {right}, y {top} to {bottom}, {views} {summary.get('size')} pixels",
-        "model": summary.get("model") or Path(str(summary.get("workdir", "not known"))).name,
+        "region seen by the model": f"x {left} to {right}, y {top} to {bottom}, {views} {summary.get('size')} pixels",
+        "model": summary.get("model") or Path(str(summary.get("workdir", "unknown"))).name,
         "trained on": summary.get("dataset"),
         "step": summary.get("step"),
         "remarks": "; ".join(remarks).replace(str(summary["input"]), found.recording.name) or None,

@@ -1,4 +1,4 @@
-// Corrections: forms, undo, files, and the table of the objects. This file starts the page.
+// Corrections: forms, undo, files, and the table of objects. This file starts the page.
 
 function fillSelect(select, tracks, chosen) {
   const before = tracks.some(({ id }) => String(id) === select.value) ? select.value : String(chosen ?? "");
@@ -32,7 +32,7 @@ class App {
     return this.state.tracks.find((one) => one.id === id);
   }
 
-  // Those that some frame shows: models have more slots than a scene has objects.
+  // The tracks that are visible in some frame. A model has more slots than the scene has objects.
   objects() {
     return this.state.tracks.filter(({ id, background }) => !background && this.series.get(id).count);
   }
@@ -41,7 +41,7 @@ class App {
     return this.page.colors[id % this.page.colors.length];
   }
 
-  // The number, and the name once there is one.
+  // The track's number, followed by its name if it was renamed.
   label(id) {
     const { name } = this.track(id);
     return name === `object ${id}` ? String(id) : `${id} ${name}`;
@@ -115,7 +115,7 @@ function startEditor(app, changed) {
   }
 
   function add(edit) {
-    applyEdit(app.table, app.state, edit); // an error leaves everything as it is
+    applyEdit(app.table, app.state, edit); // if this throws, nothing has changed
     setEdits([...app.edits, edit]);
     return `Done: ${describeEdit(edit)}.`;
   }
@@ -159,7 +159,7 @@ function startEditor(app, changed) {
     attempt(() => {
       const edits = readEdits(app.table, app.page.background, text);
       setEdits(edits);
-      return `Loaded ${edits.length} corrections; they replace the ones before.`;
+      return `Loaded ${edits.length} corrections; they replace the previous ones.`;
     });
   });
   window.addEventListener("beforeunload", (event) => {
@@ -189,7 +189,7 @@ function start(page) {
   const app = new App(page);
   const objects = new ObjectTable(app, (object, name) => {
     editor.add({ do: "rename", object, name });
-    objects.rebuild(); // a name that was refused goes back
+    objects.rebuild(); // restores the old name if the new one was rejected
   });
   const editor = startEditor(app, () => {
     rebuild();

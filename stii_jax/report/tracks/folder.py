@@ -1,4 +1,4 @@
-"""The folder of a decomposition, read back: facts, table, masks, and the frames of its recording."""
+"""Read a decomposition's folder: facts, table, masks, and the frames of its recording."""
 
 import csv
 import io
@@ -22,14 +22,14 @@ Row = Mapping[str, str]
 
 
 class DecomposedRecording(NamedTuple):
-    """A decomposition and the recording that it is of."""
+    """A decomposition and its recording."""
 
     folder: Path
     recording: Path
     summary: Mapping[str, Any]
-    """`decomposition.json`."""
+    """The content of `decomposition.json`."""
     table: str
-    """`trajectories.csv`; of a recording seen in tiles, with rows for objects before they appear, too."""
+    """The text of `trajectories.csv`; for a tiled recording, padded with rows for objects that appear later."""
     rows: Sequence[Sequence[Row]]
     """The table's rows, by frame and slot."""
 
@@ -41,16 +41,16 @@ class DecomposedRecording(NamedTuple):
 
     @property
     def num_slots(self) -> int:
-        """Number of rows per frame: of slots, or of the background and all objects of a recording seen in tiles."""
+        """Number of rows per frame: the slots, or for a tiled recording the background and all objects."""
         return _num_slots(self.summary)
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that the recording shows; predicted ones follow."""
+        """Number of decomposed frames of the recording; predicted frames follow."""
         return self.summary["num_frames"]
 
     def labels(self, number: int) -> UInt8[np.ndarray, "H W"]:
-        """The slot of every pixel of a frame; see `regions.Labels`."""
+        """Return the slot of every pixel of a frame; see `regions.Labels`."""
         path = self.folder / IMAGES / f"{number:06}.png"
         try:
             with Image.open(path) as image:
@@ -59,13 +59,13 @@ class DecomposedRecording(NamedTuple):
             raise ReportError(f"{path} cannot be read ({error}): decompose the recording again") from error
 
     def boxes(self, number: int) -> dict[int, Box]:
-        """The boxes of the objects that a frame shows, in pixels of the recording, by slot."""
+        """Return the boxes of the visible objects of a frame, in pixels of the recording, by slot."""
         visible = (row for row in self.rows[number] if row["visible"] == "1" and row["background"] == "0")
         sides = ("left", "top", "right", "bottom")
         return {int(row["object"]): tuple(round(float(row[side])) for side in sides) for row in visible}  # type: ignore[misc]
 
     def frames(self, every: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """Read every so many of the decomposed frames.
+        """Read every `every`-th decomposed frame.
 
         Raises:
             ReportError: the recording is not the one that was decomposed.
@@ -85,7 +85,7 @@ class DecomposedRecording(NamedTuple):
                     yield frame.pixels
                 count += 1
         except DamageError:
-            pass  # the decomposition ended there, too
+            pass  # the decomposition also ended there
         if count < self.num_frames:
             raise self._other(f"it has {count} frames, not {self.num_frames}")
 
@@ -101,7 +101,7 @@ def open_decomposition(folder: Path, recording: Path | None = None) -> Decompose
 
     Args:
         folder: the folder.
-        recording: the video that was decomposed; None: where it was at that time.
+        recording: the decomposed video; None uses the path recorded in `folder`.
 
     Raises:
         ReportError: a file is missing, damaged, or does not fit the others.
@@ -119,7 +119,7 @@ def open_decomposition(folder: Path, recording: Path | None = None) -> Decompose
             raise ReportError(f"{path}: `{key}` is {value!r}, expected {length} numbers")
     source = recording or Path(str(need(path, summary, "input")))
     if not source.exists():
-        raise ReportError(f"{source}, the recording of {folder}, is not there: give --recording, its path")
+        raise ReportError(f"{source}, the recording of {folder}, does not exist: give its path with --recording")
     table = _read_table(folder / TABLE)
     if "tiles" in summary:
         table = _filled(table, _num_slots(summary))
@@ -132,22 +132,22 @@ def _read_table(path: Path) -> str:
     except FileNotFoundError as error:
         raise ReportError(f"{path}: no such file") from error
     except ValueError as error:
-        raise ReportError(f"{path}: no text ({error})") from error
+        raise ReportError(f"{path}: not a text file ({error})") from error
 
 
 def _rows(path: Path, table: str, summary: Mapping[str, Any]) -> list[list[Row]]:
-    """The rows of a table by frame and slot."""
+    """Return the rows of a table, by frame and slot."""
     reader = csv.DictReader(io.StringIO(table))
     if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ReportError(f"{path} has other columns than {', '.join(COLUMNS)}: decompose the recording again")
+        raise ReportError(f"{path} does not have the columns {', '.join(COLUMNS)}: decompose the recording again")
     rows: list[Row] = list(reader)
     num_slots = _num_slots(summary)
     num_frames = summary["num_frames"] + summary["num_predicted"]
     expected = [(str(frame), str(slot)) for frame in range(num_frames) for slot in range(num_slots)]
     if [(row["frame"], row["object"]) for row in rows] != expected:
         raise ReportError(
-            f"{path} does not have one row per frame and slot, {num_frames} frames of {num_slots}: decompose the "
-            "recording again"
+            f"{path} does not have one row per frame and slot ({num_frames} frames, {num_slots} rows each): decompose "
+            "the recording again"
         )
     return [rows[start : start + num_slots] for start in range(0, len(rows), num_slots)]
 
@@ -157,7 +157,7 @@ def _num_slots(summary: Mapping[str, Any]) -> int:
 
 
 def _filled(table: str, num_objects: int) -> str:
-    """The table with rows for objects that appear later than their frame."""
+    """Pad every frame of a table with rows for objects that appear later."""
     head, *lines = table.splitlines()
     filled = [head]
     for _, group in itertools.groupby(lines, key=lambda line: line.partition(",")[0]):

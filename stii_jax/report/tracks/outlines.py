@@ -1,4 +1,4 @@
-"""Outlines of objects as polygons, which a page draws in any size."""
+"""Outlines of objects as polygons, which a page can draw at any size."""
 
 import base64
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ from stii_jax.visualization.regions import Box
 MAX_POINTS = 64
 """Maximum number of corners of a polygon; longer contours are thinned out."""
 MAX_PIECES = 6
-"""Maximum number of pieces of an object that are outlined, the largest ones."""
+"""Maximum number of outlined pieces per object; the largest are kept."""
 MIN_SHARE = 0.02
-"""Pieces of less than this share of the object's largest one are left out."""
+"""Minimum area of a piece, as a share of the object's largest piece."""
 UNITS = 32_000
-"""Coordinates are stored in so many parts of the recording's longer side."""
+"""Units of stored coordinates along the recording's longer side."""
 
 Polygon = Float[np.ndarray, "N 2"]
 
@@ -26,7 +26,7 @@ def trace(mask: Bool[np.ndarray, "H W"]) -> list[Polygon]:
     """Return the outlines of the larger pieces and holes of a mask, x and y of each corner, in its pixels."""
     padded = np.pad(mask, 1).astype(float)
     generator = contourpy.contour_generator(z=padded, line_type=contourpy.LineType.Separate)
-    # Pixel centres are at a half; the padding moves them by one.
+    # Pixel centres lie at 0.5; the padding shifts them by one.
     lines: list[np.ndarray] = [np.asarray(line, float) - 0.5 for line in generator.lines(0.5)]
     areas = [abs(_area(line)) for line in lines]
     largest = sorted(range(len(lines)), key=lambda i: -areas[i])[:MAX_PIECES]
@@ -37,11 +37,11 @@ def trace(mask: Bool[np.ndarray, "H W"]) -> list[Polygon]:
 def frame_outlines(
     labels: UInt8[np.ndarray, "H W"], boxes: Mapping[int, Box], scale: int
 ) -> Iterator[tuple[int, Polygon]]:
-    """Yield slot and outline of every piece of a frame's objects.
+    """Yield the slot and outline of every piece of a frame's objects.
 
     Args:
         labels: the slot of every pixel.
-        boxes: of the objects, by slot, in pixels of the recording.
+        boxes: the objects' boxes by slot, in pixels of the recording.
         scale: pixels of the recording per pixel of the labels.
     """
     for slot, (left, top, right, bottom) in boxes.items():
@@ -52,9 +52,10 @@ def frame_outlines(
 
 
 def pack_outlines(found: DecomposedRecording, every: int) -> str:
-    """Return the outlines of every so many frames, and of all predicted ones, as base64 of unsigned 16-bit numbers.
+    """Pack the outlines of every `every`-th frame and of all predicted ones as base64 of unsigned 16-bit numbers.
 
-    Per frame: the number of polygons; per polygon: slot, number of corners, and x and y of each in `UNITS`.
+    Each frame has the number of its polygons. Each polygon has its slot, its number of corners, and their x and y in
+    `UNITS`.
     """
     parts: list[np.ndarray] = []
     numbers = [*range(0, found.num_frames, every), *range(found.num_frames, len(found.rows))]
@@ -68,6 +69,6 @@ def pack_outlines(found: DecomposedRecording, every: int) -> str:
 
 
 def _area(line: Polygon) -> float:
-    """The area in a closed line, with a sign (the shoelace formula)."""
+    """Return the signed area of a closed polygon, by the shoelace formula."""
     x, y = line.T
     return float(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2

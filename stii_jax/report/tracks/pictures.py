@@ -1,4 +1,4 @@
-"""The recording's frames as pictures within a page, few and small enough for a file of about `MAX_BYTES`."""
+"""The recording's frames as embedded images, few and small enough for a file of about `MAX_BYTES`."""
 
 import base64
 import io
@@ -14,32 +14,32 @@ from tqdm import tqdm
 from stii_jax.report.tracks.folder import DecomposedRecording
 
 MAX_PICTURES = 2400
-"""Maximum number of pictures; of longer recordings, every so many frames one is shown."""
+"""Maximum number of images; longer recordings are subsampled evenly."""
 MAX_SIDE = 960
-"""Maximum width and height of a picture, in pixels."""
+"""Maximum width and height of an image, in pixels."""
 MIN_SIDE = 240
-"""Pictures are not reduced below this longer side, whatever the size of the file."""
+"""Minimum for the longer side of a reduced image, in pixels, whatever the size of the file."""
 MAX_BYTES = 16_000_000
-"""Pictures are reduced until the first ones suggest that all of them together take no more."""
+"""Target for all images together; they are reduced until a sample of them suggests that they fit."""
 LOSSLESS_SIDE = 128
-"""Frames up to this side are stored without loss: they are enlarged a lot."""
+"""Frames up to this side are stored losslessly, because the player enlarges them a lot."""
 _SAMPLE = 12
 _QUALITY = 62
 
 
 class Pictures(NamedTuple):
-    """Pictures of a recording."""
+    """Images of a recording."""
 
     every: int
-    """Every how many decomposed frames there is a picture, beginning with the first."""
+    """Number of decomposed frames from one image to the next, starting at the first frame."""
     width: int
     height: int
     uris: list[str]
-    """The pictures as addresses that hold them."""
+    """The images as data URIs."""
 
 
 def read_pictures(found: DecomposedRecording) -> Pictures:
-    """Read the pictures of a recording; errors as of `DecomposedRecording.frames`."""
+    """Read the images of a recording; raises as `DecomposedRecording.frames`."""
     every = -(-found.num_frames // MAX_PICTURES)
     count = -(-found.num_frames // every)
     frames = tqdm(found.frames(every), desc="pictures", total=count, unit="picture", mininterval=0.5)
@@ -50,7 +50,7 @@ def read_pictures(found: DecomposedRecording) -> Pictures:
 
 
 def picture_size(sample: list[UInt8[np.ndarray, "H W 3"]], count: int) -> tuple[int, int]:
-    """Width and height of pictures of which so many take at most `MAX_BYTES`, going by a sample of them."""
+    """Return an image size at which `count` images take about `MAX_BYTES`, estimated from a sample."""
     height, width, _ = sample[0].shape
     longest = max(width, height)
     side = min(longest, MAX_SIDE)
@@ -60,7 +60,7 @@ def picture_size(sample: list[UInt8[np.ndarray, "H W 3"]], count: int) -> tuple[
         needed = sum(len(_encode(frame, size)) for frame in sample) / len(sample)
         if needed <= allowed or side <= min(MIN_SIDE, longest):
             return size
-        # Smaller pictures take a little more per pixel: mostly one step does.
+        # Smaller images take slightly more bytes per pixel. One step is usually enough.
         side = max(min(MIN_SIDE, longest), min(side - 1, math.floor(0.95 * side * math.sqrt(allowed / needed))))
 
 

@@ -1,9 +1,9 @@
-// The player: pictures of the recording with outlines, numbers and recent paths drawn over them.
+// The player: images of the recording, overlaid with outlines, numbers and recent paths.
 
-const TAIL = 30; // frames, as in overlay.mp4
-const NOT_SEEN = "rgb(215 215 215)"; // of predicted frames, as in overlay.mp4
-const KEPT = 90; // decoded pictures
-const AHEAD = 8; // pictures that are decoded before they are shown
+const TAIL = 30; // length of a path in frames, as in overlay.mp4
+const NOT_SEEN = "rgb(215 215 215)"; // background of predicted frames, as in overlay.mp4
+const KEPT = 90; // number of decoded images to keep
+const AHEAD = 8; // number of images to decode in advance
 
 const byId = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ function element(tag, attributes = {}, ...children) {
 
 const rgb = (color) => `rgb(${color.join(" ")})`;
 
-// A canvas as sharp as the screen: its context, with the size in the document's pixels and a cleared picture.
+// Clear a canvas at the screen's resolution; return its context, scaled to CSS pixels.
 function freshContext(canvas, width, height) {
   const dense = window.devicePixelRatio || 1;
   canvas.width = Math.max(1, Math.round(width * dense));
@@ -26,7 +26,7 @@ function freshContext(canvas, width, height) {
   return context;
 }
 
-// ---- Outlines: numbers of 16 bits; see outlines.py ----
+// ---- Outlines: 16-bit numbers; see outlines.py ----
 
 function readOutlines(text) {
   const numbers = new Uint16Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
@@ -39,7 +39,7 @@ function readOutlines(text) {
   return { numbers, starts };
 }
 
-// Slot and corners (x, y, x, y, ...) of every polygon of a stored frame, in pixels of the recording.
+// Return slot and corners (x, y, x, y, ...) of every polygon in a stored frame, in pixels of the recording.
 function polygonsOf(outlines, stored, unit) {
   const { numbers, starts } = outlines;
   const polygons = [];
@@ -53,7 +53,7 @@ function polygonsOf(outlines, stored, unit) {
   return polygons;
 }
 
-// ---- Pictures, decoded when they are needed ----
+// ---- Images, decoded on demand ----
 
 class PictureReel {
   constructor(uris) {
@@ -63,7 +63,7 @@ class PictureReel {
 
   load(number) {
     const image = this.images.get(number) ?? new Image();
-    this.images.delete(number); // the most recent ones are last
+    this.images.delete(number); // keeps the most recently used last
     this.images.set(number, image);
     if (!image.src) image.src = this.uris[number];
     if (this.images.size > KEPT) this.images.delete(this.images.keys().next().value);
@@ -77,7 +77,7 @@ class PictureReel {
   }
 }
 
-// ---- What is shown of a frame ----
+// ---- The scene ----
 
 class Scene {
   constructor(page, app) {
@@ -85,12 +85,12 @@ class Scene {
     this.app = app;
     this.outlines = readOutlines(page.outlines);
     this.canvas = byId("scene");
-    const limit = `calc(72vh * ${page.width / page.height})`; // the controls stay in sight
+    const limit = `calc(72vh * ${page.width / page.height})`; // keeps the controls in view
     this.canvas.style.maxWidth = `max(${limit}, 14rem)`;
     this.canvas.style.aspectRatio = `${page.width} / ${page.height}`;
   }
 
-  // The stored frame that stands for a frame: of observed ones, every so many have pictures.
+  // The stored frame to show for a frame. Only every `every`-th observed frame has an image.
   stored(frame) {
     const { every, uris } = this.page.pictures;
     if (frame >= this.page.observed) return { index: uris.length + frame - this.page.observed, frame, picture: null };
@@ -126,7 +126,7 @@ class Scene {
     context.strokeRect(left, top, right - left, bottom - top);
   }
 
-  // Returns the upper edge of what was drawn of every track.
+  // Returns, by track, its path and the upper edge of its outlines.
   drawOutlines(context, { index, frame }) {
     const { page, app, scale } = this;
     const paths = new Map();
@@ -274,7 +274,7 @@ function startPlayer(page, app) {
   };
   player.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("select, #frame")) return;
-    // A space presses the control that has the focus.
+    // Space presses the focused control.
     if (event.key === " " && event.target.matches("button, summary, [type=checkbox]")) return;
     if (!KEYS[event.key]) return;
     KEYS[event.key](event.shiftKey ? 10 : 1);

@@ -1,12 +1,12 @@
 "use strict";
 
-// The table of tracks and its corrections. Nothing here knows of the document: all of it is computed from text and numbers.
+// The table of tracks and its corrections: pure functions of text and numbers, without access to the DOM.
 
 // ---- The table: trajectories.csv, one row per frame and slot ----
 
 const TEXT = ["frame", "time", "object", "visible", "background", "predicted"]; // the other columns are measures
 
-// `cuts` are the frames from which on the slots show other objects than before.
+// `cuts` are the frames at which a new scene begins, so that the slots show other objects.
 function parseTable(text, slots, cuts) {
   const [head, ...lines] = text.trimEnd().split("\n");
   const columns = head.split(",");
@@ -73,17 +73,17 @@ function applyEdit(table, state, edit) {
   if (edit.do === "rename") {
     track(edit.object);
     const name = typeof edit.name === "string" ? edit.name.trim() : "";
-    if (!name || name.length > 80) throw new Error("a name has 1 to 80 characters");
+    if (!name || name.length > 80) throw new Error("a name must have 1 to 80 characters");
     tracks = tracks.map((one) => (one.id === edit.object ? { ...one, name } : one));
   } else if (edit.do === "merge") {
     const [gone] = pair(edit.into);
-    if (gone.background) throw new Error("the background cannot become part of an object: merge the object into it");
+    if (gone.background) throw new Error("the background cannot be merged into an object: merge the object into it");
     for (let row = 0; row < owner.length; row++) if (owner[row] === edit.object) owner[row] = edit.into;
     tracks = tracks.filter((one) => one !== gone);
   } else if (edit.do === "split") {
-    if (track(edit.object).background) throw new Error("the background is no object that can be split");
+    if (track(edit.object).background) throw new Error("the background cannot be split: choose an object");
     const start = first();
-    if (start === 0) throw new Error("a split at frame 0 leaves nothing before it");
+    if (start === 0) throw new Error("a split at frame 0 leaves nothing before it: go to a later frame");
     for (let row = start; row < owner.length; row++) if (owner[row] === edit.object) owner[row] = next;
     tracks = [...tracks, { id: next, name: `object ${next}`, background: false }];
     next += 1;
@@ -94,7 +94,7 @@ function applyEdit(table, state, edit) {
       else if (owner[row] === edit.with) owner[row] = edit.object;
     }
   } else {
-    throw new Error(`there is no correction ${JSON.stringify(edit.do)}`);
+    throw new Error(`unknown correction ${JSON.stringify(edit.do)}`);
   }
   return { tracks, owner, next };
 }
@@ -113,7 +113,7 @@ function replay(table, background, edits) {
 
 function describeEdit(edit) {
   return {
-    rename: () => `object ${edit.object} is named “${edit.name}”`,
+    rename: () => `object ${edit.object} renamed to “${edit.name}”`,
     merge: () => `object ${edit.object} merged into object ${edit.into}`,
     split: () => `object ${edit.object} split at frame ${edit.from}`,
     swap: () => `objects ${edit.object} and ${edit.with} swapped from frame ${edit.from} on`,
@@ -122,7 +122,7 @@ function describeEdit(edit) {
 
 // ---- Measures of a track in one frame ----
 
-// Rows of the table in which a frame shows an object: none, one, or several after a merge.
+// The table rows in which an object is visible in a frame: none, one, or several after a merge.
 function visibleRows(table, state, frame, id) {
   const rows = [];
   for (let row = frame * table.slots; row < (frame + 1) * table.slots; row++) {
@@ -131,7 +131,7 @@ function visibleRows(table, state, frame, id) {
   return rows;
 }
 
-// The measures of all rows together. Centroids are means weighted by mask probability, whose sum is area times confidence.
+// Combine the measures of several rows. A centroid is weighted by mask probability, whose sum is area times confidence.
 function combine(table, rows) {
   let [area, mass, x, y] = [0, 0, 0, 0];
   for (const row of rows) {
@@ -154,7 +154,7 @@ function combine(table, rows) {
   };
 }
 
-// Position and area of every track in every frame; NaN and 0 where it is not visible.
+// Position and area of every track in every frame; NaN and 0 where the track is not visible.
 function trackSeries(table, state) {
   const series = new Map(state.tracks.map(({ id }) => [id, {
     x: new Float64Array(table.frames).fill(NaN),
@@ -182,18 +182,18 @@ function trackSeries(table, state) {
   return series;
 }
 
-// Pixels per second since the frame before; NaN unless the object is visible in both.
+// Speeds in pixels per second since the previous frame; NaN unless the object is visible in both frames.
 function speeds(table, one) {
   return one.x.map((x, t) =>
     (t ? Math.hypot(x - one.x[t - 1], one.y[t] - one.y[t - 1]) / (table.time[t] - table.time[t - 1]) : NaN));
 }
 
-// Pixels between two centroids; NaN unless both are visible.
+// Distances between two centroids in pixels; NaN unless both are visible.
 function distances(one, other) {
   return one.x.map((x, t) => Math.hypot(x - other.x[t], one.y[t] - other.y[t]));
 }
 
-// First and last frame of every run of frames in which an object is visible.
+// First and last frame of every interval in which an object is visible.
 function presence(one) {
   const runs = [];
   one.area.forEach((area, t) => {
@@ -211,7 +211,7 @@ function quantile(values, share) {
 
 // ---- Files ----
 
-// Numbers as Python writes them into trajectories.csv.
+// Format numbers as Python does in trajectories.csv.
 function floatText(value) {
   const rounded = Number(value.toFixed(3));
   return Number.isInteger(rounded) ? `${rounded}.0` : String(rounded);
@@ -221,7 +221,7 @@ function quoted(text) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-// The corrected table: the columns of trajectories.csv and the name, one row per frame and object.
+// The corrected table: the columns of trajectories.csv plus the name, one row per frame and object.
 function exportTable(table, state) {
   const at = Object.fromEntries(table.columns.map((name, i) => [name, i]));
   const tracks = [...state.tracks].sort((a, b) => a.id - b.id);
@@ -249,20 +249,20 @@ function writeEdits(table, recording, edits) {
   return `${JSON.stringify({ stii_jax_edits: 1, recording, frames: table.frames, slots: table.slots, edits }, null, 1)}\n`;
 }
 
-// The corrections in a file; an error says why they are not of this decomposition.
+// Read the corrections in a file; throws an error if they do not fit this decomposition.
 function readEdits(table, background, text) {
   let content;
   try {
     content = JSON.parse(text);
   } catch {
-    throw new Error("this file is no JSON: choose one that “Save corrections” wrote");
+    throw new Error("this file is not JSON: choose one that “Save corrections” wrote");
   }
   if (content?.stii_jax_edits !== 1 || !Array.isArray(content.edits)) {
     throw new Error("this file holds no corrections: choose one that “Save corrections” wrote");
   }
   if (content.frames !== table.frames || content.slots !== table.slots) {
-    throw new Error(`these corrections are of ${content.frames} frames and ${content.slots} slots, ` +
-      `not of ${table.frames} and ${table.slots}: choose those of this decomposition`);
+    throw new Error(`these corrections are for ${content.frames} frames and ${content.slots} slots, ` +
+      `not for ${table.frames} and ${table.slots}: choose those of this decomposition`);
   }
   replay(table, background, content.edits);
   return content.edits;

@@ -1,4 +1,4 @@
-"""The stored videos: what a seed and a variant stand for, and how they compare with R-NEM's own pixels."""
+"""The stored videos: the meaning of seeds and variants, and a comparison with R-NEM's own pixels."""
 
 import itertools
 from pathlib import Path
@@ -28,13 +28,13 @@ def test_a_seed_stands_for_its_videos(tmp_path):
     _, other = videos("mini", "train", tmp_path, seed=1, **few)
     assert same(first, again)
     assert not same(first, other)
-    # The videos do not depend on how many there are, nor on the sizes of other splits.
+    # The videos depend neither on their number nor on the sizes of other splits.
     _, longer = videos("mini", "train", tmp_path, num_frames=3, num_train=520, num_test=1)
     assert len(longer) == 520 and same(first, longer[:260])
 
 
 def test_the_first_video_is_the_one_it_was(tmp_path):
-    # Whoever changes these numbers changes everybody's data: raise `BouncingBalls.VERSION` with them.
+    # Changing these numbers changes every user's data: raise `BouncingBalls.VERSION` with them.
     _, examples = videos("color4", "train", tmp_path, num_train=1)
     np.testing.assert_allclose(examples[0]["radii"], [0.796875] * 4)
     np.testing.assert_allclose(
@@ -105,7 +105,7 @@ def test_shares_of_appearances_and_nothing_else(tmp_path):
     colors, backgrounds = (np.array([video[key] for video in mixed]) for key in ("colors", "background"))
     white = (colors == 255).all((1, 2)) & (backgrounds == 0).all(1)
     black, one_color = (backgrounds == 0).all(1), (colors[:, 0] == colors[:, 1]).all(1)
-    # Draws are independent: a video is black by its background's share, or as one of the white ones.
+    # Draws are independent: a video is black by its background's share, or because it is one of the white ones.
     for found, share in ((white, 0.1), (black, 1 - 0.7 * 0.9), (one_color, 1 - 0.75 * 0.9)):
         assert abs(found.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(mixed))
     for before, after in zip(plain, mixed):
@@ -130,7 +130,7 @@ def test_a_smaller_box_keeps_the_balls_in_pixels(tmp_path):
 
 
 def test_a_margin_shows_the_middle_of_the_box(tmp_path):
-    """So that balls are partly in the frame, leave it and come back."""
+    """Balls are therefore partly in the frame, leave it and come back."""
     options = {"num_frames": 40, "num_test": 20, "box_size": 8.0, "num_balls": (3, 3)}
     whole, examples = videos("mini", "test", tmp_path / "whole", image_size=64, **options)
     middle, same_examples = videos("mini", "test", tmp_path / "middle", image_size=32, margin=2.0, **options)
@@ -146,7 +146,7 @@ def test_a_margin_shows_the_middle_of_the_box(tmp_path):
 
 
 def track(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas `T K` and centres `T K 2` of the labels of `T H W`, in pixels."""
+    """Return areas `T K` and centres `T K 2` of the labels of `T H W`, in pixels."""
     grid = np.stack(np.meshgrid(*[np.arange(masks.shape[-1]) + 0.5] * 2), axis=-1)
     inside = masks[:, None] == np.arange(1, masks.max() + 1)[:, None, None]
     pixels = inside.reshape(*inside.shape[:2], -1).astype(np.float32)

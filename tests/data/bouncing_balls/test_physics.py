@@ -1,4 +1,4 @@
-"""Collisions with known outcomes, and what every simulation conserves."""
+"""Collisions with known outcomes, and conservation laws for every simulation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def simulate(positions, velocities, radii, num_frames, box_size=10.0):
 
 
 def test_wall_reflects():
-    # Meets the right wall (x = 9 for its centre) after half a frame, and keeps its height.
+    # Hits the right wall (x = 9 for its centre) after half a frame, and keeps its height.
     positions, velocities = simulate([[8.5, 5.0]], [[1.0, 0.25]], [1.0], 3)
     np.testing.assert_allclose(positions[:, 0], [[8.5, 5.0], [8.5, 5.25], [7.5, 5.5]])
     np.testing.assert_allclose(velocities[:, 0], [[1.0, 0.25], [-1.0, 0.25], [-1.0, 0.25]])
@@ -86,7 +86,7 @@ def test_energy_is_conserved_and_balls_keep_apart_in_the_box(seed, num_balls, sp
 def test_momentum_is_conserved_between_balls(seed):
     rng = np.random.default_rng(seed)
     radii = rng.uniform(0.5, 1.0, size=(3, 5))
-    # A box so large, and balls so far from its walls, that they only meet each other.
+    # The box is so large, and the balls so far from its walls, that they only meet each other.
     start = physics.place(rng, radii, 8.0) + 496.0
     _, velocities = physics.simulate(start, rng.normal(size=start.shape), radii, box_size=1000.0, num_frames=30)
     momentum = (radii[:, None, :, None] ** 2 * velocities).sum(2)
@@ -94,7 +94,7 @@ def test_momentum_is_conserved_between_balls(seed):
 
 
 def test_a_frame_rate_is_only_a_sampling():
-    # Half the speed and twice the frames: the same path.
+    # Half the speed over twice the frames gives the same path.
     rng = np.random.default_rng(0)
     radii = np.ones((5, 4))
     start = physics.place(rng, radii, 10.0)

@@ -1,4 +1,4 @@
-"""Annotations: the window with all objects in view, and files that are no annotations."""
+"""Annotations: the window with all objects in view, and files that are not annotations."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ def test_windows(visible, window):
     assert Scene((), flags).window == window
 
 
-def test_a_good_one():
+def test_a_valid_annotation():
     scene = read(GOOD)
     assert scene.window == (10, 70)
     assert [tuple(one) for one in scene.objects] == [tuple(MOVIE.attributes(index).values()) for index in range(3)]
@@ -89,7 +89,7 @@ def put(key, value):
         (["motion_trajectory", 7, "objects", 2, "location"], put(0, float("nan")), "a.json is damaged: it holds NaN"),
     ],
 )
-def test_what_is_wrong_is_said(path, change, message):
+def test_errors_name_the_problem(path, change, message):
     bad = copy.deepcopy(GOOD)
     holder = bad
     for step in path:
@@ -116,7 +116,7 @@ VALUES = st.recursive(
 
 @st.composite
 def damaged(draw, good):
-    """A file with one value gone, doubled or replaced, perhaps cut short."""
+    """Return a file with one value removed, duplicated or replaced, possibly truncated."""
     bad = copy.deepcopy(good)
     holder, below = None, bad
     while isinstance(below, dict | list) and below and (holder is None or draw(st.integers(0, 3))):
@@ -165,7 +165,7 @@ def test_older_proposals_have_more_keys():
     assert sorted(seen.attributes.color for seen in frames[0]) == ["blue", "green", "red"]
     np.testing.assert_array_equal(
         np.stack([seen.mask for seen in frames[0]]),
-        MOVIE.masks(11)[[2, 1, 0]],  # in the order of the colours' names
+        MOVIE.masks(11)[[2, 1, 0]],  # ordered by the colours' names
     )
 
 

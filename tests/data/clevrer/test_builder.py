@@ -1,4 +1,4 @@
-"""The whole dataset, from files made here in CLEVRER's format."""
+"""The whole dataset, from files generated here in CLEVRER's format."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def source(tmp_path_factory) -> VideoDataset:
 
 
 def only(*numbers: int) -> dict[str, bytes]:
-    """The files of some of the videos."""
+    """Return the files of some of the videos."""
     return {
         name: data for name, data in tree().items() if any(f"{number:05d}" in Path(name).name for number in numbers)
     }
@@ -144,7 +144,7 @@ BAD = {
     10_019: ("video", short_video, "video_10019.mp4 has 40 frames, not 128"),
     10_020: ("video", small_video, "video_10020.mp4 is 240x160 pixels, not 480x320"),
 }
-"""Videos of which one file is changed or gone: its kind, how it is changed, and what is said of it."""
+"""Videos with one changed or missing file: its kind, the change, and the expected message."""
 
 
 @pytest.mark.parametrize("put", [pytest.param(write, marks=pytest.mark.slow), write_zips])
@@ -202,7 +202,7 @@ def test_hundreds_of_bad_files_fill_no_screen(tmp_path, capfd):
         ("derender_proposals", r"no proposal for split 'validation' .* in derender_proposals.zip"),
     ],
 )
-def test_what_a_split_lacks_altogether_is_missed_at_once(tmp_path, monkeypatch, gone, message):
+def test_a_missing_kind_of_file_is_reported_at_once(tmp_path, monkeypatch, gone, message):
     write(tmp_path / "raw", {name: data for name, data in tree().items() if not name.startswith(gone)})
     monkeypatch.setattr(Clevrer, "read", lambda *_: pytest.fail("no video should be read"))
     with pytest.raises(DataError, match=message + r".*set the option (validation|test)_videos to \(0, 0\)"):

@@ -1,4 +1,4 @@
-"""Which object a detection is of."""
+"""Matching detections to objects."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def seen(attributes, x, score=0.99, y=20, size=10) -> Detection:
 
 
 def labels_at(detections, objects=OBJECTS):
-    """What has which label: of each frame, label by left edge. And the notes."""
+    """Return the labels of each frame by left edge, and the notes."""
     linked = link(detections, objects)
     found = []
     for image in linked.labels():
@@ -50,7 +50,7 @@ def test_one_that_is_always_misjudged():
     assert labels_at(frames, [RED, GRAY]) == ([{5 * time: 1, 300: 2} for time in range(3)], {RELABELLED: 3})
 
 
-def test_of_two_detections_of_one_thing_the_surer_one_counts():
+def test_the_surer_of_two_detections_of_an_object_counts():
     frame = [seen(RED, 0, 0.8), seen(RED, 1, 0.9), seen(RUBBER, 2, 0.99), seen(GRAY, 90)]
     assert labels_at([frame], [RED, GRAY]) == ([{1: 1, 90: 2}], {DUPLICATE: 2})
 
@@ -61,7 +61,7 @@ def test_a_copy_is_not_given_to_a_hidden_object():
     assert labels_at([before, frame], [RED, BLUE]) == ([{0: 1, 20: 2}, {0: 1}], {DUPLICATE: 1, MISSING: 1})
 
 
-def test_of_two_things_with_the_same_attributes_the_near_one_counts():
+def test_the_nearer_of_two_objects_with_equal_attributes_counts():
     frame = [seen(RED, 0), seen(BLUE, 200)]
     misjudged = [seen(RED, 5, 0.8), seen(RED, 205, 0.99)]
     assert labels_at([frame, misjudged, frame], [RED, BLUE]) == (
@@ -70,7 +70,7 @@ def test_of_two_things_with_the_same_attributes_the_near_one_counts():
     )
 
 
-def test_a_thing_that_takes_over_the_attributes_of_a_hidden_one():
+def test_an_object_that_takes_over_a_hidden_objects_attributes():
     frame = [seen(RED, 0), seen(BLUE, 200)]
     assert labels_at([frame, [seen(RED, 202)], frame], [RED, BLUE]) == (
         [{0: 1, 200: 2}, {202: 2}, {0: 1, 200: 2}],
@@ -78,7 +78,7 @@ def test_a_thing_that_takes_over_the_attributes_of_a_hidden_one():
     )
 
 
-def test_what_is_no_object_is_dropped():
+def test_detections_without_an_object_are_dropped():
     frame = [seen(RED, 0), seen(GRAY, 200)]
     empty = seen(RED, 0, size=0)
     stray = [seen(RED, 0), seen(Attributes("green", "metal", "cylinder"), 150), empty]
@@ -112,7 +112,7 @@ PLACES = st.lists(
 @given(st.lists(PLACES, min_size=1, max_size=4), st.randoms())
 @settings(max_examples=40, deadline=None)
 def test_no_order_of_detections_matters_and_all_are_accounted_for(places, random):
-    # No two have the same score, or the order may decide between them.
+    # All scores differ, because ties would be broken by the order.
     scores = iter(np.linspace(0.5, 1, 30))
     frames = [[seen(kind, x, float(next(scores)), y) for kind, x, y in frame] for frame in places]
     try:

@@ -1,4 +1,4 @@
-"""Where files may lie, and what is said where they do not."""
+"""Locating files, and the messages if they are missing."""
 
 import zipfile
 
@@ -50,7 +50,7 @@ def test_both_names_of_proposals(tmp_path, name):
     assert str(Locator(tmp_path).find("proposal", 3)) == str(tmp_path / name)
 
 
-def test_what_is_unpacked_comes_first(tmp_path):
+def test_unpacked_files_take_precedence(tmp_path):
     with zipfile.ZipFile(tmp_path / "video_train.zip", "w") as archive:
         archive.writestr("video_00001.mp4", b"packed")
         archive.writestr("video_00002.mp4", b"packed")
@@ -68,7 +68,7 @@ def test_what_is_unpacked_comes_first(tmp_path):
         ("mask", 12_345, r"mask_validation.zip"),
     ],
 )
-def test_what_is_not_there(tmp_path, kind, number, archive):
+def test_missing_files(tmp_path, kind, number, archive):
     with pytest.raises(DataError, match=f"there is no {kind} {number:05d} in {tmp_path}: it should be in {archive}"):
         Locator(tmp_path).find(kind, number)
 
@@ -96,7 +96,7 @@ def test_damaged_archives(tmp_path):
 
 
 def test_archives_of_a_newer_format(tmp_path):
-    """The version that is needed to extract a member is at byte 6 of its entry in the central directory."""
+    """The version needed to extract a member is at byte 6 of its entry in the central directory."""
     path = tmp_path / "video_train.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("video_00001.mp4", b"x")

@@ -17,7 +17,7 @@ def through_mp4(frames) -> np.ndarray:
 
 
 def overlaps(labels, masks):
-    """Of each object: its label and how well that fits it. `masks` is `T N H W`."""
+    """Return the label of each object and its overlap. `masks` is `T N H W`."""
     found = []
     for mask in masks.swapaxes(0, 1):
         label = int(np.bincount(labels[mask]).argmax())
@@ -37,7 +37,7 @@ def test_objects_get_their_shape_back():
 
 
 def test_a_mixture_on_an_edge_is_not_another_object():
-    """The edges of a bright red thing on black have the colour of a dark red one elsewhere."""
+    """The edges of a bright red object on black have the colour of a dark red one elsewhere."""
     y, x = np.mgrid[:320, :480]
     bright, dark = np.hypot(y - 100, x - 100) < 2 * RADIUS, np.hypot(y - 200, x - 300) < RADIUS
     picture = bright[..., None] * np.array([230, 20, 20], np.uint8) + dark[..., None] * np.array(

@@ -1,4 +1,4 @@
-"""CLEVRER's own files, where there are some."""
+"""CLEVRER's own files, if they are available."""
 
 import shutil
 
@@ -61,7 +61,7 @@ def test_a_sequence_and_its_labels(clevrer, tmp_path):
     ((clip,), notes) = builder.read("test6", "video_00000")
     assert {what: count for what, count in notes.items() if count} == {RELABELLED: 1}
     areas = np.stack([np.bincount(image.ravel(), minlength=7)[1:] for image in clip.segmentation])
-    # The cube comes in, and a sphere that is in the margin yet; the others hardly change.
+    # The cube enters, and so does a sphere that is still in the margin; the others hardly change.
     assert (areas[:, [1, 3, 4, 5]] > 20).all() and (np.ptp(areas[:, [1, 3, 4, 5]], axis=0) < 5).all()
     assert (np.diff(areas[:, 2]) > 0).all() and (areas[:, 0] == 0).all()
     cyan, purple = (np.median(clip.video[clip.segmentation == label], axis=0) for label in (3, 4))

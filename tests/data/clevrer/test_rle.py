@@ -1,4 +1,4 @@
-"""Run-length codes: by hand, there and back, and nonsense."""
+"""Run-length codes: worked examples, round trips, and invalid codes."""
 
 import string
 
@@ -18,8 +18,8 @@ from stii_jax.data.clevrer import rle
     [
         ("6", [[0, 0, 0], [0, 0, 0]]),
         ("06", [[1, 1, 1], [1, 1, 1]]),
-        ("121", [[0, 1], [1, 0]]),  # down the columns: 0 1 1 0
-        ("1110", [[0, 0], [1, 1]]),  # the fourth run is 1, as the second
+        ("121", [[0, 1], [1, 0]]),  # column by column: 0 1 1 0
+        ("1110", [[0, 0], [1, 1]]),  # the fourth run is 1, like the second
         ("021O", [[1, 0], [1, 1]]),  # the fourth run is one less than the second
         ("`0", [[0] * 4] * 4),  # 16 needs a second digit, or it would be -16
     ],
@@ -39,7 +39,7 @@ def test_there_and_back(mask):
 @given(st.integers(-100, 100), st.integers(0, 400))
 @settings(deadline=None)
 def test_runs_of_every_length(shift, run):
-    """Two long runs differ by any number that fits in."""
+    """The difference of two long runs can be any number in the range."""
     height, width = 25, 40
     runs = [run, 200, 1, max(0, 200 + shift)]
     runs.append(height * width - sum(runs))
@@ -74,6 +74,6 @@ def test_anything_is_a_mask_or_an_error(code, height, width):
         ("o" * 400, "does not end"),
     ],
 )
-def test_what_is_wrong_is_said(code, message):
+def test_errors_name_the_problem(code, message):
     with pytest.raises(DataError, match=message):
         rle.decode(code, 2, 3)

@@ -1,4 +1,4 @@
-"""A folder of short videos: how long its clips become when no length is asked for."""
+"""A folder of short videos: the default length of its clips."""
 
 import shutil
 
@@ -20,7 +20,7 @@ def write(folder, lengths):
 @pytest.mark.parametrize(
     ("lengths", "options", "num_frames", "sizes"),
     [
-        # A single video is cut into two clips at least.
+        # A single video is cut into at least two clips.
         ([3], {}, 1, (2, 1)),
         ([5], {}, 2, (1, 1)),
         ([10], {}, 5, (1, 1)),
@@ -30,10 +30,10 @@ def write(folder, lengths):
         ([1], {}, 1, (1,)),
         ([20], {"validation_fraction": 0.0}, 16, (1,)),
         ([20], {"max_clips_per_video": 1}, 16, (1,)),
-        # Both of two videos are used.
+        # With two videos, both are used.
         ([3, 5], {}, 3, (1, 1)),
         ([20, 40], {}, 16, (1, 2)),
-        # Half of more of them are; shorter ones are skipped.
+        # With more videos, half of them are used; shorter ones are skipped.
         ([3, 5, 10, 16, 20], {}, 10, (2, 2)),
         ([20, 20, 20, 5], {}, 16, (2, 1)),
         ([7, 7, 7], {"frame_stride": 3}, 3, (2, 1)),
@@ -45,7 +45,7 @@ def test_clips_are_as_long_as_the_videos(tmp_path, lengths, options, num_frames,
     source = build(tmp_path / "videos", **options)
     assert {source.frames_of(split) for split in source.splits} == {num_frames}
     assert sorted(source.split_sizes.values()) == sorted(sizes)
-    shutil.rmtree(tmp_path / "videos")  # a dataset that was built is opened without them
+    shutil.rmtree(tmp_path / "videos")  # a dataset that is already built opens without them
     again = build(tmp_path / "videos", **options)
     assert (again.num_frames, again.split_sizes) == (num_frames, source.split_sizes)
     assert whole(again)["video"].shape[1] == num_frames
@@ -77,7 +77,7 @@ def test_nothing_but_damaged_videos(tmp_path, content):
 
 @pytest.mark.parametrize("lengths", [[3], [3, 5], [5, 5, 5]])
 def test_all_are_shorter_than_the_length_asked_for(tmp_path, lengths):
-    """It was an IndexError."""
+    """A regression test: it raised an IndexError."""
     write(tmp_path / "videos", lengths)
     with pytest.raises(DataError, match=r"too short: it has \d frames, but a clip takes 16 \(omit --config\.data"):
         build(tmp_path / "videos", num_frames=16, validation_fraction=0.1)

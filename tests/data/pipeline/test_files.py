@@ -1,4 +1,4 @@
-"""Datasets of many files: bad ones are named and counted, and a killed build goes on where it stopped."""
+"""Datasets of many files: bad files are named and counted, and a killed build resumes."""
 
 import dataclasses
 import re
@@ -25,7 +25,7 @@ class _Config(VideoConfig):
 
 
 class ManyFiles(FilesBuilder):
-    """Made of files that are but names: "good3" gives three clips, "bad" none, "late" a clip and then an error."""
+    """A dataset whose files are mere names: "good3" gives three clips, "bad" none, "late" a clip and then an error."""
 
     VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]] = [_Config(name="default", image_size=4, num_frames=2)]
@@ -93,7 +93,7 @@ def assert_same(first, second):
 
 
 def shorten_an_array(npz: bytes) -> bytes:
-    """One flipped bit makes an odd length shorter by one; numpy then reads that much, and sees nothing wrong."""
+    """One flipped bit shortens an odd length by one; numpy then reads fewer values without noticing."""
     length = re.search(rb"'shape': \(\d*([13579]),\)", npz)
     assert length
     return npz[: length.start(1)] + bytes([npz[length.start(1)] ^ 1]) + npz[length.end(1) :]
@@ -149,7 +149,7 @@ def test_a_build_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["files", "cut", "empty", "bit", "overwrite"])
-def test_what_was_kept_is_not_trusted_blindly(tmp_path, monkeypatch, change):
+def test_kept_files_are_checked_again(tmp_path, monkeypatch, change):
     files = [f"file{number:02}_1" for number in range(30)]
     monkeypatch.setattr(ManyFiles, "break_at", files[25])
     with pytest.raises(KeyboardInterrupt):
@@ -182,7 +182,7 @@ def test_changed_files_are_refused(tmp_path, monkeypatch):
 
 
 def test_only_a_few_files_are_read_ahead(tmp_path, monkeypatch):
-    """However slow the writer, what waits for it does not fill the memory."""
+    """However slow the writer is, the queue in front of it does not fill the memory."""
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     config = dataclasses.replace(
         ManyFiles.BUILDER_CONFIGS[0], name="some", files=tuple(f"f{number:03}" for number in range(100))

@@ -1,4 +1,4 @@
-"""Building: killed half-way, files cut short, two processes at once, folders that cannot be written to."""
+"""Builds that are killed halfway, truncated files, two processes at once, and read-only folders."""
 
 import errno
 import os
@@ -115,7 +115,7 @@ def test_a_full_disk_names_the_folder(tmp_path, monkeypatch, failure, code):
     assert not list(tmp_path.glob(f"bouncing_balls/*/{VERSION}"))
 
 
-def test_where_datasets_lie(monkeypatch, tmp_path):
+def test_dataset_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("STII_DATA_DIR", raising=False)
     assert resolve_data_dir("") == tmp_path / ".cache" / "stii_jax"

@@ -1,4 +1,4 @@
-"""The order over hosts, and what reading from many files holds, at a size that takes a second."""
+"""The order over hosts, and the memory for reading many files, at a size that takes a second."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_an_order_that_hosts_do_not_share_is_found(source, monkeypatch):
     assert figures["every_record_once_a_pass"] and figures["1_hosts_as_one"] and not figures["2_hosts_as_one"]
     assert figures["correlation_with_stored"] == pytest.approx(1) and figures["mean_distance"] == 0
     assert figures["correlation_of_neighbours"] == pytest.approx(1)
-    # Batches of 32 that are two whole files; of all pairs, 15 in 95 lie in one file.
+    # Batches of 32 come from two whole files; of all pairs, 15 in 95 lie in one file.
     assert figures["same_file"] == pytest.approx((15 / 31) / (15 / 95))
 
 
@@ -48,7 +48,7 @@ def test_every_file_is_opened_once_and_closed_again(source, monkeypatch):
 def test_a_hundred_million_records_take_no_time_to_start(source):
     figures = simulation.many_records(source, seconds=0.01, num_batches=10)
     assert figures["first_batch_ms_at_step_10000000"] < 2_000
-    assert figures["megabytes_at_step_0"] < 50  # of 800 MB, were the order stored
+    assert figures["megabytes_at_step_0"] < 50  # of 800 MB if the order were stored
 
 
 def test_the_command_line(capsys, monkeypatch):

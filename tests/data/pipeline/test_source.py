@@ -1,4 +1,4 @@
-"""Batches: a function of the seed and the step, whatever the number of processes."""
+"""Batches are a function of the seed and the step, for any number of processes."""
 
 import itertools
 import resource
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_batches(tiny):
 
 @pytest.mark.parametrize("start_step", [1, 7])
 def test_resuming_goes_on_with_the_same_batches(tiny, start_step):
-    # 7 steps of 8 are more than the 40 videos: into the second pass.
+    # 7 steps of 8 exceed the 40 videos, so they reach into the second epoch.
     whole = take(tiny.train_batches(4, 8, 0), start_step + 2)
     resumed = take(tiny.train_batches(4, 8, 0, start_step=start_step), 2)
     for one, two in zip(whole[start_step:], resumed):
@@ -81,7 +81,7 @@ def test_processes_share_the_same_batch(tiny, process_count):
 
 @pytest.mark.parametrize("read", ["train_batches", "eval_batches"])
 def test_a_damaged_video_names_its_file(tmp_path, read):
-    """What a reader thread raises comes to the loop, as an error of the data."""
+    """An exception in a reader thread reaches the loop as a data error."""
     few = {"num_frames": 12, "num_train": 16, "num_validation": 1, "num_test": 1}
     source = open_dataset("bouncing_balls", "mini", few, str(tmp_path))
     shard = next(Path(source.builder.data_path).glob("*-train.*"))
@@ -90,11 +90,11 @@ def test_a_damaged_video_names_its_file(tmp_path, read):
     shard.write_bytes(data)
     batches = source.train_batches(4, 8, 0) if read == "train_batches" else source.eval_batches("train", 4, 8)
     with pytest.raises(DataError, match=rf"{shard} is damaged: video \d+ of train: .*hash mismatch.*--overwrite"):
-        take(batches, 2)  # a whole pass
+        take(batches, 2)  # a whole epoch
 
 
 def test_a_pass_shows_every_video_once_in_changing_order(tiny):
-    # Whole videos, so that a clip is its video.
+    # Whole videos, so that each clip is its video.
     batches = take(tiny.train_batches(12, 8, 0), 10)
     passes = [[clip.tobytes() for batch in part for clip in batch["video"]] for part in (batches[:5], batches[5:])]
     assert len(set(passes[0])) == 40

@@ -1,4 +1,4 @@
-"""Large splits: built without tensorflow, in the memory of one video."""
+"""Large splits are built without tensorflow, in the memory of one video."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_a_spool_keeps_no_other_order(tmp_path):
 
 
 def test_a_split_that_is_too_large_for_the_memory_of_tfds(tmp_path, monkeypatch, tiny):
-    monkeypatch.setattr(tfds.shuffle, "MAX_MEM_BUFFER_SIZE", 1_000)  # of 1 GB: beyond it, tfds asks for tensorflow
+    monkeypatch.setattr(tfds.shuffle, "MAX_MEM_BUFFER_SIZE", 1_000)  # of 1 GB; above it, TFDS needs tensorflow
     options = {"num_frames": 12, "num_train": 40, "num_validation": 8, "num_test": 10}
     built = open_dataset("bouncing_balls", "mini", options, str(tmp_path))
     assert built.split_sizes == tiny.split_sizes

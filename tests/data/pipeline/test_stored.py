@@ -1,4 +1,4 @@
-"""Stored frames are what was stored, whatever part of them is read."""
+"""Any part of a stored video is read back exactly."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -40,7 +40,7 @@ class _StoredConfig(VideoConfig):
 
 
 class Noise(StoredBuilder):
-    """Random clips of a dataset for this test: those for testing without labels, and with a number of their own."""
+    """A dataset of random clips, each with a number; those of the test split have no labels."""
 
     VERSION = tfds.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[VideoConfig]] = [_StoredConfig(name="default", image_size=6, num_frames=10)]

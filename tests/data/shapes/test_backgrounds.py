@@ -1,4 +1,4 @@
-"""Backgrounds: their colours, and that they do not depend on the resolution."""
+"""Backgrounds: their colours, and their independence of the resolution."""
 
 import numpy as np
 import pytest

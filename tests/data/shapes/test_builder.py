@@ -1,4 +1,4 @@
-"""The stored videos: the meaning of a seed, and of the variants."""
+"""The stored videos: the meaning of seeds and variants."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_a_seed_stands_for_its_videos(tmp_path):
     _, first = make(tmp_path, **few)
     assert same(first, make(tmp_path, **few)[1])
     assert not same(first, make(tmp_path, seed=1, **few)[1])
-    # The videos do not depend on how many there are, nor on the sizes of other splits.
+    # The videos depend neither on their number nor on the sizes of other splits.
     _, longer = make(tmp_path, num_frames=2, num_train=520, num_test=1)
     assert len(longer) == 520 and same(first, longer[:260])
 
@@ -37,7 +37,7 @@ def test_splits_and_blocks_share_no_video(tmp_path):
 
 
 def test_the_first_video_is_the_one_it_was(tmp_path):
-    # Whoever changes these numbers changes everybody's data: raise `Shapes.VERSION` with them.
+    # Changing these numbers changes every user's data: raise `Shapes.VERSION` with them.
     builder, (video,) = make(tmp_path, num_train=1)
     names = ("surface", "background", "motion", "gray", "seed")
     assert video["kinds"].tolist() == [4, 4, 4, 4, -1, -1]
@@ -68,7 +68,7 @@ def test_plain_shapes_on_one_colour(tmp_path):
         clip = builder.decode(example, 0, 2)
         background = clip["video"][clip["segmentation"] == 0]
         middle = np.median(background, axis=0)
-        assert (background == middle).all(-1).mean() > 0.85  # but for outlines
+        assert (background == middle).all(-1).mean() > 0.85  # except for outlines
         grays += np.ptp(clip["video"], axis=-1).max() == 0
         colors.add(tuple(middle))
     assert 3 < grays < 27 and len(colors) > 10

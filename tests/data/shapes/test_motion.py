@@ -1,4 +1,4 @@
-"""Motion: exact where objects are alone, and statistics and conservation laws where they are not."""
+"""Motion: exact for single objects; statistics and conservation laws for several."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def run(world, num_frames=40, seed=0):
 
 
 def far(num_videos=40):
-    """Margins so wide that nobody who starts in the frame meets a wall, which takes a start of one object."""
+    """Margins so wide that no object that starts in the frame meets a wall, for a start with one object."""
     return {"margins": np.full(num_videos, 100.0), "num_videos": num_videos, "num_objects": 1}
 
 
@@ -50,7 +50,7 @@ def test_a_velocity_leads_to_the_next_frame_but_for_walls(motion):
     free = ((goal > RADIUS) & (goal < 1 - RADIUS)).all(-1)[:, :-1]
     assert 0.7 < free.mean() < 1
     np.testing.assert_allclose(motion.positions[:, 1:][free], goal[:, :-1][free], atol=1e-12)
-    # At a wall, the way beyond it is gone back, and the velocity is mirrored.
+    # At a wall, the rest of the path is reflected, and so is the velocity.
     mirrored = np.where(goal < RADIUS, 2 * RADIUS - goal, np.where(goal > 1 - RADIUS, 2 * (1 - RADIUS) - goal, goal))
     np.testing.assert_allclose(motion.positions[:, 1:], mirrored[:, :-1], atol=1e-12)
 
@@ -74,7 +74,7 @@ def test_objects_turn_back_at_the_frame_or_outside_of_it(motion):
 
 
 def test_collisions_keep_energy_and_momentum():
-    """The discs' mass is their radius squared; walls keep the energy."""
+    """The discs' mass is their radius squared; walls preserve the energy."""
     radii = np.random.default_rng(1).uniform(0.03, 0.12, (40, 3))
     speeds = np.random.default_rng(2).uniform(0.01, 0.03, (40, 3))
     world = movers(extents=radii, radii=radii, speeds=speeds, collide=np.ones(40, bool))
@@ -109,7 +109,7 @@ def test_stopping_objects_rest_for_their_share_of_the_frames():
     np.testing.assert_allclose(speeds[~rests], 0.02)
     for part in (0.0, 0.3, 0.8):
         assert rests[share == part].mean() == pytest.approx(part, abs=0.04)
-    # Stops last: 8 / (1 - share) frames in the mean.
+    # Stops last 8 / (1 - share) frames on average.
     ends = (rests[:, :-1] & ~rests[:, 1:])[share == 0.3].sum() / rests[:, :-1][share == 0.3].sum()
     assert ends == pytest.approx(0.7 / 8, rel=0.15)
     assert (np.linalg.norm(run(movers("turning")).velocities, axis=-1) > 0.0199).all()
@@ -128,7 +128,7 @@ def test_objects_look_where_they_go():
     for motion in CHOICES["motions"]:
         track = run(movers(motion, stopped=np.zeros(40), **far()))
         facing = np.stack([np.cos(track.angles), np.sin(track.angles)], axis=-1)
-        # A change of direction of more than 0.6 is rare, at 0.2 per frame.
+        # A turn of more than 0.6 is rare at 0.2 per frame.
         near = (facing * track.velocities).sum(-1) > 0.02 * np.cos(0.3)
         assert near.mean() > (0.999 if motion == "inertial" else 0.99)
     bounced = run(movers())

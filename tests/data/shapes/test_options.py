@@ -1,4 +1,4 @@
-"""The options that make a dataset, and the errors of those that do not."""
+"""The options of a dataset, and the errors for invalid ones."""
 
 import ast
 import dataclasses

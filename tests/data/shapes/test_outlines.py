@@ -37,7 +37,7 @@ def test_polygons_are_convex_with_their_number_of_corners(trait, corners):
     rng = np.random.default_rng(0)
     first, second = rng.integers(len(rows), size=(2, 5000))
     middle = (rows[first] + rows[second]) // 2, (columns[first] + columns[second]) // 2
-    assert inside[middle].mean() > 0.995  # but for rounding
+    assert inside[middle].mean() > 0.995  # up to rounding
     # Along the outline, the direction of the nearest side takes one value per side.
     distance = outline("polygon", 0.8, (trait, 0.5, 0.3, 0, 0, 0, 0, 0))[0]
     down, right = np.gradient(distance, STEP)
@@ -53,7 +53,7 @@ def test_distances_are_right_to_first_order(name):
         slope = np.hypot(*np.gradient(distance, STEP))
         near = slope[np.abs(distance) < 2 * STEP]
         assert np.median(near) == pytest.approx(1, abs=0.02)
-        assert (np.abs(near - 1) < 0.1).mean() > 0.75  # not at corners and where parts meet
+        assert (np.abs(near - 1) < 0.1).mean() > 0.75  # except at corners and joints
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -72,7 +72,7 @@ def test_worms_bend_and_legs_swing():
 
 
 def test_a_wave_runs_along_a_worm():
-    """Without the slow bend, the third trait, the form is back after a cycle."""
+    """Without the slow bend, the third trait, the form repeats after one cycle."""
     start, half, whole = (outline("worm", 0.2, (0.5, 0.5, *(0.0,) * 6), n * np.pi)[0] for n in range(3))
     np.testing.assert_allclose(start, whole, atol=1e-4)
     assert np.abs(start - half).max() > 0.05
@@ -83,7 +83,7 @@ def test_a_wave_runs_along_a_worm():
 @pytest.mark.parametrize(("name", "trait", "legs"), [("insect", 0.1, 6), ("insect", 0.9, 8), ("walker", 0.5, 2)])
 def test_numbers_of_legs(name, trait, legs):
     inside = outline(name, 0.3, (trait, 0.9, *(0.5,) * 6))[0] < 0
-    # A cut beside the body, or behind it, goes through as many pieces as there are legs.
+    # A cut beside or behind the body crosses as many pieces as there are legs.
     cut = inside[np.abs(V[0, :, 0] - 0.16).argmin()] if legs > 2 else inside[:, np.abs(U[0, 0] + 0.43).argmin()]
     pieces = np.count_nonzero(np.diff(cut.astype(int)) == 1)
     assert pieces == (2 if legs == 2 else legs // 2)

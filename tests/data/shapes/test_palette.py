@@ -43,7 +43,7 @@ def test_the_contrast_is_exact_where_there_is_room(gray):
     rng = np.random.default_rng(0)
     means = rng.random((400, 1)) if gray else rng.random((400, 3))
     means = np.broadcast_to(means, (400, 3))
-    contrasts = rng.uniform(0.1, 0.5, (400, 4))  # of any colour, black or white is 0.5 away or more
+    contrasts = rng.uniform(0.1, 0.5, (400, 4))  # black or white is at least 0.5 away from any colour
     colors = draw_colors(np.random.default_rng(1), means, np.full(400, gray), contrasts)
     assert colors.min() >= 0 and colors.max() <= 1
     np.testing.assert_allclose(rms(colors - means[:, None, None]), np.repeat(contrasts[..., None], 2, -1), atol=1e-9)

@@ -1,4 +1,4 @@
-"""Frames and masks: they agree, objects hide one another in order, and the camera's faults are as large as told."""
+"""Frames and masks: they agree, objects occlude one another in order, and camera artefacts have the given size."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ RED, GREEN, BLUE = np.eye(3)
 
 
 def draw(number=30, variant="white", **options):
-    """Scenes of white shapes on black by a perfect camera, or what the options say."""
+    """Draw scenes of white shapes on black with a perfect camera, unless the options differ."""
     config = resolve_config("shapes", variant, {"num_frames": 6, **options})
     scenes = draw_scenes(np.random.default_rng(0), number, config)
     return [Scene(*(values[index] for values in scenes)) for index in range(number)]
 
 
 def still(places, colors, kind="disc", length=0.25, **fields):
-    """A scene of one frame with equal objects at places `K 2`, the nearest last."""
+    """Make a scene of one frame with equal objects at places `K 2`, the nearest last."""
     scene = draw(1, "plain", num_frames=1, num_objects=(len(places), len(places)), kinds=kind, backgrounds="black")[0]
     colors = np.repeat(np.array(colors, np.float32)[:, None], 2, axis=1)
     return scene._replace(
@@ -39,7 +39,7 @@ def test_masks_agree_with_the_picture(kind):
     for scene in draw(kinds=kind, leave_share=1.0):
         video, masks = render(scene, 0, 6, 64)
         bright, labelled = video[..., 0] > 127, masks > 0
-        # On an outline, objects that cover a pixel in part may cover more than half of it together.
+        # Objects that each cover part of a pixel on an outline may together cover more than half of it.
         assert not (labelled & ~bright).any()
         assert (bright & ~labelled).sum() <= 0.03 * labelled.sum()
         assert video[masks == 0].mean() < 12
@@ -69,14 +69,14 @@ def test_nearer_objects_hide_those_behind():
     expected = np.where(alone[2], 3, np.where(alone[1], 2, np.where(alone[0], 1, 0)))
     np.testing.assert_array_equal(masks[0], expected)
     assert (masks == 1).sum() < (masks == 2).sum() < (masks == 3).sum() == alone[0].sum()
-    inner = masks[0, 32]  # along the row through the centres, but for the outlines
+    inner = masks[0, 32]  # along the row through the centres, except for the outlines
     changes = np.flatnonzero(np.diff(inner))
     sure = np.setdiff1d(np.arange(64), np.concatenate([changes, changes + 1]))
     colors = np.concatenate([np.zeros((1, 3)), [RED, GREEN, BLUE]])
     np.testing.assert_array_equal(video[0, 32, sure], 255 * colors[inner[sure]])
 
 
-def test_what_is_hidden_or_outside_is_in_no_mask():
+def test_hidden_or_outside_pixels_are_in_no_mask():
     behind = still([(0.5, 0.5), (0.5, 0.5)], [RED, GREEN])
     assert set(np.unique(render(behind, 0, 1, 64)[1])) == {0, 2}
     for place in ((-0.2, 0.5), (0.5, 1.2), (-3.0, 7.0)):
@@ -154,7 +154,7 @@ def test_shadows_darken_the_background_alone():
     shadow = np.array([0.5, 0.3, 0.3, 0.2], np.float32)
     shaded, same_masks = render(still(place, [RED], shadow=shadow, **fields), 0, 1, 64)
     np.testing.assert_array_equal(same_masks, masks)
-    inner = (plain == (255, 0, 0)).all(-1)  # all but the outline
+    inner = (plain == (255, 0, 0)).all(-1)  # all except the outline
     assert inner.sum() > 150
     np.testing.assert_array_equal(shaded[inner], plain[inner])
     darker = plain[0, ..., 1].astype(int) - shaded[0, ..., 1]

@@ -10,7 +10,7 @@ from stii_jax.data.shapes.scene import Scene, draw_scenes
 
 NUMBER = 3000
 CONTRAST = (0.2, 0.45)
-"""There is room for it on any background, so that objects have equal colours only if they are meant to."""
+"""A contrast that fits any background, so that objects have equal colours only if that is intended."""
 
 
 def draw(number=NUMBER, **options):
@@ -57,7 +57,7 @@ def test_shares(option, scenes):
         assert (SHARES[option](draw(number=50, **{option: extreme})) == extreme).all()
 
 
-# The values of a range's option where it applies, and whether they are uniform in the range.
+# The values of a range option where it applies, and True if they are uniform in the range.
 MEASURES = {
     "shadow": lambda scenes: scenes.shadow[scenes.shadow[:, 0] > 0, 0],
     "vignette": lambda scenes: scenes.vignette[scenes.vignette > 0],
@@ -106,7 +106,7 @@ def test_counts_are_equally_likely(scenes):
         ("kinds", "kinds"),
     ],
 )
-def test_names_are_as_likely_as_told(option, field, scenes):
+def test_names_have_the_given_probabilities(option, field, scenes):
     values = getattr(scenes, field).reshape(NUMBER, -1)[:, 0]
     weights = resolve_config("shapes", "default").weights(option)
     shares = np.bincount(values, minlength=len(weights)) / NUMBER

@@ -1,4 +1,4 @@
-"""The camera: exact vignettes, noise of numbered frames, and compression."""
+"""The camera: exact vignettes, noise by frame number, and compression."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_fine_compression_changes_nothing_and_coarse_compression_more(channels):
     np.testing.assert_allclose(sensor.compress(frames, 1e-5), frames, atol=1e-4)
     errors = [np.abs(sensor.compress(frames, step) - frames).mean() for step in (0.01, 0.05, 0.25)]
     assert 0 < errors[0] < 0.3 * errors[1] and errors[1] < 0.5 * errors[2]
-    # All that is left of a block of faint details is its mean.
+    # Compression reduces a block of faint details to its mean.
     faint = 0.5 + 0.01 * (frames - 0.5)
     flat = sensor.compress(faint, 0.3).reshape(2, 2, 4, 2, 4, channels)
     assert np.ptp(flat, axis=(2, 4)).max() < 1e-6

@@ -23,7 +23,7 @@ def test_flat_objects_have_their_first_colour():
     ("sort", "along", "across"), [(0.1, 1, 0), (0.5, 6, 0), (0.9, 5, 2)], ids=["halves", "stripes", "spots"]
 )
 def test_patterns(sort, along, across):
-    """The number of changes between the two colours along an object and across it."""
+    """Count the changes between the two colours along an object and across it."""
     picture = paint("textured", sort, 0.5, 0.75, 0.5)
     share = (picture - COLORS[0]) / (COLORS[1] - COLORS[0])
     np.testing.assert_allclose(share, share[..., :1].repeat(3, -1), atol=1e-5)

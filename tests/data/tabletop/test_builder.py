@@ -1,4 +1,4 @@
-"""The videos of a variant: what a seed stands for, what is stored of them, and options that make none."""
+"""The videos of a variant: the meaning of a seed, the stored arrays, and invalid options."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_a_seed_stands_for_its_videos(tmp_path):
     first = clips(34)
     assert same(first, clips(34))
     assert not same(first, clips(34, seed=1))
-    # The videos do not depend on how many there are, nor on the sizes of other splits.
+    # The videos depend neither on their number nor on the sizes of other splits.
     longer = clips(66, num_test=1)
     assert len(first) == 34 and len(longer) == 66 and same(first, longer)
 
@@ -44,7 +44,7 @@ def test_splits_and_blocks_share_no_video(tmp_path):
 
 
 @pytest.mark.parametrize(("variant", "size", "counts"), [("default", 64, {3, 4, 5}), ("mini", 32, {2, 3})])
-def test_what_is_stored(variant, size, counts, tmp_path):
+def test_stored_arrays(variant, size, counts, tmp_path):
     builder = make(variant, tmp_path, num_train=12)
     clips = list(builder.clips("train"))
     assert {int(clip.extras["num_objects"]) for clip in clips} == counts
@@ -58,7 +58,7 @@ def test_what_is_stored(variant, size, counts, tmp_path):
         for key in ("colors", "materials", "shapes"):
             assert (extras[key][:count] >= 0).all() and (extras[key][count:] == -1).all()
         assert (extras["positions"][:, :count, 2] > 0).all() and not extras["positions"][:, count:].any()
-        # A mask's middle is near the object's, where nothing hides it or cuts it off.
+        # A mask's centre is near the object's if nothing occludes or cuts it off.
         for k in range(count):
             x, y = extras["image_positions"][0, k]
             rows, columns = np.nonzero(clip.segmentation[0] == k + 1)
@@ -91,7 +91,7 @@ def test_built_and_read_back(tmp_path):
 
 
 def test_the_first_video_is_the_one_it_was(tmp_path):
-    # Whoever changes these numbers changes everybody's data: raise `Tabletop.VERSION` with them.
+    # Changing these numbers changes every user's data: raise `Tabletop.VERSION` with them.
     clip = next(make("default", tmp_path, num_frames=64).clips("train"))
     extras = clip.extras
     assert extras["num_objects"] == 4

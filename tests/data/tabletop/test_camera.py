@@ -1,4 +1,4 @@
-"""Places in the world and in the picture, by hand and there and back."""
+"""Positions in the world and in the image, by worked examples and round trips."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def test_up_is_up_and_far_is_up_and_small():
     ends = np.array([[[-0.5, y, 0], [0.5, y, 0]] for y in (-2.0, 0.0, 2.0)])
     widths = np.ptp(project(CAMERA, ends, 64)[..., 0], axis=1)
     assert widths[0] > widths[1] > widths[2]
-    # The camera looks down by 30 degrees, so that heights are seen under the cosine of that.
+    # The camera looks down by 30 degrees, so heights are foreshortened by the cosine of that.
     small = project(CAMERA, np.array([[0, 0, 0], [0, 0, 1e-4], [1e-4, 0, 0]]), 64)
     assert (small[0, 1] - small[1, 1]) / (small[2, 0] - small[0, 0]) == pytest.approx(3**0.5 / 2, rel=1e-3)
 
 
-def test_what_is_behind_the_camera_is_not_in_the_picture():
+def test_objects_behind_the_camera_are_not_drawn():
     assert project(CAMERA, np.array([0.0, -40.0, 0.0]), 64)[1] > 64
 
 

@@ -1,4 +1,4 @@
-"""Sliding and collisions with known outcomes, and what every simulation conserves."""
+"""Sliding and collisions with known outcomes, and conservation laws for every simulation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def run(positions, velocities, radii, num_frames, friction=0.0, spins=None):
 
 
 def random_scene(seed, num_objects):
-    """Discs on a grid, so that they do not overlap, that move any way; one scene has an absent one."""
+    """Make discs on a grid, so that they do not overlap, with random velocities; one scene has an absent disc."""
     rng = np.random.default_rng(seed)
     radii = rng.uniform(0.4, 0.6, (3, num_objects))
     radii[0, -1] = 0
@@ -25,21 +25,21 @@ def random_scene(seed, num_objects):
     return State(1.3 * places, velocities, np.zeros(radii.shape), rng.normal(size=radii.shape) * 0.1), radii
 
 
-def test_friction_stops_what_slides():
-    # Speeds of 0.3, 0.2, 0.1 and 0 until each of the next frames, in the direction (3, 4) / 5.
+def test_friction_stops_sliding_objects():
+    # Speeds of 0.3, 0.2, 0.1 and 0 up to each next frame, in the direction (3, 4) / 5.
     state = run([[0, 0]], [[0.18, 0.24]], [0.5], 5, friction=0.1)
     np.testing.assert_allclose(state.positions[:, 0] @ [0.6, 0.8], [0, 0.3, 0.5, 0.6, 0.6], atol=1e-12)
     np.testing.assert_allclose(state.velocities[3:], 0, atol=1e-12)
 
 
 def test_friction_stops_a_spin():
-    # A rim of radius 0.5 turns at 0.05 a frame, and loses 0.02 a frame.
+    # A rim of radius 0.5 turns at 0.05 per frame, and loses 0.02 per frame.
     state = run([[0, 0]], [[0, 0]], [0.5], 5, friction=0.02, spins=[0.1])
     np.testing.assert_allclose(state.yaws[:, 0], [0, 0.1, 0.16, 0.18, 0.18])
 
 
 def test_head_on():
-    # They touch after one frame at a distance of 1; of the closing speed of 1, 0.8 are left to part.
+    # They touch after one frame at a distance of 1; of the closing speed of 1, 0.8 is left to part.
     state = run([[0, 0], [2, 0]], [[1, 0], [0, 0]], [0.5, 0.5], 3)
     np.testing.assert_allclose(state.positions[1], [[1, 0], [2, 0]])
     np.testing.assert_allclose(state.velocities[2], [[0.1, 0], [0.9, 0]], atol=1e-12)
@@ -48,7 +48,7 @@ def test_head_on():
 
 
 def test_a_glancing_blow_turns_both_the_same_way():
-    # The left one passes below the middle of the right one, whose lower left rim it takes along to the right.
+    # The left disc passes below the centre of the right one and drags its lower left rim to the right.
     state = run([[0, 0], [2, 0.5]], [[1, 0], [0, 0]], [0.5, 0.5], 4)
     assert state.velocities[3, 1, 0] > 0 and state.velocities[3, 1, 1] > 0 > state.velocities[3, 0, 1]
     assert state.spins[3, 0] == pytest.approx(state.spins[3, 1]) and state.spins[3, 0] > 0

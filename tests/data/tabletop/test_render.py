@@ -1,4 +1,4 @@
-"""Masks against geometry done another way; shadows, counts and colours."""
+"""Masks against independently computed geometry; shadows, counts and colours."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ CENTRES = np.stack(np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5), axis=-
 
 
 def scene(*things, num_frames=1):
-    """Objects (shape, x, y) or (shape, x, y, yaw) at rest, of different colours."""
+    """Make objects (shape, x, y) or (shape, x, y, yaw) at rest, in different colours."""
     kinds = np.array([thing[0] for thing in things])
     places = np.array([(*thing[1:3], shapes.HALF_SIZES[thing[0]]) for thing in things], float)
     yaws = np.array([thing[3] if len(thing) > 3 else 0.0 for thing in things])
@@ -21,7 +21,7 @@ def scene(*things, num_frames=1):
 
 
 def random_scene(seed, num_objects=6, num_frames=3, spread=3.0):
-    """Anywhere, also outside of the picture and across each other's way; objects may overlap."""
+    """Place objects anywhere, also outside of the image; they may overlap."""
     rng = np.random.default_rng(seed)
     kinds = rng.integers(0, 3, num_objects)
     places = rng.uniform(-spread, spread, (num_frames, num_objects, 2))
@@ -31,7 +31,7 @@ def random_scene(seed, num_objects=6, num_frames=3, spread=3.0):
 
 
 def inner(mask):
-    """The part of a mask that has no pixel of another beside it."""
+    """Return the part of a mask that has no pixel of another object beside it."""
     shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     return np.all([np.roll(mask, shift, axis=(0, 1)) for shift in shifts], axis=0)
 
@@ -91,12 +91,12 @@ def test_shadows_are_floor_and_fall_away_from_the_lamp():
     change = rendering.video[0].astype(int) - empty
     dark = floor & (change.sum(-1) < -30)
     assert dark.sum() > 20
-    # Nothing of the floor is brighter, but for the object's outline, where pixels are mixed.
+    # No part of the floor is brighter, except at the object's outline, where pixels are mixed.
     assert change[inner(floor)].max() <= 0
-    # The lamp is on the left and on the camera's side.
+    # The lamp is on the left, on the camera's side.
     shadow, foot = CENTRES[dark].mean(0), project(CAMERA, np.zeros(3), 64)
     assert shadow[0] > foot[0] + 3 and shadow[1] < foot[1]
-    # Far from it, there is nothing to see.
+    # Far from the object, nothing changes.
     assert not change[:, :20].any()
 
 
@@ -152,5 +152,5 @@ def test_colours_and_materials_can_be_told_apart():
         apart = np.linalg.norm(looks[:, None] - looks, axis=-1).mean(-1) + 1e3 * np.eye(16)
         assert apart.min() > 15
     for color, name in enumerate(lights.COLORS):
-        if name not in ("yellow", "cyan"):  # themselves about as bright as can be
+        if name not in ("yellow", "cyan"):  # objects of nearly maximal brightness
             assert look(color, 1).max(0).min() > look(color, 0).max(0).min() + 40, f"a glint on {name} metal"

@@ -1,4 +1,4 @@
-"""What all random scenes have: different objects that do not overlap, and enough of them in the picture."""
+"""Properties of all random scenes: different objects without overlap, and enough of them in view."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_all_stay_inside():
     for index in range(4):
         objects = scenes.objects(index)
         rendering = render.render(stage, objects)
-        # The same object in a picture twice as wide has no pixel more.
+        # The same object gains no pixel in an image twice as wide.
         wide = render.render(render.make_stage(make_camera(13.0), 128), objects)
         assert rendering.whole.min() > 15
         assert (wide.whole <= 1.5 * rendering.whole + 5).all()
@@ -53,7 +53,7 @@ def test_all_stay_inside():
 def test_wholly_inside_by_hand():
     scenes = draw(num_scenes=1, all_inside=True)
     kinds = np.zeros((1, 5), int)
-    # On the left the picture ends at -3.25 at the distance of the origin, at -3.045 at that of the boxes' near edge.
+    # On the left, the image ends at -3.25 at the distance of the origin, and at -3.045 at the boxes' near edge.
     x = np.array([0.0, -2.45, -2.55, -3.2, 9.0])
     positions = np.stack([x, np.zeros(5), np.full(5, 0.4)], axis=-1)[None, None]
     inside = scene.wholly_inside(scenes._replace(shapes=kinds, positions=positions), CAMERA)
@@ -85,7 +85,7 @@ def test_speeds():
         assert 0.25 < np.median(moved[moved > 0.05]) < 1 and np.quantile(moved, 0.99) < 2.5
 
 
-def test_no_scene_is_good():
+def test_impossible_scenes_are_refused():
     with pytest.raises(DataError, match=r"num_objects, now up to 5.*speed.*num_frames.*view_width"):
         draw(2, all_inside=True, speed=(1.0, 1.0), friction=0.0, num_frames=16)
     with pytest.raises(DataError, match="num_objects, now up to 20"):

@@ -1,4 +1,4 @@
-"""Where rays meet unit shapes: by hand, and that what they meet is the surface."""
+"""Intersections of rays and unit shapes: worked examples, and hits that lie on the surface."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def meet(kind, origin, ray):
 @pytest.mark.parametrize("kind", KINDS)
 def test_straight_through(kind):
     for ray in np.eye(3):
-        # Rays along a plane divide by zero, and still are right.
+        # Rays along a plane divide by zero, yet the result is right.
         assert meet(kind, -3 * ray, ray) == pytest.approx((2, 4))
         assert meet(kind, -3 * ray, 2 * ray) == pytest.approx((1, 2))
 
@@ -32,7 +32,7 @@ def test_past(kind):
 
 
 def test_edges_tell_the_shapes_apart():
-    # Down at 0.9 right of and 0.9 behind the middle there is only the cube; 0.9 right of it, the sphere is lower.
+    # At 0.9 to the right and 0.9 behind, only the cube is hit; at 0.9 to the right, the sphere is lower.
     tops = [meet(kind, [0.9, 0.9, 3], [0, 0, -1]) for kind in KINDS]
     assert [enter < leave for enter, leave in tops] == [True, False, False]
     tops = [meet(kind, [0.9, 0, 3], [0, 0, -1])[0] for kind in KINDS]
@@ -68,5 +68,5 @@ def test_a_turned_cube():
     np.testing.assert_allclose(local[:, 0], [1, -1, 1])
     face = shapes.normals(shapes.CUBE, np.array([[1.0], [0.2], [0.1]]), eighth)
     np.testing.assert_allclose(face[:, 0], [0.5**0.5, 0.5**0.5, 0], atol=1e-12)
-    # A turn of a ball does not show.
+    # The rotation of a ball is invisible.
     np.testing.assert_allclose(shapes.to_local(shapes.SPHERE, np.array([[0.5], [0.0], [0.0]]), eighth)[:, 0], [1, 0, 0])

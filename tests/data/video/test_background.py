@@ -1,4 +1,4 @@
-"""The static background of a recording: exact answers, and when there is none."""
+"""The static background of a recording: exact answers, and recordings without one."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ SIZE = (64, 96)
 
 
 def scene(seed=0, level=120, contrast=60):
-    """A textured picture, the same in all channels but for one."""
+    """Make a textured image, the same in all channels except one."""
     picture = level + np.random.default_rng(seed).integers(-contrast, contrast + 1, (*SIZE, 3))
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def walk(background, num_frames=30, side=10, level=255):
-    """Frames in which a bright square crosses the picture, and where it is."""
+    """Return frames in which a bright square crosses the image, and its positions."""
     frames, inside = np.stack([background] * num_frames), np.zeros((num_frames, *SIZE), bool)
     for number in range(num_frames):
         inside[number, 20 : 20 + side, 2 * number : 2 * number + side] = True

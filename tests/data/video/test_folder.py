@@ -1,4 +1,4 @@
-"""A folder of videos of other kinds: TIFF stacks, animations, deep frames, one file alone."""
+"""A folder of other kinds of videos: TIFF stacks, animations, deep frames, a single file."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def folder(tmp_path) -> Path:
 
 def deep(num_frames: int, low: int, high: int) -> np.ndarray:
     frames = np.random.default_rng(low).integers(low, high + 1, (num_frames, 32, 32)).astype(np.uint16)
-    frames[-1, 0, :2] = low, high  # beyond the last whole clip, too, the range is the recording's
+    frames[-1, 0, :2] = low, high  # the range includes frames beyond the last whole clip
     return frames
 
 
@@ -128,13 +128,13 @@ def test_no_video_is_left_out_where_there_is_one(folder, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
-def test_a_range_that_does_not_do():
+def test_an_invalid_range():
     with pytest.raises(DataError, match=r"option value_range=\(5\.0, 5\.0\) of .*: give \(LOW, HIGH\), LOW below HIGH"):
         configure("/my/videos", value_range=(5.0, 5.0))
 
 
 def test_a_background_is_removed_from_each_video(folder, capsys):
-    """As `Background.change` does with all frames of the video; a camera that moves keeps its own."""
+    """The result equals `Background.change` over all frames of the video; a moving camera keeps its background."""
     scene = np.random.default_rng(0).integers(60, 120, (32, 32, 3), np.uint8)
     still = np.stack([scene] * 9)
     for number in range(9):

@@ -1,4 +1,4 @@
-"""Frames of every kind of file: their number, times and values, and what is said where they cannot be read."""
+"""Frames of every kind of file: their number, times and values, and the errors for unreadable ones."""
 
 import os
 
@@ -24,7 +24,7 @@ def frames_of(path, **options) -> np.ndarray:
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Grey frames as they are to be shown."""
+    """Return grey frames as they should be displayed."""
     shown = np.round(np.clip((values.astype(float) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     return shown[..., None].repeat(3, axis=-1)
 
@@ -79,7 +79,7 @@ def test_a_range_of_ones_own(tmp_path):
 
 
 def test_sixteen_bits_per_color(tmp_path):
-    """Of films in RGB, and of PNG, which Pillow would cut to the upper 8; one range for all channels."""
+    """RGB films and PNG, which Pillow would reduce to the upper 8 bits; all channels share one range."""
     colors = noise(2, 8, 10, 3, high=4000, dtype=np.uint16)
     low, high = colors.min(), colors.max()
     expected = np.round((colors.astype(float) - low) / (high - low) * 255)
@@ -98,7 +98,7 @@ def test_sixteen_bits_per_color(tmp_path):
 
 
 def test_ten_bit_films_are_shown_as_players_do(tmp_path):
-    """They are made for display: black is 64, white 940."""
+    """They are made for display: black is 64, white is 940."""
     path = write_video(tmp_path / "a.mkv", np.full((2, 32, 48, 3), 128, np.uint8), "libx264", "yuv420p10le")
     footage = Footage(path)
     assert np.abs(next(footage.frames()).pixels.astype(int) - 128).max() <= 3 and footage.levels is None
@@ -130,7 +130,7 @@ TIMES = [0, 0.03, 0.07, 0.57, 0.59, 0.69]
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_animations(tmp_path, suffix):
     frames = noise(6, 16, 20, 3)
-    frames[..., 1:] = 0  # fits a palette
+    frames[..., 1:] = 0  # fits into a palette
     pictures = [Image.fromarray(frame) for frame in frames]
     path = tmp_path / f"a.{suffix}"
     lossless = {"lossless": True} if suffix == "webp" else {}
@@ -154,7 +154,7 @@ def test_a_gif_without_durations(tmp_path):
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
     assert [frame.seconds for frame in Footage(tmp_path / "a.gif").frames()] == pytest.approx([0, 0.1, 0.2])
     data = (tmp_path / "a.gif").read_bytes()
-    cut = data.rindex(b"\x21\xf9\x04")  # where the last frame begins: what is left looks whole to Pillow
+    cut = data.rindex(b"\x21\xf9\x04")  # the start of the last frame: the rest looks complete to Pillow
     (tmp_path / "a.gif").write_bytes(data[:cut])
     with pytest.raises(DamageError, match="after 2 frames: it is truncated"):
         list(Footage(tmp_path / "a.gif").frames())
@@ -193,7 +193,7 @@ def test_formats_that_are_not_read(tmp_path, name, start, message):
 
 
 def test_files_of_several_frames_among_pictures(tmp_path):
-    """Each would be one frame only: that is said, not done."""
+    """Each would count as a single frame, so this is an error."""
     Image.fromarray(noise(8, 10)).save(tmp_path / "0.tif")
     tifffile.imwrite(tmp_path / "1.tif", noise(3, 8, 10), photometric="minisblack")
     frames = open_footage(tmp_path).frames()

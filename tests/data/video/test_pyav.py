@@ -11,7 +11,7 @@ from stii_jax.data.video.pyav import Encoder, decode, read_header, self_test
 
 
 def grey(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Frames of one grey value each, 7 apart."""
+    """Return frames of one grey value each, 7 apart."""
     return np.broadcast_to(
         7 * np.arange(num_frames, dtype=np.uint8)[:, None, None, None], (num_frames, height, width, 3)
     )
@@ -47,13 +47,13 @@ def test_times_are_those_of_the_file(tmp_path):
     assert [frame.seconds for frame in decode(path)] == pytest.approx([time / 100 for time in times])
 
 
-def test_headers_of_what_is_no_video(tmp_path):
+def test_headers_of_files_that_are_not_videos(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
     assert read_header(tmp_path / "a.mp4") == read_header(tmp_path / "nowhere.mp4") == (0, 0.0, False)
     assert read_header(write_raw(tmp_path / "b.avi", grey(4))) == (4, 10.0, True)
 
 
-def test_what_is_wrong_with_the_encoder(monkeypatch):
+def test_an_encoder_failure_is_reported(monkeypatch):
     assert self_test() == ""
 
     def fail(*_, **__):

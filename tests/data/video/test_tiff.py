@@ -1,4 +1,4 @@
-"""TIFF files: every kind gives exactly the frames that were written, and says so where it cannot."""
+"""TIFF files: every kind gives exactly the written frames, or a clear error."""
 
 import struct
 
@@ -85,7 +85,7 @@ def test_pages_of_a_palette(tmp_path):
 
 
 def test_a_stack_of_which_one_page_is_listed(tmp_path):
-    """ImageJ writes stacks above 4 GB like this."""
+    """ImageJ writes stacks above 4 GB in this form."""
     tifffile.imwrite(tmp_path / "a.tif", DEEP, imagej=True, metadata={"axes": "TYX"})
     data = bytearray((tmp_path / "a.tif").read_bytes())
     order = ">" if data[:2] == b"MM" else "<"
@@ -131,7 +131,7 @@ def test_stacks_that_are_no_video(tmp_path, shape, axes, message):
         TiffStack(tmp_path / "a.tif")
 
 
-def test_other_files_that_do_not_do(tmp_path):
+def test_other_invalid_files(tmp_path):
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as file:
         file.write(GREY[0])
@@ -152,7 +152,7 @@ def test_other_files_that_do_not_do(tmp_path):
 @pytest.mark.parametrize("options", [PLAIN, {**PLAIN, "metadata": None}, {**PLAIN, "compression": "zlib"}])
 @pytest.mark.parametrize("share", [0.95, 0.8, 0.6, 0.4])
 def test_a_file_cut_short_says_so(tmp_path, options, share):
-    """Whatever is cut, frames are right or an error is raised; tifffile alone would give fewer frames."""
+    """Wherever a file is cut, frames are right or an error is raised; tifffile alone would give fewer frames."""
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, DEEP, **options)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
@@ -164,7 +164,7 @@ def test_a_file_cut_short_says_so(tmp_path, options, share):
 
 def test_a_compression_that_needs_another_package(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", DEEP, compression="lzw", **PLAIN)
-    # As it is where imagecodecs is not installed.
+    # As on a machine without imagecodecs.
     monkeypatch.setattr(tifffile.TIFF.DECOMPRESSORS, "_codecs", {})
     monkeypatch.setattr(tifffile.tifffile, "imagecodecs", tifffile._imagecodecs)
     with pytest.raises(DamageError, match=r"requires the 'imagecodecs' package: pip install imagecodecs"):

@@ -27,7 +27,7 @@ def test_examples():
 
 
 def test_views_of_tiles():
-    """Each is that of its box alone; neither margins nor the square apply to them once more."""
+    """Each view is the tile's box alone; margins and square are not applied again."""
     frame = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     view = TiledView(size=8, side=16, margins=(2, 1, 0, 3), gray=True)
     assert view.box(30, 50) == (2, 1, 50, 27)

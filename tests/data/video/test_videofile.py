@@ -1,4 +1,4 @@
-"""Reading video files: every frame once and in order, and errors that say what is wrong with a file."""
+"""Reading video files: every frame once and in order, and errors that name the problem."""
 
 import os
 
@@ -15,7 +15,7 @@ from stii_jax.data.video.videofile import count_frames, read_frames
 
 
 def numbered(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Frames that show their number in bars, its bits, with noise below, so that files are not tiny."""
+    """Return frames that show their number in binary as bars, with noise below so that files are not tiny."""
     frames = np.random.default_rng(0).integers(0, 256, (num_frames, height, width, 3), np.uint8)
     bits = np.arange(num_frames)[:, None] >> np.arange(6) & 1
     frames[:, : height // 2, :48] = 255 * bits.repeat(8, axis=1)[:, None, :, None]
@@ -23,7 +23,7 @@ def numbered(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
 
 
 def numbers(frames) -> list[int]:
-    """The number that each frame shows."""
+    """Return the number that each frame shows."""
     return [int((frame[4:12, 4:48:8].mean((0, 2)) > 128) @ (1 << np.arange(6))) for frame in frames]
 
 
@@ -76,7 +76,7 @@ def test_frames_at_uneven_times_are_all_read(tmp_path):
 def test_a_turned_video_is_upright(tmp_path):
     path = write_video(tmp_path / "a.mov", numbered(3), "libx264")
     data = bytearray(path.read_bytes())
-    # The matrix of the track's header: by 90 degrees instead of none.
+    # The matrix in the track's header: 90 degrees instead of none.
     at = data.index(b"tkhd") + 4 + 40
     one, none = (1 << 16).to_bytes(4, "big"), bytes(4)
     assert data[at : at + 8] == one + none
@@ -84,7 +84,7 @@ def test_a_turned_video_is_upright(tmp_path):
     path.write_bytes(data)
     frame = next(read_frames(path))
     assert frame.shape == (48, 32, 3)
-    # Turned clockwise, what was above is on the right.
+    # After a clockwise turn, the top is on the right.
     assert frame[:, 20:].std() < 3 < frame[:, :12].std()
 
 
@@ -114,7 +114,7 @@ def test_titles_in_any_encoding(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])
-def test_what_is_no_video(tmp_path, content, message, suffix):
+def test_files_that_are_not_videos(tmp_path, content, message, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{path} .*({message})"):
@@ -128,7 +128,7 @@ def test_no_file(tmp_path):
         list(read_frames(tmp_path))
     path = write_raw(tmp_path / "b.avi", numbered(2))
     path.chmod(0)
-    if not os.access(path, os.R_OK):  # nothing is closed to root
+    if not os.access(path, os.R_OK):  # root may read everything
         with pytest.raises(DataError, match=f"{path} is not readable"):
             list(read_frames(path))
 
@@ -137,10 +137,10 @@ def test_sound_alone_is_no_video(tmp_path):
     for name, cover in (("a.mp4", False), ("b.mp4", True)):
         with av.open(str(tmp_path / name), "w") as container:
             stream = container.add_stream("aac", rate=44100)
-            if cover:  # the picture that players show with a song
+            if cover:  # the cover picture of a song
                 picture = container.add_stream("mjpeg", rate=1)
                 picture.height, picture.width, picture.pix_fmt = 32, 48, "yuvj420p"
-                picture.disposition = av.stream.Disposition.attached_pic.value  # PyAV 15 takes nothing but numbers
+                picture.disposition = av.stream.Disposition.attached_pic.value  # PyAV 15 only accepts numbers
                 container.mux(picture.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
                 container.mux(picture.encode())
             for _ in range(5):

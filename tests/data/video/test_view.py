@@ -1,4 +1,4 @@
-"""Which part of a frame is seen, to the pixel."""
+"""The visible part of a frame, to the pixel."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_a_view_of_the_frames_own_size_is_the_frame():
 
 
 def test_smaller_frames_are_averages():
-    # Stripes of one pixel, which would become all black or white if pixels were picked.
+    # Stripes of one pixel would become all black or all white if pixels were picked.
     frame = np.zeros((64, 64, 3), np.uint8)
     frame[:, ::2] = 200
     seen = View(size=8).frame(frame)
@@ -82,7 +82,7 @@ def test_labels_are_those_of_the_nearest_pixel(height, width, size, square, seed
     left, top, right, bottom = view.box(height, width)
     seen = view.labels(labels)
     assert seen.shape == (size, size) and seen.dtype == np.uint8
-    # A centre on the border of two pixels is as near to either.
+    # A centre on the border of two pixels is equally near to both.
     near = [
         labels[_nearest(top, bottom, size, tie)[:, None], _nearest(left, right, size, other)]
         for tie in (0, 1)
@@ -92,7 +92,7 @@ def test_labels_are_those_of_the_nearest_pixel(height, width, size, square, seed
 
 
 def _nearest(start: int, stop: int, size: int, tie: int) -> np.ndarray:
-    """The pixels, from start to stop, that hold the centres of `size` equal parts; in whole numbers, to be exact."""
+    """Return the pixels, from start to stop, that hold the centres of `size` equal parts, in exact integers."""
     return start + ((2 * np.arange(size) + 1) * (stop - start) - tie) // (2 * size)
 
 

@@ -1,4 +1,4 @@
-"""DDPAE: the spatial transformer and the mixture against references, and what every model of videos owes."""
+"""DDPAE: the spatial transformer and the mixture against references, and the contract of all video models."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-    """Far from zero, so that every term matters, but for poses, which stay within their bounds."""
+    """Far from zero, so that every term matters, except for poses, which stay within their bounds."""
     params = tiny.random_like(jax.eval_shape(model.init, jax.random.key(0)))
     params["initial_head"]["bias"] = jnp.array([2.0, 0, 0, -2, -1, -1])
     return params
@@ -125,7 +125,7 @@ def test_pasting_and_cropping_are_bilinear_sampling_between_zeros(pose):
     image = pixels(7, 7, seed=1)
 
     def at(rows, columns):
-        """`rows` and `columns` in [-1, 1]."""
+        """Sample at `rows` and `columns` in [-1, 1]."""
         grid = np.meshgrid((rows + 1) * 3, (columns + 1) * 3, indexing="ij")
         return map_coordinates(image, grid, order=1, mode="grid-constant", cval=0)
 
@@ -137,9 +137,9 @@ def test_pasting_and_cropping_are_bilinear_sampling_between_zeros(pose):
 
 
 def test_cropping_finds_what_was_pasted():
-    """An object's centre lies where its pose says, and the crop at the pose has it whole."""
+    """An object's centre lies at its pose, and the crop at that pose contains it completely."""
     ramp = np.linspace(0, 1, 9, dtype=np.float32)
-    image = np.minimum(ramp[:, None], ramp[::-1])[..., None]  # linear almost everywhere, so resampling keeps it
+    image = np.minimum(ramp[:, None], ramp[::-1])[..., None]  # linear almost everywhere, so resampling preserves it
     pose = np.float32([2, 0.5, -0.25])
     cropped = np.asarray(crop(paste(image, pose, 65, 65), pose, 9))
     np.testing.assert_allclose(cropped[1:-1, 1:-1], image[1:-1, 1:-1], atol=0.03)
@@ -177,14 +177,14 @@ def test_layers_mix_to_the_frame(pasted):
 
 
 def reference_kl(q, p):
-    """Of diagonal Gaussians, in nats, from the definition."""
+    """The KL of diagonal Gaussians in nats, from the definition."""
     (q_mean, q_log), (p_mean, p_log) = np.split(np.float64(q), 2, -1), np.split(np.float64(p), 2, -1)
     variance = np.exp(2 * q_log)
     return (p_log - q_log + (variance + (q_mean - p_mean) ** 2) / (2 * np.exp(2 * p_log)) - 0.5).sum(-1)
 
 
 def test_the_loss_is_the_negative_elbo(model, params, video, observe, trained, noise):
-    """Likelihood of the drawn frames, and the KLs from the posteriors that the same noise leads to."""
+    """Likelihood of the drawn frames, and the KLs from the posteriors that result from the same noise."""
     losses = jax.tree.map(np.asarray, trained)
     close(losses.loss, (losses.terms["kl"] - losses.terms["log_likelihood"]).sum())
     frames = np.float64(trained.decomposition.reconstruction)
@@ -212,7 +212,7 @@ def test_the_slots_mix_to_the_drawn_frame(model, params, video, observe, whole):
 
 
 def test_poses_add_up(params, video, observe, noise):
-    """pose_0 = initial + beta_0, pose_t = pose_{t-1} + beta_t: against a loop."""
+    """pose_0 = initial + beta_0, pose_t = pose_{t-1} + beta_t, against a loop."""
     noise = jax.tree.map(np.asarray, noise)
     latents, state = jax.tree.map(np.asarray, observe(params, video, noise))
     pose = latents.initial[:, 0, :, :3] + np.exp(latents.initial[:, 0, :, 3:]) * noise.initial
@@ -276,7 +276,7 @@ def test_prediction_is_one_recurrence_that_keeps_the_contents(model, params, who
 
 
 def test_components_look_at_those_before_them(model, whole):
-    """All share weights, so they differ only because each sees what the one before it did."""
+    """All components share weights, so they differ only because each sees its predecessor's output."""
     poses = np.asarray(model.poses(whole[0]))
     assert np.abs(poses[:, :, 0] - poses[:, :, 1]).max() > 1e-3
 
@@ -319,7 +319,7 @@ def test_it_learns_a_moving_dot():
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:2]), values
 
 
-# --- what it does not do
+# --- its limits
 
 
 @pytest.mark.parametrize(

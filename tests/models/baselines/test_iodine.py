@@ -1,4 +1,4 @@
-"""The baselines without a past: what they have in common with STII, and with each other."""
+"""The baselines without a past: their relation to STII and to each other."""
 
 import functools
 
@@ -33,7 +33,7 @@ def keys_of(number=tiny.B):
 
 
 class Silent(SequentialIodine):
-    """Its noise is zero."""
+    """A model whose noise is zero."""
 
     def _noise(self, keys, frames, decodes):
         return jnp.zeros((*frames.shape, decodes, *keys.shape, tiny.K, tiny.Z))
@@ -114,7 +114,7 @@ def test_chunks_and_single_frames_are_the_whole(kind, params, video):
 
 @pytest.mark.slow
 def test_on_a_still_video_the_sequential_one_refines_one_frame(silent, params, video):
-    """As many refinements as frames, the noise being the same: here, none."""
+    """There are as many refinements as frames, with the same noise, which is zero here."""
     still = np.repeat(video[:, :1], 3, axis=1)
     sequential, _ = unroll(silent, params, still, keys_of())
     alone, _ = unroll(build(SilentAlone, num_refinements=3), params, video[:, :1], keys_of())

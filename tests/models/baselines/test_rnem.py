@@ -1,4 +1,4 @@
-"""R-NEM: its pieces against slow numpy, what tells slots apart, and that it learns."""
+"""R-NEM: its parts against slow numpy, the symmetry of slots, and learning."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-    """Larger than they start, and none of them zero."""
+    """Larger than at initialisation, and none of them zero."""
     return tiny.params_of(model)
 
 
@@ -71,7 +71,7 @@ def loss_and_gradient(model):
 
 @pytest.fixture(scope="module")
 def trained(loss_and_gradient, params, video, keys):
-    """What training sees of the clip: Losses, and the gradient."""
+    """The clip in training: losses and the gradient."""
     (_, losses), gradient = loss_and_gradient(params, video, keys)
     return losses, gradient
 
@@ -90,7 +90,7 @@ def norm(p, x, axes=(-1,)):
 
 def test_e_step_shares_pixels_by_likelihood():
     frame, means = np.array([[[1.0, 0.0, 0.5, 1.0]]]), np.array([[[[0.9, 0.9, 0.2, 0.0]], [[0.3, 0.5, 0.4, 0.0]]]])
-    expected = [[[0.75, 1 / 6, 0.5, 0.5]], [[0.25, 5 / 6, 0.5, 0.5]]]  # nobody foretold the last: even
+    expected = [[[0.75, 1 / 6, 0.5, 0.5]], [[0.25, 5 / 6, 0.5, 0.5]]]  # no slot predicted it: shared evenly
     masks = e_step(frame.astype(np.float32), means.astype(np.float32))
     np.testing.assert_allclose(masks[0], expected, atol=1e-5)
 
@@ -126,7 +126,7 @@ def test_flip_is_exclusive_or():
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 2, 2, 1)])
 def test_resampling_convolutions_are_those_of_the_library(shape):
-    """The library's are slow inside loops on a CPU, no worse otherwise."""
+    """The library's are slow inside loops on a CPU, but equal otherwise."""
     x, kernel = uniform(0, *shape), uniform(1, 4, 4, shape[-1], 5)
 
     @tiny.jit
@@ -146,7 +146,7 @@ def normed_dense(p, x):
 
 
 def relation_by_loops(p, theta, features):
-    """Slot by slot, pair by pair."""
+    """Compute the relation slot by slot and pair by pair."""
 
     def layer(name, x):
         return np.maximum(normed_dense(p[name], x), 0)
@@ -164,7 +164,7 @@ def relation_by_loops(p, theta, features):
 
 @pytest.mark.parametrize("num_slots", [K, 1])
 def test_relation_against_loops_over_pairs(params, num_slots):
-    """A slot alone has no relations."""
+    """A single slot has no relations."""
     theta, features = uniform(5, B, num_slots, D), uniform(6, B, num_slots, 10)
     out = tiny.jit(rnem.Relation(D, 5).apply)({"params": params["relation"]}, theta, features)
     expected = relation_by_loops(*jax.tree.map(np.float64, (params["relation"], theta, features)))
@@ -203,7 +203,7 @@ def shares(frame, means):
 
 @pytest.mark.parametrize("rollout", ["expected", "binary"])
 def test_decomposition_and_roll_out_against_numpy(params, video, whole, rollout):
-    """The recurrence in float64: each slot is given its share of what it did not foretell."""
+    """The recurrence in float64: each slot gets its share of the prediction error."""
     predicted, _ = tiny.jit(build(rollout=rollout).predict, static_argnums=2)(params, whole[1], 2)
     with jax.enable_x64(True):
         p, frames = jax.tree.map(np.float64, (params, video[..., 0]))
@@ -276,7 +276,7 @@ def test_a_video_is_the_same_in_any_batch(decompose, loss_and_gradient, params, 
 
 
 def test_a_frame_does_not_change_predictions_up_to_it(decompose, params, video, keys, whole):
-    """Its masks do: they are the E-step's with it."""
+    """Its masks do depend on it, through the E-step."""
     other = video.copy()
     other[:, 2] = 1 - other[:, 2]
     changed, same = (jax.tree.map(np.asarray, out) for out in (decompose(params, other, keys)[0], whole[0]))
@@ -300,7 +300,7 @@ def test_predictions_go_on_from_the_state(model, params, whole):
 
 
 def test_loss_is_that_of_the_clean_frames(params, video, keys):
-    """Without noise the loss follows from the Decomposition; the first frame, which nobody could foretell, has none."""
+    """Without noise, the loss follows from the Decomposition. The first frame has no prediction, and so no loss."""
     out = jax.tree.map(np.asarray, tiny.jit(build(noise=0.0, kl_weight=0.5).loss)(params, video, keys))
     means, masks = out.decomposition.means[..., 0], out.decomposition.masks
     for t in range(T):
@@ -355,7 +355,7 @@ def test_masks_carry_no_gradient(model, params):
 
 @pytest.mark.slow
 def test_learns_a_moving_dot(model, loss_and_gradient):
-    """Soon the next frames are foretold better than by the best image that does not change, one slot's."""
+    """Soon the model predicts the next frames better than the best constant image with one slot."""
     white = 9 / (H * W)
     constant = -B * (T - 1) * H * W * (white * np.log(white) + (1 - white) * np.log(1 - white))
     video = np.zeros((B, T, H, W, C), np.float32)
