@@ -17,7 +17,7 @@
 # Training takes 10 to 20 minutes on two CPU cores, if nothing else runs there; a GPU is used if there is one.
 #
 # At this size, the model can learn a few large things that move in front of a still background and differ from it in
-# colour: marbles on a table rather than a street. **Is my video suitable?** in `docs/tutorial.md` is a checklist, with
+# colour: marbles on a table rather than a street. **Is my video suitable?** in `docs/training.md` is a checklist, with
 # the sizes, contrasts and speeds that were learned here.
 
 # %% [markdown]
@@ -198,7 +198,7 @@ show(draw_panels(rows))
 # There are no labels to score against, so watch the animation of a held-out clip. "segmentation" should come to follow
 # the objects, one slot each, and "reconstruction" to look like "frame". The loss jumps when clips become longer: it is
 # a sum over frames. You can stop the cell at any time: run again, it resumes. **When to stop** in
-# `docs/tutorial.md` says what learning, success and failure look like.
+# `docs/training.md` says what learning, success and failure look like.
 
 # %%
 import zlib
