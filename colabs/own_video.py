@@ -17,7 +17,7 @@
 # is generated. Training takes 10 to 20 minutes on two otherwise idle CPU cores; a GPU is used if there is one.
 #
 # At this size, the model can learn a few large objects that move in front of a static background of another colour:
-# marbles on a table rather than a street. See the checklist **Is my video suitable?** in `docs/tutorial.md`. It lists
+# marbles on a table rather than a street. See the checklist **Is my video suitable?** in `docs/training.md`. It lists
 # the object sizes, contrasts and speeds that this model learned.
 
 # %% [markdown]
@@ -199,7 +199,7 @@ show(draw_panels(rows))
 # There are no labels to score against, so watch the animation of a held-out clip. In time, "segmentation" should
 # follow the objects, one slot each, and "reconstruction" should look like "frame". The loss jumps when clips become
 # longer, because it is a sum over frames. You can stop the cell at any time and run it again to resume. **When to
-# stop** in `docs/tutorial.md` shows examples of learning, success and failure.
+# stop** in `docs/training.md` shows examples of learning, success and failure.
 
 # %%
 import zlib
