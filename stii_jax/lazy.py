@@ -1,4 +1,4 @@
-"""Names that are imported when they are first used, so that a command waits only for the libraries it needs."""
+"""Names imported on first use, so that a command waits only for the libraries it needs."""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -8,7 +8,7 @@ Entry = TypeVar("Entry")
 
 
 class Table(MutableMapping[str, Entry]):
-    """A table of classes or functions. An entry given as "module:attribute" is imported when it is looked up."""
+    """A table of classes or functions. An entry given as "module:attribute" is imported on lookup."""
 
     def __init__(self, entries: Mapping[str, Any]):
         self._entries = dict(entries)
