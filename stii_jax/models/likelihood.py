@@ -58,7 +58,7 @@ def mixture(
 def mask_posterior(
     slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"], kind: str = "mixture"
 ) -> Float[Array, "B K H W"]:
-    """Return the responsibilities p(m_k | x) (equation 5): with masks as prior ("mixture") or without ("likelihood")."""
+    """Return responsibilities p(m_k | x) (equation 5), with the masks as prior ("mixture") or not ("likelihood")."""
     if kind == "likelihood":
         return jax.nn.softmax(slots, axis=1)
     return jax.nn.softmax(slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK)), axis=1)

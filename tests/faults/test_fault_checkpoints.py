@@ -80,7 +80,7 @@ def _restored_after_damage(folder: Path) -> str:
     assert meta == META | {"stage": step}
     if step == 2:
         return "only the score is lost" if any("the score of" in str(each.message) for each in caught) else "harmless"
-    assert any("going back to the one before" in str(each.message) for each in caught)
+    assert any("falling back to the previous checkpoint" in str(each.message) for each in caught)
     (folder / "damaged_2_1").rename(folder / "2")
     return "noticed"
 
