@@ -41,7 +41,7 @@ VARIANTS = {"color": "color4", "binary": "binary4", "mixture": "color4"}
 
 
 def get_config(argument: str = "color") -> ConfigDict:
-    """The config for `argument`: "color" or "binary", alone or with a baseline or preset, such as "color,iodine"."""
+    """Return the config for `argument`: "color" or "binary", optionally with a baseline or preset: "color,iodine"."""
     known = [*VARIANTS, *(f"{frames},{preset}" for preset in ("provide", *PRESETS) for frames in VARIANTS)]
     known = [name for name in known if name != "binary,varied" and not name.startswith("mixture,")]
     check_argument("balls", argument, known)

@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "paper") -> ConfigDict:
-    """The config for `argument`, a preset of configs/default.py."""
+    """Return the config for `argument`, a preset of configs/default.py."""
     check_argument("clevrer", argument, ("paper", "provide"))
     config = default_config(argument)
     config.data.dataset = "clevrer"

@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "grand_central") -> ConfigDict:
-    """The config for `argument`: "grand_central" or "static_camera"."""
+    """Return the config for `argument`: "grand_central" or "static_camera"."""
     check_argument("grand_central", argument, ("grand_central", "static_camera"))
     config = default_config()
     config.data.dataset = argument

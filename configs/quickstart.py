@@ -14,7 +14,7 @@ from stii_jax.config import default_config
 
 
 def get_config() -> ConfigDict:
-    """The quickstart's config."""
+    """Return the quickstart's config."""
     config = default_config()
     config.batch_size = 6
     config.data.variant = "mini"

@@ -14,7 +14,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "stii") -> ConfigDict:
-    """The config of a system: "stii", "iodine", "rnem", "ddpae", or "stii,white"."""
+    """Return the config of a system: "stii", "iodine", "rnem", "ddpae", or "stii,white"."""
     check_argument("small", argument, (*SYSTEMS, *(f"{system},white" for system in SYSTEMS if system != "iodine")))
     system, _, frames = argument.partition(",")
     config = default_config()

@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
-    """The config for `argument`: "default" or "mini"."""
+    """Return the config for `argument`: "default" or "mini"."""
     check_argument("tabletop", argument, ("default", "mini"))
     config = default_config()
     config.data.dataset = "tabletop"

@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
-    """The config for `argument`: "default" or "small"."""
+    """Return the config for `argument`: "default" or "small"."""
     check_argument("video_folder", argument, ("default", "small"))
     config = default_config()
     config.data.dataset = "video_folder"

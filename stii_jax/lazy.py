@@ -41,8 +41,8 @@ def exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: the `__name__` of the package.
-        modules: name -> the module below the package that defines it. A name must not be that of a module of the
-            package: importing that module would replace the name.
+        modules: name -> the module below the package that defines it. No name may equal the name of a module of the
+            package, because importing that module would replace it.
     """
 
     def __getattr__(name: str) -> Any:

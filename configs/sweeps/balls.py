@@ -1,7 +1,8 @@
 """The paper's tables on two cores: `python -m stii_jax.sweep --sweep balls --output runs/paper-balls --seeds 3`.
 
-The sweep trains `balls:mixture`, whose training videos cover all appearances, and evaluates it on the paper's test
-videos: four balls in colour and in black and white, and six to eight balls, which it never saw, with nine slots.
+The sweep trains `balls:mixture`, whose training videos cover all appearances. It is evaluated on the paper's test
+videos: four balls in colour and in black and white, and six to eight balls with nine slots. Training has no video with
+so many balls.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,11 @@
 """STII and the paper's baselines on one small task, two balls at 24x24: `python -m stii_jax.sweep --sweep baselines`.
 
-Each system is trained by `configs/small.py`. Further jobs evaluate predictions, SEQ-IODINE on the trained IODINE, three
-balls with an additional slot after training on two, balls that leave and enter the frame, and probes of STII's latents.
+Each system is trained by `configs/small.py`. Further jobs evaluate:
+- predictions, for systems that predict;
+- SEQ-IODINE, on the trained IODINE;
+- three balls, with an additional slot, after training on two;
+- balls that leave and enter the frame;
+- probes of STII's latents.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant

@@ -2,8 +2,8 @@
 
 The sweep trains the quickstart's model on single frames. The first variants compare the exact likelihood with softer
 ones for 700 steps, on balls with random colours and backgrounds and on white balls on black. The last three train for
-1,100 steps on videos of both kinds and others: with the exact likelihood, with a falling temperature, and with white
-balls first. Scores are on single held-out frames; for the last three also on white balls.
+1,100 steps on videos of both kinds and others. They use the exact likelihood, a falling temperature, and white balls
+first, respectively. Scores are on single held-out frames; for the last three also on white balls.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant

@@ -61,9 +61,9 @@ def object_factors(
         num_objects: the largest label.
 
     Returns:
-        `COMPONENTS`: x and y of the centroid, from 0 to 1 between the frame's edges; the centroid's velocity in pixels
-        per frame, half its displacement from the previous to the next frame; the mean colour in [0, 1]; and the share
-        of the frame's pixels. Then a mask of the visible objects.
+        The factors, in the order of `COMPONENTS`, and a mask of the visible objects. The centroid's x and y run from 0
+        to 1 between the frame's edges. Its velocity, in pixels per frame, is half its displacement from the previous to
+        the next frame. The colour is the mean in [0, 1], and the size is the share of the frame's pixels.
     """
     height, width = segmentation.shape[2:]
     places = jax.tree.map(np.asarray, _positions(segmentation, num_objects + 1))

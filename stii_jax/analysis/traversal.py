@@ -6,8 +6,8 @@ the frame, and the other slots' latents. Masks compete for pixels, so the other 
 disappears.
 
 Two points matter for reading the pictures. In STII the decoder also sees the temporal state, which holds much of the
-information about the object; latents add the rest. Dimensions that are correlated over objects are changed one at a
-time, so far from the middle the decoder may receive inputs unlike any in training.
+information about the object; latents add the rest. Correlated dimensions are changed one at a time, so far from the
+middle the decoder may receive inputs unlike any in training.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,10 @@
 """Checkpoints on disk, written atomically in the background and restored bit for bit.
 
-A checkpoint has four items: `params`, which can be read alone; `state`, the rest of the training state; `meta`, a JSON
-description of its origin; and `digests`, which reveal damage to the others. It contains no code.
+A checkpoint contains no code. Its four items are:
+- `params`, which can be read alone;
+- `state`, the rest of the training state;
+- `meta`, a JSON description of its origin;
+- `digests`, which reveal damage to the other items.
 """
 
 import contextlib

@@ -77,8 +77,8 @@ def untrained_frames(
 ) -> str:
     """Return a warning if an evaluation has frames with fewer refinements than any in training, "" otherwise.
 
-    Late frames get one refinement. A model that was never trained with so few loses its objects there: four balls at
-    the paper's size went from F-ARI .70 on clips of four to .37 at 40 frames (results/h200).
+    Late frames get one refinement. A model that was never trained with so few loses its objects there. With four balls
+    at the paper's size, F-ARI fell from .70 on clips of four to .37 at 40 frames (results/h200).
     """
     longest = max(stage.num_frames for stage in curriculum.stages)
     trained = {n for model, stage in zip(models, curriculum.stages) for n in model.schedule(stage.num_frames)}

@@ -295,7 +295,7 @@ class Trainer:
         try:
             batch = self._failed_batch(failed, progress)
             found = nan_search.explain(self.models[progress.stage], state, batch, self.workdir)
-        except Exception as error:  # whatever stops the search is not to hide what it is for
+        except Exception as error:  # a failed search must not hide the original failure
             found = nan_search.unexplained(error)
         last = self.checkpointer.latest_step()
         raise TrainingError(

@@ -96,8 +96,8 @@ def halving_convolution(x: Float[Array, "N H W I"], kernel: Float[Array, "4 4 I 
 def doubling_convolution(x: Float[Array, "N H W I"], kernel: Float[Array, "4 4 I O"]) -> Float[Array, "N H2 W2 O"]:
     """Repeat every pixel 2x2, then apply a 4x4 convolution with zero padding (1 before, 2 after).
 
-    The result is computed on the small image. A pixel of the large one sees at most 3x3 different values, so the four
-    pixels of a 2x2 block are channels of a 3x3 convolution.
+    The result is computed on the small image. A pixel of the large one sees at most 3x3 different values, so a 2x2
+    block's four pixels are channels of a 3x3 convolution.
     """
     n, height, width, channels = x.shape
     place = jnp.array(_ROW_OF_TAP[..., None] == np.arange(3), x.dtype)

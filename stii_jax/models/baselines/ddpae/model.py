@@ -5,7 +5,7 @@ a pose `(scale, x, y)` per frame. A spatial transformer pastes the image at that
 
     pose_0 = initial pose + beta_0,   pose_t = pose_{t-1} + beta_t,   frame_t = clip(sum_i paste(content_i, pose_t,i))
 
-One LSTM shared by all components reads the frames. It runs over time and over components: component i at frame t sees
+One LSTM shared by all components reads the frames. It runs over time and over components. Component i at frame t sees
 its own state at frame t-1 and the output of component i-1 at frame t, so it can look for unclaimed objects. A head maps
 the LSTM's outputs to the Gaussians of beta_t. Another LSTM, over the components of the first frame, gives the Gaussians
 of the initial pose. A second recurrence of the same form continues from these states without frames and gives the
@@ -155,7 +155,7 @@ class DDPAE(VideoModel):
         return min(max(1, round(num_frames * self.observed_fraction)), num_frames - 1)
 
     def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
-        """The negative ELBO of clips whose first frames are observed and whose others are predicted from those.
+        """Return the negative ELBO of clips. Their first frames are observed, the others predicted from them.
 
         Raises:
             ValueError: clips of one frame.

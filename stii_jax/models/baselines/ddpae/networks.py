@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from stii_jax.models.recurrent import LSTMState
 
 _SMALLEST = 4  # side, in pixels, of the smallest image in encoder and decoder
-_SLOPE = 0.2  # of leaky ReLUs
+_SLOPE = 0.2  # negative slope of leaky ReLUs
 _WINDOW, _STRIDE = (4, 4), (2, 2)
 
 

@@ -5,8 +5,8 @@ coordinates run from -1 at the first pixel's centre to 1 at the last's. A compon
 its centre is at `-(x, y) / scale`, and everything beyond [-1, 1] is black. This convention, bilinear sampling and the
 bounds of `constrain` follow the public DDPAE program (jthsieh/DDPAE-video-prediction).
 
-Without rotation the two axes separate. Bilinear sampling becomes a product with one matrix of triangular weights from
-the left and one from the right, which is cheaper than gathering pixels in both the forward and the backward pass.
+Without rotation the two axes separate. Bilinear sampling becomes a product with a matrix of triangular weights on each
+side. This is cheaper than gathering pixels, in both the forward and the backward pass.
 """
 
 import jax.numpy as jnp
