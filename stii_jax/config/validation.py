@@ -115,7 +115,7 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
         require(system == "stii" or not leaves[key], key, leaves[key], f"'' with config.system={system}")
     refinements = leaves["eval.num_refinements"]
     possible = refinements == 0 or evaluated in ("stii", "iodine")
-    require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which has no such number")
+    require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which does not use it")
     segmentation, made_of_stii = leaves["eval.segmentation"], system in ("stii", "iodine")
     require(segmentation == "masks" or made_of_stii, "eval.segmentation", segmentation, f"'masks' with {evaluated}")
     for key, usual in (("eval.restarts", 1), ("eval.reseeds", 0), ("eval.slot_cost", 0)):
@@ -123,7 +123,7 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]
-    require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 but for eval.system=seq_iodine")
+    require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 except for eval.system=seq_iodine")
 
 
 def require(condition: bool, key: str, value: Any, expected: str) -> None:

@@ -89,7 +89,10 @@ def _row_tiles(padded: jax.Array) -> list[jax.Array]:
 
 
 def _convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Apply Winograd's algorithm along the rows: six 1x3 convolutions of a quarter height. One image fits the cache."""
+    """Apply Winograd's algorithm along the rows: six 1x3 convolutions of quarter height.
+
+    Images are processed one by one, to fit the cache.
+    """
     height, width, features = *x.shape[1:3], kernel.shape[-1]
     kernels = jnp.einsum("ai,ijco->ajco", _KERNEL, kernel)[:, None]
 

@@ -99,7 +99,10 @@ class CellELBO:
         return Decoded(means, logits if present is None else jnp.where(present[..., None, None], logits, _ABSENT))
 
     def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K Z2"]:
-        """Return mean and log-scale of the prior given the past (step 3; paper 3.2.3), or of a unit Gaussian."""
+        """Return the prior's mean and log-scale, given the past (step 3; paper 3.2.3).
+
+        Without a conditional prior, they are those of a unit Gaussian.
+        """
         if self.prior is None:
             return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))
         prior: Any = self.prior.apply

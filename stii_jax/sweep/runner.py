@@ -78,7 +78,7 @@ def run_one(run: Run, processes: Processes, program: Sequence[str] = MAIN) -> di
             raise SweepError("\n".join([f"exit code {code}, see {log}:", *(f"    {line}" for line in lines)]))
         now = results.read_bytes() if results.exists() else None
         if scores is not None and now != scores:
-            raise SweepError(f"{shlex.join(command)} replaced {results}: give that job a label of its own")
+            raise SweepError(f"{shlex.join(command)} replaced {results}: give that job its own label")
         scores = now
     public = ["python", *MAIN[1:], "--config", run.config, "--workdir", f"runs/{run.variant}", *flags(run.overrides)]
     made_by = shlex.join([*public, "--config.seed=SEED"])

@@ -66,8 +66,8 @@ def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> N
     """Raise `ConfigError` if a device cannot cut its part of a batch into equal pieces."""
     if (each := batch_size // jax.device_count()) % accumulation:
         raise ConfigError(
-            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos that each of "
-            f"{jax.device_count()} devices gets of {where}batch_size={batch_size}: change one of them, e.g. "
+            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos per device of "
+            f"{where}batch_size={batch_size}: change one of them, e.g. "
             f"--config.train.accumulation={math.gcd(each, accumulation)}"
         )
 

@@ -186,7 +186,7 @@ def _drawn(line: Line) -> str:
 
 def _inferred_backgrounds(case: Case) -> list[str]:
     missing = [name for name in ("random_background", "random_floor") if getattr(case.videos, name, None) is False]
-    return [f"backgrounds that have to be inferred, {case.change(f'data.options.{name}=true')}" for name in missing]
+    return [f"backgrounds that must be inferred, {case.change(f'data.options.{name}=true')}" for name in missing]
 
 
 def _changing_colors(case: Case) -> list[str]:
@@ -195,7 +195,7 @@ def _changing_colors(case: Case) -> list[str]:
         option = "data.options.shuffle_colors"
     elif not hasattr(videos, "shuffle_colors") and not case.stage.data.recolor:
         option = "data.recolor"
-    return [f"colours that stand for no object, {case.change(f'{option}=true')}"] if option else []
+    return [f"colours that do not identify objects, {case.change(f'{option}=true')}"] if option else []
 
 
 def _mixed_kinds(case: Case) -> list[str]:
@@ -205,7 +205,7 @@ def _mixed_kinds(case: Case) -> list[str]:
     num_colors = videos.num_colors if videos.num_colors >= videos.max_objects else _MOST_COLORS
     wanted = {"num_colors": num_colors, "shuffle_colors": True, "random_background": True, "white_share": 0.1}
     missing = [f"data.options.{name}={json.dumps(to)}" for name, to in wanted.items() if getattr(videos, name) != to]
-    return [f"colours and backgrounds of their own beside white on black, {' '.join(map(case.change, missing))}"]
+    return [f"videos with random colours and backgrounds beside white on black, {' '.join(map(case.change, missing))}"]
 
 
 def _larger_objects(case: Case) -> list[str]:

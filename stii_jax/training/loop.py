@@ -123,7 +123,7 @@ class Trainer:
                     pending = []
             except KeyboardInterrupt:
                 last = self.checkpointer.latest_step()
-                again = "starts over, in this --workdir also with other settings"
+                again = "starts over, even with other settings"
                 again = again if last is None else f"resumes from the checkpoint of step {last}"
                 self.reporter.say(f"stopped by Ctrl-C: the same command {again}")
                 raise
@@ -291,7 +291,7 @@ class Trainer:
         failed = int(state.failed_step)
         if failed < 0:
             return
-        print_on_first(f"step {failed + 1} is not finite: repeating it to find where that began")
+        print_on_first(f"step {failed + 1} is not finite: repeating it to find the cause")
         try:
             batch = self._failed_batch(failed, progress)
             found = nan_search.explain(self.models[progress.stage], state, batch, self.workdir)

@@ -130,14 +130,17 @@ def _in_gradient(model, params, video, keys) -> Finding | None:
     mean = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
     for i in range(len(video)):
         loss, grads = jax.device_get(value_and_grad(params, video[i : i + 1], keys[i : i + 1]))
-        for name, values in [("loss", loss), *((f"gradient by parameter {n}", g) for n, g in _leaves(grads))]:
+        for name, values in [
+            ("loss", loss),
+            *((f"gradient with respect to parameter {n}", g) for n, g in _leaves(grads)),
+        ]:
             if not np.isfinite(values).all():
-                return Finding(f"{name} is {_kind(values)}, though all before it is finite,", i)
+                return Finding(f"{name} is {_kind(values)}, although everything before it is finite,", i)
         mean = jax.tree.map(lambda total, grad: total + grad / len(video), mean, grads)
     if np.isfinite(optax.tree.norm(mean)):
         return None
     name, largest = max(((n, float(np.abs(g).max())) for n, g in _leaves(mean)), key=lambda pair: pair[1])
-    return Finding(f"the gradient's norm overflows: by parameter {name} it is {largest:.3g}", None)
+    return Finding(f"the gradient's norm overflows: its largest entry, of parameter {name}, is {largest:.3g}", None)
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -98,7 +98,7 @@ def _(model: Iodine, params, video, keys):
 
 _CELL_ORDER = (
     *("sample", "means", "mask logits", "log_likelihood", "kl", "mask_entropy", "elbo"),
-    *("gradient by posterior", "gradient by means", "gradient by masks"),
+    *("gradient with respect to posterior", "gradient with respect to means", "gradient with respect to masks"),
     *("normalised images of the slots", "normalised images of all slots"),
 )
 """The order of the quantities from `_cell`, which jit returns alphabetically."""
@@ -116,7 +116,7 @@ def _cell(model: STII, params, frame, noise, posterior, temporal, refinement) ->
         "mask logits": out.decoded.mask_logits,
         **out.terms,
         "elbo": losses.elbo(out.terms, model.elbo.weights),
-        **{f"gradient by {name}": value for name, value in out.gradients._asdict().items()},
+        **{f"gradient with respect to {name}": value for name, value in out.gradients._asdict().items()},
         "normalised images of the slots": images.slots,
         "normalised images of all slots": images.shared,
     }

@@ -97,7 +97,7 @@ def test_before_the_first_checkpoint_other_settings_may_be_given(tmp_path, data_
         with pytest.raises(KeyboardInterrupt):
             run("train", "default", workdir, overrides(data_dir, **every))
     out = capsys.readouterr().out
-    assert "stopped by Ctrl-C: the same command starts over, in this --workdir also with other settings" in out
+    assert "stopped by Ctrl-C: the same command starts over, even with other settings" in out
     other = overrides(data_dir, seed=1, **every)
     run("train", "default", workdir, other)
     note = "has other settings but no checkpoint: training starts anew (seed: saved 0, given 1)"
