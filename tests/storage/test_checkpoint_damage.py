@@ -144,7 +144,7 @@ def test_a_damaged_score_does_not_count(tmp_path, damage):
 def test_a_step_that_is_damaged_twice(copy):
     for number in (1, 2):
         os.truncate(copy / "2" / "meta" / "metadata", 3)
-        with pytest.warns(UserWarning, match="going back"):
+        with pytest.warns(UserWarning, match="falling back"):
             restore(copy)
         assert (copy / f"damaged_2_{number}").is_dir()
         checkpointer = Checkpointer(copy)
