@@ -185,7 +185,7 @@ def test_the_clock_may_jump_between_saves(tmp_path, clock, jump):
         assert meta["stage"] == 3
         assert_same(params, make_params(seed=3))
         os.truncate(tmp_path / "3" / "meta" / "metadata", 3)
-        with pytest.warns(UserWarning, match="going back"):
+        with pytest.warns(UserWarning, match="falling back"):
             _, _, meta = restore(tmp_path)
         assert meta["stage"] == 2
         assert (tmp_path / f"damaged_3_{number}").is_dir()
