@@ -135,7 +135,8 @@ def opening_problems(path: Path, root: Path = ROOT) -> list[str]:
 
 
 PATTERNS = {
-    re.compile(rf"(?<![\w-])(?:{phrase})(?!\w)".replace(" ", " +")): remedy for phrase, remedy in PHRASES.items()
+    re.compile(rf"(?<![\w-])(?:{phrase})(?!\w)".replace(" ", " +"), re.IGNORECASE): remedy
+    for phrase, remedy in PHRASES.items()
 }
 BREAK = re.compile(r"\"?\n[ \t]*(?:# ?|f?\")?")
 """A line break within a paragraph, a comment, or a string in several parts."""
