@@ -98,7 +98,8 @@ def test_a_run_whose_slots_stay_alike():
         "step 400: slots stay alike: for 200 steps their masks have had 99.9% of the entropy of uniform masks or more, "
         "so that each slot draws the whole frame (error 28%, slots 52/31/17%). Remedies: videos with random "
         "colours and backgrounds beside white on black, --config.data.options.num_colors=8 "
-        f"--config.data.options.shuffle_colors=true --config.data.options.random_background=true --config.data.options.white_share=0.1; {AT_LAST}"
+        "--config.data.options.shuffle_colors=true --config.data.options.random_background=true "
+        f"--config.data.options.white_share=0.1; {AT_LAST}"
     )
     assert f"warning: {text}\n" in TROUBLESHOOTING
 
