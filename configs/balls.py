@@ -3,34 +3,34 @@
     python -m stii_jax.main --config balls:color --workdir runs/balls-color
     python -m stii_jax.main --config balls:binary --workdir runs/balls-binary
 
-Hardware: written for one GPU or more with 24 GB; the paper took about a day on eight GTX 1080 Ti. Expected (the
-paper's Table 1, 40 frames): color ARI .730, F-ARI .9999, MSE .0002; binary ARI .729, F-ARI .9999, MSE .0004. Not yet
-run here at full size: results/PLAN.md has the runs that wait.
+Hardware: one or more GPUs with 24 GB; the paper took about a day on eight GTX 1080 Ti. Expected (the paper's Table 1,
+40 frames): color ARI .730, F-ARI .9999, MSE .0002; binary ARI .729, F-ARI .9999, MSE .0004. Not yet run here at full
+size; results/PLAN.md lists the pending runs.
 
-`balls:color,provide` and `balls:binary,provide` take the settings of the program that made the published numbers.
+`balls:color,provide` and `balls:binary,provide` use the settings of the program behind the published numbers.
 
-`balls:color,varied` is for half an hour on an H200: every training video has a background of its own and deals the
-colours out anew, clips begin as single frames, and R is 3. It is evaluated on the videos of the paper. On black
-backgrounds the model first learns to draw none of the balls, and stays there for thousands of steps (results/h200);
-with R = 6 slots lose their balls (results/quick). Not yet run.
+`balls:color,varied` takes half an hour on an H200. Every training video has a random background and shuffled colours,
+clips start as single frames, and R is 3. It is evaluated on the paper's videos. On black backgrounds the model first
+learns to draw none of the balls and stays there for thousands of steps (results/h200). With R = 6, slots lose their
+balls (results/quick). Not yet run.
 
-`balls:mixture` is for two CPU cores, one hour: the pyramid, at half the resolution until the last two stages, on videos
-whose balls and backgrounds have colours of their own. The model `balls` is its seed 0 (results/balls). Expected: F-ARI
-.99 in colour. This config gives the number of balls, five slots; the model's file infers it (`eval.slot_cost`). It is
-evaluated on the paper's videos in colour; on those in black and white by
+`balls:mixture` takes an hour on two CPU cores. It trains the pyramid on videos with random ball and background colours,
+at half the resolution until the last two stages. The model `balls` is its seed 0 (results/balls). Expected: F-ARI .99
+in colour. This config fixes the number of balls with five slots; the pretrained model infers it (`eval.slot_cost`).
+Evaluation uses the paper's colour videos. To evaluate on the black-and-white ones:
 
     python -m stii_jax.main --workdir runs/balls-mixture --mode evaluate --config.eval.options.num_colors=0
 
-`python -m stii_jax.sweep --sweep balls --output runs/paper-balls` does both, and six to eight balls, over seeds.
+`python -m stii_jax.sweep --sweep balls --output runs/paper-balls` does both, and six to eight balls, for several seeds.
 
-`balls:color,iodine` and `balls:binary,iodine` train the baseline IODINE on single frames. SEQ-IODINE is the same run,
-evaluated frame after frame (on binary balls with `--config.eval.clamp=10`):
+`balls:color,iodine` and `balls:binary,iodine` train the baseline IODINE on single frames. SEQ-IODINE is the same run
+evaluated frame by frame (on binary balls with `--config.eval.clamp=10`):
 
     python -m stii_jax.main --config balls:color,iodine --workdir runs/iodine
     python -m stii_jax.main --workdir runs/iodine --mode evaluate --config.eval.system=seq_iodine
 
-`balls:binary,rnem` and `balls:binary,ddpae` train the baselines R-NEM (Table 1) and DDPAE (velocities), with the
-settings of their own papers as far as they are known.
+`balls:binary,rnem` and `balls:binary,ddpae` train the baselines R-NEM (Table 1) and DDPAE (velocities), with the known
+settings of their papers.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +41,7 @@ VARIANTS = {"color": "color4", "binary": "binary4", "mixture": "color4"}
 
 
 def get_config(argument: str = "color") -> ConfigDict:
-    """The config for `argument`: "color" or "binary", alone or with a baseline or preset, such as "color,iodine"."""
+    """Return the config for `argument`: "color" or "binary", optionally with a baseline or preset: "color,iodine"."""
     known = [*VARIANTS, *(f"{frames},{preset}" for preset in ("provide", *PRESETS) for frames in VARIANTS)]
     known = [name for name in known if name != "binary,varied" and not name.startswith("mixture,")]
     check_argument("balls", argument, known)
@@ -63,7 +63,7 @@ def get_config(argument: str = "color") -> ConfigDict:
 
 
 def _varied(config: ConfigDict) -> None:
-    """Backgrounds and colours that have to be inferred, in training alone; a higher learning rate, for few steps."""
+    """Randomise training backgrounds and colours, so that they must be inferred; raise the learning rate."""
     config.data.options.update(shuffle_colors=True, random_background=True, num_train=10_000)
     config.eval.options.update(shuffle_colors=False, random_background=False)
     config.optim.update(learning_rate=7e-4, warmup_steps=300, decay="cosine")
@@ -74,7 +74,7 @@ def _varied(config: ConfigDict) -> None:
 
 
 def _mixture(config: ConfigDict) -> None:
-    """The pyramid on videos of all kinds, at half the resolution until the last two stages."""
+    """Train the pyramid on videos of all kinds, at half the resolution until the last two stages."""
     config.data.options.update(palette="both", num_colors=16, shuffle_colors=True, random_background=True)
     config.data.options.update(black_share=0.3, one_color_share=0.25, white_share=0.1, num_train=20_000)
     for option, value in (
@@ -84,12 +84,12 @@ def _mixture(config: ConfigDict) -> None:
         config.eval.options[option] = value
     config.model.update(architecture="pyramid", num_refinements=3, latent_dim=32)
     config.model.update(decoder_channels=32, refiner_channels=32)
-    config.loss.mask_entropy = 1.0  # otherwise several slots share the background, and too few are left for the balls
+    config.loss.mask_entropy = 1.0  # otherwise several slots share the background and leave too few for the balls
     config.optim.update(learning_rate=1e-3, warmup_steps=100, decay="cosine")
-    # With a quarter of the pixels, the KL gets a quarter of its weight.
+    # A quarter of the pixels, so a quarter of the KL's weight.
     half = ("data.options.image_size=32", "loss.kl=2.5")
-    # A soft mixture first separates the balls, each in a cell of its own with the black around it. Then the proper
-    # likelihood on coloured backgrounds makes one slot own the background, which carries over to black.
+    # A soft mixture first separates the balls, each in a region that includes the black around it. The exact
+    # likelihood on coloured backgrounds then gives the background its own slot, which carries over to black.
     config.curriculum.first = ("model.temperature=10", "loss.mask_entropy=0", *half)
     inferred = ("data.options.black_share=0", "data.options.white_share=0", *half)
     config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 500
@@ -104,7 +104,7 @@ def _mixture(config: ConfigDict) -> None:
 
 
 def _iodine(config: ConfigDict) -> None:
-    """The paper's setting of its baseline: beta 10; as many frames a step as clips of four have."""
+    """Use the paper's settings for its baseline: beta 10, and as many frames per step as clips of four contain."""
     config.system = "iodine"
     config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
     config.loss.log_likelihood = 10.0
@@ -112,14 +112,14 @@ def _iodine(config: ConfigDict) -> None:
 
 
 def _rnem(config: ConfigDict) -> None:
-    """Clips of 30 frames in batches of 64, Adam at 1e-3, gradients as they are: sums over frames and pixels."""
+    """Train on clips of 30 frames in batches of 64, with Adam at 1e-3 and unscaled gradients summed over pixels."""
     config.system = "rnem"
     config.optim.update(learning_rate=1e-3, clip_norm=1e6)
     _one_stage(config, num_frames=30, batch_size=64, num_steps=100_000)
 
 
 def _ddpae(config: ConfigDict) -> None:
-    """Half of 20 frames seen and half predicted, Adam at 1e-3; components of at most 14 pixels, for one ball."""
+    """Observe half of 20 frames and predict the rest, with Adam at 1e-3. Components fit one ball: at most 14 pixels."""
     config.system = "ddpae"
     config.ddpae.scale_prior = 5.5
     config.optim.update(learning_rate=1e-3, clip_norm=1e6)

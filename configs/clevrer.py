@@ -6,9 +6,9 @@ with CLEVRER's archives in /my/clevrer, unpacked or not (docs/datasets.md lists 
 
     python -m stii_jax.main --workdir runs/clevrer --mode evaluate --config.eval.split=test6 --config.eval.num_slots=7
 
-Hardware: written for one GPU or more with 24 GB. Expected (the paper's Table 1, 40 frames): ARI .268, F-ARI .931, MSE
-.0003. Not yet run here: results/PLAN.md has the runs that wait. `clevrer:provide` takes the settings of the program
-that made the published numbers, its 80 pixels of margin included.
+Hardware: one or more GPUs with 24 GB. Expected (the paper's Table 1, 40 frames): ARI .268, F-ARI .931, MSE .0003. Not
+yet run here; results/PLAN.md lists the pending runs. `clevrer:provide` uses the settings of the program behind the
+published numbers, including its margin of 80 pixels.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "paper") -> ConfigDict:
-    """The config for `argument`, a preset of configs/default.py."""
+    """Return the config for `argument`, a preset of configs/default.py."""
     check_argument("clevrer", argument, ("paper", "provide"))
     config = default_config(argument)
     config.data.dataset = "clevrer"

@@ -2,13 +2,13 @@
 
     python -m stii_jax.main --config grand_central --workdir runs/station --config.data.manual_dir=/my/station
 
-with the dataset's AVI in /my/station. Any other recording of a camera that does not move:
+with the dataset's AVI in /my/station. For any other recording by a static camera:
 
     python -m stii_jax.main --config grand_central:static_camera --workdir runs/street \
         --config.data.options.file=/my/street.mp4 --config.data.options.region="(100, 50, 128, 128)"
 
-Hardware: written for one GPU or more with 24 GB. The paper shows pictures of this data and no numbers; so do we, and
-the reconstruction's MSE. Evaluation is with ten slots, as in the paper.
+Hardware: one or more GPUs with 24 GB. The paper reports no numbers for this data, only figures; we add the
+reconstruction's MSE. Evaluation uses ten slots, as in the paper.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "grand_central") -> ConfigDict:
-    """The config for `argument`: "grand_central" or "static_camera"."""
+    """Return the config for `argument`: "grand_central" or "static_camera"."""
     check_argument("grand_central", argument, ("grand_central", "static_camera"))
     config = default_config()
     config.data.dataset = argument

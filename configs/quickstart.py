@@ -2,10 +2,10 @@
 
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
 
-It simulates 2,300 videos, trains on single frames, then on clips of 4 and of 16, scores 100 held-out videos of 40
-frames and draws some. About 5 minutes on two idle CPU cores with AVX-512 (the first lines of a run say how long it
-takes on yours); expected at 40 frames F-ARI .999, ARI .999 (README has three seeds).
-docs/quickstart.md tells why each setting is what it is.
+It simulates 2,300 videos, trains on single frames, then on clips of 4 and 16 frames, scores 100 held-out videos of 40
+frames and draws some. This takes about 5 minutes on two idle CPU cores with AVX-512; the first lines of a run estimate
+the time on your machine. Expected at 40 frames: F-ARI .999, ARI .999 (README has three seeds).
+docs/quickstart.md explains each setting.
 """
 
 from ml_collections import ConfigDict
@@ -14,12 +14,12 @@ from stii_jax.config import default_config
 
 
 def get_config() -> ConfigDict:
-    """The quickstart's config."""
+    """Return the quickstart's config."""
     config = default_config()
     config.batch_size = 6
     config.data.variant = "mini"
-    # Each video has colours of its own, background included. A colour that always stands for the same ball lets one
-    # slot take all balls, and a background that every slot knows is shared by all of them.
+    # Each video has its own colours, background included. If a colour always stood for the same ball, one slot could
+    # take all balls; if the background were always the same, all slots would share it.
     config.data.options.num_balls = (2, 2)
     config.data.options.box_size = 4.0
     config.data.options.palette = "vivid"
@@ -48,6 +48,6 @@ def get_config() -> ConfigDict:
     config.eval.num_videos = 100
     config.eval.periodic_videos = 20
     config.eval.batch_size = 20
-    # An object that no slot finds in the first frame stays missed. One of several tries finds it.
+    # An object missed in the first frame stays missed, so several restarts are tried.
     config.eval.update(segmentation="responsibilities", first_noise="once", restarts=8)
     return config

@@ -1,11 +1,11 @@
-"""All systems on one small task that a CPU core manages in minutes: two bouncing balls at 24x24 pixels.
+"""All systems on one small task that takes minutes on a CPU core: two bouncing balls at 24x24 pixels.
 
     python -m stii_jax.main --config small:rnem --workdir runs/small-rnem
 
-`small:stii` and `small:iodine` see balls and backgrounds of any colour, as the quickstart does; `small:rnem` and
-`small:ddpae` see the same motion in white on black, which is all that these two systems can describe, and so does
-`small:stii,white`. Two to four minutes each on one core: no measure of what the systems can do at the paper's size.
-`configs/sweeps/baselines.py` runs them all over seeds; results/quick has what came of it.
+`small:stii` and `small:iodine` see balls and backgrounds of any colour, like the quickstart. `small:rnem`,
+`small:ddpae` and `small:stii,white` see the same motion in white on black, the only kind the first two can describe.
+Each takes two to four minutes on one core, too little to judge the systems at the paper's size.
+`configs/sweeps/baselines.py` runs them all over several seeds; its results are in results/quick.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "stii") -> ConfigDict:
-    """The config of a system: "stii", "iodine", "rnem", "ddpae", or "stii,white"."""
+    """Return the config of a system: "stii", "iodine", "rnem", "ddpae", or "stii,white"."""
     check_argument("small", argument, (*SYSTEMS, *(f"{system},white" for system in SYSTEMS if system != "iodine")))
     system, _, frames = argument.partition(",")
     config = default_config()
@@ -67,7 +67,7 @@ def _rnem(config: ConfigDict) -> None:
 
 def _ddpae(config: ConfigDict) -> None:
     config.system = "ddpae"
-    # A component is at most 1 / (2 - 0.3) of a frame wide: room for one ball and not for two.
+    # A component is at most 1 / (2 - 0.3) of a frame wide, which fits one ball but not two.
     config.ddpae.update(num_slots=3, scale_prior=2.0, scale_range=0.3, observed_fraction=0.75)
     config.optim.update(learning_rate=1e-3, clip_norm=1e6)
     _train(config, 16, 8, 1_500)

@@ -1,14 +1,14 @@
-"""The 3-D world that is made here, in CLEVRER's place: 64x64, six slots, R = 5, clips of 4 to 40 frames.
+"""A 3-D world rendered by this package, a stand-in for CLEVRER: 64x64, six slots, R = 5, clips of 4 to 40 frames.
 
     python -m stii_jax.main --config tabletop --workdir runs/tabletop
     python -m stii_jax.main --workdir runs/tabletop --mode evaluate --config.eval.split=test6 --config.eval.num_slots=7
 
-Hardware: written for one GPU or more with 24 GB. Not yet run at full size: results/PLAN.md has the run that waits.
+Hardware: one or more GPUs with 24 GB. Not yet run at full size; results/PLAN.md lists the pending run.
 
     python -m stii_jax.main --config tabletop:mini --workdir runs/tabletop-mini
 
-is its size for two CPU cores: two or three objects at 32x32, 26 minutes on an AMD EPYC; expected at 40 frames ARI .79,
-F-ARI .83 (one seed).
+is the version for two CPU cores: two or three objects at 32x32, 26 minutes on an AMD EPYC. Expected at 40 frames: ARI
+.79, F-ARI .83 (one seed).
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
-    """The config for `argument`: "default" or "mini"."""
+    """Return the config for `argument`: "default" or "mini"."""
     check_argument("tabletop", argument, ("default", "mini"))
     config = default_config()
     config.data.dataset = "tabletop"
@@ -31,10 +31,10 @@ def get_config(argument: str = "default") -> ConfigDict:
 
 
 def _two_cores(config: ConfigDict) -> ConfigDict:
-    """configs/quickstart.py, which docs/quickstart.md explains, with one slot more, a smaller sigma and longer stages.
+    """Adapt configs/quickstart.py (see docs/quickstart.md): one additional slot, a smaller sigma and longer stages.
 
-    Measured with frames that start from the last posterior. From the prior, half the steps gave ARI .81 and F-ARI .77
-    (results/quick); all of them have not been tried.
+    Measured with frames that start from the previous posterior. Starting from the prior, half the steps gave ARI .81
+    and F-ARI .77 (results/quick); the full number has not been tried.
     """
     config.batch_size = 6
     config.data.options.random_floor = True

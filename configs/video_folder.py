@@ -2,13 +2,13 @@
 
     python -m stii_jax.main --config video_folder --workdir runs/mine --config.data.options.folder=/my/videos
 
-docs/datasets.md tells which files are read, how they are split and cut, and how to give labels. Start from few slots
-(the objects, and one for the background). If the videos are shorter than the clips below, these are shortened. A GPU is
-advised; the first lines of a run say how long it takes.
+docs/datasets.md explains which files are read, how they are split and cut, and how to add labels. Start with few slots
+(one per object, and one for the background). Clips are shortened to the length of the videos if necessary. A GPU is
+recommended; the first lines of a run estimate its time.
 
     python -m stii_jax.main --config video_folder:small --workdir runs/mine --config.data.options.folder=/my/videos
 
-is its size for two CPU cores: 32x32, four slots, the network of configs/quickstart.py.
+is the version for two CPU cores: 32x32, four slots, the network of configs/quickstart.py.
 """
 
 from ml_collections import ConfigDict
@@ -17,12 +17,12 @@ from stii_jax.config import check_argument, default_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
-    """The config for `argument`: "default" or "small"."""
+    """Return the config for `argument`: "default" or "small"."""
     check_argument("video_folder", argument, ("default", "small"))
     config = default_config()
     config.data.dataset = "video_folder"
     config.data.variant = "default"
-    # With a background and objects that look the same in every clip a slot takes several of them: docs/datasets.md.
+    # If background and objects look the same in every clip, one slot takes several of them: see docs/datasets.md.
     config.data.recolor = True
     config.model.num_slots = 6
     config.optim.warmup_steps = 1_000
@@ -38,8 +38,10 @@ def get_config(argument: str = "default") -> ConfigDict:
 
 
 def _two_cores(config: ConfigDict) -> ConfigDict:
-    """The network and stages of configs/quickstart.py, which docs/quickstart.md explains; sigma is smaller, so that
-    objects of little contrast are worth a slot."""
+    """Use the network and stages of configs/quickstart.py (see docs/quickstart.md) with a smaller sigma.
+
+    The smaller sigma makes objects of low contrast worth a slot.
+    """
     config.batch_size = 6
     config.data.options.image_size = 32
     config.data.num_frames = 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on this machine: in one process on all of its devices, or in several (bash 5.1 or newer), each with one.
+# Train on this machine: in one process on all devices, or with one process per device (bash 5.1 or newer).
 # Usage: launch/local.sh [--processes N] --config NAME --workdir FOLDER [...]
 set -euo pipefail
 python=${PYTHON:-python3}
@@ -11,7 +11,7 @@ shift 2
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 declare -A running
 for ((i = 0; i < processes; i++)); do
-  # Of several GPUs each process takes one.
+  # Each process takes one GPU.
   JAX_LOCAL_DEVICE_IDS=$i "$python" -m stii_jax.main "$@" \
     --coordinator_address "127.0.0.1:$port" --num_processes "$processes" --process_id "$i" &
   running[$!]=$i
@@ -22,12 +22,12 @@ code=0
 while ((${#running[@]})); do
   ended='' status=0
   wait -n -p ended "${!running[@]}" || status=$?
-  [[ -n $ended ]] || continue # it was a signal, which the trap has passed on
+  [[ -n $ended ]] || continue # interrupted by a signal, which the trap has passed on
   if ((status)); then echo "process ${running[$ended]} of $processes ended with exit code $status" >&2; fi
   unset "running[$ended]"
   if ((status && !code)); then
     code=$status
-    # The others find out by themselves that one is missing; they have two minutes for it.
+    # The others notice by themselves that one is missing; give them two minutes.
     (sleep "${GRACE:-120}" && kill -KILL "${!running[@]}") </dev/null >/dev/null 2>&1 &
     disown
   fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains on a Slurm cluster, one task a GPU; every task runs the same command.
+# Train on a Slurm cluster, one task per GPU; every task runs the same command.
 # Usage: sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 launch/slurm.sh --config NAME --workdir SHARED_FOLDER [...]
-# Tasks are told of the end of their time, or of a preemption, two minutes ahead: they save, and the job is queued again.
+# Tasks get SIGTERM two minutes before a time limit or preemption: they save, and the job is requeued.
 #SBATCH --job-name=stii_jax
 #SBATCH --signal=TERM@120
 #SBATCH --requeue

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a TPU VM, or on every host of a TPU pod slice, on which this project is installed in ~/stii_jax/.venv.
+# Train on a TPU VM, or on every host of a TPU pod slice. Each must have this project installed in ~/stii_jax/.venv.
 # Usage: TPU=NAME ZONE=ZONE launch/tpu.sh --config NAME --workdir SHARED_FOLDER [...]
 set -euo pipefail
 : "${TPU:?the name of the TPU VM}" "${ZONE:?its zone}"

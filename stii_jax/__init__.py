@@ -4,7 +4,7 @@
     found = model.decompose("video.mp4")
     found.masks, found.tracks.to_dataframe()
 
-Names are imported when they are first used: `import stii_jax` itself imports neither jax nor anything else heavy.
+Names are imported on first use: `import stii_jax` itself imports neither jax nor any other heavy library.
 """
 
 from typing import TYPE_CHECKING

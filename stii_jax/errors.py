@@ -17,7 +17,7 @@ class PlatformError(UserError):
 
 
 class Preempted(Exception):
-    """The run was told to stop, and has saved."""
+    """The run received SIGTERM and saved a checkpoint."""
 
     EXIT_CODE = 128 + signal.SIGTERM
 
@@ -32,7 +32,7 @@ def check_platform() -> None:
 
 
 def exit_now(code: int, message: str = "") -> NoReturn:
-    """End the process at once: a usual exit would wait for the other processes, or for writes that have failed."""
+    """End the process at once. A normal exit would wait for the other processes, or for failed writes."""
     print(message, end="\n" if message else "", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

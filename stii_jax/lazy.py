@@ -1,4 +1,4 @@
-"""Names that are imported when they are first used, so that a command waits only for the libraries it needs."""
+"""Names imported on first use, so that a command waits only for the libraries it needs."""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -8,7 +8,7 @@ Entry = TypeVar("Entry")
 
 
 class Table(MutableMapping[str, Entry]):
-    """A table of classes or functions. An entry given as "module:attribute" is imported when it is looked up."""
+    """A table of classes or functions. An entry given as "module:attribute" is imported on lookup."""
 
     def __init__(self, entries: Mapping[str, Any]):
         self._entries = dict(entries)
@@ -41,8 +41,8 @@ def exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: the `__name__` of the package.
-        modules: name -> the module below the package that defines it. A name must not be that of a module of the
-            package: importing that module would replace the name.
+        modules: name -> the module below the package that defines it. No name may equal the name of a module of the
+            package, because importing that module would replace it.
     """
 
     def __getattr__(name: str) -> Any:

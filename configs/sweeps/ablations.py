@@ -1,12 +1,12 @@
 """The paper's ablations and our own choices, on `small:stii`: `python -m stii_jax.sweep --sweep ablations`.
 
-Every variant trains on the same videos of two balls at 24x24, with the same steps or, where clips have another length,
-for about the same time; it is scored at 10 to 40 frames, and on what it imagines after 20.
+Every variant trains on the same videos of two balls at 24x24, for the same number of steps. Variants with clips of
+another length train for about the same time. Scores are at 10 to 40 frames, and on predictions after frame 20.
 """
 
 from stii_jax.sweep import Job, Sweep
 
-# A frame that starts from the prior is only possible with one.
+# Frames can start from the prior only if the model has one.
 _ALONE = ("model.conditional_prior=false", "model.conditional_decoder=false", "model.posterior_start=previous")
 _TO_10 = ("curriculum.stages=((4, 4, 150), (10, 2, 140))",)
 _STEPS = ("eval.num_videos=60",)
@@ -19,7 +19,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "inputs-attached": ("model.detach_refiner_inputs=false",),
     "cell-stable": ("model.cell=stable",),
     "bfloat16": ("model.compute_dtype=bfloat16",),
-    # The reference's grid, as the paper counts R: no frame has more than R decodes, so that no weight r/R exceeds 1.
+    # The reference's grid with the paper's count of R: no frame has more than R decodes, so no weight r/R exceeds 1.
     "weights-budget": ("loss.refinement_weights=budget", "model.schedule=paper", "model.num_refinements=4"),
     "kl-3": ("loss.kl=3",),
     "kl-30": ("loss.kl=30",),
@@ -36,12 +36,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "r-2": ("model.num_refinements=2",),
     "r-6": ("model.num_refinements=6",),
     "r-10": ("model.num_refinements=10",),
-    # Clips of four have no frame with one refinement, which is all that late frames get; clips of eight have some.
+    # Late frames get one refinement. Clips of four have no such frame; clips of eight do.
     "r-6-clips-to-8": ("model.num_refinements=6", "curriculum.stages=((4, 4, 150), (8, 2, 140))"),
 }
 
 
 def get_sweep() -> Sweep:
-    """The sweep."""
+    """Return the sweep."""
     variants = {name: (*_STEPS, *changes) for name, changes in VARIANTS.items()}
     return Sweep(config="small:stii", variants=variants, after=(Job("predict"),))

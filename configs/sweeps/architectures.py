@@ -1,6 +1,7 @@
-"""The paper's layers beside the pyramid: `python -m stii_jax.sweep --sweep architectures --output runs/arch --seeds 3`.
+"""The paper's layers and the pyramid: `python -m stii_jax.sweep --sweep architectures --output runs/arch --seeds 3`.
 
-The quickstart with each, at equal steps; and the paper's layers with a fifth of the steps, about the pyramid's time.
+The sweep runs the quickstart with each architecture for the same number of steps. A third variant gives the paper's
+layers a fifth of the steps, which takes about as long as the pyramid.
 """
 
 from stii_jax.sweep import Sweep
@@ -9,7 +10,7 @@ _A_FIFTH = ("train.num_steps=140", "curriculum.stages=((4, 4, 200), (16, 2, 240)
 
 
 def get_sweep() -> Sweep:
-    """The sweep."""
+    """Return the sweep."""
     return Sweep(
         config="quickstart",
         variants={

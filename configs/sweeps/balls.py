@@ -1,7 +1,8 @@
 """The paper's tables on two cores: `python -m stii_jax.sweep --sweep balls --output runs/paper-balls --seeds 3`.
 
-`balls:mixture`, whose training videos have all appearances, evaluated on the paper's test videos: four balls in colour
-and in black and white, and six to eight, which it never saw, in nine slots.
+The sweep trains `balls:mixture`, whose training videos cover all appearances. It is evaluated on the paper's test
+videos: four balls in colour and in black and white, and six to eight balls with nine slots. Training has no video with
+so many balls.
 """
 
 from collections.abc import Iterator
@@ -18,5 +19,5 @@ def _evaluations() -> Iterator[Job]:
 
 
 def get_sweep() -> Sweep:
-    """The sweep."""
+    """Return the sweep."""
     return Sweep(config="balls:mixture", variants={"mixture": Variant(after=tuple(_evaluations()))})

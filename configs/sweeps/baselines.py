@@ -1,22 +1,26 @@
 """STII and the paper's baselines on one small task, two balls at 24x24: `python -m stii_jax.sweep --sweep baselines`.
 
-Each system as `configs/small.py` trains it; forecasts of those that predict; SEQ-IODINE on the trained IODINE; three
-balls, with a slot more, where training had two; balls that leave the frame and enter it; probes of STII's latents.
+Each system is trained by `configs/small.py`. Further jobs evaluate:
+- predictions, for systems that predict;
+- SEQ-IODINE, on the trained IODINE;
+- three balls, with an additional slot, after training on two;
+- balls that leave and enter the frame;
+- probes of STII's latents.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant
 
 PREDICT = Job("predict")
-# The balls of training have the same share of the box.
+# The balls fill the same share of the box as in training.
 MORE_BALLS = Job("evaluate", ("eval.options.num_balls=(3, 3)", "eval.options.box_size=5.0", "eval.num_slots=4"))
-# Of the same size, but the box is larger than what is seen of it.
+# The balls keep their size, but the box is larger than its visible part.
 LEAVING = Job("evaluate", ("eval.options.box_size=6.0", "eval.options.margin=1.0"))
 SEQUENTIAL = Job("evaluate", ("eval.system=seq_iodine",))
 PROBES = Job("disentangle")
 
 
 def get_sweep() -> Sweep:
-    """The sweep."""
+    """Return the sweep."""
     return Sweep(
         config="small:stii",
         variants={

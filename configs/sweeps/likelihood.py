@@ -1,9 +1,9 @@
 """Compare likelihoods and curricula: `python -m stii_jax.sweep --sweep likelihood --output runs/likelihood --seeds 3`.
 
-The quickstart's model on single frames: the likelihood proper and softer ones, 700 steps, on balls that have colours
-and backgrounds of their own and on white balls on black. Then 1,100 steps on videos of both kinds and others: with the
-likelihood proper, with a temperature that falls, and with white balls first. Scores are of single held-out frames; of
-the last three also on white balls.
+The sweep trains the quickstart's model on single frames. The first variants compare the exact likelihood with softer
+ones for 700 steps, on balls with random colours and backgrounds and on white balls on black. The last three train for
+1,100 steps on videos of both kinds and others. They use the exact likelihood, a falling temperature, and white balls
+first, respectively. Scores are on single held-out frames; for the last three also on white balls.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant
@@ -40,7 +40,7 @@ _CURRICULA = {
 
 
 def get_sweep() -> Sweep:
-    """The sweep."""
+    """Return the sweep."""
     variants = {
         f"{kind}-{name}": Variant((*_SINGLE_FRAMES, *options, *likelihood))
         for kind, options in {"colors": (), "white": _WHITE}.items()

@@ -1,17 +1,18 @@
-"""What a slot's code tells of its object: factors predicted from latents and from the temporal state.
+"""Probes of a slot's code: factors of its object predicted from latents and from the temporal state.
 
-A probe is a small regression from the code of a slot to a factor of its object. Videos are dealt to `NUM_FOLDS` folds,
-and the factors of each fold's objects are predicted by a probe of the other folds: no video is on both sides. R^2 is
-of all these predictions at once: 1 is perfect, and 0 is a probe that always answers with the mean. Its standard error
-is over videos, by bootstrap; it does not know that another draw of videos would train another probe.
+A probe is a small regression from the code of a slot to a factor of its object. Videos are split into `NUM_FOLDS`
+folds. The factors of each fold's objects are predicted by a probe trained on the other folds, so no video is on both
+sides. R^2 is computed over all these predictions: 1 is perfect, and a probe that always predicts the mean scores 0. Its
+standard error is over videos, by bootstrap; it does not include the variance from training on other videos.
 
-    linear   ridge regression; its strength is chosen, a component, within the training folds
-    tree     boosted trees of depth 3: what is in the code, but not linearly
+    linear   ridge regression, with its strength chosen per component within the training folds
+    tree     boosted trees of depth 3, for information that is not linear in the code
 
-R^2 says what a code tells; disentanglement and completeness (Eastwood & Williams 2018) say whether dimensions and
-factors go one to one. They need an importance of every dimension for every component: the size of the ridge's
-coefficients between standardised values, or the trees' shares in what they explain. Here the importances for a
-component sum to its R^2, so that one which cannot be predicted has no say; in the paper they are the probe's own.
+R^2 measures the information in a code. Disentanglement and completeness (Eastwood & Williams 2018) measure whether
+dimensions and factors correspond one to one. They need the importance of every dimension for every component: the
+magnitude of the ridge's coefficients between standardised values, or the trees' feature importances. Here the
+importances for a component sum to its R^2, so that an unpredictable component has no influence. In the paper they are
+the probe's own.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from stii_jax.analysis.probes_samples import FACTORS, MIN_IOU, Samples
 NUM_FOLDS = 5
 NUM_RESAMPLES = 1000
 _CONSTANT = 1e-4
-"""Standard deviation below which a component does not vary, and has no R^2: rounding of pixels' colours alone."""
+"""Standard deviation below which a component counts as constant, without R^2; rounded colours stay below it."""
 
 Codes = Float[np.ndarray, "N Z"]
 Targets = Float[np.ndarray, "N F"]
@@ -34,8 +35,8 @@ Fitted = tuple[Callable[[np.ndarray], np.ndarray], Float[np.ndarray, "Z F"]]
 
 
 def fit_linear(codes: Codes, targets: Targets, seed: int) -> Fitted:
-    """Ridge regression of standardised targets from standardised codes; nothing in it is random."""
-    from sklearn.linear_model import RidgeCV  # where it is needed: it takes seconds
+    """Fit a ridge regression of standardised targets from standardised codes; it is deterministic."""
+    from sklearn.linear_model import RidgeCV  # imported here because it takes seconds
 
     del seed
     model = RidgeCV(np.logspace(-3, 4, 15), alpha_per_target=True).fit(codes, targets)
@@ -43,10 +44,10 @@ def fit_linear(codes: Codes, targets: Targets, seed: int) -> Fitted:
 
 
 def fit_trees(codes: Codes, targets: Targets, seed: int) -> Fitted:
-    """Boosted trees of depth 3, each grown from 7 of 10 samples.
+    """Fit boosted trees of depth 3, each grown from 70% of the samples.
 
-    Every split chooses among all dimensions: from a random few it would often take the wrong one, and importances
-    would be spread over dimensions that tell nothing more.
+    Every split chooses among all dimensions. With a random subset it would often take the wrong one and spread the
+    importances over redundant dimensions.
     """
     from sklearn.ensemble import GradientBoostingRegressor
 
@@ -60,14 +61,14 @@ PROBES: dict[str, Callable[[Codes, Targets, int], Fitted]] = {"linear": fit_line
 
 
 def probe(samples: Samples, seed: int = 0) -> dict[str, Any]:
-    """Scores of every representation and probe, ready for JSON; NaN where a factor does not vary.
+    """Return scores of every representation and probe, ready for JSON; NaN if a factor does not vary.
 
     Args:
-        samples: from `collect`.
-        seed: of folds, trees and bootstrap.
+        samples: samples from `collect`.
+        seed: seed of folds, trees and bootstrap.
 
     Raises:
-        ValueError: too few videos have an object that was found.
+        ValueError: objects were found in too few videos.
     """
     if (num_videos := len(np.unique(samples.video))) < 2 * NUM_FOLDS:
         raise ValueError(
@@ -98,7 +99,7 @@ def probe(samples: Samples, seed: int = 0) -> dict[str, Any]:
 def cross_validate(
     codes: Codes, targets: Targets, video: Int[np.ndarray, " N"], fit: Callable[..., Fitted], seed: int
 ) -> tuple[Targets, Float[np.ndarray, "Z F"]]:
-    """Predictions for all samples, each by a probe of other videos; and the mean importances of these probes."""
+    """Predict all samples, each by a probe trained on other videos; also returns the probes' mean importances."""
     _, number = np.unique(video, return_inverse=True)
     fold = (np.random.default_rng(seed).permutation(number.max() + 1) % NUM_FOLDS)[number]
     predictions, importances = np.zeros_like(targets), []
@@ -115,7 +116,7 @@ def cross_validate(
 def r_squared(
     targets: Targets, predictions: Targets, video: Int[np.ndarray, " N"], seed: int
 ) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, "S F"]]:
-    """R^2 of all predictions, and of S samples of as many videos, drawn with replacement."""
+    """Return R^2 of all predictions, and of S bootstrap samples of the videos."""
     _, number = np.unique(video, return_inverse=True)
     num_videos = number.max() + 1
     centred = targets - targets.mean(axis=0)
@@ -130,10 +131,10 @@ def r_squared(
 
 
 def disentanglement(importances: Float[np.ndarray, "Z F"]) -> tuple[float, float]:
-    """Disentanglement and completeness of Eastwood & Williams (2018), in [0, 1]; NaN where nothing is important.
+    """Return disentanglement and completeness (Eastwood & Williams 2018), in [0, 1]; NaN if nothing is important.
 
-    1 where every dimension tells of one factor only, and where every factor is told by one dimension only. A dimension
-    or factor weighs as much as its importances sum to.
+    Disentanglement is 1 if every dimension encodes only one factor, completeness if every factor is encoded by only one
+    dimension. A dimension or factor is weighted by the sum of its importances.
     """
     if not importances.sum() > 0:
         return float("nan"), float("nan")
@@ -147,7 +148,7 @@ def disentanglement(importances: Float[np.ndarray, "Z F"]) -> tuple[float, float
 
 
 def _score(codes: Codes, samples: Samples, fit: Callable[..., Fitted], seed: int) -> dict[str, Any]:
-    """Scores of one representation and probe."""
+    """Return the scores of one representation and probe."""
     varies = samples.factors.std(axis=0) > _CONSTANT
     targets = samples.factors[:, varies].astype(np.float64)
     predictions, importances = cross_validate(codes.astype(np.float64), targets, samples.video, fit, seed)
@@ -171,6 +172,6 @@ def _score(codes: Codes, samples: Samples, fit: Callable[..., Fitted], seed: int
 
 
 def _scaling(values: Float[np.ndarray, "N M"]) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
-    """Mean and standard deviation, 1 for what does not vary."""
+    """Return mean and standard deviation; the latter is 1 for constant values."""
     scale = values.std(axis=0)
     return values.mean(axis=0), np.where(scale > 1e-12, scale, 1.0)

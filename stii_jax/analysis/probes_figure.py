@@ -1,4 +1,4 @@
-"""The picture of probes' scores."""
+"""The figure of the probes' scores."""
 
 import io
 import os
@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from stii_jax.storage.files import write_atomic
 
 LOWEST = -0.25
-"""R^2 that the axis goes down to; a bar of a worse one is cut off there, and its number says so."""
+"""Lower end of the R^2 axis. Bars below it are cut off; their labels show the value."""
 
 
 def draw_scores(path: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
-    """Writes a PNG with a bar a factor, representation and probe: R^2 and its standard error; from `probes.probe`.
+    """Write a PNG of the results of `probes.probe`: R^2 and its standard error per factor, representation and probe.
 
-    Linear probes are full bars, trees hatched ones. The legend has disentanglement D and completeness C.
+    Linear probes have solid bars, trees hatched ones. The legend shows disentanglement D and completeness C.
     """
     scores = {
         (representation, name): score

@@ -1,7 +1,7 @@
-"""What probes learn from: codes of slots, and the factors of the objects that they are matched to.
+"""The probes' data: codes of slots, and the factors of the objects they are matched to.
 
-The factors come from the labels and the frames, so that every dataset with labels has them: nothing of the program that
-drew the videos is asked. They are of what is visible: the centroid of a ball behind another one is that of its rest.
+The factors come from labels and frames alone, not from the simulator, so every dataset with labels has them. They
+describe the visible part: the centroid of a partly hidden ball is that of its visible part.
 """
 
 import functools
@@ -27,23 +27,23 @@ FACTORS = {
 """Factors and their components, in the order of `Samples.factors`."""
 COMPONENTS = tuple(component for components in FACTORS.values() for component in components)
 MIN_IOU = 0.5
-"""Overlap of an object with its slot below which the slot does not stand for the object, and is left out."""
+"""Minimum overlap of an object with its slot; pairs with less are left out."""
 
 
 class Samples(NamedTuple):
-    """One sample an object, of N objects in many videos."""
+    """One sample per object, for N objects in many videos."""
 
     latents: Float[np.ndarray, "N Z"]
-    """Posterior mean of the object's slot; the hidden state in R-NEM, which has no posterior."""
+    """Posterior mean of the object's slot; for R-NEM, which has no posterior, the hidden state."""
     temporal: Float[np.ndarray, "N D"] | None
     """Temporal state of the slot after the frame; None for a model that has no such state."""
     factors: Float[np.ndarray, "N F"]
     video: Int[np.ndarray, " N"]
     """Number of the object's video."""
     names: tuple[str, ...]
-    """Of the factors' components."""
+    """Names of the factors' components."""
     num_objects: int
-    """Objects that could be probed, matched well enough or not."""
+    """Number of candidate objects, matched well enough or not."""
     frame: int
     """Number of the frame in its video."""
 
@@ -51,16 +51,19 @@ class Samples(NamedTuple):
 def object_factors(
     frame: UInt8[np.ndarray, "B H W C"], segmentation: UInt8[np.ndarray, "B 3 H W"], num_objects: int
 ) -> tuple[Float[np.ndarray, "B L F"], Bool[np.ndarray, "B L"]]:
-    """Factors of the objects 1..num_objects in a frame, and which of them are visible in it and in its neighbours.
+    """Return the factors of the objects 1..num_objects in a frame, and their visibility.
+
+    An object counts as visible if it is visible in the frame and in both neighbours.
 
     Args:
-        frame: pixels, 0..255; grey frames have one colour three times.
-        segmentation: labels of the frame before, of the frame, and of the frame after.
+        frame: pixels, 0..255; grey frames have the same colour in all channels.
+        segmentation: labels of the previous frame, the frame, and the next frame.
         num_objects: the largest label.
 
     Returns:
-        `COMPONENTS`: x and y of the centroid, 0 and 1 being the frame's edges; half the way of the centroid from the
-        frame before to the one after, in pixels a frame; mean colour in [0, 1]; and the share of the frame's pixels.
+        The factors, in the order of `COMPONENTS`, and a mask of the visible objects. The centroid's x and y run from 0
+        to 1 between the frame's edges. Its velocity, in pixels per frame, is half its displacement from the previous to
+        the next frame. The colour is the mean in [0, 1], and the size is the share of the frame's pixels.
     """
     height, width = segmentation.shape[2:]
     places = jax.tree.map(np.asarray, _positions(segmentation, num_objects + 1))
@@ -80,7 +83,10 @@ def object_factors(
 def match_slots(
     decomposition: Decomposition, segmentation: UInt8[np.ndarray, "B H W"], num_objects: int
 ) -> tuple[Int[np.ndarray, "B L"], Float[np.ndarray, "B L"]]:
-    """Slot of every object in the last frame by the largest sum of IoUs, one-to-one; and its IoU, 0 without a slot."""
+    """Match objects in the last frame one-to-one to slots, maximising the sum of IoUs.
+
+    Returns the slot of every object and its IoU, 0 without a slot.
+    """
     slots, iou = _match(decomposition, segmentation, num_objects)
     return np.maximum(slots, 0), np.asarray(iou)
 
@@ -98,19 +104,19 @@ def _match(decomposition, segmentation, num_objects):
 
 
 def collect(evaluator: Evaluator, params: Params, num_videos: int, num_frames: int) -> Samples:
-    """Decomposes the first `num_frames` frames of held-out videos, and takes samples of the last of them.
+    """Decompose the first `num_frames` frames of held-out videos and sample their last frame.
 
     Args:
-        evaluator: its `eval.split` is read; as many videos as it has, at most.
-        params: of its model.
-        num_videos: how many videos.
-        num_frames: frames that the model sees, at least 2. The videos have one more, for the velocity's sake.
+        evaluator: evaluator whose `eval.split` is read, at most all its videos.
+        params: parameters of its model.
+        num_videos: number of videos.
+        num_frames: number of frames the model sees, at least 2. One more frame is needed for the velocity.
 
     Raises:
-        ValueError: the videos are too short or have no labels, or several processes would each see a part of them.
+        ValueError: the videos are too short or have no labels, or there are several processes.
     """
     if jax.process_count() > 1:
-        raise ValueError(f"probes run in one process, and there are {jax.process_count()}: start one only")
+        raise ValueError(f"probes run in one process, but there are {jax.process_count()}: start only one")
     split, num_objects = evaluator.settings.split, evaluator.source.num_objects
     longest = evaluator.source.frames_of(split)
     if not 2 <= num_frames < longest:
@@ -139,8 +145,8 @@ def collect(evaluator: Evaluator, params: Params, num_videos: int, num_frames: i
 
 
 def _codes(model: Any, decomposition: Decomposition, state: Any) -> list[jax.Array]:
-    """Latents of every slot in the last frame and, where the model has it, the temporal state after it."""
+    """Return every slot's latents in the last frame and, if the model has one, the temporal state after it."""
     posterior = decomposition.posterior[:, -1]
     latents = posterior if isinstance(model, RNEM) else jnp.split(posterior, 2, axis=-1)[0]
     temporal = state.temporal.h if hasattr(state, "temporal") else jnp.zeros(())
-    return [latents, temporal] if temporal.any() else [latents]  # IODINE has one, which stays at zero
+    return [latents, temporal] if temporal.any() else [latents]  # IODINE's temporal state stays zero

@@ -6,8 +6,8 @@
     render(model, params, concatenate(slots, select(get_slots(observed, 1), [2])))     # with an object of another video
     render(model, params, shift_latent(slots, 2, dimension=5, by=1.0))
 
-A slot is decoded by itself, and slots compete for every pixel: where one is gone, the most likely of the others is
-seen. Slots of two frames fit together if one model observed them.
+Each slot is decoded independently, and slots compete for every pixel. Where one is removed, the most likely of the
+others becomes visible. Slots of two frames can be combined if the same model observed them.
 """
 
 import functools
@@ -32,11 +32,11 @@ class SlotState(NamedTuple):
     h: Float[Array, "K D"]
     """The temporal state before the frame."""
     present: Bool[Array, " K"]
-    """False for slots that the model does not use; they paint nothing."""
+    """False for slots the model does not use, which paint nothing."""
 
 
 def get_slots(observed: ObservedFrame, index: int) -> SlotState:
-    """The slots of video `index` of an observed frame."""
+    """Return the slots of video `index` of an observed frame."""
     latents, h = jnp.split(observed.posterior[index], 2, axis=-1)[0], observed.h[index]
     return SlotState(latents, h, jnp.ones(len(h), bool) if observed.present is None else observed.present[index])
 

@@ -1,13 +1,13 @@
-"""What each dimension of a slot's latents does: it is moved alone, and the frame is decoded again.
+"""Latent traversals: each dimension of a slot's latents is changed alone, and the frame is decoded again.
 
-The slot's latents are its posterior means, and a dimension is moved away from its own mean in units of its standard
-deviation over objects, which are all slots but the background's (the one with most pixels). Everything else stays: the
-temporal state that the frame was decoded with, and the other slots' latents. Masks compete for pixels, so where
-the slot grows or goes, the others give way.
+The slot's latents are its posterior means. A dimension is shifted in units of its standard deviation over objects,
+which are all slots but the background (the slot with most pixels). Everything else stays fixed: the temporal state of
+the frame, and the other slots' latents. Masks compete for pixels, so the other slots adapt where the slot grows or
+disappears.
 
-Two things to know when reading the pictures. In STII the decoder also sees the temporal state, which knows much of the
-object: latents say the rest. And dimensions that go together over objects are moved one at a time here, so that far
-from the middle the decoder may be given what it has never seen.
+Two points matter for reading the pictures. In STII the decoder also sees the temporal state, which holds much of the
+information about the object; latents add the rest. Correlated dimensions are changed one at a time, so far from the
+middle the decoder may receive inputs unlike any in training.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from stii_jax.types import Params
 from stii_jax.visualization.visualize import OUTSIDE, Color, rgb, segmentation_colors
 
 OFFSETS = tuple(np.linspace(-2, 2, 13).tolist())
-"""Where dimensions are moved to; an odd number of places, so that one of them is 0."""
+"""Shifts of a dimension, in standard deviations; their number is odd, so that one of them is 0."""
 
 
 class ObservedFrame(NamedTuple):
@@ -39,7 +39,7 @@ class ObservedFrame(NamedTuple):
     time: int
     """Number of the frame in its video."""
     present: Bool[Array, "B K"] | None = None
-    """False for slots that take no part; None if all do."""
+    """False for absent slots; None if all are present."""
 
 
 class LatentStatistics(NamedTuple):
@@ -53,37 +53,37 @@ class LatentStatistics(NamedTuple):
 
 
 class Traversal(NamedTuple):
-    """One slot of one frame: in N rows a dimension each, which takes V values."""
+    """The traversal of one slot in one frame: N dimensions, one per row, with V values each."""
 
     latents: Float[np.ndarray, "N V K Z"]
     frames: UInt8[np.ndarray, "N V H W 3"]
     """Reconstructions of the whole frame."""
     alone: UInt8[np.ndarray, "N V H W 3"]
-    """What the slot explains; grey elsewhere."""
+    """The slot's part of the frame; grey elsewhere."""
     seen: UInt8[np.ndarray, "H W 3"]
-    """The frame itself."""
+    """The input frame."""
     time: int
-    """Its number in the video."""
+    """Number of the frame in the video."""
     slot: int
     dimensions: tuple[int, ...]
     kl: tuple[float, ...]
-    """Statistics of the dimensions; see `LatentStatistics`."""
+    """KL of the dimensions; see `LatentStatistics`."""
     offsets: tuple[float, ...]
-    """From the posterior mean, in standard deviations over objects."""
+    """Offsets from the posterior mean, in standard deviations over objects."""
     color: Color
-    """Of the slot, as in other pictures."""
+    """Colour of the slot, as in other pictures."""
 
     @property
     def middle(self) -> int:
-        """Number of the value that is the posterior mean itself."""
+        """Index of the posterior mean among the values."""
         return self.offsets.index(0.0)
 
 
 def check_traversable(model: VideoModel) -> STII:
-    """The model itself; raises `ValueError` for one that does not decode latents with a temporal state."""
+    """Return the model; raises `ValueError` for one that does not decode latents with a temporal state."""
     if not isinstance(model, STII):
         raise ValueError(
-            f"{type(model).__name__} decodes no latents with a temporal state, which a traversal moves: expected a run "
+            f"{type(model).__name__} decodes no latents with a temporal state, which a traversal needs: expected a run "
             "with config.system 'stii', 'iodine' or 'seq_iodine'"
         )
     return model
@@ -131,7 +131,7 @@ def latent_statistics(observed: ObservedFrame) -> LatentStatistics:
 
 
 def largest_object(observed: ObservedFrame, index: int) -> int:
-    """The slot with most pixels in video `index`, but for the background's."""
+    """Return the slot with most pixels in video `index`, except for the background."""
     return int(np.argsort(-_areas(observed)[index], kind="stable")[1])
 
 
@@ -146,17 +146,17 @@ def traverse(
     num_dims: int = 8,
     offsets: tuple[float, ...] = OFFSETS,
 ) -> Traversal:
-    """Moves the `num_dims` dimensions of a slot with the highest KL divergence, or all if there are fewer.
+    """Traverse the `num_dims` dimensions of a slot with the highest KL divergence, or all if there are fewer.
 
     Args:
         model: the model that observed the frame.
-        params: of the model.
-        observed: from `observe_frame`.
-        statistics: from `latent_statistics`, of the same frame or of one of more videos.
-        index: of the video in the batch.
-        slot: which slot; None is the one of the largest object.
-        num_dims: rows of the pictures.
-        offsets: in standard deviations over objects, ascending; one of them is 0.
+        params: the model's parameters.
+        observed: a frame from `observe_frame`.
+        statistics: statistics from `latent_statistics`, for the same frame or for one of more videos.
+        index: index of the video in the batch.
+        slot: number of the slot; None selects that of the largest object.
+        num_dims: number of dimensions, which are the rows of the pictures.
+        offsets: offsets in standard deviations over objects, ascending; one of them is 0.
 
     Raises:
         ValueError: there is no such slot, or no 0 among the offsets.
@@ -166,7 +166,7 @@ def traverse(
     if not 0 <= slot < num_slots:
         raise ValueError(f"slot is {slot}, expected 0 to {num_slots - 1}, as the model has {num_slots} slots")
     if 0.0 not in offsets:
-        raise ValueError(f"offsets are {offsets}, expected 0 among them, for the picture with nothing moved")
+        raise ValueError(f"offsets are {offsets}, expected 0 among them, for the unchanged picture")
     dimensions = np.argsort(-statistics.kl, kind="stable")[:num_dims]
     mean = np.split(np.asarray(observed.posterior[index]), 2, axis=-1)[0]
     latents = np.tile(mean, (len(dimensions), len(offsets), 1, 1))
@@ -206,12 +206,12 @@ def traverse_held_out(
     num_dims: int = 8,
     reach: float = 2.0,
 ) -> list[Traversal]:
-    """Traversals of the largest objects of the first held-out videos, in the last of `num_frames` frames.
+    """Traverse the largest objects of the first held-out videos, in the last of `num_frames` frames.
 
-    The spread of latents is measured over the videos of one batch, `eval.batch_size` of them; `num_pictures` are drawn.
+    The spread of latents is measured over one batch of `eval.batch_size` videos, of which `num_pictures` are drawn.
 
     Raises:
-        ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
+        ValueError: the model cannot be traversed (see `check_traversable`), or the videos have fewer frames.
     """
     observed = observe_held_out(evaluator, params, num_frames)
     statistics, model = latent_statistics(observed), check_traversable(evaluator.model)
@@ -223,10 +223,10 @@ def traverse_held_out(
 
 
 def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> ObservedFrame:
-    """The last of the first `num_frames` frames of the first held-out videos, one batch of them.
+    """Observe frame number `num_frames`, counted from 1, in the first batch of held-out videos.
 
     Raises:
-        ValueError: the model has no traversals (see `check_traversable`), or the videos have fewer frames.
+        ValueError: the model cannot be traversed (see `check_traversable`), or the videos have fewer frames.
     """
     model = check_traversable(evaluator.model)
     split, size = evaluator.settings.split, evaluator.settings.batch_size
@@ -240,12 +240,12 @@ def observe_held_out(evaluator: Evaluator, params: Params, num_frames: int) -> O
 
 
 def _areas(observed: ObservedFrame) -> np.ndarray:
-    """Pixels of each slot of each video."""
+    """Count the pixels of each slot in each video."""
     masks = np.asarray(observed.masks)
     slots = masks.argmax(axis=1)
     return np.stack([(slots == k).sum((1, 2)) for k in range(masks.shape[1])], axis=1)
 
 
 def to_rgb(values: np.ndarray) -> np.ndarray:
-    """Colours of 0 to 1 as bytes, in three channels."""
+    """Convert colours from [0, 1] to bytes in three channels."""
     return rgb((np.clip(values, 0, 1) * 255).round().astype(np.uint8))

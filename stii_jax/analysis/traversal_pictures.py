@@ -1,4 +1,4 @@
-"""Pictures of a traversal of latents (see `traversal.py`): a still, and the frames of a GIF. Numpy on the host."""
+"""Pictures of a latent traversal (see `traversal.py`): a still, and the frames of a GIF. Numpy on the host."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,16 +11,16 @@ from stii_jax.storage.images import Picture
 from stii_jax.visualization.visualize import CELL, FONT, GAP, INK, LINE, PAGE, Color
 
 PER_LINE = 4
-"""Panels side by side in the animation."""
+"""Number of panels per line in the animation."""
 
 
 def draw_traversal(traversal: Traversal, *, num_columns: int = 7, alone: bool = False) -> Picture:
-    """A row a dimension, a column a value; above them the frame as it was seen, and decoded with nothing moved.
+    """Draw one row per dimension and one column per value, below the input frame and its unchanged reconstruction.
 
     Args:
-        traversal: from `traverse`.
-        num_columns: how many values to show at most, evenly spaced, the first and last included.
-        alone: show what the slot explains instead of the whole frame.
+        traversal: a traversal from `traverse`.
+        num_columns: maximum number of values to show, evenly spaced, including the first and the last.
+        alone: True to show only the slot's part instead of the whole frame.
     """
     columns = np.unique(np.linspace(0, len(traversal.offsets) - 1, num_columns).round().astype(int))
     names = _names(traversal)
@@ -45,7 +45,7 @@ def draw_traversal(traversal: Traversal, *, num_columns: int = 7, alone: bool = 
 
 
 def traversal_animation(traversal: Traversal) -> list[Picture]:
-    """All dimensions at once, a panel each: from the middle to the last value, to the first, and back to the middle."""
+    """Draw all dimensions at once, one panel each, moving from the middle to both ends and back."""
     last, middle = len(traversal.offsets) - 1, traversal.middle
     pictures = []
     for value in (*range(middle, last), *range(last, 0, -1), *range(middle)):
@@ -70,7 +70,7 @@ def _signed(offset: float) -> str:
 
 
 def _context(traversal: Traversal) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
-    """What the traversal starts from, by title."""
+    """Return the traversal's starting pictures, keyed by title."""
     return {
         f"frame t={traversal.time}": traversal.seen,
         "unmoved": traversal.frames[0, traversal.middle],
@@ -79,7 +79,7 @@ def _context(traversal: Traversal) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
 
 
 def draw_panels(lines: Sequence[Mapping[str, UInt8[np.ndarray, "H W 3"]]], color: Color = INK) -> Picture:
-    """Pictures with their titles above, line by line; a title that begins with "slot" after a square in `color`."""
+    """Draw titled pictures line by line; a title that starts with "slot" follows a square in `color`."""
     titles = [title for line in lines for title in line]
     height, width, _ = _enlarge(next(iter(lines[0].values()))).shape
     across, down = max(width, *(int(FONT.getlength(title)) + LINE for title in titles)) + GAP, LINE + height + GAP
@@ -97,7 +97,7 @@ def draw_panels(lines: Sequence[Mapping[str, UInt8[np.ndarray, "H W 3"]]], color
 
 
 def _table(images: UInt8[np.ndarray, "N V H W 3"]) -> Image.Image:
-    """The pictures in rows and columns, each with a gap at its right and foot."""
+    """Arrange pictures in rows and columns, each with a gap to its right and below."""
     rows, columns = images.shape[:2]
     height, width, _ = _enlarge(images[0, 0]).shape
     page = Image.new("RGB", (columns * (width + GAP), rows * (height + GAP)), PAGE)

@@ -1,15 +1,15 @@
-"""What a training step costs, in time and memory.
+"""The time and memory of a training step.
 
     python -m stii_jax.benchmark --config balls:color --config.batch_size=4
     python -m stii_jax.benchmark --config balls:color --config.data.num_frames=40 --steps 0
     python -m stii_jax.benchmark --sweep --config balls:color balls:color,iodine --size small --output cost.json
 
-The first times the very step of training on random frames, and apart from it the data pipeline; `--steps 0` only
-compiles it and tells its memory. One cell is one refinement (t, r) of one video; the decode that ends every frame is
-in the time but is not counted as a cell.
+The first command times the actual training step on random frames and, separately, the data pipeline. `--steps 0` only
+compiles the step and reports its memory. One cell is one refinement (t, r) of one video. The decode that ends every
+frame is included in the time but is not counted as a cell.
 
-A sweep measures how the cost grows with one setting at a time around a base, each point in a process of its own, and
-writes OUTPUT.json after each; OUTPUT.md has a table and OUTPUT.png the curves. The same command goes on with it.
+A sweep varies one setting at a time around a base and measures each point in its own process. It writes OUTPUT.json
+after each point; OUTPUT.md has a table and OUTPUT.png the curves. The same command resumes a stopped sweep.
 """
 
 from typing import TYPE_CHECKING

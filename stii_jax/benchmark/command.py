@@ -15,9 +15,9 @@ from stii_jax.errors import UserError, check_platform
 from stii_jax.storage.files import write_atomic
 
 ERRORS = (UserError, OSError)
-"""Shown as one line, without a traceback."""
+"""Errors shown as one line, without a traceback."""
 
-_CONFIG_HELP = "as for stii_jax.main; settings by --config.x.y=value. A sweep takes several, and draws them together"
+_CONFIG_HELP = "as for stii_jax.main; settings by --config.x.y=value. A sweep plots several configs together"
 _SIZE_HELP = (
     "base of the sweep. small: 2 videos of 10 frames at 32x32, 16 channels, for CPUs; paper: 32 videos of 10 frames at "
     "64x64, the config's own model, for accelerators"
@@ -25,7 +25,7 @@ _SIZE_HELP = (
 
 
 def main(arguments: Sequence[str], before_jax: Callable[[Sequence[int]], None] = lambda _: None) -> None:
-    """The command line. `before_jax` is given the batch sizes before jax looks for devices."""
+    """Run the command line. `before_jax` is called with the batch sizes before jax looks for devices."""
     try:
         check_platform()
         overrides, rest = split_overrides(arguments)
@@ -37,22 +37,24 @@ def main(arguments: Sequence[str], before_jax: Callable[[Sequence[int]], None] =
     except ERRORS as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped: the same command goes on" if "--sweep" in arguments else "stopped")
+        sys.exit("stopped: the same command resumes the sweep" if "--sweep" in arguments else "stopped")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stii_jax.benchmark", description="What a training step costs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stii_jax.benchmark", description="Measure the cost of a training step."
+    )
     parser.add_argument("--config", required=True, nargs="+", help=_CONFIG_HELP)
-    parser.add_argument("--steps", type=int, default=5, help="steps to time, after the first; 0: only compile")
+    parser.add_argument("--steps", type=int, default=5, help="steps to time after the first; 0 only compiles")
     one = parser.add_argument_group("one step")
-    one.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    one.add_argument("--no_pipeline", action="store_true", help="leave the data pipeline out")
-    many = parser.add_argument_group("a sweep: the base, and one factor at a time, each in a process of its own")
+    one.add_argument("--json", action="store_true", help="print one JSON object to standard output")
+    one.add_argument("--no_pipeline", action="store_true", help="skip the data pipeline")
+    many = parser.add_argument_group("a sweep: the base, and one factor at a time, each in its own process")
     many.add_argument("--sweep", action="store_true", help="measure how the cost grows")
-    many.add_argument("--output", type=Path, help="the JSON file; .md and .png beside it. What it has is not repeated")
+    many.add_argument("--output", type=Path, help="JSON file, with .md and .png beside it; its points are kept")
     many.add_argument("--size", choices=SIZES, default="small", help=_SIZE_HELP)
-    many.add_argument("--factors", nargs="+", choices=FACTORS, default=list(FACTORS), help="leave out the others")
-    many.add_argument("--list", action="store_true", help="only show the points")
+    many.add_argument("--factors", nargs="+", choices=FACTORS, default=list(FACTORS), help="vary only these factors")
+    many.add_argument("--list", action="store_true", help="show the points and exit")
     options = parser.parse_args(arguments)
     if options.steps < 0:
         parser.error(f"--steps is {options.steps}, expected 0 or more")
@@ -98,7 +100,7 @@ def _sweep(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     write_atomic(options.output.with_suffix(".png"), pictures.figure(measured))
     print(f"\n{table}")
     if failed := [sweep.name_of(point) for point in measured if "error" in point]:
-        raise sweep.SweepError(f"{len(failed)} failed: {'; '.join(failed)}. The same command tries them again")
+        raise sweep.SweepError(f"{len(failed)} failed: {'; '.join(failed)}. The same command retries them")
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A sweep's table, and its curves of time and memory against every factor."""
+"""The table of a sweep, and its curves of time and memory against every factor."""
 
 import io
 import itertools
@@ -14,9 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from stii_jax.benchmark.points import FACTORS
 from stii_jax.report.markdown import markdown_table
 
-SECONDS, MEMORY = "seconds a step", "temporary MB a device"
+SECONDS, MEMORY = "seconds per step", "temporary MB per device"
 _WITH_CELLS = ("frames", "refinements")
-"""Factors that the number of cells depends on: their panels have lines in proportion to it."""
+"""Factors that change the number of cells; their panels have lines in proportion to it."""
 _COLUMNS = 4
 _MARKERS = "osD^v"
 
@@ -24,8 +24,9 @@ Measured = Mapping[str, Any]
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """Markdown with a line a point; one that failed says so."""
-    header = ["config", "point", "cells a video", SECONDS, "ms a cell and video", "s to compile", MEMORY, "peak MB"]
+    """Return a Markdown table with one row per point; a failed point shows its error."""
+    header = ["config", "point", "cells per video", SECONDS, "ms per cell and video"]
+    header += ["s to compile", MEMORY, "peak MB"]
     return markdown_table(header, [_row(point) for point in measured])
 
 
@@ -46,10 +47,10 @@ def _base(point: Measured) -> str:
 
 
 def figure(measured: Sequence[Measured]) -> bytes:
-    """PNG, all axes logarithmic: above the seconds of a step, below its memory, against every factor that varies.
+    """Return a PNG of the seconds per step (top) and the memory (bottom) against every varied factor.
 
-    All panels of seconds have the same axis, and so have those of memory: slopes compare. Dashed lines are the number
-    of cells, times the one constant that fits best.
+    All axes are logarithmic. All panels of seconds share their axis, and so do those of memory, so that slopes can be
+    compared. Dashed lines are the number of cells times the best-fitting constant.
     """
     good = [point for point in measured if "result" in point]
     configs = list(dict.fromkeys(point["config"] for point in good))
@@ -79,13 +80,13 @@ def figure(measured: Sequence[Measured]) -> bytes:
 
 
 def curve(measured: Sequence[Measured], config: str, factor: str) -> list[Measured]:
-    """The points of a config in which nothing but this factor changes, the base among them, by its value."""
+    """Return a config's points in which only this factor changes, including the base, sorted by its value."""
     own = [point for point in measured if point["config"] == config and point["changed"] in ("", factor)]
     return sorted(own, key=lambda point: point["values"][factor])
 
 
 def fit_time_per_cell(points: Sequence[Measured]) -> list[float]:
-    """Seconds in proportion to the number of cells, by the constant that fits the logarithms best."""
+    """Return seconds in proportion to the number of cells, with the constant that best fits the logarithms."""
     cells = [point["result"]["cells_per_step"] for point in points]
     ratios = [point["result"]["step_seconds"] / count for point, count in zip(points, cells)]
     constant = statistics.geometric_mean(ratios)
@@ -113,7 +114,7 @@ def _draw(axes: Axes, points: Sequence[Measured], factor: str, title: str, order
 
 
 def _limits(points: Sequence[Measured], title: str) -> tuple[float, float]:
-    """Of the axis: room for all values, and for a factor of four at least."""
+    """Return axis limits with room for all values, and for a factor of at least four."""
     values = [value for point in points if (value := _value(point, title))]
     low, high = min(values), max(values)
     wider = max(1.3, 2 * (low / high) ** 0.5)

@@ -1,4 +1,4 @@
-"""What a sweep measures: a base, and points around it, each with one factor changed."""
+"""The points of a sweep: a base, and points around it that each change one factor."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -7,26 +7,26 @@ from stii_jax.config import ConfigError, flatten, load_config
 
 
 class Factor(NamedTuple):
-    """Something that a step's cost depends on."""
+    """A factor of a step's cost."""
 
     title: str
     setting: str
-    """Key of the config; "" of the devices, which are not in it."""
+    """Key of the config; "" for the devices, which are not in it."""
 
 
 FACTORS = {
     "frames": Factor("frames T", "data.num_frames"),
     "refinements": Factor("refinements R", "model.num_refinements"),
     "slots": Factor("slots K", "model.num_slots"),
-    "batch": Factor("videos a step", "batch_size"),
-    "size": Factor("pixels a side", "data.options.image_size"),
+    "batch": Factor("videos per step", "batch_size"),
+    "size": Factor("pixels per side", "data.options.image_size"),
     "devices": Factor("devices", ""),
     "pieces": Factor("pieces of the batch", "train.accumulation"),
 }
 
 
 class Size(NamedTuple):
-    """A base, by overrides, and the values that each factor takes beside the base's own."""
+    """A base, given by overrides, and the values of each factor besides the base's own."""
 
     overrides: tuple[str, ...]
     values: Mapping[str, Sequence[int]]
@@ -36,7 +36,7 @@ _FRAMES = {"frames": (4, 10, 20, 40), "refinements": (2, 4, 6, 8, 10), "slots": 
 _SMALL_MODEL = {"latent_dim": 16, "hidden_dim": 64, "feature_dim": 64, "prior_dim": 64}
 _SMALL_MODEL |= {"decoder_channels": 16, "refiner_channels": 16}
 SIZES = {
-    # Two CPU cores measure two systems in a quarter of an hour.
+    # On two CPU cores, two systems take a quarter of an hour.
     "small": Size(
         (
             *("batch_size=2", "data.num_frames=10", "data.options.image_size=32"),
@@ -44,7 +44,7 @@ SIZES = {
         ),
         _FRAMES | {"batch": (1, 2, 4), "size": (32, 64, 128), "pieces": (1, 2)},
     ),
-    # The model as its config has it; for accelerators.
+    # The model of the config itself, for accelerators.
     "paper": Size(
         ("batch_size=32", "data.num_frames=10", "data.options.image_size=64"),
         _FRAMES | {"batch": (8, 16, 32, 64), "size": (64, 128), "pieces": (1, 2, 4, 8)},
@@ -53,11 +53,11 @@ SIZES = {
 
 
 class Machine(NamedTuple):
-    """What jax runs on, and the code that it runs."""
+    """The hardware that jax runs on, and the version of the code."""
 
     backend: str
     num_devices: int
-    """Accelerators, or cores of a CPU."""
+    """Number of accelerators, or of CPU cores."""
     hardware: str
     commit: str | None
 
@@ -68,20 +68,21 @@ class Point(NamedTuple):
     config: str
     overrides: tuple[str, ...]
     values: dict[str, int]
-    """Of every factor."""
+    """The value of every factor."""
     changed: str
-    """Name of the factor that is not as in the base; "" of the base itself."""
+    """Name of the factor that differs from the base; "" for the base itself."""
 
 
 def plan(
     configs: Iterable[str], size: str, factors: Sequence[str], overrides: Sequence[str], machine: Machine
 ) -> list[Point]:
-    """The points of a sweep: of each config first the base, then each factor's other values.
+    """Return the points of a sweep: for each config the base, then each factor's other values.
 
-    Where devices can be left out, the base has one. Values that the base's batch cannot be divided by are left out.
+    The base has one device if the backend can use fewer than all. Values that do not divide the base's batch are
+    skipped.
 
     Raises:
-        ConfigError: as of `load_config`, and where the base's batch cannot be divided.
+        ConfigError: `load_config` raises it, or the base's batch cannot be divided.
     """
     points = []
     for config in configs:
@@ -113,5 +114,5 @@ def _values(name: str, size: str, machine: Machine) -> Iterable[int]:
 
 
 def _overrides(base: Sequence[str], values: Mapping[str, int]) -> tuple[str, ...]:
-    """The base's, and after them the factors', which count."""
+    """Return the base's overrides, followed by those of the factors, which take precedence."""
     return (*base, *(f"{factor.setting}={values[name]}" for name, factor in FACTORS.items() if factor.setting))

@@ -1,4 +1,4 @@
-"""One training step, measured: its time, its memory, and what the hardware could do."""
+"""The measurement of one training step: its time, its memory, and the speed of the hardware."""
 
 import contextlib
 import statistics
@@ -23,19 +23,19 @@ from stii_jax.training.optimizer import make_optimizer
 from stii_jax.training.state import TrainState, init_state
 from stii_jax.training.step import make_train_step
 
-_PRODUCTS_ON_CPU = 2048, 1  # side of the matrices whose product measures the device, and products in a row
-_PRODUCTS = 8192, 8  # on accelerators, where a small product, or a single one, takes as long to start as to multiply
+_PRODUCTS_ON_CPU = 2048, 1  # size of the matrices whose product measures the device, and number of products in a row
+_PRODUCTS = 8192, 8  # on accelerators, where a small or single product takes as long to launch as to compute
 _PIPELINE_SECONDS = 3.0
-_PIPELINE_VIDEOS = 2_000  # enough to read from; a full dataset is not built for this
+_PIPELINE_VIDEOS = 2_000  # enough to read from, without building a full dataset
 
 
 def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict[str, object]:
-    """Measures the first stage's step; returns what `--json` prints. Without steps it compiles, and times nothing.
+    """Measure the first stage's step and return the output of `--json`. With 0 steps it only compiles.
 
-    `analytic_flops`, of STII and IODINE, counts the multiply-adds (two each) of convolutions and dense layers that the
-    step needs, without what it computes twice to save memory. `compiled_flops_loops_once` is XLA's count, in which a
-    loop's body, such as the scan over frames, counts once. `matrix_share` is `analytic_flops` a second over the
-    measured rate of a matrix product in the same type. Beside `temporary_bytes_per_device` a step needs
+    `analytic_flops`, for STII and IODINE, counts the multiply-adds (two each) of the step's convolutions and dense
+    layers, without recomputation that saves memory. `compiled_flops_loops_once` is XLA's count, in which a loop's body,
+    such as the scan over frames, counts once. `matrix_share` is `analytic_flops` per second relative to the measured
+    rate of a matrix product in the same type. Besides `temporary_bytes_per_device`, a step needs
     `argument_bytes_per_device`: the state, which is overwritten, and the batch.
     """
     check_batch_size(config.batch_size, "batch_size")
@@ -70,7 +70,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         "num_frames": config.data.num_frames,
         "num_slots": model.num_slots,
         "num_refinements": config.model.num_refinements,
-        # What the first step takes longer than others is part of getting ready.
+        # The extra time of the first step counts as compilation.
         "compile_seconds": compiled + (seconds[0] - step_seconds if step_seconds else 0),
         "step_seconds": step_seconds,
         "all_step_seconds": seconds[1:],
@@ -90,7 +90,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
 
 
 def _time_steps(step: Callable, state: TrainState, count: int) -> tuple[list[float], float | None]:
-    """Seconds of a first step and of `count` more, and the last loss; of none at all where `count` is 0."""
+    """Time a first step and `count` more; returns the seconds and the last loss. If `count` is 0, no step is run."""
     seconds, logs = [], None
     for _ in range(count + 1 if count else 0):
         started = time.monotonic()
@@ -101,10 +101,10 @@ def _time_steps(step: Callable, state: TrainState, count: int) -> tuple[list[flo
 
 
 def analytic_flops(model: STII, config: ConfigDict) -> float:
-    """Multiply-adds, two each, of a training step's convolutions and large dense layer.
+    """Count the multiply-adds, two each, of a training step's convolutions and large dense layer.
 
-    A decode costs three passes (forward, and the gradients by input and by kernel), a refinement three; with
-    `detach_refiner_inputs=false` the decoder's two gradients are taken twice.
+    A decode and a refinement cost three passes each: forward, and the gradients of input and kernel. With
+    `detach_refiner_inputs=false` the decoder's two gradients are computed twice.
     """
     height, width, channels = model.frame_shape
     settings, observed = config.model, model.num_observed(config.data.num_frames)
@@ -129,15 +129,15 @@ def _random_batch(config: ConfigDict, image_size: int, num_objects: int) -> dict
 
 
 def _matrix_rate(config: ConfigDict) -> float:
-    """Multiply-adds, two each, a second over all devices, of large matrix products in the compute type."""
+    """Measure the multiply-adds, two each, per second over all devices in large matrix products of the compute type."""
     side, count = _PRODUCTS_ON_CPU if jax.default_backend() == "cpu" else _PRODUCTS
 
     def multiply(matrix, ones):
         product = lax.fori_loop(0, count, lambda _, total: matrix @ total, matrix)
-        return ones * product.mean(dtype=jnp.float32)  # of all of it, or some would not be computed
+        return ones * product.mean(dtype=jnp.float32)  # use the whole product, or XLA would skip a part
 
     products = data_parallel(multiply, shared_outputs=False)
-    # Random numbers, since zeros and ones draw less power and run faster; of a size that products keep.
+    # Random numbers, since zeros and ones draw less power and run faster; scaled so that products keep their size.
     matrix = jax.random.normal(jax.random.key(0), (side, side), config.model.compute_dtype) / side**0.5
     ones = np.ones(jax.local_device_count(), np.float32)
     seconds = []
@@ -149,7 +149,7 @@ def _matrix_rate(config: ConfigDict) -> float:
 
 
 def _peak_memory() -> int:
-    """Peak bytes of the accelerators together, or of this process on CPU."""
+    """Return the total peak bytes of the accelerators, or those of this process on CPU."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats) and all("peak_bytes_in_use" in s for s in stats if s):
         return sum(s["peak_bytes_in_use"] for s in stats if s)
@@ -157,11 +157,11 @@ def _peak_memory() -> int:
 
 
 def _pipeline_rate(config: ConfigDict) -> float:
-    """Clips a second that the data pipeline yields while nothing else runs."""
+    """Measure the clips per second of the data pipeline while nothing else runs."""
     data, options = config.data, config.data.options.to_dict()
     if resolve_config(data.dataset, data.variant, options).num_train > _PIPELINE_VIDEOS:
         options |= {"num_train": _PIPELINE_VIDEOS, "num_validation": 1, "num_test": 1}
-    with contextlib.redirect_stdout(sys.stderr):  # a dataset that is built says so, and standard output is for JSON
+    with contextlib.redirect_stdout(sys.stderr):  # building a dataset prints messages, and standard output is for JSON
         source = open_dataset(data.dataset, data.variant, options, data.data_dir, num_threads=data.num_threads)
     batches = source.train_batches(data.num_frames, config.batch_size, seed=0)
     next(batches)

@@ -1,4 +1,4 @@
-"""Carrying out a sweep: a process a point, and a file that grows with every one."""
+"""The execution of a sweep: one process per point, and a results file written after each."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from stii_jax.errors import UserError
 from stii_jax.storage.files import write_results
 
 Measured = dict[str, Any]
-"""A point of the file: the fields of `Point`, and `result`, what `benchmark` gives, or `error`."""
+"""A point of the results file: the fields of `Point`, and either `result`, from `benchmark`, or `error`."""
 
 _ASK = (
     "import json, jax; from stii_jax.runs import provenance; "
@@ -25,11 +25,11 @@ _ERROR_LINES = 3
 
 
 class SweepError(UserError, RuntimeError):
-    """A sweep that cannot go on; the message is one line."""
+    """A sweep cannot continue; the message is one line."""
 
 
 def describe_machine() -> Machine:
-    """Describe this machine. Another process asks jax, so that accelerators stay free for the points."""
+    """Describe this machine. A separate process asks jax, so that accelerators stay free for the points."""
     environment = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run([sys.executable, "-c", _ASK], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -42,14 +42,14 @@ def describe_machine() -> Machine:
 
 
 def measure(point: Point, steps: int, machine: Machine) -> Measured:
-    """Measures a point in a process of its own, which has its own peak of memory and its own devices.
+    """Measure a point in a separate process, with its own memory peak and devices.
 
     Raises:
-        SweepError: the process failed, as one without enough memory does.
+        SweepError: the process failed, for example for lack of memory.
     """
     command = [sys.executable, "-m", "stii_jax.benchmark", "--json", "--no_pipeline", f"--steps={steps}"]
     command += ["--config", point.config, *(f"--config.{override}" for override in point.overrides)]
-    # A program from the cache would not have been compiled.
+    # No cache: the compilation is measured too.
     environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
     environment |= _only(point.values["devices"], machine)
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -59,12 +59,12 @@ def measure(point: Point, steps: int, machine: Machine) -> Measured:
 
 
 def measure_points(points: Sequence[Point], output: Path, steps: int, machine: Machine) -> list[Measured]:
-    """Measure the points that `output` lacks, and print a line for each; returns all points in order.
+    """Measure the points missing from `output` and print one line for each; returns all points in order.
 
-    A point that failed is kept with its error, and tried again by the next call.
+    A failed point is kept with its error and retried by the next call.
 
     Raises:
-        SweepError: the file is no sweep's, or of another machine.
+        SweepError: the file does not hold a sweep, or is from another machine.
     """
     known = read_sweep(output, machine)
     waiting = [point for point in points if not _is_known(known.get(_key(point), {}), steps)]
@@ -85,27 +85,27 @@ def measure_points(points: Sequence[Point], output: Path, steps: int, machine: M
 
 
 def read_sweep(path: Path, machine: Machine) -> dict[str, Measured]:
-    """What an earlier call has measured."""
+    """Read the points measured by earlier calls."""
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text())
         hardware, points = content["hardware"], {_key(point): point for point in content["points"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise SweepError(f"{path} is no file of a sweep ({error!r}): give another --output") from error
+        raise SweepError(f"{path} is not the file of a sweep ({error!r}): give another --output") from error
     if hardware != machine.hardware:
         raise SweepError(f"{path} was measured on {hardware}, and this is {machine.hardware}: give another --output")
     return points
 
 
 def name_of(point: Mapping[str, Any]) -> str:
-    """Such as `balls:color, frames 20`."""
+    """Return a point's name, such as `balls:color, frames 20`."""
     changed = point["changed"]
     return f"{point['config']}, {f'{changed} ' + str(point['values'][changed]) if changed else 'base'}"
 
 
 def _key(point: Point | Mapping[str, Any]) -> str:
-    """The same for the same measurement; a base that has another value of a factor is another one."""
+    """Return a key that identifies a measurement. Bases that differ in a factor have different keys."""
     fields = point._asdict() if isinstance(point, Point) else point
     return json.dumps([fields["config"], fields["overrides"], fields["values"]], sort_keys=True)
 
@@ -115,7 +115,7 @@ def _is_known(point: Mapping[str, Any], steps: int) -> bool:
 
 
 def _only(count: int, machine: Machine) -> dict[str, str]:
-    """Environment in which jax sees so many devices."""
+    """Return the environment variables that limit jax to `count` devices."""
     if machine.backend == "cpu":
         return {"JAX_NUM_CPU_DEVICES": str(count)}
     if machine.backend == "gpu":
@@ -128,7 +128,7 @@ def _summary(outcome: Measured) -> str:
     if "error" in outcome:
         return f"FAILED, {outcome['error']}"
     result = outcome["result"]
-    step = "" if result["step_seconds"] is None else f"{result['step_seconds']:.3g} s a step, "
+    step = "" if result["step_seconds"] is None else f"{result['step_seconds']:.3g} s per step, "
     memory = result["temporary_bytes_per_device"]
     return f"{step}{'?' if memory is None else f'{memory / 1e6:.0f}'} MB, {result['compile_seconds']:.0f} s to compile"
 

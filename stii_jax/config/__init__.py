@@ -1,4 +1,4 @@
-"""Configs: finding them by name, overriding them from the command line, checking them, and JSON."""
+"""Configs: find them by name, override them from the command line, check them, and convert them to JSON."""
 
 from stii_jax.config.files import (
     check_argument,

@@ -1,7 +1,7 @@
-"""Config files: finding and running them, and overriding their settings from the command line.
+"""Config files: find and run them, and override their settings from the command line.
 
-A config is a Python file with `get_config(argument)`, and loading it **runs it**. A resolved config saved as
-JSON holds the same settings and runs nothing.
+A config is a Python file with `get_config(argument)`, and loading it **runs it**. A resolved config saved as JSON holds
+the same settings and runs no code.
 """
 
 import ast
@@ -24,7 +24,7 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a s
 
 
 def config_folder() -> Path:
-    """The shipped configs: `configs/` of a checkout, or `stii_jax/configs/` of an installed wheel."""
+    """Return the folder of shipped configs: `configs/` in a checkout, `stii_jax/configs/` in an installed wheel."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "default.py").is_file():
@@ -33,12 +33,12 @@ def config_folder() -> Path:
 
 
 def config_names() -> list[str]:
-    """Short names of the shipped configs."""
+    """Return the short names of the shipped configs."""
     return sorted(path.stem for path in config_folder().glob("[!_]*.py"))
 
 
 def resolve(name: str) -> str:
-    """`path[:argument]` of a config, absolute, from any folder.
+    """Return the absolute `path[:argument]` of a config; works from any folder.
 
     Args:
       name: a shipped config (`balls`, `balls:color`, `configs/balls.py:color`), or the path of a .py or .json
@@ -68,20 +68,20 @@ def resolve(name: str) -> str:
 
 
 def default_config(preset: str = "paper") -> ConfigDict:
-    """The default config, locked: where every other config starts. A key it does not have is an error."""
+    """Return the default config, the start of every other one. It is locked: an unknown key is an error."""
     return lock(_run(config_folder() / "default.py", preset))
 
 
 def check_argument(config: str, argument: str, choices: Iterable[str]) -> None:
-    """Stop at an argument that a config does not have.
+    """Check the argument of a config.
 
     Args:
       config: name of the config.
-      argument: the text after the colon, or the part of it that is to be one of the choices.
-      choices: all that there are.
+      argument: the text after the colon, or the part of it that must be one of the choices.
+      choices: the valid arguments.
 
     Raises:
-      ArgumentError: the argument is none of them.
+      ArgumentError: the argument is not one of them.
     """
     known = list(choices)
     if argument not in known:
@@ -90,16 +90,16 @@ def check_argument(config: str, argument: str, choices: Iterable[str]) -> None:
 
 
 def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
-    """A checked, locked config.
+    """Load a config, apply overrides, and return it checked and locked.
 
     Args:
-      spec: what `resolve` takes, the path of a file of JSON, or settings. What it does not give has its default.
-      overrides: `key=value`, such as `model.num_slots=4` (see `split_overrides`); the last of a key counts.
+      spec: a name for `resolve`, the `Path` of a JSON file, or settings. Missing settings keep their defaults.
+      overrides: `key=value`, such as `model.num_slots=4` (see `split_overrides`); the last value of a key wins.
 
     Raises:
       ConfigError: no such config or key, a wrong type or value, or an exception in the config's own code.
     """
-    # A path is never taken apart: in "x.py:y/config.json" the code of x.py would be run.
+    # A `Path` is never split at a colon: "x.py:y/config.json" would otherwise run the code of x.py.
     path, _, argument = resolve(spec).partition(":") if isinstance(spec, str) else (str(spec), "", "")
     name = "given" if isinstance(spec, ConfigDict) else repr(str(spec))
     config = default_config()
@@ -115,7 +115,7 @@ def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) ->
             _assign(settings, key, value)
     except ArgumentError:
         raise
-    # Whatever a config's own code raises is the user's to read, in one line; `from` keeps the traceback.
+    # The user sees any exception of the config's own code in one line; `from` keeps the traceback.
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == path]
@@ -137,10 +137,10 @@ def load_config(spec: str | Path | ConfigDict, overrides: Sequence[str] = ()) ->
 
 
 def stage_configs(config: ConfigDict) -> list[ConfigDict]:
-    """The config of each stage of training, as if the stage were a run: with its own clips, steps and settings.
+    """Return the config of each training stage as if it were a run, with its own clips, steps and settings.
 
     Raises:
-      ConfigError: a stage has no such setting, or a value that does not do.
+      ConfigError: a stage sets an unknown setting or an invalid value.
     """
     data, stages = config.data, config.curriculum.stages
     first = (data.num_frames, config.batch_size, config.train.num_steps, *config.curriculum.first)
@@ -161,13 +161,13 @@ def stage_configs(config: ConfigDict) -> list[ConfigDict]:
 
 
 def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Takes `--config.key=value` and `--config.key value` out of a command line.
+    """Extract `--config.key=value` and `--config.key value` from a command line.
 
     Returns:
-      Overrides as `key=value` for `load_config`; the other arguments, `--config` among them, in their order.
+      The overrides as `key=value` for `load_config`, and the other arguments, including `--config`, in their order.
 
     Raises:
-      ConfigError: the last of `--config.key value` is missing.
+      ConfigError: `--config.key` has no value.
     """
     overrides, others = [], []
     waiting = iter(arguments)
@@ -187,25 +187,25 @@ def split_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
 
 class _Uncached(importlib.machinery.SourceFileLoader):
     def path_stats(self, path):
-        raise OSError("no cache")  # the import system then neither reads nor writes one
+        raise OSError("no cache")  # the import system then neither reads nor writes a cache
 
 
 def run_file(path: Path) -> Any:
     """Run a Python file and return its module.
 
-    The file runs as it is now. Python's cache of compiled files takes one that was changed within a second, to the same
-    length, for the old one.
+    The file always runs in its current state. Python's cache of compiled files would miss a change made within a second
+    that keeps the file's length.
     """
     loader = _Uncached(f"stii_jax_file_{path.stem}", str(path))
     spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None  # there is a loader
+    assert spec is not None  # because there is a loader
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
 
 
 def _run(path: Path, argument: str) -> ConfigDict:
-    """Runs the config file at `path`; an empty `argument` leaves the choice to `get_config`."""
+    """Run the config file at `path`; an empty `argument` selects the default of `get_config`."""
     module = run_file(path)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} defines no get_config()")
@@ -218,7 +218,7 @@ def _run(path: Path, argument: str) -> ConfigDict:
 
 
 def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Changes a flattened config, if it has the key and the value is of its type."""
+    """Change a setting of a flattened config, if it has the key and the value has its type."""
     if key in FREE_SECTIONS or (key not in settings and any(name.startswith(f"{key}.") for name in settings)):
         raise ConfigError(f"config.{key} is a section: set a field, --config.{key}.NAME=VALUE")
     if key not in settings and key.rpartition(".")[0] not in FREE_SECTIONS:
@@ -234,7 +234,7 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _parse(key: str, text: str, kind: type) -> Any:
-    """`text` as a value of `kind`; where the kind is not known (NoneType), whatever literal it is."""
+    """Parse `text` as a value of `kind`. If the kind is unknown (NoneType), accept any literal."""
     if kind is str:
         return text
     if kind in (bool, type(None)) and text.lower() in ("true", "false"):
@@ -252,7 +252,7 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _nearest_setting(key: str, settings: Mapping[str, Any]) -> str:
-    """The settings nearest to a key; options of a dataset, which only the dataset knows, by their section."""
+    """Return the settings nearest to a key. Only a dataset knows its options, so these are matched by section."""
     section, _, name = key.rpartition(".")
     if near := difflib.get_close_matches(section, FREE_SECTIONS, n=1, cutoff=0.8):
         return f"{near[0]}.{name}"

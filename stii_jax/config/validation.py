@@ -1,4 +1,4 @@
-"""Checks of the values of settings, as far as the config alone can judge."""
+"""Checks of setting values that need only the config itself."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from stii_jax.config.settings import FREE_SECTIONS, ConfigError, flatten
 
 CHOICES = {
-    "system": ("stii", "iodine"),  # and those of `own_systems`, like the next one
+    "system": ("stii", "iodine"),  # plus `own_systems`, as for the next one
     "eval.system": ("", "stii", "iodine", "seq_iodine"),
     "rnem.rollout": ("expected", "binary"),
     "model.architecture": ("paper", "pyramid"),
@@ -57,17 +57,17 @@ OF_STAGES = (
     *("model.likelihood", "model.sigma", "model.temperature"),
     *("model.num_refinements", "model.schedule", "model.first_noise"),
 )
-"""The settings that may change from stage to stage: parameters and logs fit them all."""
+"""The settings that may differ between stages; parameters and logs do not depend on them."""
 
 MAX_SLOTS = 255
-"""A pixel's slot is written as a byte."""
+"""The largest number of slots: a pixel's slot is written as a byte."""
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks every value that the config alone can judge; whether devices divide the batch is train's to say.
+    """Check every value that the config alone determines. Training checks that the devices divide the batch.
 
     Raises:
-      ConfigError: names the field, what was given and what is expected.
+      ConfigError: names the field, the given value and the expected one.
     """
     leaves = flatten(config)
     own = own_systems(leaves)
@@ -76,7 +76,7 @@ def validate(config: ConfigDict) -> None:
         require(leaves[key] in choices, key, leaves[key], f"one of {', '.join(map(repr, choices))}")
     for key, value in leaves.items():
         if key.rpartition(".")[0] in FREE_SECTIONS:
-            continue  # the dataset's to judge
+            continue  # checked by the dataset
         if type(value) is int:
             lowest = 0 if key in MAY_BE_ZERO else 1
             require(value >= lowest, key, value, f"at least {lowest}")
@@ -101,20 +101,20 @@ def validate(config: ConfigDict) -> None:
     require(good, "curriculum.stages", stages, "((num_frames, batch_size, num_steps), ...), all at least 1")
     for where, own in (("first", leaves["curriculum.first"]), *(("stages", stage[3:]) for stage in stages)):
         good = all(type(setting) is str and setting.startswith(OF_STAGES) for setting in own)
-        require(good, f"curriculum.{where}", own, f"settings as 'key=value', of {', '.join(OF_STAGES)}")
+        require(good, f"curriculum.{where}", own, f"settings as 'key=value', each of {', '.join(OF_STAGES)}")
     lengths = leaves["eval.lengths"]
     good = len(lengths) > 0 and all(map(_is_count, lengths)) and list(lengths) == sorted(set(lengths))
     require(good, "eval.lengths", lengths, "increasing numbers of frames such as (10, 20)")
 
 
 def own_systems(leaves: Mapping[str, Any]) -> tuple[str, ...]:
-    """The systems with a section of their own, by flattened settings: it has their name and a `num_slots`."""
+    """Return the systems with their own config section, from flattened settings. Such a section has a `num_slots`."""
     sections = (key.rpartition(".")[0] for key in leaves if key.endswith(".num_slots"))
     return tuple(name for name in sections if name not in ("model", "eval", *FREE_SECTIONS))
 
 
 def _validate_system(leaves: Mapping[str, Any]) -> None:
-    """IODINE is STII without a past, and can be evaluated in two ways."""
+    """Check the settings of each system. IODINE is STII without a past and can be evaluated in two ways."""
     system, evaluated = leaves["system"], leaves["eval.system"] or leaves["system"]
     for key in ("model.conditional_prior", "model.conditional_decoder"):
         require(system != "iodine" or not leaves[key], key, leaves[key], "false with config.system=iodine")
@@ -124,7 +124,7 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
         require(system == "stii" or not leaves[key], key, leaves[key], f"'' with config.system={system}")
     refinements = leaves["eval.num_refinements"]
     possible = refinements == 0 or evaluated in ("stii", "iodine")
-    require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which has no such number")
+    require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which does not use it")
     segmentation, made_of_stii = leaves["eval.segmentation"], system in ("stii", "iodine")
     require(segmentation == "masks" or made_of_stii, "eval.segmentation", segmentation, f"'masks' with {evaluated}")
     for key, usual in (("eval.restarts", 1), ("eval.reseeds", 0), ("eval.slot_cost", 0)):
@@ -132,11 +132,11 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]
-    require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 but for eval.system=seq_iodine")
+    require(clamp == 0 or evaluated == "seq_iodine", "eval.clamp", clamp, "0 except for eval.system=seq_iodine")
 
 
 def require(condition: bool, key: str, value: Any, expected: str) -> None:
-    """Raises `ConfigError` unless the condition holds."""
+    """Raise `ConfigError` unless the condition holds."""
     if not condition:
         raise ConfigError(complaint(key, value, expected))
 

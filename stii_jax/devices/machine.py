@@ -6,16 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-_CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
+_CPU_INFO = Path("/proc/cpuinfo")  # Linux only
 
 
 def num_cores() -> int:
-    """Number of cores this process may use, or of all cores if the system does not say."""
+    """Return the number of cores this process may use, or of all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:
-    """Memory of the whole machine in bytes; None if the system does not say."""
+    """Return the memory of the whole machine in bytes; None if the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -23,15 +23,15 @@ def memory_bytes() -> int | None:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has had resident, in bytes."""
-    import resource  # not on Windows, where this module must still be imported to say so
+    """Return the peak resident memory of this process, in bytes."""
+    import resource  # missing on Windows, where this module must still be importable to report it
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes
 
 
 def cpu_name() -> str:
-    """The processor's name; its architecture if the system does not say."""
+    """Return the processor's name, or its architecture if the system does not say."""
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else _cpu_name_of_macos() or platform.processor() or platform.machine()
@@ -48,11 +48,11 @@ def _cpu_name_of_macos() -> str:
 
 
 def compilation_cache_dir() -> Path:
-    """The folder of compiled programs: `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`."""
+    """Return the folder of compiled programs: `$JAX_COMPILATION_CACHE_DIR`, or `~/.cache/stii_jax/compiled`."""
     return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "stii_jax" / "compiled")
 
 
 def enable_compilation_cache() -> None:
-    """Have jax keep compiled programs in `compilation_cache_dir()` between runs. Call it before importing jax."""
+    """Make jax cache compiled programs in `compilation_cache_dir()` between runs. Call it before importing jax."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # an empty one turns the cache off
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compilation_cache_dir())

@@ -1,4 +1,4 @@
-"""Data parallelism: one function a device, over all devices of all processes, by `pmap` or `shard_map`."""
+"""Data parallelism: a function mapped over all devices of all processes by `pmap` or `shard_map`."""
 
 import ctypes
 import math
@@ -20,15 +20,14 @@ AXIS = "batch"
 
 
 class DeviceError(UserError, ValueError):
-    """A batch that the devices cannot share."""
+    """A batch cannot be divided among the devices."""
 
 
 def use_all_cores(batch_sizes: Sequence[int]) -> None:
-    """One virtual device a CPU core, where jax runs on CPU: XLA runs a convolution on one thread there.
+    """Create one virtual device per CPU core if jax runs on CPU, where XLA runs a convolution on one thread.
 
-    As many as share each of the batches equally, that is: batches of 6 on 4 cores make 3 devices. Call it before jax
-    looks for devices. `JAX_NUM_CPU_DEVICES` and `XLA_FLAGS=--xla_force_host_platform_device_count=N` stand where they
-    are set.
+    The number of devices divides each of the batches: batches of 6 on 4 cores give 3 devices. Call it before jax looks
+    for devices. `JAX_NUM_CPU_DEVICES` and `XLA_FLAGS=--xla_force_host_platform_device_count=N` take precedence.
     """
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not given and "JAX_NUM_CPU_DEVICES" not in os.environ:
@@ -38,7 +37,7 @@ def use_all_cores(batch_sizes: Sequence[int]) -> None:
 
 
 def check_batch_size(batch_size: int, field: str) -> None:
-    """Raises `DeviceError` where the devices cannot share a batch equally."""
+    """Raise `DeviceError` if the devices cannot share a batch equally."""
     if batch_size % jax.device_count():
         count = jax.device_count()
         nearest = max(round(batch_size / count), 1) * count
@@ -49,15 +48,15 @@ def check_batch_size(batch_size: int, field: str) -> None:
 
 
 def process_batch_indices(batch_size: int) -> np.ndarray:
-    """Numbers of this process's videos within the whole batch."""
+    """Return the indices of this process's videos within the whole batch."""
     local = batch_size // jax.process_count()
     return np.arange(local) + jax.process_index() * local
 
 
 def replicated(tree: Any) -> Any:
-    """Arrays that each process has whole, as arrays that are on every device of all processes; keys, too.
+    """Replicate arrays and keys, which each process holds completely, to every device of all processes.
 
-    In a run of one process they stay where they are.
+    In a run of one process they are returned unchanged.
     """
     if jax.process_count() == 1:
         return tree
@@ -78,24 +77,24 @@ def replicated(tree: Any) -> Any:
 
 
 def _in_order(devices: Sequence[jax.Device]) -> np.ndarray:
-    """Devices of a process beside one another, as its part of a batch is; on a TPU pod they need not be so."""
+    """Order devices so that those of a process are adjacent, as in the batch; on a TPU pod they may not be."""
     return np.array(sorted(devices, key=lambda device: (device.process_index, device.id)))
 
 
 class DataParallel:
-    """`function(shared, *sharded)` mapped over the devices; see `data_parallel`."""
+    """A function `function(shared, *sharded)` mapped over the devices; see `data_parallel`."""
 
     def __init__(self, map_over: Callable, share: Callable, split: Callable, join: Callable, *, ahead: bool = True):
         self._map_over, self._share, self._split, self._join, self._ahead = map_over, share, split, join, ahead
         self._programs: dict[Any, Callable] = {}
 
     def __call__(self, shared: Any, *sharded: Any) -> Any:
-        """Runs the function; compiles it at the first call with such shapes."""
+        """Run the function; compiles it at the first call with these shapes."""
         arguments = self._place(shared, sharded)
         return self._join(self._compiled_for(arguments)(*arguments))
 
     def compiled(self, shared: Any, *sharded: Any) -> Any:
-        """The program that such a call runs, with its `cost_analysis` and `memory_analysis`; of one process."""
+        """Return the compiled program of such a call, with `cost_analysis` and `memory_analysis`. One process only."""
         return self._compiled_for(self._place(shared, sharded))
 
     def _compiled_for(self, arguments):
@@ -108,12 +107,12 @@ class DataParallel:
         return self._programs[key]
 
     def _place(self, shared, sharded):
-        # What comes back is on every device: so is what is sent in the first time, for the same program.
+        # Outputs are on every device, so the first inputs are placed there too: both then use the same program.
         return self._share(shared), *jax.tree.map(self._split, sharded)
 
 
 def _return_freed_memory() -> None:
-    """Gives back what the compiler has freed, half a gigabyte at the paper's size; glibc would keep it."""
+    """Return memory freed by the compiler, half a gigabyte at the paper's size, to the system; glibc would keep it."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
@@ -126,20 +125,20 @@ def data_parallel(
     donate_first: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> DataParallel:
-    """Maps `function(shared, *sharded)` over the devices.
+    """Map `function(shared, *sharded)` over the devices.
 
     Args:
-        function: for one device; `shared` is the same on each, arrays in `sharded` are its part of the batch. It may
-            use collectives over `AXIS`.
+        function: the computation of one device. `shared` is the same on each device; arrays in `sharded` are the
+            device's part of the batch. It may use collectives over `AXIS`.
         kind: "pmap" or "shard_map"; they give the same numbers. In a jax without `pmap`, both are `shard_map`.
-        shared_outputs: the outputs are equal on all devices (made so by collectives) and come back once. Otherwise
-            they are per-example and come back joined along their first axis, as this process's part of the batch.
-        donate_first: `shared` may be overwritten.
-        devices: all of every process, if not given.
+        shared_outputs: True if the outputs are equal on all devices (made so by collectives) and are returned once.
+            Otherwise they are per-example and joined along their first axis, as this process's part of the batch.
+        donate_first: True if `shared` may be overwritten.
+        devices: devices to use; by default all devices of every process.
 
     Returns:
-        A function of the same arguments, always as many, whose `sharded` arrays have the batch of this process as
-        first axis.
+        A function with the same arguments. Their number is fixed, and the first axis of `sharded` arrays is this
+        process's batch.
     """
     mesh = Mesh(_in_order(jax.devices() if devices is None else devices), AXIS, axis_types=(AxisType.Auto,))
     donate = (0,) if donate_first else ()
@@ -163,7 +162,7 @@ def _pmap(function, mesh, shared_outputs, donate):
     def join(outputs):
         return outputs if shared_outputs else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
-    # A program compiled ahead of its call would want arrays of all processes.
+    # A program compiled ahead of its call would need arrays of all processes.
     return DataParallel(map_over, share, split, join, ahead=jax.process_count() == 1)
 
 
@@ -172,7 +171,7 @@ def _shard_map(function, mesh, shared_outputs, donate):
 
     def map_over(count):
         specs, out_specs = (everywhere, *[split] * count), everywhere if shared_outputs else split
-        # Varying-axes checks would make pmean of a gradient sum it once more.
+        # With varying-axes checks, pmean of a gradient would sum it once more.
         body = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)
         return jax.jit(body, donate_argnums=donate)
 

@@ -1,10 +1,14 @@
-"""3x3 convolutions that are fast on CPU, with both gradients, also inside `lax.scan`.
+"""3x3 convolutions that are fast on CPU, with both gradients, even inside `lax.scan`.
 
-Three facts about XLA:CPU shape this file. Inside a loop it runs the convolutions that autodiff makes through a naive
-kernel (jax issue 12868), 20 to 50 times slower: both gradients are written out. Its fast kernel is for 32 channels or
-more on one side: narrow convolutions compute several neighbouring pixels as channels of one. Wide ones run at the rate
-of a matrix product, so that only fewer multiplications make them faster: Winograd's algorithm, along the rows alone,
-halves them. docs/performance.md has the measurements.
+Three facts about XLA:CPU shape this file:
+- Inside a loop it runs the convolutions made by autodiff through a naive kernel (jax issue 12868), 20 to 50 times
+  slower. Both gradients are therefore written out.
+- Its fast kernel needs 32 channels or more on one side. Narrow convolutions therefore compute several neighbouring
+  pixels as channels of one.
+- Wide convolutions run at the speed of a matrix product, so only fewer multiplications make them faster. Winograd's
+  algorithm, along the rows alone, halves their number.
+
+docs/performance.md has the measurements.
 """
 
 import functools
@@ -19,10 +23,10 @@ from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _WIDE = 32  # channels from which XLA's fast kernel is used
-_BLOCK_FLOATS = 256 * 9 * 64  # of the kernel gradient's patches: what stays in a core's L2 cache
+_BLOCK_FLOATS = 256 * 9 * 64  # size of the kernel gradient's patches that fits into a core's L2 cache
 
-# Winograd's F(4, 3), at the points 0, 1, -1, 2, -2 and infinity: four outputs of a filter of three, from six inputs, by
-# six multiplications. outputs = OUTPUT @ ((KERNEL @ filter) * (INPUT @ inputs)).
+# Winograd's F(4, 3), at the points 0, 1, -1, 2, -2 and infinity: six multiplications give four outputs of a filter of
+# three from six inputs. outputs = OUTPUT @ ((KERNEL @ filter) * (INPUT @ inputs)).
 _TILE = 4
 _INPUT = np.array(
     [
@@ -40,7 +44,7 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 
 
 def conv3x3(x: Float[Array, "N H W I"], kernel: Float[Array, "3 3 I O"]) -> Float[Array, "N H W O"]:
-    """3x3 convolution, stride 1, zero padding: on CPU by the means of this file, elsewhere the library's."""
+    """Apply a 3x3 convolution of stride 1 with zero padding: this file's on CPU, the library's elsewhere."""
     return _conv3x3_cpu(x, kernel) if jax.default_backend() == "cpu" else _convolve(x, kernel)
 
 
@@ -69,23 +73,26 @@ _conv3x3_cpu.defvjp(_conv3x3_cpu_forward, _conv3x3_cpu_backward)
 
 
 def _saves_products(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether Winograd's algorithm applies and pays: its additions cost as much as it saves where channels are few."""
+    """True if Winograd's algorithm applies and pays off. With few channels, its additions cost as much as it saves."""
     return x.dtype == jnp.float32 and x.shape[1] % _TILE == 0 and min(kernel.shape[2:]) >= _WIDE
 
 
 def _combine(weights: np.ndarray, parts: Sequence[jax.Array]) -> jax.Array:
-    """Weighted sum, in which a zero costs nothing."""
+    """Return a weighted sum, skipping zero weights."""
     return functools.reduce(operator.add, [float(w) * part for w, part in zip(weights, parts) if w])
 
 
 def _row_tiles(padded: jax.Array) -> list[jax.Array]:
-    """The six rows of all tiles of an image that is padded by a row at both ends: six images of a quarter's height."""
+    """Split an image, padded by one row at both ends, into the six rows of its tiles: six images of quarter height."""
     stop = padded.shape[0] - 2
     return [padded[i : i + stop : _TILE] for i in range(_TILE + 2)]
 
 
 def _convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Winograd along the rows: six 1x3 convolutions of a quarter's height. Image by image, which fits the cache."""
+    """Apply Winograd's algorithm along the rows: six 1x3 convolutions of quarter height.
+
+    Images are processed one by one, to fit the cache.
+    """
     height, width, features = *x.shape[1:3], kernel.shape[-1]
     kernels = jnp.einsum("ai,ijco->ajco", _KERNEL, kernel)[:, None]
 
@@ -99,7 +106,7 @@ def _convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient_rows(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Gradient of `_convolve_rows` by the kernel: six matrix products an image."""
+    """Return the kernel gradient of `_convolve_rows`: six matrix products per image."""
     height, width, channels = x.shape[1:]
     features, pixels = g.shape[-1], height // _TILE * width
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -120,7 +127,7 @@ def _kernel_gradient_rows(x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def _convolve_packed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution whose few features are computed for several neighbouring pixels at once, by a wider kernel."""
+    """Apply a narrow convolution to several neighbouring pixels at once, with a wider kernel."""
     n, height, width, channels = x.shape
     features = kernel.shape[-1]
     pixels = _largest_divisor(width, _WIDE // features) if max(channels, features) < _WIDE else 1
@@ -129,13 +136,13 @@ def _convolve_packed(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Gradient by a 3x3 kernel as a scan of small matrix products over blocks of rows."""
-    if g.shape[-1] < x.shape[-1]:  # patches are made of what has fewer channels; the sums are the same
+    """Return the gradient of a 3x3 kernel by a scan of small matrix products over blocks of rows."""
+    if g.shape[-1] < x.shape[-1]:  # take patches of the array with fewer channels; the sums are the same
         return _kernel_gradient(g, x)[::-1, ::-1].swapaxes(2, 3)
     n, height, width, channels = x.shape
     rows = _largest_divisor(height, _BLOCK_FLOATS // (9 * channels * width))
     blocks = jnp.uint32(height // rows)
-    zero = jnp.uint32(0)  # unsigned: signed indices cost a choice each, in case they are negative
+    zero = jnp.uint32(0)  # unsigned: every signed index costs a select for negative values
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
     def add_block(total, index):

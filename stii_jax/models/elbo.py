@@ -1,7 +1,8 @@
-"""The ELBO of one cell and its gradients, taken once for both uses.
+"""The ELBO of one cell and its gradients, computed once for two uses.
 
-A cell needs the gradients of its ELBO as inputs of the refiner; training needs the gradient of the same scalar by the
-parameters. `CellELBO` takes both in one backward pass through the decoder, inside the forward pass of training.
+A cell needs the gradients of its ELBO as inputs of the refiner. Training needs the gradient of the same scalar with
+respect to the parameters. `CellELBO` computes both in one backward pass through the decoder, inside the forward pass of
+training.
 """
 
 from collections.abc import Mapping
@@ -18,32 +19,32 @@ from stii_jax.models.prior import ConditionalPrior, gaussian_kl, gaussian_sample
 from stii_jax.models.refiner import CellGradients, Decoded
 from stii_jax.types import Params
 
-_ABSENT = -30.0  # the mask logit of slots that take no part: finite, as it is also an input of their refinement
+_ABSENT = -30.0  # mask logit of absent slots: finite, because it is also an input of their refinement
 
 
 class CellInputs(NamedTuple):
-    """What the ELBO of cell (t, r) depends on, besides parameters."""
+    """The inputs of the ELBO of cell (t, r), besides parameters."""
 
     posterior: Float[Array, "B K Z2"]
     h: Float[Array, "B K D"]
     """The temporal hidden state h[t-1]."""
     frame: Float[Array, "B H W C"] | None
-    """None in a gradient, which there is none of by frame and noise."""
+    """None in a gradient: frame and noise have none."""
     noise: Float[Array, "B K Z"] | None
     present: Bool[Array, "B K"] | None = None
-    """False for slots that take no part: they paint no pixel and have no KL. None if all do."""
+    """False for absent slots, which paint no pixel and have no KL. None if all are present."""
 
 
 class CellOutputs(NamedTuple):
-    """What the ELBO's evaluation yields."""
+    """The ELBO of a cell, its terms and its gradients."""
 
     elbo: Float[Array, ""]
-    """Summed over the batch; the one output that training differentiates when the refiner's inputs are detached."""
+    """Summed over the batch. With detached refiner inputs, training differentiates this output only."""
     decoded: Decoded
     gradients: CellGradients
-    """Carry no gradient: no second-order terms."""
+    """Carry no gradient, so there are no second-order terms."""
     terms: dict[str, Float[Array, " B"]]
-    """The ELBO's terms a video, in nats; carry no gradient."""
+    """The ELBO's terms per video, in nats; carry no gradient."""
 
 
 class CellELBO:
@@ -66,13 +67,13 @@ class CellELBO:
         self.latent_dim, self.sigma, self.likelihood_kind = latent_dim, sigma, likelihood_kind
         self.temperature = temperature
         self.conditional_decoder, self.detach = conditional_decoder, detach
-        # Compiled as a part of whatever calls it, and traced once for all that do.
+        # Inlined into its callers when compiled, and traced once for all of them.
         self._evaluate_with_gradients = jax.jit(self._value_and_gradients, inline=True)
         self._one_pass = jax.custom_vjp(self._evaluate)
         self._one_pass.defvjp(*(self._detached_rules() if detach else self._attached_rules()))
 
     def __call__(self, params: Params, inputs: CellInputs, active: Bool[Array, ""] | None = None) -> CellOutputs:
-        """Evaluate a cell; returns zeros, at no cost, where `active` is given and false.
+        """Evaluate a cell; returns zeros, at no cost, if `active` is given and false.
 
         Its derivative is the ELBO's gradient with respect to `params`, posterior and `h`. With `detach`, the backward
         pass scales the gradient that the forward pass computed (equation 11): it stores no activation and does not run
@@ -90,9 +91,8 @@ class CellELBO:
         present: Bool[Array, "B K"] | None = None,
     ) -> Decoded:
         """Decode latents, given the past, into means and mask logits (step 2; paper section 3.2.3)."""
-        return self._painted(
-            params, jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z, "all", present
-        )
+        inputs = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
+        return self._painted(params, inputs, "all", present)
 
     def code(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Float[Array, "B K E"]:
         """Compute the decoder's code of each slot: all that its appearance and mask depend on."""
@@ -114,7 +114,10 @@ class CellELBO:
         return self.decoder.apply({"params": params["decoder"]}, inputs, part)
 
     def prior_parameters(self, params: Params, h: Float[Array, "B K D"]) -> Float[Array, "B K Z2"]:
-        """Mean and log-scale of the prior, given the past (step 3; paper 3.2.3); a unit Gaussian if unconditional."""
+        """Return the prior's mean and log-scale, given the past (step 3; paper 3.2.3).
+
+        Without a conditional prior, they are those of a unit Gaussian.
+        """
         if self.prior is None:
             return jnp.zeros((*h.shape[:2], 2 * self.latent_dim))
         prior: Any = self.prior.apply
@@ -123,7 +126,7 @@ class CellELBO:
     def predicted_elbo(
         self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, " B"]]]:
-        """ELBO, summed over the batch, and its terms, of a frame that was imagined from the prior: its KL is zero."""
+        """Return the ELBO, summed over the batch, and its terms for a frame predicted from the prior. Its KL is 0."""
         return self._weighted(frame, means, masks, jnp.zeros(frame.shape[:1]))
 
     def mixture(
@@ -135,15 +138,15 @@ class CellELBO:
     def responsibilities(
         self, frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], masks: Float[Array, "B K H W"]
     ) -> Float[Array, "B K H W"]:
-        """Probability that each slot painted a pixel, given its colour (equation 5)."""
+        """Return the probability that each slot painted a pixel, given its colour (equation 5)."""
         return likelihood.mask_posterior(self.mixture(frame, means, masks).slots, masks)
 
     def _evaluate(self, params, inputs, active):
-        """The same values by plain evaluation, with `jax.value_and_grad` inside."""
+        """Return the same values by plain evaluation, with `jax.value_and_grad` inside."""
         return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]
 
     def _objective(self, params, posterior, h, shifts, frame, noise, present):
-        """ELBO summed over the batch; `shifts` are zeros by which the gradients by means and masks are taken."""
+        """Return the ELBO summed over the batch. `shifts` are zeros that give the gradients of means and masks."""
         decoded = self.decode(params, gaussian_sample(posterior, noise), h, present)
         means, masks = decoded.means + shifts[0], decoded.masks + shifts[1]
         kl = gaussian_kl(posterior, self.prior_parameters(params, h))
@@ -200,7 +203,7 @@ class CellELBO:
 
 
 def _if_active(active, function, *arguments):
-    """`function(*arguments)`, or zeros in its outputs' place."""
+    """Return `function(*arguments)`, or zeros of the same shapes."""
     if active is None:
         return function(*arguments)
     shapes = jax.eval_shape(function, *arguments)

@@ -1,4 +1,4 @@
-"""Encoders of refinement images into a vector per slot (step 7). Paper appendix C."""
+"""Encoders of refinement images into one vector per slot (step 7). Paper appendix C."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from jaxtyping import Array, Float
 
 from stii_jax.models.layers import Conv3x3, SharedConv3x3, average_pool, average_to, before_elu, elu, space_to_depth
 
-_PLACES = 8  # rows and columns of the grid that the dense layer of the pyramid sees
+_PLACES = 8  # rows and columns of the grid seen by the pyramid's dense layer
 
 
 class RefinementImages(NamedTuple):
-    """The refiner's image-shaped inputs: each slot's, and those that all slots share."""
+    """The refiner's image-shaped inputs: those of each slot, and those shared by all slots."""
 
     slots: Float[Array, "B K H W S"]
     shared: Float[Array, "B H W U"]
 
 
 class FlatEncoder(nn.Module):
-    """The paper's layers (step 7): four 3x3 convolutions with ELU, 4x4 averages, a dense layer."""
+    """The paper's layers (step 7): four 3x3 convolutions with ELU, 4x4 average pooling, a dense layer."""
 
     channels: int
     feature_dim: int
@@ -27,7 +27,7 @@ class FlatEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: RefinementImages) -> Float[Array, "B K F"]:
-        """A vector of features a slot."""
+        """Return one feature vector per slot."""
         x = elu(SharedConv3x3(self.channels, self.dtype)(images.slots, images.shared))
         x = x.reshape(-1, *x.shape[2:])
         for _ in range(3):
@@ -36,9 +36,9 @@ class FlatEncoder(nn.Module):
 
 
 class PyramidEncoder(nn.Module):
-    """One convolution at half the resolution, two at a quarter, averages on an 8x8 grid, a dense layer; ELU throughout.
+    """One convolution at half resolution, two at a quarter, average pooling to 8x8, a dense layer; ELU throughout.
 
-    Its parameters fit images of every size whose sides are divisible by 4.
+    The parameters fit images of any size divisible by 4.
     """
 
     channels: int
@@ -47,7 +47,7 @@ class PyramidEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: RefinementImages) -> Float[Array, "B K F"]:
-        """A vector of features a slot."""
+        """Return one feature vector per slot."""
         halved = space_to_depth(images.slots), space_to_depth(images.shared)
         x = elu(SharedConv3x3(self.channels, self.dtype)(*halved))
         x = average_pool(x.reshape(-1, *x.shape[2:]), 2)
@@ -57,10 +57,10 @@ class PyramidEncoder(nn.Module):
 
 
 ENCODERS = {"paper": FlatEncoder, "pyramid": PyramidEncoder}
-"""By `config.model.architecture`."""
+"""Encoders by `config.model.architecture`."""
 
 
 def _features(pooled: Float[Array, "N h w O"], images: RefinementImages, feature_dim: int) -> Float[Array, "B K F"]:
-    """The dense layer, which sees positions."""
+    """Apply the dense layer, which sees positions."""
     flat = pooled.reshape(*images.slots.shape[:2], -1).astype(jnp.float32)
     return elu(nn.Dense(feature_dim, kernel_init=before_elu)(flat))

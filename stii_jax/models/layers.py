@@ -1,4 +1,4 @@
-"""The few layers that the model shares."""
+"""The layers shared by the model's parts."""
 
 import flax.linen as nn
 import jax
@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 
 from stii_jax.models.convolution import conv3x3
 
-_ROUNDING = 1e-5  # relative; more than the mean of an image's pixels is off by in float32
+_ROUNDING = 1e-5  # relative; exceeds the float32 error of the mean of an image's pixels
 _ELU_GAIN = 1.55  # 1 / E[elu(x)^2] for a standard normal x
 
 
 @jax.custom_vjp
 def elu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """ELU whose gradient is a function of its output, which the next layer keeps anyway: its input is not kept."""
+    """Apply ELU. Its gradient uses the output, which the next layer stores anyway, so the input is not stored."""
     return jax.nn.elu(x)
 
 
@@ -32,7 +32,7 @@ elu.defvjp(_elu_forward, _elu_backward)
 
 
 before_elu = nn.initializers.variance_scaling(_ELU_GAIN, "fan_in", "truncated_normal")
-"""Initial kernels of layers between ELUs: each hands on the variance that it gets."""
+"""Initialiser of layers between ELUs, which preserves the variance."""
 
 
 class Conv3x3(nn.Module):
@@ -50,7 +50,7 @@ class Conv3x3(nn.Module):
 
 
 class SharedConv3x3(nn.Module):
-    """A 3x3 convolution of each slot's channels beside channels that all slots share, whose part is computed once."""
+    """A 3x3 convolution of each slot's own and shared channels; the shared part is computed once for all slots."""
 
     features: int
     dtype: jnp.dtype = jnp.dtype("float32")
@@ -67,18 +67,21 @@ class SharedConv3x3(nn.Module):
 
 
 def _vector_and_coordinates(key, shape, dtype=jnp.float32):
-    """Initial kernel in which the two coordinates weigh as much as the whole vector: a decode starts with a place."""
+    """Return an initial kernel in which the two coordinates weigh as much as the whole vector.
+
+    A new network then decodes every slot at a definite place.
+    """
     keys = jax.random.split(key)
     vector = before_elu(keys[0], (*shape[:2], shape[2] - 2, shape[3]), dtype)
     return jnp.concatenate([vector, before_elu(keys[1], (*shape[:2], 2, shape[3]), dtype)], axis=2)
 
 
 class BroadcastConv3x3(nn.Module):
-    """The 3x3 convolution of a vector broadcast over the image, with two coordinate channels beside it.
+    """A 3x3 convolution of a vector broadcast over the image and two coordinate channels.
 
-    Exactly `Conv3x3` of the broadcast, without making it: with zero padding the convolution of a constant has nine
-    distinct values (corners, edges, inside), which are one product with nine sums of kernel taps; the coordinates'
-    part is one image for all vectors.
+    It equals `Conv3x3` of the broadcast, which is never materialised. With zero padding, the convolution of a constant
+    has nine distinct values (corners, edges, inside): one product with nine sums of kernel taps. The coordinates' part
+    is one image for all vectors.
     """
 
     features: int
@@ -93,7 +96,7 @@ class BroadcastConv3x3(nn.Module):
         kernel = self.param("kernel", _vector_and_coordinates, shape).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         taps = kernel[:, :, :channels]
-        # At the first row the kernel's top tap falls off the image, at the last row its bottom tap; so for columns.
+        # At the first row the kernel's top tap falls off the image, at the last row its bottom tap. Columns likewise.
         rows = jnp.stack([taps[1:].sum(0), taps.sum(0), taps[:-1].sum(0)])
         table = jnp.stack([rows[:, 1:].sum(1), rows.sum(1), rows[:, :-1].sum(1)], axis=1)
         corners = jnp.einsum("ni,rcio->nrco", vector.astype(self.dtype), table)
@@ -103,7 +106,7 @@ class BroadcastConv3x3(nn.Module):
 
 
 def _expand(x: jax.Array, size: int, axis: int) -> jax.Array:
-    """Repeats the middle of three entries so that `axis` has `size`."""
+    """Repeat the middle of three entries so that `axis` has length `size`."""
     first, middle, last = jnp.split(x, 3, axis=axis)
     shape = list(x.shape)
     shape[axis] = size - 2
@@ -111,32 +114,35 @@ def _expand(x: jax.Array, size: int, axis: int) -> jax.Array:
 
 
 def coordinates(height: int, width: int) -> Float[Array, "H W 2"]:
-    """Row and column of every pixel, each from -1 to 1."""
+    """Return row and column of every pixel, each from -1 to 1."""
     rows, columns = jnp.linspace(-1.0, 1.0, height), jnp.linspace(-1.0, 1.0, width)
     return jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
 
 
 def layer_norm(x: Float[Array, "*shape"], num_axes: int) -> Float[Array, "*shape"]:
-    """Zero mean and unit variance over the last `num_axes` axes; no affine part. A constant becomes zero."""
+    """Normalise to zero mean and unit variance over the last `num_axes` axes, without scale or offset.
+
+    A constant becomes zero.
+    """
     axes = tuple(range(-num_axes, 0))
     centred = x - x.mean(axes, keepdims=True)
-    # Scaled by the largest value first: ELBO gradients may be large enough for their squares to overflow.
+    # Scale by the largest value first: squares of ELBO gradients may overflow.
     largest = jnp.abs(centred).max(axes, keepdims=True)
     scaled = centred / jnp.maximum(largest, jnp.finfo(x.dtype).tiny)
-    # What differs by rounding only is constant: its rounding error is not to be blown up to ones.
+    # Values that differ only by rounding count as constant, so that their rounding errors are not amplified.
     varies = largest > _ROUNDING * jnp.abs(x).max(axes, keepdims=True)
     return scaled * lax.rsqrt(jnp.square(scaled).mean(axes, keepdims=True) + 1e-8) * varies
 
 
 def space_to_depth(x: Float[Array, "*N H W C"]) -> Float[Array, "*N H//2 W//2 4*C"]:
-    """Each 2x2 block of pixels as the channels of one pixel."""
+    """Move each 2x2 block of pixels into the channels of one pixel."""
     *batch, height, width, channels = x.shape
     blocks = x.reshape(*batch, height // 2, 2, width // 2, 2, channels)
     return jnp.moveaxis(blocks, -4, -3).reshape(*batch, height // 2, width // 2, 4 * channels)
 
 
 def depth_to_space(x: Float[Array, "*N H W D"]) -> Float[Array, "*N 2*H 2*W D//4"]:
-    """The inverse of `space_to_depth`."""
+    """Invert `space_to_depth`."""
     *batch, height, width, channels = x.shape
     blocks = x.reshape(*batch, height, width, 2, 2, channels // 4)
     return jnp.moveaxis(blocks, -4, -3).reshape(*batch, 2 * height, 2 * width, channels // 4)
@@ -150,7 +156,7 @@ def smooth(x: Float[Array, "*N H W C"]) -> Float[Array, "*N H W C"]:
 
 
 def upsample(x: Float[Array, "N H W C"]) -> Float[Array, "N 2*H 2*W C"]:
-    """Each pixel four times: nearest neighbours at twice the resolution."""
+    """Upsample to twice the resolution by nearest neighbours."""
     n, height, width, channels = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels)).reshape(
         n, 2 * height, 2 * width, channels
@@ -158,7 +164,7 @@ def upsample(x: Float[Array, "N H W C"]) -> Float[Array, "N 2*H 2*W C"]:
 
 
 def average_pool(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N H//{size} W//{size} C"]:
-    """Means of blocks of `size` by `size` pixels."""
+    """Average blocks of `size` by `size` pixels."""
     n, height, width, channels = x.shape
     return x.reshape(n, height // size, size, width // size, size, channels).mean((2, 4))
 
@@ -170,7 +176,7 @@ def average_to(x: Float[Array, "N H W C"], size: int) -> Float[Array, "N {size} 
 
 
 def _shares(length: int, parts: int) -> np.ndarray:
-    """Weights of `length` pixels in the means of `parts` equal parts, of shape `(parts, length)`. Rows sum to 1."""
+    """Return the weights of `length` pixels in the means of `parts` equal parts, `(parts, length)`. Rows sum to 1."""
     edges = np.arange(parts + 1) * length / parts
     pixels = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

@@ -1,4 +1,4 @@
-"""The pixel mixture: likelihood, responsibilities, and what the refiner sees of them. Paper section 3.1."""
+"""The pixel mixture: likelihood, responsibilities, and the refiner's inputs derived from them. Paper section 3.1."""
 
 import math
 from typing import NamedTuple
@@ -7,24 +7,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_SMALLEST_MASK = 1e-8  # keeps log masks finite and the gradient by a dead slot's mask bounded
+_SMALLEST_MASK = 1e-8  # keeps log masks finite and the gradient of a dead slot's mask bounded
 
 
 class Mixture(NamedTuple):
     """Log-likelihoods of a frame's pixels, in nats."""
 
     slots: Float[Array, "B K H W"]
-    """log p(x | slot k), summed over channels, over the temperature."""
+    """log p(x | slot k), summed over channels and divided by the temperature."""
     pixels: Float[Array, "B H W"]
-    """tau log sum_k masks_k p(x | slot k)^(1/tau); the temperature tau is 1 in a likelihood proper."""
+    """tau log sum_k masks_k p(x | slot k)^(1/tau); the exact likelihood has temperature tau = 1."""
 
 
 def slot_log_likelihood(
     frame: Float[Array, "B H W C"], means: Float[Array, "B K H W C"], sigma: float, kind: str
 ) -> Float[Array, "B K H W C"]:
-    """Gaussian log-likelihood a channel: "joint" is normalised, with standard deviation `sigma`.
+    """Return the Gaussian log-likelihood per channel: "joint" is normalised, with standard deviation `sigma`.
 
-    "channelwise" (the `provide` preset) leaves the normaliser out and takes `sigma` as the variance.
+    "channelwise" (the `provide` preset) omits the normaliser and uses `sigma` as the variance.
     """
     squared = jnp.square(frame[:, None] - means)
     if kind == "channelwise":
@@ -42,8 +42,8 @@ def mixture(
 ) -> Mixture:
     """Frame likelihood (equation 1): one mixture over all channels ("joint") or one per channel ("channelwise").
 
-    With temperature tau, a pixel's is `tau log sum_k masks_k p(x | slot k)^(1/tau)`: the same where one slot paints the
-    pixel alone, and softer in which slot does.
+    With temperature tau, a pixel's log-likelihood is `tau log sum_k masks_k p(x | slot k)^(1/tau)`. Where one slot
+    paints the pixel alone, it does not depend on tau. Otherwise a higher tau softens the assignment to slots.
     """
     channels = slot_log_likelihood(frame, means, sigma, kind) / temperature
     slots = channels.sum(-1)
@@ -58,7 +58,7 @@ def mixture(
 def mask_posterior(
     slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"], kind: str = "mixture"
 ) -> Float[Array, "B K H W"]:
-    """The responsibilities p(m_k | x) (equation 5): with the masks as prior ("mixture") or without ("likelihood")."""
+    """Return responsibilities p(m_k | x) (equation 5), with the masks as prior ("mixture") or not ("likelihood")."""
     if kind == "likelihood":
         return jax.nn.softmax(slots, axis=1)
     return jax.nn.softmax(slots + jnp.log(jnp.maximum(masks, _SMALLEST_MASK)), axis=1)
@@ -67,10 +67,10 @@ def mask_posterior(
 def leave_one_out(
     slots: Float[Array, "B K H W"], masks: Float[Array, "B K H W"], kind: str = "as_is"
 ) -> Float[Array, "B K H W"]:
-    """log sum_{j != k} masks_j p(x | slot j): how well the others explain a pixel. Zero where there is one slot.
+    """Return how well the other slots explain a pixel: log sum_{j != k} masks_j p(x | slot j). Zero with one slot.
 
-    "renormalized" divides the others' masks by their sum, as if slot k had never been there. With "as_is" a pixel that
-    the slot claims is explained badly even if another slot paints it as well.
+    "renormalized" divides the others' masks by their sum, as if slot k did not exist. With "as_is", a pixel claimed by
+    the slot is poorly explained even if another slot paints it just as well.
     """
     num_slots = slots.shape[1]
     if num_slots == 1:
@@ -84,5 +84,5 @@ def leave_one_out(
 
 
 def mask_entropy(masks: Float[Array, "B K H W"]) -> Float[Array, " B"]:
-    """The entropy of the masks, a term of equation 4: -sum over pixels and slots of masks log masks, in nats."""
+    """Return the masks' entropy, a term of equation 4: -sum over pixels and slots of masks log masks, in nats."""
     return -(masks * jnp.log(jnp.maximum(masks, _SMALLEST_MASK))).sum((1, 2, 3))

@@ -1,4 +1,4 @@
-"""The ELBO as a weighted sum of named terms. One table holds their keys and signs."""
+"""The ELBO as a weighted sum of named terms, whose keys and signs are in one table."""
 
 import functools
 import operator
@@ -11,7 +11,7 @@ SIGNS = {"log_likelihood": 1.0, "kl": -1.0, "mask_entropy": -1.0}
 
 
 def elbo(terms: Mapping[str, Float[Array, "*B"]], weights: Mapping[str, float]) -> Float[Array, "*B"]:
-    """`beta log_likelihood - psi kl - gamma mask_entropy` per video (equation 4); the terms are in nats.
+    """Return `beta log_likelihood - psi kl - gamma mask_entropy` per video (equation 4); the terms are in nats.
 
     Raises:
         ValueError: the keys of the terms differ from those of the weights or of `SIGNS`.

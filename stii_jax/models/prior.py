@@ -1,4 +1,4 @@
-"""The conditional prior over latents, from the temporal state alone. Paper section 3.2.3."""
+"""The conditional prior over latents, given the temporal state alone. Paper section 3.2.3."""
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 class ConditionalPrior(nn.Module):
     """The network `xi(h[t-1])` (step 3): mean and log-scale of the next frame's latents, with one hidden layer.
 
-    `scale` "log_scale" uses the second head as it is; "softplus_log_variance" (the `provide` preset) uses its softplus
+    `scale` "log_scale" uses the second head unchanged. "softplus_log_variance" (the `provide` preset) uses its softplus
     as a log-variance, so that the prior is never narrower than a unit Gaussian.
     """
 
@@ -33,7 +33,7 @@ def gaussian_sample(q: Float[Array, "*B Z2"], noise: Float[Array, "*B Z"]) -> Fl
 
 
 def gaussian_kl(q: Float[Array, "*B Z2"], p: Float[Array, "*B Z2"]) -> Float[Array, "*B"]:
-    """KL(q || p) of diagonal Gaussians given as mean and log-scale (equation 3), summed over Z, in nats."""
+    """Return KL(q || p) of diagonal Gaussians given as mean and log-scale (equation 3), summed over Z, in nats."""
     (q_mean, q_log_scale), (p_mean, p_log_scale) = jnp.split(q, 2, axis=-1), jnp.split(p, 2, axis=-1)
     variance_ratio = jnp.exp(2 * (q_log_scale - p_log_scale))
     distance = jnp.square((q_mean - p_mean) * jnp.exp(-p_log_scale))

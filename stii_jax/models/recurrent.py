@@ -1,4 +1,4 @@
-"""The 2D-LSTM: one cell fed by the past frame and the past refinement. Paper section 3.2.1."""
+"""The 2D-LSTM, a cell fed by the previous frame and the previous refinement. Paper section 3.2.1."""
 
 from typing import NamedTuple
 
@@ -16,15 +16,15 @@ class LSTMState(NamedTuple):
 
 
 def zero_state(*shape: int) -> LSTMState:
-    """The state before anything was seen; `shape` ends with D."""
+    """Return the initial state; `shape` ends with D."""
     return LSTMState(jnp.zeros(shape), jnp.zeros(shape))
 
 
 class LSTM2D(nn.Module):
     """An LSTM cell with two previous states, temporal and refinement (equations 6 to 8 and step 8).
 
-    `form` "md" has a forget gate for each: `c = i g + f_t c_t + f_r c_r` (Graves et al. 2007). "stable" has one forget
-    gate and one that blends the two: `c = f (l c_t + (1 - l) c_r) + i g`. Both return `h = o tanh(c)`.
+    `form` "md" has one forget gate per state: `c = i g + f_t c_t + f_r c_r` (Graves et al. 2007). "stable" has one
+    forget gate and one gate that blends the states: `c = f (l c_t + (1 - l) c_r) + i g`. Both return `h = o tanh(c)`.
     """
 
     hidden_dim: int
@@ -47,6 +47,6 @@ class LSTM2D(nn.Module):
         return h, LSTMState(h, c)
 
     def _forget_bias(self, key, shape, dtype=jnp.float32):
-        """One for the gate(s) that forget, zero for the others: a new network remembers."""
+        """Return biases of one for the forget gates and zero for the others, so that a new network remembers."""
         forget = [1.0, 1.0] if self.form == "md" else [1.0, 0.0]
         return jnp.repeat(jnp.array([0.0, 0.0, 0.0, *forget], dtype), self.hidden_dim)

@@ -1,4 +1,4 @@
-"""The refinement network: what it sees of a cell, and what it makes of it. Paper section 3.2.1, appendix C; IODINE."""
+"""The refinement network and its inputs. Paper section 3.2.1, appendix C; IODINE."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from stii_jax.models.recurrent import LSTM2D, LSTMState
 
 
 class Decoded(NamedTuple):
-    """A decode of all slots of a frame."""
+    """The decoder's outputs for all slots of a frame."""
 
     means: Float[Array, "B K H W C"]
     mask_logits: Float[Array, "B K H W"]
@@ -45,7 +45,7 @@ def refinement_images(
     with_leave_one_out: bool,
     leave_one_out_masks: str,
 ) -> RefinementImages:
-    """The refiner's inputs (step 6). Gradients, likelihood and leave-one-out are layer-normalised and detached."""
+    """Return the refiner's inputs (step 6). Gradients, likelihood and leave-one-out are normalised and detached."""
     means, masks = decoded.means, decoded.masks
     pixels = likelihood.mixture(frame, means, masks, sigma, likelihood_kind, temperature)
     posterior = likelihood.mask_posterior(pixels.slots, masks, posterior_input)
@@ -70,7 +70,7 @@ def refinement_images(
 
 
 class Refiner(nn.Module):
-    """Refine the posterior of a cell (steps 7 to 9): encode, take a 2D-LSTM step, and update the parameters."""
+    """The network that refines a cell's posterior (steps 7 to 9): an encoder, a 2D-LSTM step and a parameter update."""
 
     channels: int
     feature_dim: int
@@ -88,7 +88,10 @@ class Refiner(nn.Module):
         temporal: LSTMState,
         refinement: LSTMState,
     ) -> tuple[Float[Array, "B K Z2"], LSTMState]:
-        """The refined posterior parameters and the new refinement state. The gradient is layer-normalised and cut."""
+        """Return the refined posterior parameters and the refinement state.
+
+        The gradient is layer-normalised and carries no gradient itself.
+        """
         encoder = ENCODERS[self.architecture](self.channels, self.feature_dim, self.dtype, name="Encoder_0")
         features = encoder(images)
         gradient = lax.stop_gradient(layer_norm(posterior_gradient, 1))

@@ -1,7 +1,10 @@
-"""Checkpoints on disk: written in the background, atomically, and read back bit for bit.
+"""Checkpoints on disk, written atomically in the background and restored bit for bit.
 
-A checkpoint has four items: `params`, which can be read alone; `state`, the rest of what training needs; `meta`, JSON
-that says what made it; and `digests`, by which damage to the others is noticed. Nothing in it is code.
+A checkpoint contains no code. Its four items are:
+- `params`, which can be read alone;
+- `state`, the rest of the training state;
+- `meta`, a JSON description of its origin;
+- `digests`, which reveal damage to the other items.
 """
 
 import contextlib
@@ -28,28 +31,28 @@ from stii_jax.storage.digests import describe_form, digest_json, digest_leaves, 
 from stii_jax.types import Params
 
 FORMAT_VERSION = 1
-"""To be raised when older code can no longer read what newer code writes, or the other way round."""
+"""Version of the format. Raise it when older code can no longer read new checkpoints, or newer code old ones."""
 
 
 class CheckpointError(UserError, RuntimeError):
-    """A checkpoint that cannot be written or read; the message is one line that says what to do."""
+    """A checkpoint cannot be written or read; the one-line message says what to do."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose files are missing, truncated, unreadable or not as they were written."""
+    """A checkpoint's files are missing, truncated, unreadable or changed."""
 
 
 class Checkpointer:
-    """Writes and reads the checkpoints of one folder; keeps the latest and the best.
+    """A writer and reader of one folder's checkpoints, which keeps the latest and the best.
 
     Args:
-      directory: made if absent; what a killed process left unfinished in it is removed.
-      keep_latest: newest checkpoints kept.
-      keep_best: checkpoints of the highest `best_metric` kept; those saved without it do not compete.
+      directory: the folder, created if absent; unfinished files of a killed process are removed.
+      keep_latest: number of newest checkpoints to keep.
+      keep_best: number of checkpoints with the highest `best_metric` to keep. Checkpoints without it do not compete.
       best_metric: key of `metrics`.
 
     Raises:
-      CheckpointError: the folder cannot be made, read or written.
+      CheckpointError: the folder cannot be created, read or written.
     """
 
     def __init__(
@@ -84,14 +87,14 @@ class Checkpointer:
         meta: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Starts to write a checkpoint; the arrays may be donated or changed once it returns.
+        """Start writing a checkpoint. Its arrays may be donated or changed once this returns.
 
         Args:
-          step: names the checkpoint, once.
+          step: unique name of the checkpoint.
           params: the model's parameters.
           state: any other pytree, not empty, of arrays, numbers and PRNG keys.
-          meta: JSON; the keys `format_version` and `has_digests` are ours.
-          metrics: the checkpoint competes for the best if `best_metric` is in it and finite.
+          meta: a JSON object; the keys `format_version` and `has_digests` are reserved.
+          metrics: scores. The checkpoint competes for the best if `best_metric` is among them and finite.
 
         Raises:
           CheckpointError: a parameter is not finite, the step exists, or this or the previous save failed.
@@ -116,24 +119,24 @@ class Checkpointer:
             self._manager.save(step, args=items, metrics=ranked)
 
     def wait(self) -> None:
-        """Returns when what was saved is on disk; raises `CheckpointError` if it could not be written."""
+        """Wait until all saves are on disk; raises `CheckpointError` if one failed."""
         with self._writing():
             self._manager.wait_until_finished()
 
     def restore(self, params: Params, state: Any, step: int | None = None) -> tuple[Params, Any, dict[str, Any]]:
-        """The params, state and meta of `step`, or of the newest checkpoint.
+        """Restore the params, state and meta of `step`, or of the newest checkpoint.
 
-        If the newest is damaged, it is renamed to `damaged_...` with a warning, and the one before is read.
+        If the newest is damaged, it is renamed to `damaged_...` with a warning, and the previous one is read.
 
         Args:
-          params: arrays or `jax.ShapeDtypeStruct`s of the form expected. What has a sharding is restored with
-            it, the rest on the first device.
-          state: the same for the rest.
-          step: which.
+          params: arrays or `jax.ShapeDtypeStruct`s of the expected form. Leaves with a sharding are restored with it,
+            the others on the first device.
+          state: the same for the rest of the state.
+          step: step of the checkpoint; None is the newest.
 
         Raises:
-          CheckpointError: there is none, or it is of another model or format.
-          DamagedCheckpointError: it, or every one, is damaged.
+          CheckpointError: there is no checkpoint, or it belongs to another model or format.
+          DamagedCheckpointError: the checkpoint, or every one, is damaged.
         """
         self.wait()
         steps = sorted(self._manager.all_steps(), reverse=True) if step is None else [step]
@@ -144,22 +147,22 @@ class Checkpointer:
                 if step is not None:
                     raise
                 if candidate == steps[-1]:
-                    way_out = f"no other is left: move {self.directory} away to begin anew, or change --workdir"
+                    way_out = f"no other is left: move {self.directory} away to start over, or change --workdir"
                     raise DamagedCheckpointError(f"{error}; {way_out}") from error
-                warnings.warn(f"{error}; going back to the one before", stacklevel=2)
+                warnings.warn(f"{error}; falling back to the previous checkpoint", stacklevel=2)
                 self._put_aside(candidate)
         raise CheckpointError(f"no checkpoint in {self.directory}")
 
     def latest_step(self) -> int | None:
-        """The newest step, or None."""
+        """Return the newest step, or None."""
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """The step of the highest metric, or None where none was saved with one."""
+        """Return the step with the highest metric, or None if none was saved with a metric."""
         return self._manager.best_step()
 
     def close(self) -> None:
-        """Waits for the last save and ends the threads; raises `CheckpointError` as `wait` does."""
+        """Wait for the last save and end the threads; raises `CheckpointError` as `wait` does."""
         with self._writing():
             self._manager.close()
 
@@ -169,17 +172,17 @@ class Checkpointer:
         changes = _changes({item: saved[item] for item in given}, given)
         if changes:
             raise CheckpointError(
-                f"{self.directory}/{step} is of another model: {_some(changes)}; "
-                "use the config it was made with, or another --workdir"
+                f"{self.directory}/{step} belongs to another model: {_some(changes)}; "
+                "use the config it was trained with, or another --workdir"
             )
         items = _read(self._manager, step, given, digests)
         return items["params"], items["state"], meta
 
     def _put_aside(self, step: int) -> None:
-        """Makes room for the step to be saved again, and keeps the files for whoever wants to look."""
+        """Rename a damaged checkpoint, so that its step can be saved again and its files can be inspected."""
         if jax.process_index() == 0:
             path = epath.Path(self.directory)
-            names = (f"damaged_{step}_{number}" for number in itertools.count(1))  # no clock, which may go back
+            names = (f"damaged_{step}_{number}" for number in itertools.count(1))  # a clock might jump back
             (path / str(step)).rename(next(path / name for name in names if not (path / name).exists()))
         ocp.multihost.sync_global_processes(f"{self.directory}/{step} is put aside")
         self._manager.reload()
@@ -192,32 +195,32 @@ class Checkpointer:
         except Exception as error:
             if hasattr(self, "_manager"):
                 with contextlib.suppress(OSError):
-                    self._manager.reload()  # it has already forgotten what this save was to replace
+                    self._manager.reload()  # it has already dropped the checkpoints that this save would have replaced
             timed_out = isinstance(error, TimeoutError)
-            way_out = "see that it can be reached and the clock is right" if timed_out else "free space there"
+            way_out = "check that it can be reached and that the clock is right" if timed_out else "free space there"
             if jax.process_count() > 1:
-                way_out = f"start all again if another process has stopped, or else {way_out}"
+                way_out = f"restart all processes if another one has stopped, or else {way_out}"
             raise CheckpointError(
                 f"cannot write checkpoints to {self.directory} ({_line(error)}): "
-                f"{way_out}, or change --workdir; finished checkpoints are as they were"
+                f"{way_out}, or change --workdir; finished checkpoints are unaffected"
             ) from error
 
 
 def restore_params(
     directory: str | os.PathLike[str], step: int | Literal["best"] | None = None
 ) -> tuple[Params, dict[str, Any]]:
-    """The params and meta of a checkpoint, with no need of the training state; changes nothing on disk.
+    """Restore only the params and meta of a checkpoint; changes nothing on disk.
 
     Args:
-      directory: what `Checkpointer` wrote to.
-      step: which; "best" is the one of the highest metric, None the newest.
+      directory: the folder of a `Checkpointer`.
+      step: step of the checkpoint; "best" is the one with the highest metric, None the newest.
 
     Returns:
-      Params on the first device, and meta.
+      The params on the first device, and the meta.
 
     Raises:
-      CheckpointError: there is no such checkpoint, or it is of another format.
-      DamagedCheckpointError: it cannot be read.
+      CheckpointError: there is no such checkpoint, or it has another format.
+      DamagedCheckpointError: the checkpoint cannot be read.
     """
     path = _absolute(directory)
     if not epath.Path(path).is_dir():
@@ -234,14 +237,14 @@ def restore_params(
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved["params"])
         return _read(manager, chosen, {"params": shapes}, digests)["params"], meta
     except DamagedCheckpointError as error:
-        raise DamagedCheckpointError(f"{error}; training again goes back to the one before") from error
+        raise DamagedCheckpointError(f"{error}; resuming training falls back to the previous checkpoint") from error
     finally:
         manager.close()
 
 
 class _Manager(ocp.CheckpointManager):
     def _get_metrics(self, step: int) -> dict[str, float] | None:
-        """What orbax reads scores by: None, with a warning, where damage would keep the run from being opened."""
+        """Read a checkpoint's scores for orbax. If damaged, warn and return None, so that the run can be opened."""
         try:
             metrics = super()._get_metrics(step)
             digests = self.directory / str(step) / "digests" / "metadata"
@@ -250,8 +253,8 @@ class _Manager(ocp.CheckpointManager):
             return metrics
         except (OSError, ValueError, KeyError, TypeError) as error:
             warnings.warn(
-                f"the score of {self.directory}/{step} is damaged ({_line(error)}): it no longer counts for the best "
-                "checkpoint, and goes when there are newer ones; copy the folder to keep it",
+                f"the score of {self.directory}/{step} is damaged ({_line(error)}): the checkpoint no longer competes "
+                "for the best one and is deleted once there are newer ones; copy the folder to keep it",
                 stacklevel=2,
             )
             return None
@@ -268,7 +271,7 @@ def _open(directory: str, options: ocp.CheckpointManagerOptions) -> ocp.Checkpoi
 
 
 def _describe(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A checkpoint's meta, the shapes of its other items, and the digests of their leaves."""
+    """Return a checkpoint's meta, the shapes of its other items, and the digests of their leaves."""
     if step not in manager.all_steps():
         raise CheckpointError(f"no step {step} in {manager.directory}: it has {sorted(manager.all_steps())}")
     with _reading(manager, step):
@@ -278,18 +281,18 @@ def _describe(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any]
         for item, leaves in digests.items():
             forms = {name: describe_form(leaf) for name, leaf in name_leaves(saved[item]).items()}
             if forms != {name: text.split()[0] for name, text in leaves.items()}:
-                raise ValueError(f"{item}: other leaves than were saved")
+                raise ValueError(f"{item}: leaves differ from those saved")
         return meta, saved, digests
 
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Meta, and the digests of params and state: none of a checkpoint from before there were some."""
+    """Return the meta and the digests of params and state. Old checkpoints have no digests."""
 
     def read(item: str) -> dict[str, Any]:
         return dict(manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item])
 
     meta, digests = read("meta"), {}
-    # Two signs: damage to one of them is then noticed, too.
+    # Two indicators, so that damage to one of them is noticed too.
     if meta.get("has_digests") or (manager.directory / str(step) / "digests").exists():
         digests = read("digests")
         if digests["meta"] != digest_json(meta):
@@ -299,7 +302,7 @@ def _read_meta(manager: ocp.CheckpointManager, step: int) -> tuple[dict[str, Any
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{manager.directory}/{step} has format {version}, this stii_jax reads {FORMAT_VERSION}: "
-            "use the stii_jax that wrote it"
+            "use the version of stii_jax that wrote it"
         )
     return meta, {item: digests[item] for item in ("params", "state") if digests}
 
@@ -329,16 +332,16 @@ def _reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
 
 
 def _target(leaf: Any) -> Any:
-    """What orbax is to restore in the place of `leaf`."""
+    """Return the restore target of `leaf` for orbax."""
     if not isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
         return np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
-    # Without a sharding orbax looks for the devices that the checkpoint was saved on.
+    # Without a sharding, orbax looks for the devices that saved the checkpoint.
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _changes(saved: Any, given: Any) -> list[str]:
-    """Leaves that differ in name, shape or type."""
+    """Describe the leaves that differ in name, shape or type."""
     old = {name: describe_form(leaf) for name, leaf in name_leaves(saved).items()}
     new = {name: describe_form(leaf) for name, leaf in name_leaves(given).items()}
     return [
@@ -349,7 +352,7 @@ def _changes(saved: Any, given: Any) -> list[str]:
 
 
 def _rank(metrics: Mapping[str, float]) -> float:
-    """The metric to maximise: the only one that `Checkpointer` writes."""
+    """Return the metric to maximise, the only one that `Checkpointer` writes."""
     (value,) = metrics.values()
     return value
 
@@ -370,7 +373,7 @@ def _line(error: Exception) -> str:
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
-    """Leaves out what orbax logs of every save, and the tracebacks of errors that it also raises."""
+    """False for orbax's log of every save, and for tracebacks of errors that it also raises."""
     return "orbax" not in record.pathname or (record.levelno >= logging.ERROR and not record.exc_info)
 
 

@@ -1,4 +1,4 @@
-"""Files written in one piece: beside the old one and then renamed, so that a kill leaves the old or the new one."""
+"""Atomic file writes: a temporary file is renamed, so that a kill leaves either the old or the new file."""
 
 import contextlib
 import json
@@ -12,18 +12,18 @@ import numpy as np
 
 PathLike = str | os.PathLike[str]
 RUN_FOLDERS = ("checkpoints", "media", "tensorboard")
-"""The folders of a workdir that a run writes to."""
+"""The folders of a workdir written by a run."""
 
 
 def write_results(path: PathLike, results: Mapping[str, Any]) -> None:
-    """Write readable JSON in one piece. Arrays become lists; NaN and infinity become null."""
+    """Write readable JSON atomically. Arrays become lists; NaN and infinity become null."""
     write_atomic(path, (dumps(results, indent=2) + "\n").encode())
 
 
 def write_atomic(path: PathLike, data: bytes) -> None:
-    """Replace a file so that a reader, and a kill at any time, finds all of the old or all of the new."""
+    """Replace a file atomically: readers, even after a kill, find either the whole old or the whole new file."""
     path = Path(path)
-    # A name of its own for each process: two that write the same file must not write into each other's.
+    # Each process has its own temporary file, so that two writers of the same file do not collide.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with name_in_errors(path):
@@ -38,7 +38,7 @@ def write_atomic(path: PathLike, data: bytes) -> None:
 
 @contextlib.contextmanager
 def name_in_errors(path: Path) -> Iterator[None]:
-    """Re-raise write errors with the file's name, which they may lack, and a way out."""
+    """Re-raise write errors with the file's name, which they may lack, and advice."""
     try:
         yield
     except OSError as error:
@@ -52,12 +52,12 @@ def dumps(value: Any, indent: int | None = None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in plain Python numbers and lists, with None for NaN and infinity."""
+    """Return `value` as plain Python numbers and lists, with None for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if hasattr(value, "__array__"):  # numpy's and jax's
+    if hasattr(value, "__array__"):  # numpy and jax arrays
         return _plain(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -4,7 +4,7 @@ WORKDIR/metrics.jsonl    one JSON object per line: `step`, `time` (seconds of tr
 WORKDIR/media/           the newest picture of each name, as PNG or GIF
 WORKDIR/tensorboard/     the same scalars and pictures
 
-Another tracker is a `Logger` and a line in `LOGGERS`.
+To add a tracker, write a `Logger` and add it to `LOGGERS`.
 """
 
 import abc
@@ -26,11 +26,11 @@ RESERVED_KEYS = ("step", "time")
 
 
 class LogError(UserError, ValueError):
-    """A `metrics.jsonl` with a line that is none of ours."""
+    """A line of a `metrics.jsonl` cannot be read."""
 
 
 class Logger(abc.ABC):
-    """A tracker that receives a copy of a run's scalars and pictures. Importing its library can wait for a write."""
+    """A tracker that receives a copy of a run's scalars and pictures. Import its library on the first write."""
 
     @abc.abstractmethod
     def __init__(self, workdir: Path): ...
@@ -45,7 +45,7 @@ class Logger(abc.ABC):
 
     @abc.abstractmethod
     def truncate(self, step: int) -> None:
-        """Drop everything after `step`: the run resumes from there."""
+        """Drop everything after `step`, from which the run resumes."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Logger(abc.ABC):
 
 
 class TensorBoard(Logger):
-    """Writes event files to `tensorboard/`."""
+    """A tracker that writes event files to `tensorboard/`."""
 
     def __init__(self, workdir: Path):
         self._folder = workdir / "tensorboard"
@@ -71,7 +71,7 @@ class TensorBoard(Logger):
 
         height, width, channels = shape
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=path.read_bytes())
-        # Only tensors have a public method; this is what it calls once they are encoded.
+        # The public method takes only tensors; it encodes them and makes this call.
         with name_in_errors(self._folder):
             self._open()._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
@@ -81,7 +81,7 @@ class TensorBoard(Logger):
         self._open(purge_step=step + 1)
 
     def close(self) -> None:
-        """Finish the file. A later write starts another one."""
+        """Finish the file. A later write starts a new one."""
         if self._writer is not None:
             with name_in_errors(self._folder):
                 self._writer.close()
@@ -89,28 +89,27 @@ class TensorBoard(Logger):
 
     def _open(self, purge_step: int | None = None) -> Any:
         if self._writer is None:
-            from tensorboardX import SummaryWriter  # a second; reading logs and writing results do without
+            from tensorboardX import SummaryWriter  # takes a second; not needed to read logs or write results
 
             self._writer = SummaryWriter(
                 str(self._folder),
                 purge_step=purge_step,
                 flush_secs=10,
-                # Names are unique to the second only, and a second file of the same name replaces the first.
+                # Default names are unique only per second, and a file of the same name replaces the first one.
                 filename_suffix=f".{time.time_ns()}",
             )
         return self._writer
 
 
 LOGGERS: tuple[type[Logger], ...] = (TensorBoard,)
-"""The trackers that every run writes to, besides `metrics.jsonl` and `media/`."""
+"""The trackers of every run, besides `metrics.jsonl` and `media/`."""
 
 
 class MetricWriter:
-    """Writes the scalars and pictures of a run; does nothing if not `enabled`, which only process 0 may be.
+    """A writer of a run's scalars and pictures. It does nothing unless `enabled`, which only process 0 may be.
 
-    A run that resumes from the checkpoint of step s makes a writer for the same folder and calls
-    `truncate(s)`: its files then read as if it had never stopped. `time` continues from the last kept line,
-    without the pause.
+    A run that resumes from the checkpoint of step s creates a writer for the same folder and calls `truncate(s)`. Its
+    files then look as if it had never stopped. `time` continues from the last kept line, without the pause.
     """
 
     def __init__(self, workdir: PathLike, enabled: bool = True):
@@ -125,9 +124,9 @@ class MetricWriter:
             self._continue_clock()
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Append one line of numbers, or arrays of one number.
+        """Append one line of scalars, given as numbers or one-element arrays.
 
-        NaN and infinity become null in the file, as JSON has no number for them.
+        NaN and infinity become null in the file, because JSON cannot represent them.
 
         Raises:
           ValueError: a name is `step` or `time`.
@@ -144,13 +143,13 @@ class MetricWriter:
             logger.write_scalars(step, values)
 
     def write_images(self, step: int, images: Mapping[str, Picture]) -> None:
-        """Write each image as `media/NAME.png`, replacing the previous one, and to the trackers."""
+        """Write each image to `media/NAME.png`, replacing the previous one, and to the trackers."""
         if self.enabled:
             for name, image in images.items():
                 self._write_picture(step, name, ".png", encode_png(image), image.shape)
 
     def write_gif(self, step: int, name: str, frames: Sequence[Picture], fps: int | float) -> None:
-        """Write an animation as `media/NAME.gif`, replacing the previous one, and to the trackers."""
+        """Write an animation to `media/NAME.gif`, replacing the previous one, and to the trackers."""
         if self.enabled:
             self._write_picture(step, name, ".gif", encode_gif(frames, fps), frames[0].shape)
 
@@ -182,12 +181,12 @@ class MetricWriter:
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, none where there is no file; null reads as NaN.
+    """Return the lines of a `metrics.jsonl`, none if there is no file; null reads as NaN.
 
-    A last line without its line end was cut short by a kill and is left out.
+    A last line without a line break was cut short by a kill and is skipped.
 
     Raises:
-      LogError: any other line that is no JSON object with `step` and `time`.
+      LogError: any other line is not a JSON object with `step` and `time`.
     """
     path = Path(path)
     if not path.exists():
@@ -204,6 +203,6 @@ def read_metrics(path: PathLike) -> list[dict[str, Any]]:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove a last line that a kill cut short: the next line would be glued to it."""
+    """Remove a last line that a kill cut short; otherwise the next line would be appended to it."""
     if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
         os.truncate(path, data.rfind(b"\n") + 1)

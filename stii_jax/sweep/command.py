@@ -19,16 +19,16 @@ from stii_jax.sweep.runner import run_all
 
 
 def main(arguments: Sequence[str] | None = None, program: Sequence[str] = MAIN) -> int:
-    """The command line; returns the exit code. `program` is what trains and evaluates."""
+    """Run the command line and return the exit code. `program` is the command that trains and evaluates."""
     parser = argparse.ArgumentParser(prog="python -m stii_jax.sweep", description="Variants of a config, with seeds.")
     parser.add_argument("--sweep", required=True, help="name in configs/sweeps/, or path of a .py file, which is run")
     parser.add_argument("--output", required=True, help="folder of all runs")
-    parser.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0")
-    parser.add_argument("--workers", type=int, default=1, help="how many runs at a time; they share the cores")
-    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="leave out the other variants")
-    parser.add_argument("--list", action="store_true", help="only show the runs and their commands")
-    parser.add_argument("--delete_checkpoints", action="store_true", help="delete those of every finished run")
-    parser.add_argument("--config.KEY", metavar="VALUE", help="a setting of every run, on top of its variant's")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
+    parser.add_argument("--workers", type=int, default=1, help="number of parallel runs; they share the cores")
+    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run only these variants")
+    parser.add_argument("--list", action="store_true", help="show the runs and their commands, and exit")
+    parser.add_argument("--delete_checkpoints", action="store_true", help="delete the checkpoints of finished runs")
+    parser.add_argument("--config.KEY", metavar="VALUE", help="a setting for every run, in addition to its variant's")
     try:
         overrides, others = split_overrides(sys.argv[1:] if arguments is None else arguments)
     except ConfigError as error:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = MAIN) 
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command goes on", file=sys.stderr)
+        print("stopped: the same command resumes the sweep", file=sys.stderr)
         return 130
     return 1 if failed else 0
 
@@ -74,7 +74,7 @@ def _carry_out(
             signal.signal(number, handler)
     if failed:
         names = ", ".join(f"{run.variant} seed {run.seed}" for run in failed)
-        print(f"{len(failed)} failed: {names}; the same command tries them again", file=sys.stderr)
+        print(f"{len(failed)} failed: {names}; the same command retries them", file=sys.stderr)
     return failed
 
 

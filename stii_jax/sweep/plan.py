@@ -1,4 +1,4 @@
-"""What a sweep is, and which runs it makes."""
+"""The definition of a sweep, and the runs that follow from it."""
 
 import re
 import sys
@@ -13,20 +13,20 @@ from stii_jax.report.entries import read_entry
 
 MAIN = (sys.executable, "-m", "stii_jax.main")
 MODES = ("evaluate", "predict", "disentangle")
-"""What can be done with a trained model; see `stii_jax.main`."""
+"""The modes for a trained model; see `stii_jax.main`."""
 
 
 class SweepError(UserError, ValueError):
-    """A sweep that cannot be found or used, or results of another one; the message is one line."""
+    """A sweep cannot be found or used, or the results are another sweep's; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something done with the trained model of a run: `python -m stii_jax.main --mode MODE` on its workdir."""
+    """A further job on a run's trained model: `python -m stii_jax.main --mode MODE` on its workdir."""
 
     mode: str
     overrides: Sequence[str] = ()
-    """On top of the run's settings, such as `eval.split=validation`."""
+    """Overrides in addition to the run's settings, such as `eval.split=validation`."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Variant:
 
     overrides: Sequence[str] = ()
     config: str = ""
-    """"" is the sweep's."""
+    """Name of the config; "" is the sweep's."""
     after: Sequence[Job] | None = None
-    """Further jobs; None are the sweep's."""
+    """Further jobs; None means the sweep's."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is compared. A variant may be given by its overrides alone."""
+    """The variants to compare. A variant may be given by its overrides alone."""
 
     config: str
     variants: Mapping[str, Variant | Sequence[str]]
@@ -57,7 +57,7 @@ class Run:
     sweep: str
     variant: str
     order: int
-    """Place of the variant in the sweep."""
+    """Position of the variant in the sweep."""
     seed: int
     config: str
     overrides: tuple[str, ...]
@@ -71,22 +71,22 @@ class Run:
 
     @property
     def entry(self) -> Path:
-        """File of a finished run."""
+        """Results file of a finished run."""
         return self.output / f"{self.variant}-seed{self.seed}.json"
 
     @property
     def checkpoints(self) -> Path:
-        """The larger part of the workdir."""
+        """Checkpoint folder, the largest part of the workdir."""
         return self.workdir / "checkpoints"
 
     def commands(self, program: Sequence[str] = MAIN) -> list[list[str]]:
-        """Training with evaluation, then the further jobs."""
+        """Return the commands: training with evaluation, then the further jobs."""
         workdir = ["--workdir", str(self.workdir)]
         train = [*program, "--config", self.config, *workdir, *flags([f"seed={self.seed}", *self.overrides])]
         return [train, *([*program, *workdir, "--mode", job.mode, *flags(job.overrides)] for job in self.after)]
 
     def facts(self) -> dict[str, Any]:
-        """What the entry says of the sweep."""
+        """Return the facts about the sweep for the run's entry."""
         return {
             "name": self.sweep,
             "variant": self.variant,
@@ -98,10 +98,10 @@ class Run:
 
 
 def load_sweep(name: str) -> tuple[str, Sweep]:
-    """The sweep of `configs/sweeps/NAME.py`, or of a .py file, and its name. Runs the file.
+    """Load a sweep and its name from `configs/sweeps/NAME.py` or a .py file. Runs the file.
 
     Raises:
-      SweepError: there is no such file, it raises something, or has no `get_sweep` that returns a `Sweep`.
+      SweepError: there is no such file, it raises an error, or it has no `get_sweep` that returns a `Sweep`.
     """
     folder = config_folder() / "sweeps"
     path = Path(name) if name.endswith(".py") else folder / f"{name}.py"
@@ -110,7 +110,7 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
         raise SweepError(f"no sweep {name!r}: give --sweep one of {folder} ({names}), or the path of a .py file")
     try:
         sweep = run_file(path).get_sweep()
-    except Exception as error:  # whatever the sweep's own code raises; `from` keeps the traceback
+    except Exception as error:  # the sweep's own code may raise anything; `from` keeps the traceback
         raise SweepError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(sweep, Sweep):
         raise SweepError(f"{path}: get_sweep() returned {type(sweep).__name__}, expected stii_jax.sweep.Sweep")
@@ -125,18 +125,18 @@ def plan(
     only: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> list[Run]:
-    """All runs in their order: every variant of seed 0, then of seed 1, and so on.
+    """Return all runs in their order: every variant with seed 0, then with seed 1, and so on.
 
     Args:
-      name: of the sweep.
-      sweep: what is compared.
+      name: name of the sweep.
+      sweep: the sweep.
       output: folder of its results.
-      num_seeds: seeds are 0 to `num_seeds - 1`.
-      only: variants to run; all where there are none.
-      overrides: of every run, on top of its variant's.
+      num_seeds: number of seeds, which are 0 to `num_seeds - 1`.
+      only: variants to run; all if empty.
+      overrides: overrides for every run, in addition to its variant's.
 
     Raises:
-      SweepError: there is no such variant, or one has a name or settings that cannot be used.
+      SweepError: there is no such variant, or a variant has an invalid name or invalid settings.
     """
     if num_seeds < 1:
         raise SweepError(f"--seeds is {num_seeds}, expected at least 1")
@@ -154,10 +154,10 @@ def plan(
 
 
 def is_done(run: Run) -> bool:
-    """Whether a run has its entry. One without a further job of the sweep's is to be done again.
+    """True if a run has its entry. A run whose entry lacks one of the sweep's further jobs must run again.
 
     Raises:
-      SweepError: the entry is of other settings, or lacks a further job and has no checkpoint left to do it with.
+      SweepError: the entry has other settings, or it lacks a further job and no checkpoint is left to run it.
     """
     if not run.entry.exists():
         return False
@@ -180,18 +180,18 @@ def is_done(run: Run) -> bool:
 
 
 def flags(overrides: Sequence[str]) -> list[str]:
-    """Overrides as `stii_jax.main` takes them."""
+    """Return overrides as flags of `stii_jax.main`."""
     return [f"--config.{override}" for override in overrides]
 
 
 def _check(run: Run) -> None:
-    """Stops what would fail only when its turn comes."""
+    """Check a run now that would otherwise fail only when its turn comes."""
     where = f"variant {run.variant!r} of {run.sweep}"
-    # Names are of folders, and `-seed` begins the seed in the name of a file.
+    # Names become folder names, and file names separate the seed by `-seed`.
     if not re.fullmatch(r"[\w.-]+", run.variant) or run.variant.startswith(".") or "-seed" in run.variant:
         raise SweepError(f"{where}: expected a name of letters, digits, '.', '_' and '-', without '-seed'")
     if any(override.partition("=")[0] == "seed" for override in run.overrides):
-        raise SweepError(f"{where}: sets seed, which --seeds does: leave it out")
+        raise SweepError(f"{where}: sets seed, which --seeds does already: remove it")
     if unknown := [job.mode for job in run.after if job.mode not in MODES]:
         raise SweepError(f"{where}: mode {unknown[0]!r} of a further job, expected one of {', '.join(MODES)}")
     for overrides in ((), *(job.overrides for job in run.after)):

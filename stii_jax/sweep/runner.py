@@ -1,4 +1,4 @@
-"""Carrying out the runs of a sweep: commands, their cores, what happens when they fail or are stopped."""
+"""The execution of a sweep's runs: commands, their cores, and the handling of failures and interruptions."""
 
 import os
 import shlex
@@ -18,13 +18,13 @@ from stii_jax.storage.files import write_results
 from stii_jax.sweep.plan import MAIN, Run, SweepError, flags
 
 LOG_LINES = 15
-"""Of the log of a failed run that are shown."""
+"""Number of lines shown from the log of a failed run."""
 GRACE = 10
-"""Seconds that a run has to stop after it is told to."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class Processes:
-    """The commands that run now, in any thread."""
+    """The commands that are running, in any thread."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ | (environment or {})
@@ -33,7 +33,7 @@ class Processes:
         self._stopped = False
 
     def run(self, command: Sequence[str], log: Path) -> int:
-        """Runs a command to its end, with its output at the end of `log`; returns its exit code."""
+        """Run a command to its end, append its output to `log`, and return its exit code."""
         with log.open("a") as file:
             print(f"$ {shlex.join(command)}", file=file, flush=True)
             with self._lock:
@@ -49,7 +49,7 @@ class Processes:
         return code
 
     def stop(self) -> None:
-        """Ends what runs, and lets nothing begin."""
+        """Terminate the running commands, and start no new ones."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -63,10 +63,10 @@ class Processes:
 
 
 def run_one(run: Run, processes: Processes, program: Sequence[str] = MAIN) -> dict[str, Any]:
-    """Trains and evaluates, does the further jobs and writes the entry, which is returned.
+    """Train and evaluate a run, do its further jobs, and write and return its entry.
 
     Raises:
-      SweepError: a command failed, with the end of its log.
+      SweepError: a command failed; the message has the end of its log.
       ReportError: the workdir lacks a result.
     """
     run.workdir.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def run_one(run: Run, processes: Processes, program: Sequence[str] = MAIN) -> di
             raise SweepError("\n".join([f"exit code {code}, see {log}:", *(f"    {line}" for line in lines)]))
         now = results.read_bytes() if results.exists() else None
         if scores is not None and now != scores:
-            raise SweepError(f"{shlex.join(command)} replaced {results}: give that job a label of its own")
+            raise SweepError(f"{shlex.join(command)} replaced {results}: give that job its own label")
         scores = now
     public = ["python", *MAIN[1:], "--config", run.config, "--workdir", f"runs/{run.variant}", *flags(run.overrides)]
     made_by = shlex.join([*public, "--config.seed=SEED"])
@@ -90,12 +90,12 @@ def run_one(run: Run, processes: Processes, program: Sequence[str] = MAIN) -> di
 def run_all(
     runs: Sequence[Run], workers: int = 1, program: Sequence[str] = MAIN, delete_checkpoints: bool = False
 ) -> list[Run]:
-    """Carries out runs, `workers` at a time, and prints a line for each; returns those that failed.
+    """Execute runs, `workers` at a time, and print one line for each; returns those that failed.
 
-    Whatever stops it, Ctrl-C and SIGTERM too if they raise, stops the commands as well.
+    Any exception stops the commands as well, including Ctrl-C and SIGTERM if they raise.
     """
     shares = core_shares(workers)
-    # Where cores cannot be shared out, a device a run: more might not divide the batch.
+    # If cores cannot be assigned, use one device per run: more might not divide the batch.
     environment = {"JAX_NUM_CPU_DEVICES": "1"} if workers > 1 and not shares else {}
     processes, failed, started = Processes(environment), [], time.monotonic()
     with ThreadPoolExecutor(workers, initializer=_take_cores, initargs=(shares,)) as pool:
@@ -122,7 +122,7 @@ def run_all(
 
 
 def core_shares(workers: int) -> list[set[int]]:
-    """The cores of each worker; none where there is one worker, or a system that does not tell."""
+    """Return the cores of each worker; none for a single worker, or if the system does not list its cores."""
     if workers == 1 or not hasattr(os, "sched_getaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))
@@ -131,13 +131,13 @@ def core_shares(workers: int) -> list[set[int]]:
 
 
 def _take_cores(shares: list[set[int]]) -> None:
-    """In a worker's thread: what it starts inherits its cores, and `stii_jax.main` makes a device for each."""
+    """Assign cores to a worker's thread. Its commands inherit them, and `stii_jax.main` makes one device per core."""
     if shares:
         os.sched_setaffinity(0, shares.pop())
 
 
 def _scores(entry: Mapping[str, Any]) -> str:
-    """Of the longest clips."""
+    """Return the scores of the longest clips as text."""
     last = max(entry["scores"], key=lambda score: score["num_frames"])
     shown = [f"{key} {last[key]:.4f}" for key in ("ari", "f_ari", "video_f_ari", "mse") if last[key] is not None]
     return f"{', '.join(shown)} at {last['num_frames']} frames"

@@ -16,10 +16,10 @@ from stii_jax.training.curriculum import Curriculum, make_curriculum
 
 
 def check_training(config: ConfigDict, datasets: Sequence[VideoConfig | VideoDataset]) -> None:
-    """Stop a config that cannot be trained on its datasets, one for each stage; reads and compiles nothing.
+    """Check that a config can be trained on its datasets, one per stage; reads and compiles nothing.
 
     Raises:
-        ConfigError: settings do not fit the videos, or one another.
+        ConfigError: settings do not fit the videos, or each other.
         DeviceError: the devices cannot share a batch.
     """
     curriculum, train, warmup = make_curriculum(config), config.train, config.optim.warmup_steps
@@ -38,7 +38,7 @@ def check_training(config: ConfigDict, datasets: Sequence[VideoConfig | VideoDat
             f"the dataset has no {missing.pop()} videos: evaluate at the end only, with "
             f"--config.eval.periodic_videos=0{split}"
         )
-    # Logged lines are means since the last one: a run resumes exactly at lines only. Evaluations stand in them.
+    # A logged line is the mean since the previous one, so a run resumes exactly only at lines. Lines hold evaluations.
     for name in ("checkpoint_every", "eval_every"):
         if train[name] % train.log_every:
             raise ConfigError(
@@ -53,7 +53,7 @@ def check_training(config: ConfigDict, datasets: Sequence[VideoConfig | VideoDat
 
 
 def _shorter(config: ConfigDict, longest: int) -> str:
-    """The settings, as a command takes them, with no stage of longer clips."""
+    """Return the settings, as command-line flags, that limit clips to the longest possible length."""
     stages = tuple((min(frames, longest), *rest) for frames, *rest in config.curriculum.stages)
     settings = {"data.num_frames": config.data.num_frames, "curriculum.stages": config.curriculum.stages}
     new = {"data.num_frames": min(config.data.num_frames, longest), "curriculum.stages": stages}
@@ -63,11 +63,11 @@ def _shorter(config: ConfigDict, longest: int) -> str:
 
 
 def check_accumulation(accumulation: int, batch_size: int, where: str = "") -> None:
-    """Raises `ConfigError` where a device cannot cut its part of a batch into equal pieces."""
+    """Raise `ConfigError` if a device cannot cut its part of a batch into equal pieces."""
     if (each := batch_size // jax.device_count()) % accumulation:
         raise ConfigError(
-            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos that each of "
-            f"{jax.device_count()} devices gets of {where}batch_size={batch_size}: change one of them, e.g. "
+            f"config.train.accumulation is {accumulation}, expected a divisor of {each}, the videos per device of "
+            f"{where}batch_size={batch_size}: change one of them, e.g. "
             f"--config.train.accumulation={math.gcd(each, accumulation)}"
         )
 
@@ -77,8 +77,8 @@ def untrained_frames(
 ) -> str:
     """Return a warning if an evaluation has frames with fewer refinements than any in training, "" otherwise.
 
-    Late frames get one refinement. A model that has never had to do with so few loses its objects there: four balls
-    at the paper's size went from F-ARI .70 on clips of four to .37 at 40 frames (results/h200).
+    Late frames get one refinement. A model that was never trained with so few loses its objects there. With four balls
+    at the paper's size, F-ARI fell from .70 on clips of four to .37 at 40 frames (results/h200).
     """
     longest = max(stage.num_frames for stage in curriculum.stages)
     trained = {n for model, stage in zip(models, curriculum.stages) for n in model.schedule(stage.num_frames)}
@@ -87,7 +87,7 @@ def untrained_frames(
     if late is None:
         return ""
     return (
-        f"clips of at most {longest} frames train no frame with {evaluated[late]} refinements, as frame {late + 1} of "
-        f"an evaluated video has: it may lose its objects there. Train on longer clips at the end, by "
+        f"clips of at most {longest} frames train no frame with {evaluated[late]} refinements, but frame {late + 1} of "
+        "an evaluated video has so many: the model may lose its objects there. Train on longer clips at the end, by "
         "--config.curriculum.stages, or with a lower --config.model.num_refinements"
     )

@@ -1,4 +1,7 @@
-"""Clips grow in stages, by steps or when the loss stalls; a collapsed posterior stops the run. Paper appendix D."""
+"""The curriculum: clips grow in stages, by steps or when the loss stalls. Paper appendix D.
+
+A collapsed posterior stops the run.
+"""
 
 import dataclasses
 import math
@@ -10,26 +13,26 @@ from stii_jax.errors import UserError
 
 
 class PosteriorCollapse(UserError, RuntimeError):
-    """The posterior says nothing of the video any more."""
+    """The posterior no longer carries information about the video."""
 
 
 class Stage(NamedTuple):
-    """A part of the training."""
+    """A stage of training."""
 
     num_frames: int
     batch_size: int
     num_steps: int
-    """At most this many."""
+    """Maximum number of steps."""
     settings: tuple[str, ...] = ()
     """Settings of this stage alone: `key=value`, as on the command line."""
 
 
 class CurriculumState(NamedTuple):
-    """Where a run is; part of its checkpoints."""
+    """A run's position in the curriculum; part of its checkpoints."""
 
     stage: int = 0
     stage_start: int = 0
-    """Step at which the stage began."""
+    """Step at which the stage started."""
     smoothed_loss: float | None = None
     best_loss: float | None = None
     best_step: int = 0
@@ -39,7 +42,7 @@ class CurriculumState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
-    """The stages and the rules by which they follow one another; the arguments are those of `config.curriculum`."""
+    """The stages and the rules for moving between them; the arguments are those of `config.curriculum`."""
 
     stages: tuple[Stage, ...]
     patience: int = 0
@@ -50,20 +53,20 @@ class Curriculum:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run, unless stages end early."""
+        """Number of steps of the whole run, unless stages end early."""
         return sum(stage.num_steps for stage in self.stages)
 
     def stage(self, state: CurriculumState, step: int) -> Stage | None:
-        """The stage to train after `step` steps; None at the end. A run out of steps goes on once it is given more."""
+        """Return the stage after `step` steps; None at the end. A finished run continues if given more steps."""
         if state.stage == len(self.stages):
             return None
         stage = self.stages[state.stage]
         return None if self._is_last(state) and step - state.stage_start >= stage.num_steps else stage
 
     def advance(self, state: CurriculumState, step: int, loss: float, kl: float | None) -> CurriculumState:
-        """The state after `step` steps, by the loss and the KL (nats a slot and frame) logged there.
+        """Return the state after `step` steps, given the logged loss and KL (nats per slot and frame).
 
-        A model without a KL, which is None, has no posterior that could collapse.
+        The KL is None for a model without one, whose posterior cannot collapse.
 
         Raises:
             PosteriorCollapse: the KL stayed under `collapse_kl` for `collapse_patience` steps.
@@ -90,16 +93,16 @@ class Curriculum:
         since = step if state.collapsed_since is None else state.collapsed_since
         if self.collapse_patience and step - since >= self.collapse_patience:
             raise PosteriorCollapse(
-                f"step {step}: the posterior has collapsed onto the prior: its KL is {kl:.3g} nats a slot and frame, "
+                f"step {step}: the posterior has collapsed onto the prior: its KL is {kl:.3g} nats per slot and frame, "
                 f"under curriculum.collapse_kl={self.collapse_kl} since step {since}. Try a smaller loss.kl, a larger "
-                "loss.log_likelihood, shorter clips at first, or another seed; curriculum.collapse_patience=0 turns "
-                "this check off"
+                "loss.log_likelihood, shorter clips at first, or another seed; curriculum.collapse_patience=0 disables "
+                "this check"
             )
         return state._replace(collapsed_since=since)
 
 
 def make_curriculum(config: ConfigDict) -> Curriculum:
-    """The stages of a run: `data.num_frames`, `batch_size` and `train.num_steps`, then `curriculum.stages`."""
+    """Return the curriculum: `data.num_frames`, `batch_size` and `train.num_steps`, then `curriculum.stages`."""
     settings = config.curriculum.to_dict()
     first = (config.data.num_frames, config.batch_size, config.train.num_steps, *settings.pop("first"))
     stages = tuple(Stage(T, B, steps, tuple(own)) for T, B, steps, *own in (first, *settings.pop("stages")))

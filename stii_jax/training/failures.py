@@ -1,6 +1,6 @@
-"""The classic failures of training, as they show in the logged lines: nothing drawn, slots alike, one slot for all.
+"""The classic failures of training, detected in the logged lines: nothing drawn, slots alike, one slot for all.
 
-Each is reported once per stage, with the evidence and the settings to change; the run goes on.
+Each is reported once per stage, with the evidence and the settings to change; the run continues.
 """
 
 import json
@@ -20,25 +20,25 @@ from stii_jax.training.curriculum import CurriculumState
 from stii_jax.training.progress import shares
 
 _WINDOW, _FEWEST_LINES = 200, 4
-"""Steps that a failure has to last, and logged lines that have to show it."""
+"""Number of steps that a failure must last, and of logged lines that must show it."""
 _EARLIEST = 400
-"""Steps of a run before any verdict; those that learn have left the start by then, after 125 to 350."""
+"""Steps of a run before any verdict. Runs that learn have started to improve by then, after 125 to 350 steps."""
 _PLAIN, _FALLING = 0.9, 0.95
-"""Least relative error of a model that draws nothing, and the ratio of its means over both halves of the window."""
+"""Minimum relative error of a model that draws nothing, and minimum ratio of its means over the window's halves."""
 _CHANCE, _MOST, _RISING = 0.1, 0.15, 0.02
-"""Mean and greatest F-ARI where one slot holds all objects, and the most that it rises from half to half."""
+"""Bounds if one slot holds all objects: mean F-ARI, maximum F-ARI, and its rise between the window's halves."""
 _DRAWN = 0.75
-"""Relative error of a model that draws objects, whichever slot does."""
+"""Maximum relative error of a model that draws objects, in any slot."""
 _UNIFORM = 0.99
-"""Least entropy, relative to that of uniform masks, of masks that assign no pixel to a slot yet."""
+"""Minimum entropy, relative to that of uniform masks, of masks that do not yet assign pixels to slots."""
 _DRAWN_WELL = 0.4
-"""Relative error of slots that have drawn the frame without dividing it. Runs that learn late divide it above .48."""
+"""Maximum relative error of slots that draw the frame without dividing it. Late learners divide it above .48."""
 _APART = 0.3
-"""Least mean F-ARI of separated objects, which may be too small to show in the entropy."""
+"""Minimum mean F-ARI of separated objects, which may be too small to show in the entropy."""
 _MOST_COLORS = 8
-"""Colours that every palette of balls has."""
+"""Number of colours in every palette of balls."""
 _EVERYTHING = 0.999
-"""Least share of the pixels where one slot holds everything. A background leaves more than that to objects."""
+"""Minimum share of the pixels of a slot that holds everything. A mere background leaves more to the objects."""
 
 Line = Mapping[str, float]
 
@@ -61,7 +61,7 @@ class Case(NamedTuple):
         return self.stages[self.number]
 
     def change(self, setting: str) -> str:
-        """Return how to give this setting, `key=value`, so that it holds in this stage."""
+        """Return the text that tells users how to set `key=value` in this stage."""
         curriculum = self.config.curriculum
         own = curriculum.stages[self.number - 1][3:] if self.number else curriculum.first
         key = setting.partition("=")[0]
@@ -71,7 +71,7 @@ class Case(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A failure and how it is told to the user."""
+    """A failure and its report to the user."""
 
     name: str
     shows: Callable[[Sequence[Line]], bool]
@@ -81,7 +81,7 @@ class Failure(NamedTuple):
 
 
 class FailureWatch:
-    """Watches the logged lines of a run.
+    """A watcher of a run's logged lines.
 
     Args:
         config: the run's settings.
@@ -94,12 +94,12 @@ class FailureWatch:
         self._reported: set[str] = set()
 
     def warning(self, step: int, progress: CurriculumState, means: Line) -> str:
-        """A warning of one line after the lines so far, or "".
+        """Return a one-line warning after the lines so far, or "".
 
         Args:
             step: steps taken so far.
-            progress: the place of these steps in the curriculum.
-            means: the scalars logged; see docs/metrics.md.
+            progress: position of these steps in the curriculum.
+            means: the logged scalars; see docs/metrics.md.
         """
         if self._case is None or progress.stage != self._case.number:
             data = self._stages[progress.stage].data
@@ -123,7 +123,7 @@ class FailureWatch:
 
 
 def draws_nothing(lines: Sequence[Line]) -> bool:
-    """True if the reconstructions stay as far off as frames of one plain colour each, and objects together."""
+    """True if reconstructions stay no better than one plain colour per frame, and objects stay together."""
     errors, scores = _values(lines, "relative_error"), _values(lines, "f_ari")
     if not errors or min(errors) < _PLAIN or (scores and _come_apart(scores)):
         return False
@@ -132,7 +132,7 @@ def draws_nothing(lines: Sequence[Line]) -> bool:
 
 
 def stay_alike(lines: Sequence[Line]) -> bool:
-    """True if most of the frames is drawn while masks stay uniform, and no labelled objects are apart nevertheless."""
+    """True if frames are mostly reconstructed while masks stay uniform and labelled objects stay together."""
     errors, uniformity, scores = (_values(lines, name) for name in ("relative_error", "mask_uniformity", "f_ari"))
     if not errors or _mean(errors) >= _DRAWN_WELL or (scores and _mean(scores) >= _APART):
         return False
@@ -140,7 +140,7 @@ def stay_alike(lines: Sequence[Line]) -> bool:
 
 
 def takes_all_objects(lines: Sequence[Line]) -> bool:
-    """True if labelled objects are drawn but stay in one slot, even if the background has another one."""
+    """True if labelled objects are drawn but stay in one slot, even if the background has its own."""
     scores, errors = _values(lines, "f_ari"), _values(lines, "relative_error")
     if not scores or (errors and _mean(errors) >= _DRAWN):
         return False
@@ -152,7 +152,7 @@ def takes_all_objects(lines: Sequence[Line]) -> bool:
 
 
 def takes_everything(lines: Sequence[Line]) -> bool:
-    """True if one of several slots wins all pixels, or all but a handful."""
+    """True if one of several slots wins all pixels or nearly all."""
     return "slot_share_2" in lines[0] and min(_values(lines, "slot_share_1")) >= _EVERYTHING
 
 
@@ -186,7 +186,7 @@ def _drawn(line: Line) -> str:
 
 def _inferred_backgrounds(case: Case) -> list[str]:
     missing = [name for name in ("random_background", "random_floor") if getattr(case.videos, name, None) is False]
-    return [f"backgrounds that have to be inferred, {case.change(f'data.options.{name}=true')}" for name in missing]
+    return [f"backgrounds that must be inferred, {case.change(f'data.options.{name}=true')}" for name in missing]
 
 
 def _changing_colors(case: Case) -> list[str]:
@@ -195,7 +195,7 @@ def _changing_colors(case: Case) -> list[str]:
         option = "data.options.shuffle_colors"
     elif not hasattr(videos, "shuffle_colors") and not case.stage.data.recolor:
         option = "data.recolor"
-    return [f"colours that stand for no object, {case.change(f'{option}=true')}"] if option else []
+    return [f"colours that do not identify objects, {case.change(f'{option}=true')}"] if option else []
 
 
 def _mixed_kinds(case: Case) -> list[str]:
@@ -205,7 +205,7 @@ def _mixed_kinds(case: Case) -> list[str]:
     num_colors = videos.num_colors if videos.num_colors >= videos.max_objects else _MOST_COLORS
     wanted = {"num_colors": num_colors, "shuffle_colors": True, "random_background": True, "white_share": 0.1}
     missing = [f"data.options.{name}={json.dumps(to)}" for name, to in wanted.items() if getattr(videos, name) != to]
-    return [f"colours and backgrounds of their own beside white on black, {' '.join(map(case.change, missing))}"]
+    return [f"videos with random colours and backgrounds beside white on black, {' '.join(map(case.change, missing))}"]
 
 
 def _larger_objects(case: Case) -> list[str]:
@@ -227,7 +227,7 @@ def _sharper_mixture(case: Case) -> list[str]:
 
 
 def _softness(config: ConfigDict) -> list[str]:
-    """Return the settings that make the mixture as sharp as the objective is by itself, where it is softer."""
+    """Return the settings that would make a softened mixture exact again."""
     temperature = ["model.temperature=1"] if config.model.temperature > 1 else []
     return [*temperature, *(["model.likelihood=joint"] if config.model.likelihood == "channelwise" else [])]
 
@@ -242,7 +242,7 @@ def _easier_starts(case: Case) -> list[str]:
 
 
 def _uniformity(case: Case, means: Line) -> Line:
-    """Return the entropy of the masks relative to that of uniform ones, if there are masks of several slots."""
+    """Return the masks' entropy relative to uniform masks, if there are masks of several slots."""
     num_slots = case.stage.model.num_slots
     if "mask_entropy" not in means or num_slots == 1:
         return {}
@@ -250,7 +250,7 @@ def _uniformity(case: Case, means: Line) -> Line:
 
 
 def _come_apart(scores: Sequence[float]) -> bool:
-    """True if F-ARI has left chance and has doubled, which the masks may do before the error falls."""
+    """True if F-ARI has risen above chance and doubled, which can happen before the error falls."""
     half = len(scores) // 2
     return _mean(scores[half:]) > max(_CHANCE, 2 * _mean(scores[:half]))
 
@@ -269,4 +269,4 @@ FAILURES = (
     Failure("one slot takes all objects", takes_all_objects, _objects_together, (_softer_mixture, _changing_colors)),
     Failure("one slot takes everything", takes_everything, _pixels_together, (_softer_mixture, _changing_colors)),
 )
-"""In the order in which they are looked for."""
+"""The failures, in the order in which they are checked."""

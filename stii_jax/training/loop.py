@@ -1,4 +1,4 @@
-"""The training loop: a pure step, mapped over devices, fed by the data pipeline, saved so that it resumes exactly."""
+"""The training loop: a pure step, mapped over devices, fed by the data pipeline, and saved for exact resumption."""
 
 import contextlib
 import functools
@@ -34,20 +34,20 @@ from stii_jax.training.state import TrainState, init_state, split_params, start_
 from stii_jax.training.step import Logs, make_train_step
 
 _AHEAD = 3
-"""Steps that may wait for the devices: enough that these never wait for the host, few enough to stop soon."""
+"""Number of steps queued on the devices: enough to keep them busy, few enough to stop soon."""
 
 
 class TrainingError(UserError, RuntimeError):
-    """Training cannot go on; says at which step, why, and what to try."""
+    """Training cannot continue; the message gives the step, the cause and advice."""
 
 
 class Trainer:
-    """One run: builds everything from a config, restores what a workdir holds, and trains on from there.
+    """One run: built from a config, restored from a workdir, and trained from there.
 
     Args:
-        config: the run's.
-        sources: the training videos of each stage, or of all of them.
-        eval_source: the videos of the evaluations.
+        config: the run's settings.
+        sources: the training videos of each stage, or of all stages.
+        eval_source: the videos for evaluation.
         workdir: the run's folder.
     """
 
@@ -77,7 +77,7 @@ class Trainer:
         self._preemption = Preemption()
 
     def _make_stages(self) -> tuple[list[VideoModel], list[DataParallel]]:
-        """Each stage's model and step; stages that differ in their clips alone share both."""
+        """Return each stage's model and step; stages that differ only in their clips share both."""
         num_objects = max(source.num_objects for source in self.sources)
         how = {key: self.config.train[key] for key in ("parallel", "accumulation")}
         made: dict[str, tuple[VideoModel, DataParallel]] = {}
@@ -93,22 +93,22 @@ class Trainer:
 
     @functools.cached_property
     def writer(self) -> MetricWriter:
-        """The logs; the folder is made when this is first asked for."""
+        """The logs; their folder is created on first access."""
         return MetricWriter(self.workdir, enabled=is_first())
 
     @functools.cached_property
     def checkpointer(self) -> Checkpointer:
-        """The checkpoints; their folder is made when this is first asked for."""
+        """The checkpoints; their folder is created on first access."""
         return Checkpointer(self.workdir / "checkpoints")
 
     def run(self, initial: Mapping[str, jax.Array] | None = None) -> TrainState:
-        """Trains until the curriculum's end and returns the last state.
+        """Train until the curriculum's end and return the last state.
 
         Args:
-            initial: parameters to start with where there is no checkpoint, by their path; the others are initialised.
+            initial: parameters to start with if there is no checkpoint, by path; the others are initialised.
 
         Raises:
-            Preempted: SIGTERM came; all is saved.
+            Preempted: SIGTERM was received and a checkpoint is saved.
         """
         if self._note:
             print_on_first(self._note)
@@ -123,11 +123,11 @@ class Trainer:
                     pending = []
             except KeyboardInterrupt:
                 last = self.checkpointer.latest_step()
-                again = "begins anew, in this --workdir also with other settings"
-                again = again if last is None else f"goes on from the checkpoint of step {last}"
+                again = "starts over, even with other settings"
+                again = again if last is None else f"resumes from the checkpoint of step {last}"
                 self.reporter.say(f"stopped by Ctrl-C: the same command {again}")
                 raise
-            finally:  # an error or Ctrl-C does not lose the checkpoint that is being written
+            finally:  # do not lose a checkpoint in progress to an error or Ctrl-C
                 self.reporter.close()
                 self.checkpointer.wait()
                 self.writer.close()
@@ -141,7 +141,7 @@ class Trainer:
 
         def make_call(stage: Stage, there: CurriculumState) -> Callable[[], object]:
             if self._preemption.noticed():
-                raise Preempted(f"stopped by SIGTERM before step {step + 1}: the same command begins there")
+                raise Preempted(f"stopped by SIGTERM before step {step + 1}: the same command resumes there")
             batch, index = next(self._batches(stage, there, step)), process_batch_indices(stage.batch_size)
             program = self._programs[there.stage]
             return lambda: jax.block_until_ready(program(jax.tree.map(jnp.copy, state), batch, index))
@@ -150,9 +150,9 @@ class Trainer:
             self.reporter.time_stages(step, progress, make_call)
 
     def restore(self, initial: Mapping[str, jax.Array] | None = None) -> tuple[TrainState, CurriculumState, list[Logs]]:
-        """The newest checkpoint's state, or a new one, and the logs since the last line; log files are cut back to it.
+        """Return the newest checkpoint's state, or a new one, and the logs since the last line.
 
-        There are such logs where SIGTERM stopped the run between two lines.
+        Log files are truncated to that state. Logs since the last line exist if SIGTERM stopped the run between lines.
         """
         state = init_state(self.model, self.optimizer, self.config.seed)
         if self.checkpointer.latest_step() is None:
@@ -171,14 +171,14 @@ class Trainer:
     def _run_stage(
         self, state: TrainState, progress: CurriculumState, stage: Stage, pending: list[Logs]
     ) -> tuple[TrainState, CurriculumState]:
-        """Trains to the end of one stage. Logs are means over the steps since the last line: those in `pending`."""
+        """Train to the end of one stage. `pending` holds the logs of the steps since the last line."""
         step, this = int(state.step), progress.stage
         index = process_batch_indices(stage.batch_size)
         batches = self._batches(stage, progress, step)
         self.reporter.begin_stage(step, progress)
         taken, started = 0, time.monotonic()
         while progress.stage == this and self.curriculum.stage(progress, step) is not None:
-            if not self._line_due(step, progress, stage, pending):  # it is where SIGTERM came while one was due
+            if not self._line_due(step, progress, stage, pending):  # due at once if SIGTERM came just before a line
                 state, logs = self._steps[this](state, next(batches), index)
                 step, taken = step + 1, taken + 1
                 pending.append(logs)
@@ -202,7 +202,7 @@ class Trainer:
         pending: list[Logs],
         seconds: float,
     ) -> CurriculumState:
-        """Logs the means of `pending`, evaluates and saves if it is time, and moves the curriculum on."""
+        """Log the means of `pending`, evaluate and save if due, and advance the curriculum."""
         train = self.config.train
         means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
         self._check(state, means, progress)
@@ -227,7 +227,7 @@ class Trainer:
         return following
 
     def _batches(self, stage: Stage, progress: CurriculumState, step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        """This process's part of the batches that a stage trains on after `step` steps of the run."""
+        """Return this process's part of a stage's batches after `step` steps of the run."""
         return self.sources[progress.stage].train_batches(
             stage.num_frames,
             stage.batch_size,
@@ -243,7 +243,7 @@ class Trainer:
         return bool(pending) and (step % self.config.train.log_every == 0 or ends)
 
     def _evaluate(self, state: TrainState, step: int) -> dict[str, float]:
-        """Scores and pictures on held-out videos, as `eval_ari` and so on; nothing of `eval.periodic_videos=0`."""
+        """Evaluate held-out videos, draw some, and return scores such as `eval_ari`; none if no videos are set."""
         if self.config.eval.periodic_videos == 0:
             return {}
         started = time.monotonic()
@@ -254,7 +254,7 @@ class Trainer:
         return {f"eval_{key}": value for key, value in scores.items()}
 
     def _preview(self, state: TrainState, step: int) -> None:
-        """Draw held-out videos before the first evaluation is due; changes nothing but `media`."""
+        """Draw held-out videos before the first evaluation is due; changes only `media`."""
         started = time.monotonic()
         with contextlib.suppress(Interrupted):
             pictures = self.evaluator.preview(state.params, self._preemption.noticed)
@@ -270,7 +270,7 @@ class Trainer:
         scores: dict[str, float],
         pending: Sequence[Logs] = (),
     ) -> None:
-        # A step that SIGTERM has saved stays as it is: without scores, if it came while they were computed.
+        # A step saved on SIGTERM is not saved again, so it lacks scores if SIGTERM came during an evaluation.
         if step == self.checkpointer.latest_step():
             return
         model = model_settings(self.config)
@@ -280,22 +280,22 @@ class Trainer:
         self.checkpointer.save(step, *split_params(state), meta, score)
 
     def _stop(self, state: TrainState, progress: CurriculumState, step: int, pending: list[Logs]) -> NoReturn:
-        """Saves all, though it be between two lines, unless the run has failed by now."""
+        """Save everything, even between two lines, unless the run has failed by now."""
         if pending:
             self._check(state, {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}, progress)
         self._save(state, progress, step, {}, pending)
-        raise Preempted(f"stopped by SIGTERM after step {step}, which is saved: the same command goes on from there")
+        raise Preempted(f"stopped by SIGTERM after step {step}, which is saved: the same command resumes from there")
 
     def _check(self, state: TrainState, means: dict[str, float], progress: CurriculumState) -> None:
-        """Raises `TrainingError` after a step that failed; says what its repetition shows."""
+        """Raise `TrainingError` after a failed step, with the cause found by repeating it."""
         failed = int(state.failed_step)
         if failed < 0:
             return
-        print_on_first(f"step {failed + 1} is not finite: repeating it to find where that began")
+        print_on_first(f"step {failed + 1} is not finite: repeating it to find the cause")
         try:
             batch = self._failed_batch(failed, progress)
             found = nan_search.explain(self.models[progress.stage], state, batch, self.workdir)
-        except Exception as error:  # whatever stops the search is not to hide what it is for
+        except Exception as error:  # a failed search must not hide the original failure
             found = nan_search.unexplained(error)
         last = self.checkpointer.latest_step()
         raise TrainingError(
@@ -305,7 +305,7 @@ class Trainer:
         )
 
     def _failed_batch(self, step: int, progress: CurriculumState) -> nan_search.FailedBatch:
-        """This process's part of a step's batch, read once more."""
+        """Read this process's part of a step's batch again."""
         stage = self.curriculum.stages[progress.stage]
         index = process_batch_indices(stage.batch_size)
         place = self.sources[progress.stage].clip_locations(stage.num_frames, self.config.seed + progress.stage)
@@ -315,7 +315,7 @@ class Trainer:
 
 
 def _read_meta(meta: Mapping[str, Any], workdir: Path) -> tuple[CurriculumState, list[Logs]]:
-    """Where the curriculum was, and the logs since the last line."""
+    """Return the curriculum's state and the logs since the last line."""
     try:
         pending: list[Logs] = [
             {str(key): np.float32(value) for key, value in logs.items()} for logs in meta.get("pending", ())
@@ -323,5 +323,5 @@ def _read_meta(meta: Mapping[str, Any], workdir: Path) -> tuple[CurriculumState,
         return CurriculumState(**meta["curriculum"]), pending
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"the newest checkpoint in {workdir} is of no training of ours ({error!r}): change --workdir"
+            f"the newest checkpoint in {workdir} was not written by this program ({error!r}): change --workdir"
         ) from error

@@ -1,6 +1,6 @@
-"""What a model computes of a batch, quantity by quantity, in the order of computation: for finding where a NaN arose.
+"""A trace of a model's computation on a batch, quantity by quantity, to find the origin of a NaN.
 
-It follows `STII.frame` outside of its scans; a test holds that both compute the same.
+It follows `STII.frame` outside its scans; a test checks that both compute the same.
 """
 
 import functools
@@ -30,15 +30,15 @@ class Quantity(NamedTuple):
 
     name: str
     frame: int
-    """Counted from 0."""
+    """Frame number, from 0."""
     decode: int | None
-    """r of the cell (t, r), counted from 1; the last one of a frame is not refined. None of what is the frame's."""
+    """r of the cell (t, r), from 1; a frame's last decode is not refined. None if it belongs to the whole frame."""
     value: Float[Array, " B *rest"]
 
 
 @functools.singledispatch
 def trace(model: VideoModel, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]):
-    """Yields `Quantity`s. Of a model without cells, what its loss tells: the decomposition and the terms, by frame."""
+    """Yield `Quantity`s. For a model without cells they are the decomposition and the loss terms, frame by frame."""
     return by_frames(model, params, video, keys, ("posterior", "means", "masks"))
 
 
@@ -49,7 +49,7 @@ def by_frames(
     keys: Key[Array, " B"],
     order: tuple[str, ...],
 ) -> Iterator[Quantity]:
-    """The frames, then of each the parts of its decomposition in the `order` they are made in, and its terms."""
+    """Yield all frames, then each frame's decomposition, in the `order` of computation, and its loss terms."""
     for t in range(video.shape[1]):
         yield Quantity("input", t, None, video[:, t])
     outputs = jax.jit(model.loss)(params, video, keys)
@@ -68,7 +68,7 @@ def _(model: RNEM, params, video, keys):
 @trace.register(STII)
 @trace.register(SequentialIodine)
 def _by_cells(model: STII, params, video, keys):
-    """Cell by cell."""
+    """Yield the quantities cell by cell."""
     observed = model.num_observed(video.shape[1])
     state = model.initial_state(params, len(video))
     for t, refinements in enumerate(model.schedule(observed)):
@@ -99,15 +99,15 @@ def _(model: Iodine, params, video, keys):
 
 _CELL_ORDER = (
     *("sample", "means", "mask logits", "log_likelihood", "kl", "mask_entropy", "elbo"),
-    *("gradient by posterior", "gradient by means", "gradient by masks"),
+    *("gradient with respect to posterior", "gradient with respect to means", "gradient with respect to masks"),
     *("normalised images of the slots", "normalised images of all slots"),
 )
-"""Of what `_cell` finds, which jit hands back in the order of the alphabet."""
+"""The order of the quantities from `_cell`, which jit returns alphabetically."""
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _cell(model: STII, params, frame, noise, posterior, temporal, refinement) -> tuple[Named, jax.Array, LSTMState]:
-    """All of one cell, and the posterior and refinement state after it."""
+    """Return all quantities of one cell, and the posterior and refinement state after it."""
     mean, log_scale = jnp.split(posterior, 2, axis=-1)
     out = model.elbo(params, CellInputs(posterior, temporal.h, frame, noise))
     images = refinement_images(frame, out.decoded, out.gradients, **model._images)
@@ -117,7 +117,7 @@ def _cell(model: STII, params, frame, noise, posterior, temporal, refinement) ->
         "mask logits": out.decoded.mask_logits,
         **out.terms,
         "elbo": losses.elbo(out.terms, model.elbo.weights),
-        **{f"gradient by {name}": value for name, value in out.gradients._asdict().items()},
+        **{f"gradient with respect to {name}": value for name, value in out.gradients._asdict().items()},
         "normalised images of the slots": images.slots,
         "normalised images of all slots": images.shared,
     }
@@ -125,7 +125,7 @@ def _cell(model: STII, params, frame, noise, posterior, temporal, refinement) ->
 
 
 def _imagined(model: STII, params, video, state, observed) -> Iterator[Quantity]:
-    """The frames past `observed_fraction`."""
+    """Yield the quantities of the frames past `observed_fraction`."""
     if observed == video.shape[1]:
         return
     imagined, _ = jax.jit(model.predict, static_argnums=2)(params, state, video.shape[1] - observed)

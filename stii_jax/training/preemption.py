@@ -1,4 +1,4 @@
-"""SIGTERM, by which schedulers announce that they will kill: training saves, and stops with exit code 143."""
+"""Preemption: on SIGTERM, a scheduler's warning before it kills, training saves and stops with exit code 143."""
 
 import contextlib
 import signal
@@ -12,19 +12,19 @@ from stii_jax.devices import processes
 
 
 class Preemption:
-    """Whether training has been told to stop. In a run of several processes, SIGTERM to one is for all."""
+    """A flag that is set when training should stop. In a run of several processes, SIGTERM to one stops all."""
 
     def __init__(self) -> None:
         self._told = False
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Within, SIGTERM is noted; after it, SIGTERM ends the process as usual. In the main thread only."""
+        """Catch SIGTERM within this context; afterwards it ends the process as usual. Main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before: Any = signal.SIG_DFL
-        if not processes.is_distributed():  # there jax has its own handler, since the processes have joined
+        if not processes.is_distributed():  # jax installs its own handler when processes connect
             before = signal.signal(signal.SIGTERM, self._note)
         try:
             yield
@@ -32,11 +32,11 @@ class Preemption:
             signal.signal(signal.SIGTERM, before)
 
     def noticed(self) -> bool:
-        """Whether this process was told to, and may stop by itself, between any two steps."""
+        """True if SIGTERM was received and this process may stop on its own, between any two steps."""
         return self._told and not processes.is_distributed()
 
     def agreed(self, step: int) -> bool:
-        """Whether all processes are to stop after `step` steps, or an earlier one; all have to ask at every step."""
+        """True if all processes must stop after `step` steps or fewer; all of them must ask at every step."""
         if processes.is_distributed():
             self._told = self._told or bool(multihost_utils.reached_preemption_sync_point(step))
         return self._told

@@ -1,4 +1,4 @@
-"""The progress display of a training run: the time that is left, and numbers a person can judge."""
+"""The progress display of a training run: the time left, and scores that are easy to judge."""
 
 import sys
 import time
@@ -24,8 +24,8 @@ class Timing(NamedTuple):
 def time_calls(call: Callable[[], object], enough: float = 2.0, most: int = 4) -> Timing:
     """Call a function that returns when its work is done, and time it.
 
-    It is called twice at least, and then until the calls have taken `enough` seconds, but at most `most` times. The
-    fastest call after the first one counts: others were held up.
+    It is called at least twice, and then until the calls have taken `enough` seconds, but at most `most` times. The
+    fastest call after the first one counts; slower ones were delayed.
     """
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) < most and sum(seconds[1:]) < enough):
@@ -37,18 +37,18 @@ def time_calls(call: Callable[[], object], enough: float = 2.0, most: int = 4) -
 
 
 class TimeEstimate:
-    """The time that is left of a run, by timed steps at first, and by the steps taken as the run goes on.
+    """An estimate of a run's remaining time, from timed steps at first and from actual steps later.
 
     Args:
         stages: steps and seconds per step of each stage, in order.
-        evaluation: seconds of a periodic evaluation, as first guessed.
-        ending: seconds of all that comes after the last step.
+        evaluation: first estimate of the seconds per periodic evaluation.
+        ending: seconds of everything after the last step.
     """
 
     def __init__(self, stages: Sequence[tuple[int, float]], evaluation: float = 0.0, ending: float = 0.0):
         self._stages, self._evaluation, self._ending = list(stages), evaluation, ending
         self._pace = 1.0
-        """Seconds per step over those that were timed; other stages are taken to change with the current one."""
+        """Ratio of actual to timed seconds per step; the same ratio is assumed for later stages."""
         self._num_evaluated = 0
 
     def seconds_per_step(self, stage: int) -> float:
@@ -57,7 +57,7 @@ class TimeEstimate:
 
     def record_steps(self, stage: int, num_steps: int, seconds: float) -> None:
         """Record the pace of a stage's last steps, if there are any."""
-        if not num_steps:  # a run that was stopped at a line begins with it
+        if not num_steps:  # a run that stopped at a line starts with that line
             return
         pace = seconds / num_steps / self._stages[stage][1]
         self._pace = _MEMORY * self._pace + (1 - _MEMORY) * pace
@@ -69,21 +69,21 @@ class TimeEstimate:
             self._evaluation = seconds
 
     def evaluation_seconds(self, count: int) -> float:
-        """Return the seconds of `count` periodic evaluations and of all that comes after the last step."""
+        """Return the seconds of `count` periodic evaluations and of everything after the last step."""
         return count * self._evaluation + self._ending
 
     def seconds_left(self, stage: int, steps_left: int, evaluations_left: int) -> float:
-        """Return the seconds left, where `steps_left` steps of `stage` and all later stages are to come."""
+        """Return the seconds left for `steps_left` steps of `stage` and all later stages."""
         later = sum(count * seconds for count, seconds in self._stages[stage + 1 :])
         steps = steps_left * self._stages[stage][1] + later
         return self._pace * steps + self.evaluation_seconds(evaluations_left)
 
 
 class Display:
-    """A progress bar in a terminal; in a file, a line every half a minute.
+    """A progress bar in a terminal; in a file, one line every half minute.
 
     Args:
-        enabled: False in the processes that are to print nothing.
+        enabled: False in processes that must not print.
     """
 
     def __init__(self, enabled: bool = True):
@@ -93,7 +93,7 @@ class Display:
         self._last_line = -_SECONDS_BETWEEN_LINES
 
     def begin(self, stage: str, step: int, total: int) -> None:
-        """Name the stage that begins after `step` of `total` steps."""
+        """Start a stage after `step` of `total` steps and show its name."""
         self._stage, self._total = stage, total
         if self._bar is None and self._enabled and self._is_terminal:
             layout = "{desc}|{bar}| {n_fmt}/{total_fmt}{postfix}"
@@ -103,7 +103,7 @@ class Display:
             self._bar.set_description_str(f"{stage} ", refresh=False)
 
     def step(self) -> None:
-        """Move on by a step."""
+        """Advance by one step."""
         if self._bar is not None:
             self._bar.update()
 
@@ -126,17 +126,17 @@ class Display:
             self._bar.refresh()
 
     def close(self) -> None:
-        """Leave the bar as it is; `begin` would make another one."""
+        """Leave the bar as it is; `begin` would create a new one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def status(left: float, means: Mapping[str, float]) -> str:
-    """Return the display's text: time left, relative error, slots' shares of the frame and F-ARI, where there are any.
+    """Return the display's text: time left and, if logged, relative error, slots' shares of the frame and F-ARI.
 
     Args:
-        left: seconds.
+        left: seconds left.
         means: the scalars of a line of the log; see docs/metrics.md.
     """
     parts = [f"{duration(left)} left"]
@@ -150,14 +150,14 @@ def status(left: float, means: Mapping[str, float]) -> str:
 
 
 def shares(means: Mapping[str, float]) -> str:
-    """Return the slots' shares of the frame as text: `slots 71/15/14%`, or "" where there are none."""
+    """Return the slots' shares of the frame as text, such as `slots 71/15/14%`, or "" if there are none."""
     values = [value for key, value in means.items() if key.startswith("slot_share_")]
     shown = "/".join(f"{100 * share:.0f}" for share in values[:_SHOWN_SLOTS])
     return f"slots {shown}{'/..' * (len(values) > _SHOWN_SLOTS)}%" if values else ""
 
 
 def duration(seconds: float) -> str:
-    """Return a time as text: `40 s`, `11 min`, `2.2 h`."""
+    """Return a time as text, such as `40 s`, `11 min` or `2.2 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

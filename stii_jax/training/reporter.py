@@ -17,11 +17,11 @@ from stii_jax.training.progress import Display, TimeEstimate, Timing, duration, 
 PREVIEW_AFTER = 60.0
 """Seconds of training after which held-out videos are drawn for the first time, if no evaluation has done so."""
 _EVALUATION_COST = 0.45
-"""Time of a cell of an evaluation over that of a training cell, until an evaluation has been timed."""
+"""Time per evaluation cell relative to a training cell, assumed until an evaluation has been timed."""
 
 
 class Reporter:
-    """The messages and the progress display of one run. Only the first process prints; the run stays as it is."""
+    """The messages and the progress display of one run. Only the first process prints; the run is not affected."""
 
     def __init__(
         self, config: ConfigDict, model: VideoModel, curriculum: Curriculum, evaluator: Evaluator, workdir: Path
@@ -38,15 +38,15 @@ class Reporter:
     def time_stages(
         self, step: int, progress: CurriculumState, make_call: Callable[[Stage, CurriculumState], Callable[[], object]]
     ) -> None:
-        """Compile and time a step of each stage to come, and say how long the run takes.
+        """Compile and time a step of each stage to come, and announce the run's time.
 
-        Training uses the same compiled programs. A stage that does not fit into the memory fails here, before the
-        first has begun.
+        Training uses the same compiled programs. A stage that does not fit into memory fails here, before training
+        starts.
 
         Args:
             step: steps taken so far.
-            progress: where the curriculum is.
-            make_call: makes a function that takes a step of a stage and keeps nothing of it.
+            progress: position in the curriculum.
+            make_call: factory of a function that takes a step of a stage and discards its result.
         """
         stages, timings = self._curriculum.stages, dict[int, Timing]()
         for number in range(progress.stage, len(stages)):
@@ -63,12 +63,12 @@ class Reporter:
         self._last = step
 
     def begin_stage(self, step: int, progress: CurriculumState) -> None:
-        """Show that a stage begins after `step` steps."""
+        """Show that a stage starts after `step` steps."""
         name = f"stage {progress.stage + 1}/{len(self._curriculum.stages)}"
         self._display.begin(name, step, step + self._steps_left(step, progress)[1])
 
     def step(self) -> None:
-        """Move the display on by a step."""
+        """Advance the display by one step."""
         self._display.step()
 
     def line(
@@ -78,9 +78,9 @@ class Reporter:
 
         Args:
             step: steps taken so far.
-            progress: where the curriculum was in these steps.
-            following: where it is now.
-            means: the scalars logged; see docs/metrics.md.
+            progress: position in the curriculum during these steps.
+            following: position in the curriculum now.
+            means: the logged scalars; see docs/metrics.md.
         """
         now = time.monotonic()
         self._estimate.record_steps(progress.stage, step - self._last, now - self._since)
@@ -95,22 +95,22 @@ class Reporter:
         self._estimate.record_evaluation(seconds)
 
     def paused(self, seconds: float) -> None:
-        """Leave a pause between steps out of their pace."""
+        """Exclude a pause between steps from their pace."""
         self._since += seconds
 
     def preview_due(self) -> bool:
-        """True once, after a minute of training, if there are no pictures yet."""
+        """True after a minute of training if there are no pictures yet."""
         if self._drawn or not self._draws or jax.process_count() > 1:
             return False
         return time.monotonic() - self._begun >= PREVIEW_AFTER and not (self._media / "validation_0.png").exists()
 
     def drawn(self, step: int) -> None:
-        """Say where the pictures of held-out videos are, the first time that some are drawn."""
+        """Report the location of the pictures of held-out videos when they are first drawn."""
         if self._draws and not self._drawn:
             every = self._train.eval_every
             self._display.say(
                 f"step {step}: pictures of held-out videos are in {self._media} (validation_0.png, validation_0.gif); "
-                f"every {every} steps they are drawn anew"
+                f"they are redrawn every {every} steps"
             )
         self._drawn = True
 
@@ -123,10 +123,10 @@ class Reporter:
         self._display.close()
 
     def _guess_evaluations(self, timing: Timing) -> tuple[float, float]:
-        """Guesses of the seconds that a periodic evaluation takes, and all that comes after the last step.
+        """Estimate the seconds of a periodic evaluation, and of everything after the last step.
 
         Args:
-            timing: of the last stage, whose clips are the most like the videos that are evaluated.
+            timing: timing of the last stage, whose clips are most similar to the evaluated videos.
         """
         stage, settings, evaluator = self._curriculum.stages[-1], self._eval, self._evaluator
         of_cell = _EVALUATION_COST * timing.step / (stage.batch_size * sum(self._model.schedule(stage.num_frames)))
@@ -138,7 +138,7 @@ class Reporter:
         return of_cell * periodic, of_cell * final + timing.first
 
     def _announcement(self, step: int, progress: CurriculumState) -> list[str]:
-        """Lines on the time that the run takes and on its first pictures."""
+        """Return lines about the run's time and its first pictures."""
         count = len(self._curriculum.stages) - progress.stage
         stages = f"{count} stage{'s' * (count > 1)}"
         most = "at most" if self._curriculum.patience else "about"
@@ -158,7 +158,7 @@ class Reporter:
         return lines
 
     def _steps_left(self, step: int, progress: CurriculumState) -> tuple[int, int]:
-        """Steps left in the current stage, and in all."""
+        """Return the number of steps left in the current stage, and in total."""
         stages = self._curriculum.stages
         if self._curriculum.stage(progress, step) is None:
             return 0, 0
@@ -170,7 +170,7 @@ class Reporter:
         return (last // every - step // every) if self._eval.periodic_videos else 0
 
     def _left(self, step: int, progress: CurriculumState) -> float:
-        """Seconds left of the run."""
+        """Return the seconds left of the run."""
         stage = min(progress.stage, len(self._curriculum.stages) - 1)
         here = self._steps_left(step, progress)[0]
         return self._estimate.seconds_left(stage, here, self._evaluations_left(step, progress))

@@ -26,9 +26,9 @@ def train_step(
     index: jax.Array,
     accumulation: int = 1,
 ) -> tuple[TrainState, Logs]:
-    """One step on one device's part of the batch; `index` numbers its videos within the whole batch.
+    """Take one step on a device's part of the batch; `index` numbers its videos within the whole batch.
 
-    The device takes its part in `accumulation` pieces, one after the other, and so needs the memory of one.
+    The device processes its part in `accumulation` pieces, one after the other, and needs memory for only one.
     """
     keys = example_keys(jax.random.fold_in(state.rng, state.step), index)
     batch_size = lax.psum(index.size, AXIS)
@@ -53,7 +53,7 @@ def train_step(
 
 
 def _loss_and_gradients(model, num_objects, batch_size, params, batch, keys):
-    """Of some of the batch's videos: their share of the loss and its gradients, and what is logged of each."""
+    """Return some videos' contribution to the loss and its gradients, and the logged values per video."""
     video = batch["video"].astype(jnp.float32) / 255.0
 
     def loss_fn(params):
@@ -73,7 +73,7 @@ def _loss_and_gradients(model, num_objects, batch_size, params, batch, keys):
 
 
 def _in_pieces(function, inputs, count):
-    """`function(inputs) -> (sums, per_video)`, computed of `count` pieces of the inputs one after the other."""
+    """Compute `function(inputs) -> (sums, per_video)` on `count` pieces of the inputs, one after the other."""
     if count == 1:
         return function(inputs)
     pieces = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
@@ -89,7 +89,7 @@ def _in_pieces(function, inputs, count):
 
 
 def _mean_over_videos(values: jax.Array) -> jax.Array:
-    """Mean over the whole batch of the values that are defined: a video without foreground has no F-ARI."""
+    """Return the mean of the defined values over the whole batch; a video without foreground has no F-ARI."""
     defined = ~jnp.isnan(values)
     total, count = lax.psum((jnp.where(defined, values, 0.0).sum(), defined.sum()), AXIS)
     return total / count
@@ -102,7 +102,7 @@ def make_train_step(
     parallel: str = "pmap",
     accumulation: int = 1,
 ) -> DataParallel:
-    """`train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
+    """Return `train_step` over all devices: `(state, batch, index) -> (state, logs)`; the state is donated."""
 
     def step(state, batch, index):
         return train_step(model, optimizer, num_objects, state, batch, index, accumulation)

@@ -143,7 +143,7 @@ def test_goes_on_where_it_was_stopped(stub, monkeypatch, tmp_path, capsys):
         return good(point, steps, machine)
 
     monkeypatch.setattr(sweep, "measure", stopped_at_third)
-    with pytest.raises(SystemExit, match="stopped: the same command goes on"):
+    with pytest.raises(SystemExit, match="stopped: the same command resumes the sweep"):
         main(sweep_command(output))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert len(json.loads(output.read_text())["points"]) == 2
@@ -151,7 +151,7 @@ def test_goes_on_where_it_was_stopped(stub, monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     main(sweep_command(output))
     shown = capsys.readouterr().out
-    assert shown.startswith("14 of 16 points to measure\n[1/14] balls:color, frames 20: 0.06 s a step, 20 MB, 7 s to")
+    assert shown.startswith("14 of 16 points to measure\n[1/14] balls:color, frames 20: 0.06 s per step, 20 MB, 7 s to")
     assert len(stub) == len(set(stub)) == 16
     main(sweep_command(output))
     assert len(stub) == 16  # every point is measured
@@ -191,8 +191,8 @@ def test_only_compiled_points_are_measured_when_steps_are_asked_for(stub, tmp_pa
     ("content", "message"),
     [
         ('{"hardware": "other", "points": []}', "was measured on other, and this is a CPU, 2 cores: give another"),
-        ('{"rows": []}', "is no file of a sweep"),
-        ("[1, 2", "is no file of a sweep"),
+        ('{"rows": []}', "is not the file of a sweep"),
+        ("[1, 2", "is not the file of a sweep"),
     ],
 )
 def test_a_file_that_is_not_this_sweeps(stub, tmp_path, content, message):

@@ -30,7 +30,7 @@ def test_a_run_of_one_process(capsys):
     ],
 )
 def test_incomplete_flags(given, missing):
-    with pytest.raises(ProcessError, match=f"^give {missing}, too, or --distributed"):
+    with pytest.raises(ProcessError, match=f"^give {missing} as well, or --distributed"):
         initialize(*given)
 
 

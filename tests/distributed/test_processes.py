@@ -113,9 +113,9 @@ def test_invalid_runs_end_with_one_line(launcher, tmp_path):
     output = launcher.run(tmp_path / "a", 2, expect=1, **RUN | {"batch_size": 3})
     assert "error: batch_size=3 cannot be divided by the 2 devices" in output
     output = launcher.run(tmp_path / "b", 1, "--num_processes", "2", expect=1, **RUN)
-    assert "error: give --coordinator_address, --process_id, too, or --distributed" in output
+    assert "error: give --coordinator_address, --process_id as well, or --distributed" in output
     output = launcher.run(tmp_path / "c", 1, "--distributed", expect=1, **RUN)
-    assert "error: the processes of the run do not come together (coordinator_address should be defined.)" in output
+    assert "error: the processes of the run cannot connect (coordinator_address should be defined.)" in output
     output = launcher.run(tmp_path / "d", 2, "--mode", "disentangle", expect=1, **RUN)
     assert "--mode disentangle runs in a single process" in output
     assert not any((tmp_path / name).exists() for name in "abcd")

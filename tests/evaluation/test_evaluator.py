@@ -219,7 +219,7 @@ def test_the_system_that_is_evaluated(tmp_path):
             {"model__conditional_prior": False},
             r"model\.posterior_start is 'prior', expected 'learned' or 'previous' without model\.conditional_prior",
         ),
-        ({"eval__clamp": 1.0}, r"eval\.clamp is 1\.0, expected 0 but for eval\.system=seq_iodine"),
+        ({"eval__clamp": 1.0}, r"eval\.clamp is 1\.0, expected 0 except for eval\.system=seq_iodine"),
     ],
 )
 def test_systems_that_do_not_go_together(tmp_path, changes, message):

@@ -80,7 +80,7 @@ def _restored_after_damage(folder: Path) -> str:
     assert meta == META | {"stage": step}
     if step == 2:
         return "only the score is lost" if any("the score of" in str(each.message) for each in caught) else "harmless"
-    assert any("going back to the one before" in str(each.message) for each in caught)
+    assert any("falling back to the previous checkpoint" in str(each.message) for each in caught)
     (folder / "damaged_2_1").rename(folder / "2")
     return "noticed"
 
@@ -185,7 +185,7 @@ def test_the_clock_may_jump_between_saves(tmp_path, clock, jump):
         assert meta["stage"] == 3
         assert_same(params, make_params(seed=3))
         os.truncate(tmp_path / "3" / "meta" / "metadata", 3)
-        with pytest.warns(UserWarning, match="going back"):
+        with pytest.warns(UserWarning, match="falling back"):
             _, _, meta = restore(tmp_path)
         assert meta["stage"] == 2
         assert (tmp_path / f"damaged_3_{number}").is_dir()

@@ -226,7 +226,7 @@ def test_a_clock_that_jumps(launcher, straight, tmp_path):
         code, output = end(process, 300)
         if code == 0:
             break
-        assert "see that it can be reached and the clock is right" in output, output[-3000:]
+        assert "check that it can be reached and that the clock is right" in output, output[-3000:]
         stops += 1
         assert stops < 20, "it does not come to its end"
     assert kept(workdir) == straight

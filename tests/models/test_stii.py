@@ -185,8 +185,10 @@ def test_loss_is_the_weighted_sum_of_the_cells(trained, params, video, keys):
 
 
 def test_a_single_frame_is_iodine(video, keys):
-    """With a unit Gaussian prior and no past in the decoder, the model matches the reference. The initial state has no
-    effect, so the cell's weights for the temporal state can be anything."""
+    """The model with a unit Gaussian prior and no past in the decoder equals the reference on a single frame.
+
+    The temporal state has no effect there, so its weights in the cell can have any value.
+    """
     changes = {**IODINE, "leave_one_out": False, "posterior_input": "likelihood"}
     settings, model = tiny.settings_of(**changes), tiny.build(**changes)
     params, frame = tiny.params_of(model), video[:, :1]

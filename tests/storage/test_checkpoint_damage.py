@@ -50,11 +50,11 @@ def copy(saved, tmp_path):
 )
 def test_damaged_newest_gives_way_to_the_one_before(copy, damage):
     damage(copy / "2")
-    with pytest.raises(DamagedCheckpointError, match=r"copy/2 is damaged \(.+\); training again goes back"):
+    with pytest.raises(DamagedCheckpointError, match=r"copy/2 is damaged \(.+\); resuming training falls back"):
         restore_params(copy)
     with pytest.raises(DamagedCheckpointError, match="copy/2 is damaged"):
         restore(copy, step=2)
-    with pytest.warns(UserWarning, match=r"copy/2 is damaged .*going back"):
+    with pytest.warns(UserWarning, match=r"copy/2 is damaged .*falling back"):
         params, _, meta = restore(copy)
     assert_same(params, make_params(seed=1))
     assert meta["stage"] == 1
@@ -93,7 +93,7 @@ def test_a_flipped_bit_in_a_large_array_is_noticed(tmp_path, item):
     if item == "params":
         with pytest.raises(DamagedCheckpointError, match="not what was saved: params/w"):
             restore_params(tmp_path / "run")
-    with pytest.warns(UserWarning, match=r"run/2 is damaged .*going back"):
+    with pytest.warns(UserWarning, match=r"run/2 is damaged .*falling back"):
         params, state, _ = checkpointer.restore(*templates)
     expected = np.random.default_rng(1).integers(256, size=100_000, dtype=np.uint8)
     np.testing.assert_array_equal(params["w"], expected)
@@ -144,7 +144,7 @@ def test_a_damaged_score_does_not_count(tmp_path, damage):
 def test_a_step_that_is_damaged_twice(copy):
     for number in (1, 2):
         os.truncate(copy / "2" / "meta" / "metadata", 3)
-        with pytest.warns(UserWarning, match="going back"):
+        with pytest.warns(UserWarning, match="falling back"):
             restore(copy)
         assert (copy / f"damaged_2_{number}").is_dir()
         checkpointer = Checkpointer(copy)

@@ -229,7 +229,7 @@ def test_a_failed_run_stops_no_other_and_is_tried_again(sweep, tmp_path, capsys)
     assert sweep("--seeds", 1) == 1
     captured = capsys.readouterr()
     assert "few, seed 0" in captured.out and "FAILED: exit code 1, see" in captured.out
-    assert "    the reason" in captured.out and "few seed 0; the same command tries them again" in captured.err
+    assert "    the reason" in captured.out and "few seed 0; the same command retries them" in captured.err
     assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"full-seed0.json", "own-seed0.json"}
     (tmp_path / "out/break-few").unlink()
     assert sweep("--seeds", 1) == 0
@@ -283,7 +283,7 @@ def test_nothing_runs_on_when_a_sweep_is_stopped(sweep, tmp_path, number):
     wait_for(lambda: all(file.exists() and file.read_text() for file in files))
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and "the same command goes on" in errors, errors
+    assert process.returncode == 130 and "the same command resumes the sweep" in errors, errors
     for file in files:
         with pytest.raises(ProcessLookupError):
             os.kill(int(file.read_text()), 0)

@@ -97,7 +97,7 @@ def test_before_the_first_checkpoint_other_settings_may_be_given(tmp_path, data_
         with pytest.raises(KeyboardInterrupt):
             run("train", "default", workdir, overrides(data_dir, **every))
     out = capsys.readouterr().out
-    assert "stopped by Ctrl-C: the same command begins anew, in this --workdir also with other settings" in out
+    assert "stopped by Ctrl-C: the same command starts over, even with other settings" in out
     other = overrides(data_dir, seed=1, **every)
     run("train", "default", workdir, other)
     note = "has other settings but no checkpoint: training starts anew (seed: saved 0, given 1)"
@@ -114,7 +114,7 @@ def test_after_the_first_checkpoint_other_settings_are_refused(tmp_path, data_di
     stopped_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         run("train", "default", workdir, overrides(data_dir, **every))
-    assert "stopped by Ctrl-C: the same command goes on from the checkpoint of step 2\n" in capsys.readouterr().out
+    assert "stopped by Ctrl-C: the same command resumes from the checkpoint of step 2\n" in capsys.readouterr().out
     before = (workdir / "config.json").read_text()
     with pytest.raises(ConfigError, match=r"holds a run with other settings \(seed: saved 0, given 1\)"):
         run("train", "default", workdir, overrides(data_dir, seed=1, **every))

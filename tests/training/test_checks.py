@@ -11,14 +11,14 @@ from stii_jax.training.curriculum import make_curriculum
 @pytest.mark.parametrize(
     ("changes", "late"),
     [
-        ({"data__num_frames": 1}, "no frame with 1 refinements, as frame 2 of"),
+        ({"data__num_frames": 1}, "no frame with 1 refinements, but frame 2 of"),
         ({"data__num_frames": 1, "curriculum__stages": ((2, 4, 5),)}, ""),
         ({"data__num_frames": 1, "eval__lengths": (1,)}, ""),
         ({"data__num_frames": 1, "model__schedule": "constant"}, ""),
         ({"data__num_frames": 1, "eval__schedule": "constant"}, ""),
         ({"data__num_frames": 1, "model__schedule": "paper"}, ""),
         ({"data__num_frames": 1, "model__schedule": "paper", "eval__schedule": "constant"}, "no frame with 2 refi"),
-        ({"data__num_frames": 2, "model__num_refinements": 4}, "no frame with 2 refinements, as frame 3 of"),
+        ({"data__num_frames": 2, "model__num_refinements": 4}, "no frame with 2 refinements, but frame 3 of"),
     ],
 )
 def test_late_frames_that_training_never_has(tmp_path, changes, late):

@@ -60,7 +60,7 @@ def test_a_run_that_draws_nothing():
     (text,) = warnings(made(relative_error=1.02, f_ari=0.12, mse=0.0392), overrides=[*WHITE, "data.num_frames=2"])
     assert text == (
         "step 400: the model draws nothing: for 200 steps its error has been 102% of that of one plain colour per "
-        f"frame (MSE 0.0392). Remedies: {SOFT}; backgrounds that have to be inferred, "
+        f"frame (MSE 0.0392). Remedies: {SOFT}; backgrounds that must be inferred, "
         "--config.data.options.random_background=true; single frames first, --config.data.num_frames=1; "
         f"{AT_LAST}"
     )
@@ -73,7 +73,7 @@ def test_a_run_in_which_one_slot_takes_all_objects():
     (text,) = warnings(made(relative_error=0.34, f_ari=0.03, **shares), overrides=fixed)
     assert text == (
         "step 400: one slot takes all objects: for 200 steps F-ARI has been 0.03 on average, which is chance, though "
-        f"something is drawn (error 34%, slots 83/17/0%). Remedies: {SOFT}; colours that stand for no object, "
+        f"something is drawn (error 34%, slots 83/17/0%). Remedies: {SOFT}; colours that do not identify objects, "
         f"--config.data.options.shuffle_colors=true; {AT_LAST}"
     )
     assert f"warning: {text}\n" in TROUBLESHOOTING
@@ -85,7 +85,7 @@ def test_a_run_without_labels_in_which_one_slot_takes_everything():
     (text,) = warnings(made(relative_error=0.5, **shares), "video_folder:small", folder)
     assert text == (
         "step 400: one slot takes everything: for 200 steps it has won 99.9% of the pixels or more (error 50%, slots "
-        f"100/0%). Remedies: {SOFT}; colours that stand for no object, --config.data.recolor=true; {AT_LAST}"
+        f"100/0%). Remedies: {SOFT}; colours that do not identify objects, --config.data.recolor=true; {AT_LAST}"
     )
     assert f"warning: {text}\n" in TROUBLESHOOTING
 
@@ -96,9 +96,10 @@ def test_a_run_whose_slots_stay_alike():
     (text,) = warnings(made(relative_error=0.28, f_ari=0.09, mask_entropy=0.9985 * UNIFORM, **shares), overrides=white)
     assert text == (
         "step 400: slots stay alike: for 200 steps their masks have had 99.9% of the entropy of uniform masks or more, "
-        "so that each slot draws the whole frame (error 28%, slots 52/31/17%). Remedies: colours and backgrounds of "
-        "their own beside white on black, --config.data.options.num_colors=8 --config.data.options.shuffle_colors=true "
-        f"--config.data.options.random_background=true --config.data.options.white_share=0.1; {AT_LAST}"
+        "so that each slot draws the whole frame (error 28%, slots 52/31/17%). Remedies: videos with random "
+        "colours and backgrounds beside white on black, --config.data.options.num_colors=8 "
+        "--config.data.options.shuffle_colors=true --config.data.options.random_background=true "
+        f"--config.data.options.white_share=0.1; {AT_LAST}"
     )
     assert f"warning: {text}\n" in TROUBLESHOOTING
 

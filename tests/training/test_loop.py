@@ -156,7 +156,7 @@ def test_a_checkpoint_of_something_else(make_trainer, tmp_path, meta):
     trainer = make_trainer(tmp_path)
     state = init_state(trainer.model, trainer.optimizer, seed=0)
     trainer.checkpointer.save(4, *split_params(state), meta)
-    with pytest.raises(CheckpointError, match=r"is of no training of ours .*: change --workdir"):
+    with pytest.raises(CheckpointError, match=r"was not written by this program .*: change --workdir"):
         trainer.run()
 
 
@@ -266,7 +266,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_trainer, tmp_path, bad_ste
     last_good = {1: "none", 6: "step 4"}[bad_step]
     with pytest.raises(
         TrainingError,
-        match=f"step {bad_step}: repeated, all of it is finite.* not finite .* the last good checkpoint is {last_good}",
+        match=f"step {bad_step}: when repeated, everything is finite.* not finite .* checkpoint is {last_good}",
     ):  # the batch was corrupted on its way to the devices
         trainer.run()
     assert (tmp_path / f"failed_step_{bad_step}.npz").is_file()

@@ -153,9 +153,13 @@ class Formula(VideoModel):
     ("formula", "what", "video"),
     [
         (lambda a, x: a * x, None, None),
-        (lambda a, x: jnp.sqrt(a + (x < 0.5)), "gradient by parameter a is inf, though all before it is finite,", 1),
-        (lambda a, x: x / (a + (x < 0.5)), "loss is inf, though all before it is finite,", 1),
-        (lambda a, x: 1e30 * a * x, "the gradient's norm overflows: by parameter a it is 5e+29", None),
+        (
+            lambda a, x: jnp.sqrt(a + (x < 0.5)),
+            "gradient with respect to parameter a is inf, although everything before it is finite,",
+            1,
+        ),
+        (lambda a, x: x / (a + (x < 0.5)), "loss is inf, although everything before it is finite,", 1),
+        (lambda a, x: 1e30 * a * x, "the gradient's norm overflows: its largest entry, of parameter a, is 5e+29", None),
     ],
 )
 def test_a_gradient_that_overflows(formula, what, video):

@@ -106,7 +106,7 @@ def test_resumes_bit_for_bit(make_trainer, tmp_path, capsys, monkeypatch, stoppe
         ),
         (
             {"curriculum__first": (3,)},
-            r"curriculum\.first is \(3,\), expected settings as 'key=value', of data\.variant",
+            r"curriculum\.first is \(3,\), expected settings as 'key=value', each of data\.variant",
         ),
         ({"curriculum__stages": ((2, 4, 4, "model.temperature=0"),)}, r"^stage 2 of the training: .*more than 0"),
         ({"curriculum__stages": ((2, 4, 4, "model.temperatur=1"),)}, r"curriculum\.stages is .*temperatur"),

@@ -1,7 +1,7 @@
-"""The baselines IODINE (Greff et al. 2019) and SEQ-IODINE, in the parts of STII (paper, section 4.1).
+"""The baselines IODINE (Greff et al. 2019) and SEQ-IODINE, built from the parts of STII (paper, section 4.1).
 
-Both are one model: STII without a past. IODINE refines every frame on its own. SEQ-IODINE gives a trained IODINE the
-next frame at each refinement, so that its refinement state has to carry the objects from frame to frame.
+Both are the same model: STII without a past. IODINE refines every frame independently. SEQ-IODINE gives a trained
+IODINE the next frame at each refinement, so that its refinement state must carry the objects from frame to frame.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ from stii_jax.types import Decomposition, Params
 
 
 class Iodine(STII):
-    """Every frame by itself, with all R refinements: a video of T frames is T videos of one frame.
+    """IODINE: each frame is refined independently, R times, so that a video of T frames is T videos of one frame.
 
-    Prior and decoder know no past: `conditional_prior` and `conditional_decoder` must be off.
+    Prior and decoder do not depend on the past: `conditional_prior` and `conditional_decoder` must be off.
     """
 
     def __init__(self, **settings):
@@ -27,7 +27,7 @@ class Iodine(STII):
             raise ValueError("IODINE has no past: set conditional_prior and conditional_decoder to false")
 
     def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
-        """See `STII.schedule`: R refinements of every frame."""
+        """See `STII.schedule`: R refinements per frame."""
         del start
         return (self.num_refinements,) * num_frames
 
@@ -39,7 +39,7 @@ class Iodine(STII):
         state: VideoState | None = None,
         schedule: tuple[int, ...] | None = None,
     ) -> tuple[UnrollOutputs, VideoState]:
-        """See `STII.unroll`. What is handed on is the number of frames seen, and the last frame's posterior."""
+        """See `STII.unroll`. The returned state holds only the number of frames seen and the last frame's posterior."""
         del schedule
         B, T = video.shape[:2]
         first = jnp.int32(0) if state is None else state.frame
@@ -48,7 +48,7 @@ class Iodine(STII):
         out, _ = super().unroll(params, alone, each_frame.reshape(-1), None, self.schedule(1))
         decomposition = jax.tree.map(lambda a: a.reshape(B, T, *a.shape[2:]), out.decomposition)
         terms = {name: term.reshape(B, T) for name, term in out.terms.items()}
-        # The frames' ELBOs are known as one sum.
+        # Only the sum of the frames' ELBOs is known.
         cell_elbo = jnp.broadcast_to(out.cell_elbo / T, (T, *out.cell_elbo.shape[1:]))
         after = self.initial_state(params, B)._replace(posterior=decomposition.posterior[:, -1], frame=first + T)
         return UnrollOutputs(decomposition, out.loss, cell_elbo, terms), after
@@ -56,11 +56,11 @@ class Iodine(STII):
     def stream(
         self, params: Params, state: VideoState, frame: Float[Array, "B H W C"], keys: Key[Array, " B"]
     ) -> tuple[Decomposition, VideoState]:
-        """See `STII.stream`: all frames are treated alike."""
+        """See `STII.stream`; all frames are treated alike."""
         return self.decompose(params, frame[:, None], keys, state)
 
     def predict(self, params, state, num_frames, keys=None):
-        """There is no past to go on from.
+        """Raise an error: there is no past to predict from.
 
         Raises:
             ValueError: always.
@@ -69,14 +69,14 @@ class Iodine(STII):
 
 
 class SequentialIodine(Iodine):
-    """A trained IODINE that is given the next frame at each refinement: SEQ-IODINE.
+    """SEQ-IODINE: a trained IODINE that receives the next frame at each refinement.
 
-    Posterior and refinement state go on from frame to frame, as from refinement to refinement in IODINE; on a video
-    that stands still it is IODINE with as many refinements as there are frames.
+    Posterior and refinement state carry over from frame to frame as they do from refinement to refinement in IODINE. On
+    a static video of T frames it equals IODINE with T refinements.
 
     Args:
-        clamp: bound of the gradients that enter the refiner and of a step of the posterior's parameters; 0 is none.
-        **settings: those of `STII`.
+        clamp: bound on the refiner's input gradients and on a step of the posterior's parameters; 0 is none.
+        **settings: settings of `STII`.
     """
 
     def __init__(self, *, clamp: float = 0.0, **settings: Any):
@@ -84,7 +84,7 @@ class SequentialIodine(Iodine):
         self.clamp = clamp
 
     def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
-        """See `STII.schedule`: one refinement a frame."""
+        """See `STII.schedule`: one refinement per frame."""
         del start
         return (1,) * num_frames
 

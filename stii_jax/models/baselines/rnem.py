@@ -1,11 +1,14 @@
 """The baseline R-NEM: relational neural expectation maximisation (van Steenkiste et al. 2018; Greff et al. 2017).
 
-A recurrent network a slot, all with the same weights, predicts the next frame; an E-step then shares the pixels out
-among the slots by how well each foretold them. For binary frames.
+One recurrent network per slot, with weights shared by all slots, predicts the next frame. An E-step then assigns the
+pixels to the slots by how well each predicted them. Frames must be binary.
 
-[C] marks what was read in the authors' public program (sjoerdvansteenkiste/Relational-NEM) with its default
-settings, those of the paper's balls. Chosen here: sums where the program takes means over frames and batch; layer
-norm's epsilon, 1e-6 for 1e-12; clean input in `decompose`; the masks of the first imagined frame (see `predict`).
+[C] marks choices taken from the authors' public program (sjoerdvansteenkiste/Relational-NEM) with its default settings,
+those of the paper's balls. Our own choices:
+- sums where the program takes means over frames and batch;
+- 1e-6 instead of 1e-12 as layer norm's epsilon;
+- clean input in `decompose`;
+- the masks of the first predicted frame (see `predict`).
 """
 
 from collections.abc import Callable
@@ -22,13 +25,13 @@ from stii_jax.models.layers import conv3x3, elu
 from stii_jax.models.video_model import LossOutputs, VideoModel
 from stii_jax.types import Decomposition, Params
 
-_EPSILON = 1e-6  # of the E-step, and the bound of probabilities in the loss [C]
-_VISIBLE = 0.1  # probability from which on a pixel of an imagined frame counts as seen [C]
+_EPSILON = 1e-6  # added to likelihoods in the E-step, and the bound of probabilities in the loss [C]
+_VISIBLE = 0.1  # probability above which a pixel of a predicted frame counts as white [C]
 _ROW_OF_TAP = np.array([[0, 1, 1, 2], [1, 1, 2, 2]])  # tap of the small image, by row modulo 2 and tap of the large one
 
 
 class RNEMState(NamedTuple):
-    """What one frame hands to the next."""
+    """The recurrent state passed from frame to frame."""
 
     theta: Float[Array, "B K D"]
     """Hidden state of every slot, in (0, 1); 0 at the start."""
@@ -39,24 +42,27 @@ class RNEMState(NamedTuple):
 
 
 def e_step(frame: Float[Array, "B H W"], means: Float[Array, "B K H W"]) -> Float[Array, "B K H W"]:
-    """Each slot's share of a pixel, in proportion to `x mu_k + (1 - x) (1 - mu_k)` [C]; even where none foretold it."""
+    """Return each slot's share of a pixel, in proportion to `x mu_k + (1 - x) (1 - mu_k)` [C].
+
+    Shares are equal where no slot predicted the pixel.
+    """
     x = frame[:, None]
     likelihood = x * means + (1 - x) * (1 - means) + _EPSILON
     return likelihood / likelihood.sum(1, keepdims=True)
 
 
 def imagined_frame(means: Float[Array, "B K H W"]) -> Float[Array, "B H W"]:
-    """A frame that nobody has seen: white where any slot's prediction is above 0.1 [C]."""
+    """Return a predicted frame that is white where any slot's prediction exceeds 0.1 [C]."""
     return (means.max(1) > _VISIBLE).astype(jnp.float32)
 
 
 def loss_terms(
     frame: Float[Array, "B H W"], means: Float[Array, "B K H W"], masks: Float[Array, "B K H W"]
 ) -> dict[str, Float[Array, " B"]]:
-    """Both parts of the loss of a frame, in nats, summed over slots and pixels [C].
+    """Return both parts of a frame's loss, in nats, summed over slots and pixels [C].
 
-    `cross_entropy` holds a slot to its own pixels; `kl_to_background`, KL(Bernoulli(0) || Bernoulli(mu)), has it
-    predict black on the others'. The masks weigh and carry no gradient.
+    `cross_entropy` fits each slot to its own pixels. `kl_to_background`, KL(Bernoulli(0) || Bernoulli(mu)), makes it
+    predict black elsewhere. The masks weigh both and carry no gradient.
     """
     masks = lax.stop_gradient(masks)
     clipped = jnp.clip(means, _EPSILON, 1 - _EPSILON)
@@ -67,14 +73,15 @@ def loss_terms(
 
 
 def flip(frame: Float[Array, "*shape"], flips: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Exclusive or: `frame` where `flips` is 0 and `1 - frame` where it is 1."""
+    """Flip pixels: `frame` where `flips` is 0 and `1 - frame` where it is 1."""
     return frame + flips - 2 * frame * flips
 
 
 def halving_convolution(x: Float[Array, "N H W I"], kernel: Float[Array, "4 4 I O"]) -> Float[Array, "N H2 W2 O"]:
-    """4x4 convolution of stride 2, zero padding of 1, as a matrix product; H and W are even.
+    """Apply a 4x4 convolution of stride 2 and zero padding 1 as a matrix product; H and W are even.
 
-    For `conv3x3`'s reason: in a loop on a CPU a training step with the library's convolutions takes 17 times longer.
+    As with `conv3x3`, the reason is speed. In a loop on a CPU, a training step with the library's convolutions takes 17
+    times longer.
     """
     n, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
@@ -87,10 +94,10 @@ def halving_convolution(x: Float[Array, "N H W I"], kernel: Float[Array, "4 4 I 
 
 
 def doubling_convolution(x: Float[Array, "N H W I"], kernel: Float[Array, "4 4 I O"]) -> Float[Array, "N H2 W2 O"]:
-    """Every pixel repeated 2x2, then a 4x4 convolution with zero padding (1 before, 2 after), of as large an output.
+    """Repeat every pixel 2x2, then apply a 4x4 convolution with zero padding (1 before, 2 after).
 
-    Computed on the small image: a pixel of the large one sees at most 3x3 different values, so that the four pixels
-    of a 2x2 block are channels of a 3x3 convolution.
+    The result is computed on the small image. A pixel of the large one sees at most 3x3 different values, so a 2x2
+    block's four pixels are channels of a 3x3 convolution.
     """
     n, height, width, channels = x.shape
     place = jnp.array(_ROW_OF_TAP[..., None] == np.arange(3), x.dtype)
@@ -100,7 +107,7 @@ def doubling_convolution(x: Float[Array, "N H W I"], kernel: Float[Array, "4 4 I
 
 
 class ResamplingConvolution(nn.Module):
-    """A 4x4 convolution with bias that halves the image, or doubles it."""
+    """A 4x4 convolution with bias that halves or doubles the image."""
 
     features: int
     doubles: bool = False
@@ -117,7 +124,7 @@ def _dense(features: int, name: str | None = None) -> nn.Dense:
 
 
 def _image_norm() -> nn.LayerNorm:
-    """Over pixels and channels, with a scale and an offset a channel [C]."""
+    """Return a layer norm over pixels and channels, with one scale and offset per channel [C]."""
     return nn.LayerNorm(reduction_axes=(-3, -2, -1), feature_axes=-1)
 
 
@@ -133,7 +140,7 @@ class NormedDense(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """A slot's input to features: convolutions of stride 2, a dense layer; layer norm and ELU after each [C]."""
+    """An encoder of a slot's input: convolutions of stride 2 and a dense layer, each with layer norm and ELU [C]."""
 
     channels: tuple[int, ...]
     feature_dim: int
@@ -147,7 +154,7 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """A slot's hidden state to its prediction, in (0, 1): the encoder mirrored, with layer norm and ReLU [C]."""
+    """A decoder of a slot's state to its prediction in (0, 1): the mirrored encoder, with layer norm and ReLU [C]."""
 
     channels: tuple[int, ...]
     feature_dim: int
@@ -166,10 +173,10 @@ class FrameDecoder(nn.Module):
 
 
 class Relation(nn.Module):
-    """The recurrent update of all slots: what each was, what the others do to it, and what it sees [C].
+    """The recurrent update of all slots from their states, their interactions and their inputs [C].
 
-    Each ordered pair (k, i) gives an effect of slot i on slot k and an attention in (0, 1), both functions of one
-    dense layer of the two encoded states; effects are weighted and summed over i != k. With one slot there are none.
+    Each ordered pair (k, i) gives an effect of slot i on slot k and an attention in (0, 1). Both are functions of one
+    dense layer of the two encoded states. Effects are weighted and summed over i != k; with one slot there are none.
     """
 
     hidden_dim: int
@@ -177,7 +184,7 @@ class Relation(nn.Module):
 
     @nn.compact
     def __call__(self, theta: Float[Array, "B K D"], features: Float[Array, "B K F"]) -> Float[Array, "B K D"]:
-        """The new hidden state before its sigmoid."""
+        """Return the new hidden state before its sigmoid."""
         encoded = NormedDense(self.hidden_dim, name="state")(theta)
         pairs = (*encoded.shape[:2], *encoded.shape[1:])
         focus, other = (jnp.broadcast_to(e, pairs) for e in (encoded[:, :, None], encoded[:, None]))
@@ -191,7 +198,7 @@ class Relation(nn.Module):
 
 
 class RNEMCell(nn.Module):
-    """One step of all slots: their inputs and hidden states to the new hidden states and predictions."""
+    """One step of all slots, from inputs and hidden states to new hidden states and predictions."""
 
     encoder_channels: tuple[int, ...]
     feature_dim: int
@@ -207,7 +214,7 @@ class RNEMCell(nn.Module):
         decoder = FrameDecoder(self.encoder_channels, self.feature_dim, height, width, name="decoder")
         features = encoder(inputs.reshape(-1, height, width)).reshape(batch, num_slots, -1)
         update = Relation(self.hidden_dim, self.attention_dim, name="relation")(theta, features)
-        # The decoder gets a normalised state, the next step does not [C].
+        # The decoder gets a normalised state; the next step does not [C].
         hidden = nn.sigmoid(nn.LayerNorm(name="norm")(update))
         means = decoder(hidden.reshape(batch * num_slots, -1)).reshape(inputs.shape)
         return nn.sigmoid(update), means
@@ -216,27 +223,27 @@ class RNEMCell(nn.Module):
 class RNEM(VideoModel):
     """R-NEM for videos of `height x width x channels`. The model's frame is the mean over the channels.
 
-    Frames are meant to be binary; values between 0 and 1 are taken as probabilities of white. At frame t the
-    Decomposition holds the predictions `means` made from the frames before it, the `masks` of the E-step with it, and
-    as `posterior` the hidden states after it. Nothing is predicted of a video's first frame: its means are 0, its
-    masks random, |normal| normalised over the slots [C], which is all that tells the slots apart; it has no loss.
+    Frames should be binary; values between 0 and 1 are probabilities of white. At frame t the Decomposition holds three
+    parts: `means`, predicted from the frames before it, `masks`, from the E-step with the frame, and `posterior`, the
+    hidden states after it. A video's first frame has no prediction and no loss. Its means are 0. Its masks are random,
+    |normal| normalised over the slots [C], and are the only difference between the slots.
 
     Args:
-        height: a multiple of 2 to the number of `encoder_channels`, in pixels; so is `width`.
-        width: see `height`.
-        channels: of the videos, and of the Decomposition's means, which repeat one channel.
+        height: height in pixels, a multiple of 2 to the number of `encoder_channels`.
+        width: width in pixels, a multiple of the same number.
+        channels: channels of the videos, and of the Decomposition's means, which repeat one channel.
         num_slots: K.
         hidden_dim: size of a slot's state.
-        encoder_channels: output channels of the encoder's convolutions; the decoder's in reverse.
+        encoder_channels: output channels of the encoder's convolutions; the decoder reverses them.
         feature_dim: size of the dense layers between convolutions and state.
         attention_dim: size of the attention's hidden layer.
-        noise: probability that a pixel of the input is flipped in training.
+        noise: probability that an input pixel is flipped in training.
         evaluation_noise: the same in `decompose`. The program [C] has one setting for both: a network trained with
             noise scores higher with it.
-        kl_weight: of `kl_to_background` in the loss.
-        rollout: what takes a frame's place in `predict`. "expected" is `sum_k masks_k means_k` [C]; a slot is then
-            shown next to nothing that it did not foretell, and objects of briefly trained networks fade within
-            three frames. "binary" is `imagined_frame`, like the frames of training: they stay, and grow.
+        kl_weight: weight of `kl_to_background` in the loss.
+        rollout: the input that replaces a frame in `predict`. "expected" is `sum_k masks_k means_k` [C]. A slot then
+            sees almost nothing that it did not predict, and objects of briefly trained networks fade within three
+            frames. "binary" is `imagined_frame`, which resembles training frames: objects stay, and grow.
     """
 
     def __init__(
@@ -272,20 +279,20 @@ class RNEM(VideoModel):
         self.cell = RNEMCell(tuple(encoder_channels), feature_dim, hidden_dim, attention_dim)
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Parameters `encoder`, `relation`, `norm` and `decoder`; kernels are Glorot's, uniform [C]."""
+        """Initialise `encoder`, `relation`, `norm` and `decoder`; kernels are Glorot uniform [C]."""
         state = self.initial_state({}, 1)
         return self.cell.init(key, state.means, state.theta)["params"]
 
     def initial_state(self, params: Params, batch_size: int) -> RNEMState:
-        """Zeros [C]; nothing of it is learned."""
+        """Return zeros [C]; the initial state is not learned."""
         del params
         slots = (batch_size, self.num_slots)
         return RNEMState(jnp.zeros((*slots, self.hidden_dim)), jnp.zeros((*slots, *self.frame_shape[:2])), jnp.int32(0))
 
     def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
-        """Cross-entropy and weighted KL of the predictions of frames 1 to T-1, summed; the input is noisy.
+        """Sum cross-entropy and weighted KL over the predictions of frames 1 to T-1; the input is noisy.
 
-        Gradients run through all frames by way of hidden states and predictions, never through masks [C].
+        Gradients flow through all frames via hidden states and predictions, never through masks [C].
         """
         decomposition, terms, _ = self._unroll(params, video, keys, None, self.noise)
         total = terms["cross_entropy"] + self.kl_weight * terms["kl_to_background"]
@@ -299,21 +306,21 @@ class RNEM(VideoModel):
         state: RNEMState | None = None,
         start: int = 0,
     ) -> tuple[Decomposition, RNEMState]:
-        """See `VideoModel.decompose`. Keys are for the masks of a video's first frame, and `evaluation_noise`."""
-        del start  # the state knows
+        """See `VideoModel.decompose`. Keys determine the masks of a video's first frame and `evaluation_noise`."""
+        del start  # the state holds it
         decomposition, _, state = self._unroll(params, video, keys, state, self.evaluation_noise)
         return decomposition, state
 
     def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
-        """See `VideoModel.log_likelihood`: of a pixel being white or black, by predictions made before it was seen."""
+        """See `VideoModel.log_likelihood`: the log-probability of white or black, predicted from earlier frames."""
         x, means = video.mean(-1)[:, :, None], decomposition.means[..., 0]
         probability = (decomposition.masks * (x * means + (1 - x) * (1 - means))).sum(2)
         return jnp.log(jnp.maximum(probability, _EPSILON))
 
     def predict(self, params: Params, state: RNEMState, num_frames: int) -> tuple[Decomposition, RNEMState]:
-        """The roll-out: masks are the E-step's with `imagined_frame`, and `rollout` says what a slot is shown.
+        """Roll out the model: masks come from the E-step with `imagined_frame`, and `rollout` selects the input.
 
-        The program's first step still uses the masks of a true frame; here no future frame enters.
+        The program's first step uses the masks of a true frame; here no future frame enters.
         """
 
         def step(state, _):
@@ -327,7 +334,7 @@ class RNEM(VideoModel):
         return self._decomposition(*frames), state
 
     def _unroll(self, params, video, keys, state, noise):
-        """The Decomposition, the loss's terms `B T`, and the state after a clip."""
+        """Return the Decomposition, the loss's terms `B T`, and the state after a clip."""
         state = self.initial_state(params, len(video)) if state is None else state
         first_masks = self._first_masks(keys)
 
@@ -344,14 +351,14 @@ class RNEM(VideoModel):
         return self._decomposition(*frames), {name: term.swapaxes(0, 1) for name, term in terms.items()}, state
 
     def _advance(self, params, state, frame, masks):
-        """The state after `frame`, of which each slot is given its share of what it did not foretell [C]."""
+        """Return the state after `frame`. Each slot's input is its share of the prediction error [C]."""
         inputs = lax.stop_gradient(masks) * (frame[:, None] - state.means)
         slots: Any = self.cell.apply({"params": params}, inputs, state.theta)
         theta, means = slots
         return RNEMState(theta, means, state.frame + 1)
 
     def _decomposition(self, means, masks, theta) -> Decomposition:
-        """From what a scan stacked, `T B K ...`."""
+        """Assemble a Decomposition from the outputs of a scan, `T B K ...`."""
         means, masks, theta = (a.swapaxes(0, 1) for a in (means, masks, theta))
         channels = jnp.broadcast_to(means[..., None], (*means.shape, self.frame_shape[-1]))
         return Decomposition(channels, masks, theta)
@@ -362,7 +369,7 @@ class RNEM(VideoModel):
         return draws / draws.sum(1, keepdims=True)
 
     def _flips(self, keys: Key[Array, " B"], frame: Int[Array, ""], noise: float) -> Float[Array, "B H W"]:
-        """1 where a pixel of this frame is flipped, which it is with probability `noise`."""
+        """Draw the pixels of this frame to flip: each is 1 with probability `noise`, else 0."""
 
         def draw(key):
             return jax.random.bernoulli(jax.random.fold_in(key, frame), noise, self.frame_shape[:2])

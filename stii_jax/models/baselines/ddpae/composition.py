@@ -1,9 +1,9 @@
-"""Pasted components as slots: masks that sum to 1, and the means that they select from.
+"""The conversion of pasted components to slots: masks that sum to 1, and the means they weigh.
 
-DDPAE adds its components up on black and clips the sum at 1; it knows no masks. For one channel the same picture is a
-mixture: a component's mask is its intensity, divided by the total where that exceeds 1, its mean is white, and a black
-background has what is left. With colours the intensity is a pixel's brightest channel, and the mean its hue at full
-brightness. Where coloured components overlap, the total is scaled down as a whole, so that the hue stays; to clip each
+DDPAE adds its components on black and clips the sum at 1; it has no masks. For one channel the same image is a mixture.
+A component's mask is its intensity, divided by the total where that exceeds 1, and its mean is white. The black
+background gets the rest. With colours, the intensity is a pixel's brightest channel and the mean its hue at full
+brightness. Where coloured components overlap, all channels are scaled down together, which keeps the hue; clipping each
 channel would change it.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_DARKEST = 1e-6  # an intensity under this has no hue
+_DARKEST = 1e-6  # intensities below this have no hue
 
 
 class Layers(NamedTuple):
@@ -23,13 +23,13 @@ class Layers(NamedTuple):
 
 
 def compose(pasted: Float[Array, "*B N H W C"]) -> Float[Array, "*B H W C"]:
-    """The frame that components make together, in [0, 1]: their sum, clipped where frames are grey."""
+    """Compose a frame in [0, 1] from its components: their sum, clipped where frames are grey."""
     total = pasted.max(-1).sum(-3)[..., None]
     return pasted.sum(-4) / jnp.maximum(total, 1)
 
 
 def as_layers(pasted: Float[Array, "*B N H W C"]) -> Layers:
-    """Means and masks of N components and the background, whose mixture is `compose` to within 1e-6 a component."""
+    """Return means and masks of N components and the background. Their mixture is `compose` to 1e-6 per component."""
     intensity = pasted.max(-1)
     total = intensity.sum(-3, keepdims=True)
     masks = jnp.concatenate([jnp.maximum(1 - total, 0), intensity / jnp.maximum(total, 1)], axis=-3)

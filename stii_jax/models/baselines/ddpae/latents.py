@@ -1,4 +1,4 @@
-"""Poses and contents of DDPAE's components: filtered from frames, or continued without."""
+"""The poses and contents of DDPAE's components, inferred from frames or predicted without them."""
 
 from typing import Any, NamedTuple
 
@@ -12,24 +12,24 @@ from stii_jax.models.baselines.ddpae.networks import LSTM, GaussianHead, ImageDe
 from stii_jax.models.recurrent import LSTMState, zero_state
 from stii_jax.types import Params
 
-_OF_THE_CLIP = 2**31 - 1  # in a frame number's place, for what is drawn once a clip
+_OF_THE_CLIP = 2**31 - 1  # used as the frame number of noise drawn once per clip
 
 
 class DDPAEState(NamedTuple):
-    """What was seen of a video, or imagined."""
+    """The recurrent state after the observed or predicted frames of a video."""
 
     motion: LSTMState
-    """States `B N D` that poses come from."""
+    """States `B N D` of the pose LSTM."""
     content: LSTMState
-    """States `B N D` that contents come from; prediction leaves them alone."""
+    """States `B N D` of the content LSTM; prediction does not change them."""
     pose: Float[Array, "B N 3"]
-    """Unconstrained."""
+    """Unconstrained pose."""
     frame: Int[Array, ""]
-    """Frames so far."""
+    """Number of frames so far."""
 
 
 class Noise(NamedTuple):
-    """Standard normal; zeros give means."""
+    """Standard normal noise; zeros give the means."""
 
     increments: Float[Array, "B T N 3"]
     initial: Float[Array, "B N 3"]
@@ -37,24 +37,24 @@ class Noise(NamedTuple):
 
 
 class Latents(NamedTuple):
-    """Posteriors (mean, then log-scale) and what was drawn from them."""
+    """Posteriors (mean, then log-scale) and the samples drawn from them."""
 
     increments: Float[Array, "B T N 6"]
     """Posterior of each beta."""
     initial: Float[Array, "B T N 6"]
-    """Posterior of the initial pose as of each frame; the first frame's counts, at the start of a video."""
+    """Posterior of the initial pose given each frame; only the first frame's is used, at the start of a video."""
     poses: Float[Array, "B T N 3"]
-    """Drawn; unconstrained."""
+    """Unconstrained samples."""
     pose_means: Float[Array, "B T N 3"]
-    """Means, given what was drawn of the frame before."""
+    """Means given the sampled pose of the previous frame."""
     contents: Float[Array, "B T N Z2"]
-    """Posterior as of each frame."""
+    """Posterior after each frame."""
     content: Float[Array, "B T N Z"]
-    """Drawn."""
+    """Samples."""
 
 
 def draw_noise(keys: Key[Array, " B"], num_frames: int, num_components: int, content_dim: int) -> Noise:
-    """Noise of clips, from one key a video, so that it does not depend on the others or on the clip's length."""
+    """Draw noise for clips from one key per video. It depends neither on the other videos nor on the clip's length."""
 
     def of_video(key):
         def normal(key, frame, size):
@@ -70,7 +70,7 @@ def draw_noise(keys: Key[Array, " B"], num_frames: int, num_components: int, con
 
 
 def no_noise(batch_size: int, num_frames: int, num_components: int, content_dim: int) -> Noise:
-    """In place of noise: everything is its mean."""
+    """Return zero noise, with which every sample is its mean."""
     shape = (batch_size, num_components)
     increments = jnp.zeros((batch_size, num_frames, num_components, 3))
     return Noise(increments, jnp.zeros((*shape, 3)), jnp.zeros((*shape, content_dim)))
@@ -82,7 +82,7 @@ def _draw(gaussian, noise):
 
 
 class LatentModel:
-    """The networks, and the two ways on in time. N components share all weights."""
+    """The networks and both recurrences in time. N components share all weights."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class LatentModel:
         }
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Parameters of every network, by its name."""
+        """Initialise the parameters of every network, keyed by its name."""
         keys = jax.random.split(key, len(self._networks))
         networks = zip(self._networks.items(), keys)
         return {name: network.init(own, *inputs)["params"] for (name, (network, inputs)), own in networks}
@@ -137,7 +137,7 @@ class LatentModel:
     def observe(
         self, params: Params, video: Float[Array, "B T H W C"], noise: Noise, state: DDPAEState
     ) -> tuple[Latents, DDPAEState]:
-        """Filters frames: what is said of one depends on it and on those before."""
+        """Infer latents from frames, each from the frames up to and including its own."""
         B, T = video.shape[:2]
         features = self._run(params, "frame_encoder", video.reshape(B * T, *video.shape[2:])).reshape(B, T, -1)
         h, motion = self._unroll(params, "observe", state.motion, features.swapaxes(0, 1), T)
@@ -151,7 +151,7 @@ class LatentModel:
         return latents, DDPAEState(motion, content, poses[:, -1], state.frame + T)
 
     def imagine(self, params: Params, num_frames: int, noise: Noise, state: DDPAEState) -> tuple[Latents, DDPAEState]:
-        """Goes on without frames: poses by the second recurrence, contents as they were last."""
+        """Predict latents without frames: poses from the second recurrence, contents kept from the last frame."""
         h, motion = self._unroll(params, "predict", state.motion, None, num_frames)
         increments = self._run(params, "increment_head", h)
         poses, pose_means = self._walk(state.pose, increments, noise.increments)
@@ -163,7 +163,7 @@ class LatentModel:
     def draw(
         self, params: Params, latents: Latents, num_contents: int, height: int, width: int
     ) -> Float[Array, "B T N {height} {width} C"]:
-        """Components on black; frames from `num_contents` on have the contents of the last before."""
+        """Render components on black. Frames from `num_contents` on reuse the last content before them."""
         T = latents.content.shape[1]
         content = latents.content[:, :num_contents]
         images = self._run(params, "object_decoder", content.reshape(-1, self.content_dim))
@@ -179,7 +179,7 @@ class LatentModel:
         return self._networks[name][0].apply({"params": params[name]}, *inputs)
 
     def _unroll(self, params, name, motion, features, num_frames):
-        """The recurrence over time and, in each frame, over components; returns `h` as `B T N D`."""
+        """Run the recurrence over time and, within each frame, over components. Returns `h` as `B T N D`."""
 
         def of_frame(motion, features):
             def of_component(above, own):
@@ -195,7 +195,7 @@ class LatentModel:
         return h.transpose(2, 0, 1, 3), jax.tree.map(lambda a: a.swapaxes(0, 1), motion)
 
     def _initial_poses(self, params, h):
-        """An LSTM over the components of a frame."""
+        """Run an LSTM over the components of each frame."""
 
         def of_component(state, h):
             state = self._run(params, "initial", state, h)
@@ -211,7 +211,7 @@ class LatentModel:
         return poses, poses - steps + jnp.split(increments, 2, axis=-1)[0]
 
     def _contents(self, params, video, poses, state):
-        """Posteriors of contents after each frame, from crops at the components' poses."""
+        """Return the posteriors of the contents after each frame, from crops at the components' poses."""
         shape = poses.shape[:-1]
         seen = jnp.broadcast_to(video[:, :, None], (*shape, *video.shape[2:]))
         crops = transformer.crop(seen, self.constrain(poses), self.object_size)

@@ -1,31 +1,35 @@
 """DDPAE (Hsieh et al., "Learning to Decompose and Disentangle Representations for Video Prediction", NeurIPS 2018).
 
 A video is N components on black. A component has one content vector for the whole clip, which decodes to its image, and
-a pose `(scale, x, y)` a frame, by which a spatial transformer pastes that image:
+a pose `(scale, x, y)` per frame. A spatial transformer pastes the image at that pose:
 
     pose_0 = initial pose + beta_0,   pose_t = pose_{t-1} + beta_t,   frame_t = clip(sum_i paste(content_i, pose_t,i))
 
-One LSTM shared by all components reads the frames. It runs over time and over components: component i at frame t has
-its own state of frame t-1 and the output of component i-1 at frame t, so it can look for what is not taken yet. Of its
-outputs a head makes the Gaussians of beta_t, and an LSTM over the components of the first frame those of the initial
-pose. A second recurrence of the same form goes on from its states, without frames, to the Gaussians of the betas to
-come. The content comes from an LSTM over crops of the frames at the component's poses.
+One LSTM shared by all components reads the frames. It runs over time and over components. Component i at frame t sees
+its own state at frame t-1 and the output of component i-1 at frame t, so it can look for unclaimed objects. A head maps
+the LSTM's outputs to the Gaussians of beta_t. Another LSTM, over the components of the first frame, gives the Gaussians
+of the initial pose. A second recurrence of the same form continues from these states without frames and gives the
+Gaussians of later betas. The content comes from an LSTM over crops of the frames at the component's poses.
 
-From the paper: all of the above, and the 128 numbers of a content vector. From the public program
-(jthsieh/DDPAE-video-prediction): the sizes that are this class's defaults (those for its bouncing balls of 128x128
-pixels), a Gaussian likelihood of standard deviation 0.3, the priors N((4, 0, 0), (0.2, 1, 1)) of the initial pose, N(0,
-0.1) of every beta, predicted ones as well, and N(0, 1) of contents, the bounds of poses, and training: Adam at 1e-3
-with beta_1 0.5, a tenth of it from half of the 200,000 steps on, 100 videos a step.
+From the paper: all of the above, and the 128 dimensions of a content vector. From the public program
+(jthsieh/DDPAE-video-prediction):
+- the sizes that are this class's defaults (those for its bouncing balls of 128x128 pixels);
+- a Gaussian likelihood with standard deviation 0.3;
+- the priors N((4, 0, 0), (0.2, 1, 1)) of the initial pose, N(0, 0.1) of every beta, also predicted ones, and N(0, 1) of
+  contents, and the bounds of poses;
+- training with 100 videos per step and Adam at 1e-3 with beta_1 0.5, a tenth of that rate after half of the 200,000
+  steps.
 
-Chosen differently:
-- Causal contents. There a content is known once all observed frames are seen, and then serves every frame. Here frame
-  t is made from the content as of frame t; later frames never change what was said of it. So it is in training, with
-  one noise a clip; the content's KL is the mean over observed frames. Predicted frames have the last observed content.
-- No batch normalisation, which would make a video's result depend on its batch.
-- Heads put out log-scales, in place of what softplus makes scales of, and Gaussians start near their priors (contents
-  at `content_scale`, initial poses at `initial_scales`), so that poses are not mostly noise at first. KLs are exact,
-  in place of samples of them.
-- Colours, and slots: see `composition.py`. Frames that are grey in 3 channels count three times in the likelihood.
+Differences:
+- Contents are causal. In the public program a content is computed from all observed frames and then used in every
+  frame. Here frame t uses the content inferred up to frame t, which later frames never change. Training does the same,
+  with one noise sample per clip. The content's KL is the mean over observed frames. Predicted frames use the last
+  observed content.
+- There is no batch normalisation, which would make a video's result depend on its batch.
+- Heads output log-scales instead of softplus inputs. Gaussians start near their priors (contents at `content_scale`,
+  initial poses at `initial_scales`), so that poses are not mostly noise at first. KLs are exact instead of sampled.
+- Colours and slots are described in `composition.py`. Frames that are grey in 3 channels count three times in the
+  likelihood.
 """
 
 import math
@@ -46,35 +50,36 @@ _INITIAL_PRIOR = (0.2, 1.0, 1.0)  # standard deviations of an initial pose's sca
 
 
 class DDPAE(VideoModel):
-    """See the module's docstring. Slot 0 is the black background, slots 1 to K-1 are components.
+    """The DDPAE model; see the module's docstring. Slot 0 is the black background, slots 1 to K-1 are components.
 
-    `Decomposition.posterior` holds of each component, mean and then log-scale, the unconstrained pose given the frame
-    before (3 numbers) and the content (`content_dim`); of the background a unit Gaussian. `decompose` and `predict` use
-    means, as published, and no noise.
+    `Decomposition.posterior` holds mean and then log-scale of two parts per component: the unconstrained pose given the
+    previous frame (3 numbers) and the content (`content_dim`). For the background it holds a unit Gaussian. As
+    published, `decompose` and `predict` use means and no noise.
 
     Args:
-        height: of frames, in pixels.
-        width: of frames, in pixels.
-        channels: of frames and contents.
-        num_slots: components and one background.
-        hidden_dim: of every LSTM.
-        feature_dim: of an encoded frame.
-        content_dim: of a content vector.
+        height: height of frames, in pixels.
+        width: width of frames, in pixels.
+        channels: channels of frames and contents.
+        num_slots: number of components plus one background.
+        hidden_dim: state size of every LSTM.
+        feature_dim: dimension of an encoded frame.
+        content_dim: dimension of a content vector.
         object_size: height and width of a component's own image in pixels, 4 to 7 times a power of two; 0 is half of
             `height`, as published.
-        encoder_channels: of the first convolution of encoders and the last but one of the decoder.
-        scale_prior: prior mean of a pose's scale: how many components fit side by side into a frame.
-        scale_range: scales stay within this of `scale_prior`, whose lower end must be over 0.5. A component is at most
-            `1 / (scale_prior - scale_range)` of a frame wide: leave no room in it for two objects, or one takes both.
+        encoder_channels: output channels of the encoders' first convolution and of the decoder's last but one.
+        scale_prior: prior mean of a pose's scale, which is the number of components that fit side by side into a frame.
+        scale_range: largest distance of a scale from `scale_prior`; `scale_prior - scale_range` must exceed 0.5. A
+            component is at most `1 / (scale_prior - scale_range)` of a frame wide. If two objects fit into that width,
+            one component takes both.
         increment_scale: prior standard deviation of a beta.
-        initial_scales: standard deviations that the posterior of initial poses starts with, scale, x and y.
-        content_scale: standard deviation that the posterior of contents starts with.
+        initial_scales: initial standard deviations of the posterior of initial poses: scale, x and y.
+        content_scale: initial standard deviation of the posterior of contents.
         sigma: standard deviation of the likelihood.
-        observed_fraction: part of a clip that training observes, over 0 and under 1; the rest is predicted. Both have
-            one frame at least.
+        observed_fraction: fraction of a clip that training observes, strictly between 0 and 1; the rest is predicted.
+            Each part has at least one frame.
 
     Raises:
-        ValueError: a setting that does not do.
+        ValueError: a setting is invalid.
     """
 
     def __init__(
@@ -98,13 +103,13 @@ class DDPAE(VideoModel):
         observed_fraction: float = 0.5,
     ):
         if num_slots < 2:
-            raise ValueError(f"num_slots={num_slots}: expected a background and one component at least; give 2 or more")
+            raise ValueError(f"num_slots={num_slots}: expected a background and at least one component; give 2 or more")
         if scale_prior - scale_range <= transformer.MARGIN:
             raise ValueError(f"scale_prior={scale_prior}: expected over scale_range + 0.5 = {scale_range + 0.5}")
         if not 0 < observed_fraction < 1:
             raise ValueError(f"observed_fraction={observed_fraction}: expected a number between 0 and 1")
         if len(initial_scales) != 3 or min(initial_scales) <= 0:
-            raise ValueError(f"initial_scales={initial_scales}: expected 3 numbers over 0, of scale, x and y")
+            raise ValueError(f"initial_scales={initial_scales}: expected 3 numbers over 0, for scale, x and y")
         positive = {"sigma": sigma, "increment_scale": increment_scale, "content_scale": content_scale}
         for name, value in positive.items():
             if value <= 0:
@@ -140,7 +145,7 @@ class DDPAE(VideoModel):
         return self.latents.initial_state(batch_size)
 
     def num_observed(self, num_frames: int) -> int:
-        """How many frames of a training clip are observed.
+        """Return the number of observed frames of a training clip.
 
         Raises:
             ValueError: a clip of one frame.
@@ -150,7 +155,7 @@ class DDPAE(VideoModel):
         return min(max(1, round(num_frames * self.observed_fraction)), num_frames - 1)
 
     def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
-        """The negative ELBO of clips whose first frames are observed and whose others are predicted from those.
+        """Return the negative ELBO of clips. Their first frames are observed, the others predicted from them.
 
         Raises:
             ValueError: clips of one frame.
@@ -176,7 +181,7 @@ class DDPAE(VideoModel):
         state: DDPAEState | None = None,
         start: int = 0,
     ) -> tuple[Decomposition, DDPAEState]:
-        """See `VideoModel.decompose`; every frame is observed, and neither `keys` nor `start` matter."""
+        """See `VideoModel.decompose`; every frame is observed, and neither `keys` nor `start` matters."""
         del keys, start
         B, T = video.shape[:2]
         noise = no_noise(B, T, self.num_slots - 1, self.latents.content_dim)
@@ -185,7 +190,7 @@ class DDPAE(VideoModel):
         return self._decomposition(latents, self.latents.draw(params, latents, T, *self.frame_shape[:2])), state
 
     def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
-        """See `VideoModel.log_likelihood`: Gaussian about the reconstruction, summed over channels."""
+        """See `VideoModel.log_likelihood`: a Gaussian around the reconstruction, summed over channels."""
         frames = video.reshape(-1, *self.frame_shape)
         composed = decomposition.reconstruction.reshape(-1, 1, *self.frame_shape)
         pixels = slot_log_likelihood(frames, composed, self.sigma, "joint").sum((1, -1))
@@ -198,7 +203,7 @@ class DDPAE(VideoModel):
         return self._decomposition(latents, self.latents.draw(params, latents, 1, *self.frame_shape[:2])), state
 
     def poses(self, decomposition: Decomposition) -> Float[Array, "B T N 3"]:
-        """Scale, x and y of the components that a decomposition was drawn with; see `transformer`."""
+        """Return scale, x and y of the components of a decomposition; see `transformer`."""
         return self.latents.constrain(decomposition.posterior[:, :, 1:, :3])
 
     def _log_likelihood(self, video, pasted):
@@ -221,5 +226,5 @@ class DDPAE(VideoModel):
 
 
 def _kl(q, prior):
-    """Summed over components."""
+    """Return the KL divergence, summed over components."""
     return gaussian_kl(q, jnp.broadcast_to(prior, q.shape)).sum(-1)

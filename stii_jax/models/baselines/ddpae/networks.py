@@ -1,4 +1,4 @@
-"""The networks of DDPAE. Convolutions as in the public program, but for its batch normalisation (see `model.py`)."""
+"""The networks of DDPAE. Convolutions follow the public program, without batch normalisation (see `model.py`)."""
 
 import flax.linen as nn
 import jax
@@ -8,13 +8,16 @@ from jaxtyping import Array, Float
 
 from stii_jax.models.recurrent import LSTMState
 
-_SMALLEST = 4  # pixels of the image that a vector is made from, or into
-_SLOPE = 0.2  # of leaky ReLUs
+_SMALLEST = 4  # side, in pixels, of the smallest image in encoder and decoder
+_SLOPE = 0.2  # negative slope of leaky ReLUs
 _WINDOW, _STRIDE = (4, 4), (2, 2)
 
 
 class ImageEncoder(nn.Module):
-    """An image as a vector: 4x4 convolutions of stride 2 and doubling width to about 4x4 pixels, then a dense layer."""
+    """Encode an image into a vector: 4x4 convolutions of stride 2 and doubling width, then a dense layer.
+
+    The convolutions reduce the image to about 4x4 pixels.
+    """
 
     features: int
     channels: int
@@ -29,7 +32,7 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """A vector as a square image in [0, 1]: a dense layer to 4x4 pixels or a little more, then doublings.
+    """Decode a vector into a square image in [0, 1]: a dense layer to 4x4 or slightly more pixels, then doublings.
 
     `size` must be 4 to 7 times a power of two; see `doublings`.
     """
@@ -53,19 +56,19 @@ class ImageDecoder(nn.Module):
 
 
 def doublings(size: int) -> int:
-    """How often an image of 4 to 7 pixels is doubled to have `size`.
+    """Return how many doublings take an image of 4 to 7 pixels to `size`.
 
     Raises:
         ValueError: no such image has that size.
     """
     number = max(0, int(np.log2(max(size, 1) / _SMALLEST)))
     if size < _SMALLEST or size % (1 << number):
-        raise ValueError(f"object_size={size}: a decoder makes 4 to 7 times a power of two; set object_size to one")
+        raise ValueError(f"object_size={size}: expected 4 to 7 times a power of two; change object_size")
     return number
 
 
 class LSTM(nn.Module):
-    """A step of an LSTM. New ones remember: the forget gate starts with a bias of 1."""
+    """An LSTM cell. The forget gate starts with a bias of 1, so that a new network remembers."""
 
     hidden_dim: int
 
@@ -79,7 +82,7 @@ class LSTM(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """Mean and log-scale of a diagonal Gaussian, which starts near the one that is given."""
+    """A head for the mean and log-scale of a diagonal Gaussian, initialised near the given one."""
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
