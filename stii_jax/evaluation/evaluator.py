@@ -23,7 +23,7 @@ from stii_jax.types import Decomposition, Params
 from stii_jax.visualization import trajectories, visualize
 
 _FRAMES_PER_SECOND = 6
-_FORECAST_LENGTHS = (3, 5, 7)  # and eval.predict_frames; the paper's are 3, 5, 7, 10
+_FORECAST_LENGTHS = (3, 5, 7, 10)  # the paper's, as far as they are shorter than eval.predict_frames, which is added
 
 Picture = tuple[np.ndarray, Decomposition, np.ndarray | None]
 
