@@ -52,6 +52,8 @@ SMALL |= {"train.accumulation": 1, "data.options.image_size": 8, "train.parallel
 EVALUATION = {key: value for key, value in RUN.items() if key.startswith("eval.")}
 EVALUATION |= {"eval.lengths": (2,), "eval.num_videos": 4, "eval.observed_frames": 1, "eval.predict_frames": 1}
 SMALL |= EVALUATION
+MOTION = {"motion.num_videos": 4, "motion.num_frames": 7, "motion.horizon": 1, "motion.num_steps": 2}
+MOTION |= {"motion.batch_size": 2, "eval.restarts": 1}
 PROBES = {"probe.num_videos": 12, "probe.num_frames": 2, "eval.num_videos": 12, "eval.batch_size": 4}
 
 PLACES = {"SEED": "0", "WORKDIR": "runs/quickstart", "RUN": "runs/quickstart", "NAME": "mine", "DIR": "runs/dir"}
@@ -149,6 +151,8 @@ class Workshop:
             settings = SMALL | self._small_data(load_config(name, split_overrides(arguments)[0]))
         elif mode == "disentangle":
             settings = EVALUATION | PROBES
+        elif mode == "learn_motion":
+            settings = dict(MOTION)
         elif mode in ("evaluate", "predict") and not command.value("--tracks"):
             settings = dict(EVALUATION)
         if command.value("--config.eval.system") == "seq_iodine" and mode == "evaluate":
@@ -252,6 +256,7 @@ def _run_main(workshop: Workshop, command: Command) -> None:
         "disentangle": lambda: next(Path(workdir).glob("probes*.json")),
         "decompose": lambda: Path(output, "decomposition.json"),
         "export": lambda: Path(output),
+        "learn_motion": lambda: Path(output),
     }
     assert mode not in left or left[mode]().is_file()
 
