@@ -64,6 +64,7 @@ def _facts(trained: Trained, size: int) -> str:
         "evaluated with": ", ".join(f"{key} {value}" for key, value in _evaluation(config).items()) or "as trained",
         "steps, seed": f"{facts['step']}, {facts.get('seed', 'unknown')}",
         **({"started from": _start(facts["init"])} if isinstance(facts.get("init"), dict) else {}),
+        **({"motion": _motion(config, facts["motion"])} if isinstance(facts.get("motion"), dict) else {}),
         "hardware": facts.get("hardware", "unknown"),
         "training": "unknown" if seconds is None else f"{seconds / 60:.0f} minutes",
         "commit": commit,
@@ -71,6 +72,14 @@ def _facts(trained: Trained, size: int) -> str:
         "file": f"{size / 1e6:.1f} MB, float16, {SUFFIX[1:]}",
     }
     return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _motion(config: ConfigDict, facts: dict[str, Any]) -> str:
+    errors = [f"{100 * facts[f'{name}_error']:.1f} %" for name in ("motion", "velocity")]
+    return (
+        f"{config.motion.interaction}, width {config.motion.width}, from {facts['num_videos']} videos; after "
+        f"{facts['horizon']} frames objects are {errors[0]} of the side off (constant velocity: {errors[1]})"
+    )
 
 
 def _evaluation(config: ConfigDict) -> dict[str, Any]:

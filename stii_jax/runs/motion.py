@@ -80,9 +80,10 @@ def learn_motion(config: ConfigDict, workdir: Path, trained: Trained, output: Pa
     size, horizon = source.image_size, config.motion.horizon
     facts = {"num_videos": len(tracks.area), "num_frames": tracks.area.shape[1], "horizon": horizon}
     facts |= {f"{name}_error": error for name, error in learned.errors.items()}
+    kept = {name: fact for name, fact in trained.facts.items() if name != "prediction"}  # scores of another predictor
     with_motion = trained.config.copy_and_resolve_references()
     with_motion.model.predictor, with_motion.motion = "motion", config.motion
-    pretrained.save(output, Trained(with_motion, params, {**trained.facts, "motion": facts}))
+    pretrained.save(output, Trained(with_motion, params, {**kept, "motion": facts}))
     pixels = {name: error * size for name, error in learned.errors.items()}
     print(
         f"{output}: after {horizon} predicted frames, held-out objects are {pixels['motion']:.1f} pixels from where "
