@@ -11,27 +11,27 @@ from jaxtyping import Array, Float, Int
 
 Params = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]
-"""`video` uint8 `B T H W C` in 0..255, and where labels exist `segmentation` uint8 `B T H W` (0 = background)."""
+"""`video`, uint8 `B T H W C` in 0..255, and `segmentation`, uint8 `B T H W` (0 = background), if labels exist."""
 
 
 class Decomposition(NamedTuple):
-    """A video, decomposed into slots: the last decode of every frame.
+    """The decomposition of a video into slots: the last decode of every frame.
 
-    Arrays are jax's, or numpy's once fetched from the device.
+    The arrays are JAX arrays, or NumPy arrays once fetched from the device.
     """
 
     means: Float[Array, "B T K H W C"]
     """Appearance of each slot, in [0, 1]."""
     masks: Float[Array, "B T K H W"]
-    """Weight of each slot in the mixture of a pixel, as decoded; sums to 1 over K."""
+    """Decoded weight of each slot in a pixel's mixture; sums to 1 over K."""
     posterior: Float[Array, "B T K Z2"]
-    """Posterior parameters: mean, then log-scale (Z2 is 2 Z)."""
+    """Posterior parameters: the mean, then the log-scale (Z2 is 2 Z)."""
     responsibilities: Float[Array, "B T K H W"] | None = None
     """Probability that each slot painted a pixel, given its colour (equation 5); None if not requested."""
 
     @property
     def assignment(self) -> Float[Any, "B T K H W"]:
-        """Probability that a pixel belongs to each slot: the responsibilities if there are any, else the masks."""
+        """Probability that a pixel belongs to each slot: the responsibilities if available, else the masks."""
         return self.masks if self.responsibilities is None else self.responsibilities
 
     @property

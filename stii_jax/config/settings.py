@@ -1,4 +1,4 @@
-"""Settings by dotted key, as JSON, and compared."""
+"""Functions that flatten, save, load and compare the settings of a config."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,19 @@ from ml_collections import ConfigDict
 from stii_jax.errors import UserError
 
 FREE_SECTIONS = ("data.options", "eval.options")
-"""The sections that take keys which the default config does not have: fields of a dataset."""
+"""Sections that accept keys missing from the default config, such as fields of a dataset."""
 
 
 class ConfigError(UserError, ValueError):
-    """A config that cannot be found, read or used; the message is one line that names the field to change."""
+    """A config that cannot be found, read or used. The message is one line that names the field to change."""
 
 
 class ArgumentError(ConfigError):
-    """An argument that a config does not have: the `smal` of `video_folder:smal`."""
+    """An argument that a config does not accept, such as `smal` in `video_folder:smal`."""
 
 
 def flatten(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted key; lists, which is what JSON makes of tuples, as tuples."""
+    """Settings by dotted key. Lists become tuples, because JSON stores tuples as lists."""
     leaves: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, (ConfigDict, Mapping)):
@@ -37,24 +37,24 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote, locked; runs no code and judges no values.
+    """Read the config that `to_json` wrote, and lock it. Runs no code and checks no values.
 
     Raises:
-      ConfigError: the text is no JSON object.
+      ConfigError: the text is not a JSON object.
     """
     try:
         saved = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"not valid JSON: {error}") from error
     if not isinstance(saved, dict):
-        raise ConfigError(f"expected a JSON object of settings, given {type(saved).__name__}")
+        raise ConfigError(f"expected a JSON object of settings, found {type(saved).__name__}")
     return lock(ConfigDict(as_tuples(saved)))
 
 
 def differences(
     saved: ConfigDict | Mapping[str, Any], given: ConfigDict | Mapping[str, Any], ignore: Sequence[str] = ()
 ) -> list[str]:
-    """Lines `key: saved X, given Y` for settings that differ, but for the keys and sections in `ignore`."""
+    """Return lines `key: saved X, given Y` for settings that differ, except keys and sections in `ignore`."""
     old, new = flatten(saved), flatten(given)
     return [
         f"{key}: saved {_show(old, key)}, given {_show(new, key)}"
@@ -64,7 +64,7 @@ def differences(
 
 
 def lock(config: ConfigDict) -> ConfigDict:
-    """The config itself, locked but for `FREE_SECTIONS`."""
+    """Lock a config except its `FREE_SECTIONS`, and return it."""
     config.lock()
     for section, options in (name.split(".") for name in FREE_SECTIONS):
         if section in config and options in config[section]:
@@ -73,7 +73,7 @@ def lock(config: ConfigDict) -> ConfigDict:
 
 
 def as_tuples(value: Any) -> Any:
-    """A value with tuples for lists, at any depth."""
+    """Replace lists by tuples, at any depth."""
     if isinstance(value, dict):
         return {key: as_tuples(item) for key, item in value.items()}
     return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""Evaluation: held-out videos in chunks with carried state, scored at several lengths, and drawn."""
+"""Evaluation on held-out videos, in chunks with carried state: scores at several lengths, and pictures."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,17 +29,19 @@ Picture = tuple[np.ndarray, Decomposition, np.ndarray | None]
 
 
 class Interrupted(Exception):
-    """An evaluation was told to stop between two batches."""
+    """Raised when an evaluation is interrupted between two batches."""
 
 
 def check_image_size(size: int) -> None:
     """Raise `ConfigError` unless the frame size is divisible by 4."""
     if size % 4:
-        raise ConfigError(f"frames of {size}x{size} pixels: the encoder averages 4x4 pixels, give a multiple of 4")
+        raise ConfigError(
+            f"frames of {size}x{size} pixels: the encoder averages blocks of 4x4 pixels, so give a multiple of 4"
+        )
 
 
 def check_evaluation(config: ConfigDict, dataset: VideoConfig | VideoDataset) -> None:
-    """Stops a config that cannot be evaluated on a dataset; reads and compiles nothing.
+    """Check that a config can be evaluated on a dataset, without reading videos or compiling.
 
     Raises:
         ConfigError: a setting does not fit the videos.
@@ -60,37 +62,37 @@ def check_evaluation(config: ConfigDict, dataset: VideoConfig | VideoDataset) ->
 
 
 def check_predicts(config: ConfigDict) -> None:
-    """Stops a config whose model predicts nothing; raises `ConfigError`."""
+    """Raise `ConfigError` unless the config's model can predict frames."""
     if not SYSTEMS[system := config.eval.system or config.system].predicts:
-        raise ConfigError(f"config.system is {system!r}, which knows no motion and predicts nothing")
+        raise ConfigError(f"config.system is {system!r}, which cannot predict frames: choose another system")
 
 
 def check_forecast(config: ConfigDict, dataset: VideoConfig | VideoDataset) -> None:
-    """Stops a forecast that has no frames or more than the videos, or no model for it; raises `ConfigError`."""
+    """Raise `ConfigError` unless the model can predict and the videos have enough frames for it."""
     observed, ahead = config.eval.observed_frames, config.eval.predict_frames
     check_predicts(config)
     longest = dataset.frames_of(config.eval.split)
     if ahead < 1 or observed + ahead > longest:
         raise ConfigError(
-            f"config.eval.observed_frames is {observed} and config.eval.predict_frames is {ahead}: give at least 1 to "
-            f"each, and not more in all than the {longest} frames of the videos"
+            f"config.eval.observed_frames is {observed} and config.eval.predict_frames is {ahead}: give each at "
+            f"least 1, and together at most the {longest} frames of the videos"
         )
 
 
 def join(parts: list[Decomposition]) -> Decomposition:
-    """Consecutive clips of the same videos as one."""
+    """Join consecutive clips of the same videos."""
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *parts)
 
 
 def _gather(tree: Any) -> Any:
-    """Per-video values of all processes, on the host of each."""
+    """Gather the per-video values of all processes on every host."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return jax.tree.map(np.concatenate, multihost_utils.process_allgather(tree))
 
 
 class Evaluator:
-    """Runs the model on held-out videos. Its functions are compiled once, at the first call."""
+    """Run a model on held-out videos. Its functions are compiled once, at their first call."""
 
     def __init__(self, config: ConfigDict, source: VideoDataset):
         config = fit_to_videos(config, source)
@@ -103,7 +105,7 @@ class Evaluator:
     def periodic(
         self, params: Params, interrupted: Callable[[], bool] = lambda: False
     ) -> tuple[dict[str, float], list[Picture]]:
-        """Scores of a few validation videos at the shortest of `eval.lengths`, and some of them to draw.
+        """Score a few validation videos at the shortest of `eval.lengths`; also return some pictures.
 
         Raises:
             Interrupted: `interrupted()` was true before a batch.
@@ -113,7 +115,7 @@ class Evaluator:
         return scores[0], pictures
 
     def preview(self, params: Params, interrupted: Callable[[], bool] = lambda: False) -> list[Picture]:
-        """Some validation videos to draw, at the shortest of `eval.lengths`, without scores.
+        """Return pictures of validation videos at the shortest of `eval.lengths`, without scores.
 
         Raises:
             Interrupted: `interrupted()` was true.
@@ -130,7 +132,10 @@ class Evaluator:
         return -(-count // size) * size * self.model.num_steps(num_frames)
 
     def final(self, params: Params) -> tuple[dict[str, Any], list[Picture]]:
-        """Scores of `eval.num_videos` videos of `eval.split` at every length: the content of `results.json`."""
+        """Score `eval.num_videos` videos of `eval.split` at every length; also return some pictures.
+
+        The scores are the content of `results.json`.
+        """
         started = time.monotonic()
         longest = self.source.frames_of(self.settings.split)
         lengths = tuple(length for length in self.settings.lengths if length <= longest)
@@ -149,9 +154,9 @@ class Evaluator:
         interrupted: Callable[[], bool] = lambda: False,
         fits: list[dict[str, np.ndarray]] | None = None,
     ) -> tuple[list[dict[str, Any]], list[Picture]]:
-        """Scores at each length (videos' first frames), with standard errors over videos, and some videos to draw.
+        """Score the first frames of videos at each length, with standard errors; also return some pictures.
 
-        Appends to `fits`, where given, the `novelty.STATISTICS` of every batch's videos, each of shape [N, T].
+        If `fits` is given, the `novelty.STATISTICS` of every batch are appended to it, each of shape [N, T].
         """
 
         def decomposed():
@@ -166,9 +171,9 @@ class Evaluator:
         return self._score(decomposed(), lengths)
 
     def forecast(self, params: Params) -> tuple[list[dict[str, Any]], list[Picture]]:
-        """Scores of the frames imagined after `eval.observed_frames` seen ones, at several lengths; paper section 4.3.
+        """Score the frames predicted after `eval.observed_frames`, at several lengths; see section 4.3 of the paper.
 
-        The pictures show the frames seen and then those imagined.
+        The pictures show the observed frames, then the predicted ones.
         """
         observed, ahead = self.settings.observed_frames, self.settings.predict_frames
 
@@ -180,7 +185,7 @@ class Evaluator:
         return self._score(imagined(), (*(n for n in _FORECAST_LENGTHS if n < ahead), ahead))
 
     def _batches(self, split: str, num_frames: int, num_videos: int) -> Iterator[tuple[dict, np.ndarray]]:
-        """Held-out videos in order, and their numbers."""
+        """Yield batches of held-out videos in order, with the videos' numbers."""
         num_videos = min(num_videos, self.source.split_sizes[split])
         size = self.settings.batch_size
         processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -190,7 +195,10 @@ class Evaluator:
     def _score(
         self, items: Iterable[tuple[dict, Decomposition, Decomposition]], lengths: tuple[int, ...]
     ) -> tuple[list[dict[str, Any]], list[Picture]]:
-        """Reduces `(batch, scored, drawn)`: `scored` decomposes the last frames of the batch, `drawn` all of them."""
+        """Average the scores of items `(batch, scored, drawn)`, and select pictures.
+
+        `drawn` decomposes all frames of the batch, and `scored` the last ones.
+        """
         values: list[list[dict[str, np.ndarray]]] = [[] for _ in lengths]
         pictures: list[Picture] = []
         valid = []
@@ -199,7 +207,7 @@ class Evaluator:
             labels = {key: batch[key][:, skip:] for key in ("video", "segmentation") if key in batch}
             for of_length, length in zip(values, lengths):
                 scores = dict(self._scores(scored, labels, length))
-                if skip and "segmentation" in labels:  # a forecast: its motion begins in the last observed frame
+                if skip and "segmentation" in labels:  # a forecast, whose motion starts in the last observed frame
                     steps = slice(skip - 1, skip + length)
                     last_and_imagined = jax.tree.map(lambda a, steps=steps: a[:, steps], drawn)
                     scores |= self._velocity_scores(last_and_imagined, batch["segmentation"][:, steps])
@@ -214,13 +222,13 @@ class Evaluator:
         return results, pictures
 
     def _pictures(self, batch: dict[str, np.ndarray], drawn: Decomposition, most: int) -> list[Picture]:
-        """The first videos of a batch, with what they were decomposed into."""
+        """The first videos of a batch, with their decompositions and labels."""
         labels = batch.get("segmentation", [None] * len(batch["video"]))
         count = min(most, int(batch["valid"].sum()))
         return [(batch["video"][i], jax.device_get(visualize.one_video(drawn, i)), labels[i]) for i in range(count)]
 
     def observe(self, params: Params, video: np.ndarray, index: np.ndarray) -> tuple[Decomposition, Any]:
-        """Decomposes whole videos in chunks of `eval.chunk_frames`, whatever their length; and the state after them."""
+        """Decompose videos of any length in chunks of `eval.chunk_frames`; also return the final state."""
         chunk, parts = self.settings.chunk_frames, []
         state: Any = None
         for start in range(0, video.shape[1], chunk):
@@ -235,7 +243,7 @@ class Evaluator:
     def predict(
         self, params: Params, video: np.ndarray, index: np.ndarray, num_frames: int
     ) -> tuple[Decomposition, Decomposition]:
-        """Decomposition of the frames given, and of the `num_frames` imagined after them."""
+        """Decompose the given frames and predict the next `num_frames`."""
         observed, state = self.observe(params, video, index)
 
         def imagine(params, state):
@@ -249,7 +257,7 @@ class Evaluator:
     def draw(
         self, writer: MetricWriter, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
     ) -> None:
-        """Writes a strip and an animation of each video, `media/NAME_0.png` and so on; see `visualize.strip`."""
+        """Write a strip and an animation of each video, `media/NAME_0.png` and so on; see `visualize.strip`."""
         for i, picture in enumerate(pictures):
             writer.write_images(step, {f"{name}_{i}": visualize.strip(*picture, num_observed=num_observed)})
             writer.write_gif(
@@ -259,7 +267,7 @@ class Evaluator:
     def draw_trajectories(
         self, writer: MetricWriter, step: int, pictures: list[Picture], num_observed: int | None = None
     ) -> None:
-        """Writes the paths of each video's objects, `media/trajectories_0.png` and `.gif` and so on."""
+        """Write the trajectories of each video's objects: `media/trajectories_0.png`, `.gif` and so on."""
         for i, picture in enumerate(pictures):
             name, still = f"trajectories_{i}", trajectories.draw_trajectories(*picture, num_observed=num_observed)
             writer.write_images(step, {name: still})
@@ -273,7 +281,7 @@ class Evaluator:
         return self._compiled["scores"](*jax.tree.map(lambda a: a[:, :length], (decomposition, batch)))
 
     def _fit(self, decomposition: Decomposition, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The `novelty.STATISTICS` of the valid videos of a batch, of all processes."""
+        """The `novelty.STATISTICS` of a batch's valid videos, from all processes."""
         if "fit" not in self._compiled:
             self._compiled["fit"] = jax.jit(lambda d, video: novelty.frame_fit(self.model, video, d))
         values = _gather(self._compiled["fit"](decomposition, batch["video"]))
@@ -293,13 +301,13 @@ class Evaluator:
 
         def chunk(params, frames, index, state=None):
             keys = example_keys(jax.random.key(EVALUATION_SEED), index)
-            # The frame count is one for all videos; it travels as one a video because outputs are joined by video.
+            # All videos share one frame count. It is repeated per video because outputs are joined by video.
             state = state if state is None else state._replace(frame=state.frame[0])
             video = frames.astype(jnp.float32) / 255.0
             decomposition, state = self.model.decompose(params, video, keys, state, start)
             return decomposition, state._replace(frame=jnp.broadcast_to(state.frame, index.shape))
 
-        # Chunks of the same schedule are one program, whichever frame they start at.
+        # Chunks with the same schedule share a program, except those at a video's start.
         program = (self.model.schedule(num_frames, start), start == 0)
         if program not in self._compiled:
             self._compiled[program] = data_parallel(chunk, self.kind, shared_outputs=False)

@@ -1,4 +1,4 @@
-"""Clip lengths of a config, shortened to fit the videos of a folder."""
+"""Functions that shorten the clips of a config to fit the videos of a folder."""
 
 from ml_collections import ConfigDict
 
@@ -9,9 +9,9 @@ from stii_jax.data.pipeline.source import VideoDataset
 def fit_to_videos(config: ConfigDict, source: VideoDataset) -> ConfigDict:
     """Return the config with no clip longer than the videos.
 
-    A dataset that reads files knows how long they are once it is built, and may have shorter clips than its settings
-    announce (`video_folder`). Then stages, evaluated lengths and forecasts are cut to what there is. All other configs
-    come back as they are: a clip that no video can have is an error of theirs.
+    A dataset of files, such as `video_folder`, may have shorter videos than its settings announce. Their length is
+    known once the dataset is built. Stages, evaluated lengths and forecasts are then shortened to it. All other configs
+    are returned unchanged, because their lengths are checked elsewhere.
     """
     longest = source.frames_of("train")
     if longest >= source.builder.builder_config.frames_of("train"):
@@ -29,7 +29,7 @@ def fit_to_videos(config: ConfigDict, source: VideoDataset) -> ConfigDict:
 
 
 def describe_shortening(config: ConfigDict, source: VideoDataset) -> str:
-    """Return a line on the training and evaluation lengths that `fit_to_videos` shortens; "" if it shortens none."""
+    """Describe the training and evaluation lengths that `fit_to_videos` shortens; "" if it shortens none."""
     before, after = flatten(config), flatten(fit_to_videos(config, source))
     names = ("data.num_frames", "curriculum.stages", "eval.lengths")
     changes = [f"{name} is {after[name]} instead of {before[name]}" for name in names if before[name] != after[name]]

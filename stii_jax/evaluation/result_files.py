@@ -19,11 +19,11 @@ _OTHER_EVALUATION = (
     *("variant", "split", "system", "num_slots", "clamp", "predictor"),
     *("num_refinements", "restarts", "reseeds", "slot_cost", "schedule", "first_noise", "segmentation"),
 )
-"""Settings of `config.eval`, besides its `options`, that set an evaluation apart from the run's own."""
+"""Settings of `config.eval`, besides `options`, that distinguish an evaluation from the run's own."""
 
 
 def label(trained: ConfigDict, config: ConfigDict) -> str:
-    """A suffix for file names that names the settings that differ from the config `trained`; "" if none does."""
+    """Return a suffix for file names that lists the settings that differ from `trained`; "" if none does."""
     own, settings = flatten(trained.eval), flatten(config.eval)
     label = ""
     for key, value in sorted(settings.items()):
@@ -46,7 +46,7 @@ def write_pictures(
 
 
 def write_scores(config: ConfigDict, workdir: Path, name: str, results: dict, made_by: Mapping[str, Any]) -> None:
-    """Write scores with their provenance: the settings, and the facts of the trained model."""
+    """Write scores with their provenance: the settings and the facts of the trained model."""
     if not is_first():
         return
     facts = {
@@ -61,7 +61,7 @@ def write_scores(config: ConfigDict, workdir: Path, name: str, results: dict, ma
 
 
 def print_scores(lengths: Sequence[dict]) -> None:
-    """Print one line per length. A score of a single video has no standard error."""
+    """Print one line per length. Scores of a single video have no standard error."""
     for scores in lengths:
         shown = []
         for name in (name.removesuffix("_stderr") for name in scores if name.endswith("_stderr")):

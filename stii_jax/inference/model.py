@@ -1,4 +1,4 @@
-"""A trained model, applied to videos: `Model` is what `stii_jax.load_model` returns."""
+"""A trained model that decomposes videos; `stii_jax.load_model` returns a `Model`."""
 
 import dataclasses
 import itertools
@@ -22,10 +22,10 @@ from stii_jax.types import Params
 
 
 class Slots(NamedTuple):
-    """The slots' pictures and masks, at the model's resolution of S x S pixels."""
+    """The slots' appearances and masks, at the model's resolution of S x S pixels."""
 
     appearance: Float[np.ndarray, "T K S S 3"]
-    """The picture that the slot paints, in [0, 1]."""
+    """The slot's appearance, in [0, 1]."""
     mask: Float[np.ndarray, "T K S S"]
     """The probability that a pixel belongs to the slot; sums to 1 over K."""
 
@@ -34,7 +34,7 @@ class Slots(NamedTuple):
 class Tracks:
     """The slots' positions over time, in pixels of the video; NaN where a slot is not visible.
 
-    The frame reaches from 0 to its width: the centre of its first pixel is at 0.5.
+    Coordinates run from 0 to the frame's width. The centre of the first pixel is at 0.5.
     """
 
     rows: Sequence[Sequence[Cell]]
@@ -43,7 +43,7 @@ class Tracks:
 
     @property
     def centroids(self) -> Float[np.ndarray, "T K 2"]:
-        """Horizontal and vertical position."""
+        """Horizontal and vertical positions of the centroids."""
         return self._columns("centroid_x", "centroid_y")
 
     @property
@@ -53,12 +53,12 @@ class Tracks:
 
     @property
     def boxes(self) -> Float[np.ndarray, "T K 4"]:
-        """Left, upper, right and lower edge."""
+        """Left, upper, right and lower edges of the bounding boxes."""
         return self._columns("left", "top", "right", "bottom")
 
     @property
     def visible(self) -> Bool[np.ndarray, "T K"]:
-        """True where a slot has a pixel."""
+        """True where a slot has at least one pixel."""
         return self._columns("visible")[..., 0] == 1
 
     def to_dataframe(self) -> Any:
@@ -70,7 +70,7 @@ class Tracks:
         try:
             import pandas
         except ImportError as error:
-            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+            raise ImportError("to_dataframe needs pandas: run pip install pandas") from error
         return pandas.DataFrame(self.rows, columns=COLUMNS)
 
     def _columns(self, *names: str) -> np.ndarray:
@@ -83,8 +83,8 @@ class Result:
     """The decomposition of a video, in memory.
 
     Args:
-        frames: the results of the frames.
-        stream: their stream, which can predict what follows.
+        frames: the frames' results.
+        stream: the stream of these frames, which can predict further frames.
         background: the background's slot.
     """
 
@@ -92,15 +92,15 @@ class Result:
         self.frames = tuple(frames)
         """The frames' results; `Model.stream` yields these one by one."""
         self.background = background
-        """The background's slot: the one with most pixels in the first ten frames."""
+        """The background's slot, which has the most pixels in the first ten frames."""
         self.damage = stream.damage
-        """The reason why the frames end before the video does, or None."""
+        """The reason why the frames end before the video, or None."""
         self.novelty = stream.compare()
-        """The distance of the video from held-out videos of the model's training; see `novelty.compare`."""
+        """A comparison with held-out videos of the model's dataset; see `novelty.compare`."""
         self.notes = tuple(stream.notes)
-        """Remarks on the reading of the video, and on cuts, blank frames and the like."""
+        """Notes on how the video was read, and on cuts, blank frames and similar events."""
         self.cuts = tuple(stream.remarks.facts["cuts"])
-        """The first frame of every scene but the first: the model starts anew there, and slots hold other objects."""
+        """The first frame of every scene after the first. The model restarts there, and slots hold other objects."""
         self._stream = stream
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class Result:
     def masks(self) -> UInt8[np.ndarray, "T H W"]:
         """The slot of every pixel in the video's resolution; 255 outside the part that the model sees.
 
-        Frames with a side of more than 1920 pixels are reduced by a whole number.
+        Frames with a side of more than 1920 pixels are downscaled by an integer factor.
         """
         return np.stack([frame.mask for frame in self.frames])
 
@@ -121,7 +121,7 @@ class Result:
 
     @property
     def reconstruction(self) -> Float[np.ndarray, "T S S 3"]:
-        """The video as the model paints it, in [0, 1]."""
+        """The model's reconstruction of the video, in [0, 1]."""
         return np.stack([frame.reconstruction for frame in self.frames])
 
     @property
@@ -138,7 +138,7 @@ class Result:
         return Tracks(list(itertools.chain.from_iterable(rows)), self._num_slots)
 
     def predict(self, num_frames: int) -> "Result":
-        """Predict the frames that follow, without seeing them. A second call goes on after the first.
+        """Predict the frames that follow, without observing them. A second call continues after the first.
 
         Raises:
             DataError: `num_frames` is less than 1, or a predicted frame is not finite.
@@ -157,19 +157,19 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """A trained model, applied to videos of any length and size."""
+    """A trained model for videos of any length and size."""
 
     network: VideoModel
-    """The model's functions, and its settings such as `num_slots`."""
+    """The model's functions, and settings such as `num_slots`."""
     params: Params
     view: View
     """The part of a frame that the model sees."""
     frame_stride: int = 1
-    """Every how many frames one is taken, as in training."""
+    """Interval between the frames that the model sees, as in training."""
     held_out: Any = None
     """`novelty.summarize` of held-out videos, or None."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Provenance: `step`, `seed`, `commit` and more."""
+    """Provenance, such as `step`, `seed` and `commit`."""
 
     @property
     def num_slots(self) -> int:
@@ -190,25 +190,25 @@ class Model:
         """Decompose a video.
 
         Args:
-            video: a video file, TIFF stack, animated picture or folder of images; or frames as uint8 in 0..255, an
-                array of shape [T, H, W, 3] or one frame after the other.
-            value_range: pixel values shown as 0 and 255; None: see `Recording`. Files only.
+            video: a video file, TIFF stack, animated image or folder of images; or frames as uint8 in 0..255, in an
+                array of shape [T, H, W, 3] or an iterable of frames.
+            value_range: pixel values that map to 0 and 255; None: see `Recording`. Files only.
             region: left edge, upper edge, width and height of the part to see, in pixels; None: the model's `view`.
             frame_stride: N, to see every N-th frame; None: as in training.
-            background: "median" removes the background of a camera that stands still, "keep" does not; None: as in
-                training. See `View.background`.
-            tile: side of overlapping square tiles, in pixels, that are decomposed one by one, for objects that are
-                small in the frame; see `TiledStream`. Then labels are numbers of objects, and 0 is the background.
-            fps: frames per second of frames in memory; 25 if not given.
+            background: "median" removes the background of a static camera, "keep" does not; None: as in training. See
+                `View.background`.
+            tile: side, in pixels, of overlapping square tiles that are decomposed separately, for objects that are
+                small in the frame; see `TiledStream`. Labels are then object numbers, and 0 is the background.
+            fps: frames per second of frames in memory; None: 25.
 
         Raises:
-            ConfigError: a value makes no sense.
-            DataError: the video cannot be read or has no frames, or the model's output for its first is not finite.
+            ConfigError: an argument is invalid.
+            DataError: the video cannot be read or has no frames, or the first frame's decomposition is not finite.
         """
         viewing = Viewing(value_range, region, frame_stride, background, tile)
         stream = self.stream(video, fps=fps, **viewing._asdict())
         whole = (frame._replace(pixels=None) for frame in stream)
-        if stream.tiles:  # all pictures of all tiles would fill the memory
+        if stream.tiles:  # the pictures of all tiles would not fit in memory
             whole = (frame._replace(frame=None, decomposition=None) for frame in whole)
         if not (frames := list(whole)):
             raise DataError(f"{stream.damage}")
@@ -242,7 +242,7 @@ class Model:
             An iterable of `FrameResult`.
 
         Raises:
-            ConfigError: a value makes no sense.
+            ConfigError: an argument is invalid.
             DataError: the video cannot be read or has no frames.
         """
         viewing = check_viewing(Viewing(value_range, region, frame_stride, background, tile))
@@ -250,7 +250,7 @@ class Model:
         recorded: Recording | Frames
         if isinstance(video, str | Path):
             if fps is not None:
-                raise DataError("fps is for frames in memory: files have times of their own")
+                raise DataError("fps is for frames in memory: omit it for files, which store their own times")
             recorded = Recording(Path(video), view, stride, value_range)
         else:
             if value_range is not None:
@@ -259,5 +259,5 @@ class Model:
         if not recorded.tiles:
             return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)
         if num_predicted:
-            raise DataError("frames cannot be predicted in tiles: leave out num_predicted, or tile")
+            raise DataError("frames cannot be predicted in tiles: omit num_predicted or tile")
         return TiledStream(self.network, self.params, recorded, self.held_out)

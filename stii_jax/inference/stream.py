@@ -1,4 +1,4 @@
-"""Decompose a video frame by frame, in memory that its length does not change."""
+"""Decompose a video frame by frame, in constant memory."""
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from stii_jax.types import Decomposition, Params
 from stii_jax.visualization.regions import Box, Canvas, Labels, Region
 
 FRAMES_FOR_BACKGROUND = 10
-"""The background's slot is the one with most pixels in so many first frames."""
+"""Number of first frames in which pixels are counted to find the background's slot."""
 
 
 class FrameResult(NamedTuple):
@@ -30,11 +30,11 @@ class FrameResult(NamedTuple):
     frame: UInt8[np.ndarray, "*tiles S S 3"] | None
     """The model's view of the frame; None for a predicted one."""
     decomposition: Decomposition | None
-    """The model's output; T is 1, and B the number of tiles. None in a `Result` of a video in tiles."""
+    """The model's output, with T = 1 and B the number of tiles. None in a `Result` of a video in tiles."""
     pixels: UInt8[np.ndarray, "H W 3"] | None
-    """The whole frame; None for a predicted one, and in a `Result`, which would hold a whole video."""
+    """The whole frame; None for a predicted one, and in a `Result`, which would otherwise hold the whole video."""
     is_cut: bool = False
-    """True for the first frame after a cut, where the model starts anew: slots hold other objects than before."""
+    """True for the first frame after a cut. The model restarts there, and slots hold other objects than before."""
 
     @property
     def number(self) -> int:
@@ -48,14 +48,14 @@ class FrameResult(NamedTuple):
 
     @property
     def predicted(self) -> bool:
-        """True if the video does not show this frame."""
+        """True if this frame is predicted, not observed."""
         return self.segmented.predicted
 
     @property
     def mask(self) -> UInt8[np.ndarray, "H W"]:
         """The slot of every pixel in the video's resolution; 255 outside the part that the model sees.
 
-        Of a video in tiles, the number of the object, and 0 for the background.
+        For a video in tiles, the values are object numbers, and 0 is the background.
         """
         return self.segmented.slots
 
@@ -66,9 +66,9 @@ class FrameResult(NamedTuple):
 
     @property
     def appearances(self) -> Float[np.ndarray, "*tiles K S S 3"]:
-        """The picture that each slot paints, in [0, 1], at the model's resolution.
+        """The appearance of each slot, in [0, 1], at the model's resolution.
 
-        These arrays have one more axis in front if the video is seen in tiles.
+        This and the following arrays have an additional leading axis if the video is decomposed in tiles.
         """
         return _first_frame(self._output.means)
 
@@ -79,28 +79,28 @@ class FrameResult(NamedTuple):
 
     @property
     def reconstruction(self) -> Float[np.ndarray, "*tiles S S 3"]:
-        """The frame as the model paints it, in [0, 1]."""
+        """The model's reconstruction of the frame, in [0, 1]."""
         return _first_frame(self._output.reconstruction)
 
     @property
     def _output(self) -> Decomposition:
         if self.decomposition is None:
-            raise DataError("a result does not hold the pictures of all tiles: take them from Model.stream")
+            raise DataError("a result in tiles does not hold appearances and masks: use the frames of Model.stream")
         return self.decomposition
 
 
 def _first_frame(array: Any) -> np.ndarray:
-    """The only frame of an array B T ..., without B if that is 1."""
+    """The only frame of an array `B T ...`, without the batch axis if B is 1."""
     frame = np.asarray(array)[:, 0]
     return frame[0] if len(frame) == 1 else frame
 
 
 class FrameStream:
-    """The results of a video's frames, one after the other. It can be iterated once.
+    """An iterable of a video's `FrameResult`s. It can be iterated once.
 
     Args:
         model: the network.
-        params: its parameters.
+        params: the network's parameters.
         video: the frames.
         num_predicted: number of frames to predict after the last one.
         held_out: `novelty.summarize` of held-out videos, which `compare` uses.
@@ -110,37 +110,37 @@ class FrameStream:
         self, model: VideoModel, params: Params, video: Recording | Frames, num_predicted: int = 0, held_out: Any = None
     ):
         self.video = video
-        """The frames, with their size, rate and the notes on how they were read."""
+        """The frames, with their size, their rate, and notes on how they were read."""
         self.canvas = Canvas(model.frame_shape[:2], video.box, video.width, video.height)
         """Maps the model's pixels to those of the video."""
         self.tiles: list[Box] = video.tiles
-        """The parts of the frame that the model sees one by one; empty if it sees all at once."""
+        """The parts of the frame that the model sees separately; empty if it sees the whole frame."""
         self._stream = Stream(model, params, max(1, len(self.tiles)))
         self._num_slots, self._num_predicted, self._held_out = model.num_slots, num_predicted, held_out
         self._clock = _Clock(video.fps)
 
     @property
     def damage(self) -> str | None:
-        """The reason why the stream ended before the video did, once it has."""
+        """The reason why the stream ended before the video; None until then."""
         return self.video.damage or self._stream.damage
 
     @property
     def remarks(self) -> Remarks:
-        """Cuts, blank frames and more, noticed in the frames so far."""
+        """Cuts, blank frames and other events, noticed in the frames so far."""
         return self._stream.remarks
 
     @property
     def notes(self) -> list[str]:
-        """Remarks for the user on the reading of the video and on the content of the frames so far."""
+        """Notes for the user on how the video was read, and on the content of the frames so far."""
         return [*self.video.notes, *self.remarks.notes]
 
     @property
     def num_labels(self) -> int:
-        """Number of slots; of objects so far and the background, if the video is seen in tiles."""
+        """Number of slots. For a video in tiles, number of objects so far, plus one for the background."""
         return self._num_slots
 
     def find_background(self, frames: Sequence[FrameResult]) -> int:
-        """Return the slot that wins most pixels in the first frames, at the model's resolution."""
+        """Return the slot with the most pixels in the first frames, at the model's resolution."""
         return find_background([frame.slot_masks for frame in frames])
 
     def __iter__(self) -> Iterator[FrameResult]:
@@ -151,7 +151,7 @@ class FrameStream:
         return self._results(self._stream.run((), num_frames))
 
     def compare(self) -> dict[str, Any]:
-        """Return how far the frames so far are from held-out videos; see `novelty.compare`."""
+        """Compare the frames so far with held-out videos; see `novelty.compare`."""
         return self._stream.monitor.compare(self._held_out)
 
     def _results(self, items):
@@ -169,19 +169,19 @@ class FrameStream:
 
 
 def find_background(masks: Sequence[Float[np.ndarray, "K S S"]]) -> int:
-    """Return the slot that wins most pixels in the first frames."""
+    """Return the slot with the most pixels in the first frames."""
     labels = [frame.argmax(axis=0) for frame in masks[:FRAMES_FOR_BACKGROUND]]
     return int(np.bincount(np.stack(labels).ravel()).argmax())
 
 
 class _Clock:
-    """Numbers and times of frames; predicted ones follow at the mean interval of those before."""
+    """Numbers and times of frames. Predicted frames follow at the mean interval of the observed ones."""
 
     def __init__(self, fps: float):
         self._number, self._seconds, self._interval = -1, 0.0, 1 / fps
 
     def tick(self, seconds: float | None) -> tuple[int, float]:
-        """Return number and time of the next frame; None stands for a predicted one."""
+        """Return the number and time of the next frame. `seconds` is None for a predicted frame."""
         self._number += 1
         if seconds is None:
             self._seconds += self._interval
@@ -199,11 +199,11 @@ class DecomposedFrame(NamedTuple):
     seconds: float | None
     """Presentation time, relative to the first frame; None for a predicted frame."""
     decomposition: Decomposition
-    """The decomposition of this frame alone: T is 1, and B the number of tiles."""
+    """The decomposition of this frame alone, with T = 1 and B the number of tiles."""
     pixels: UInt8[np.ndarray, "H W 3"] | None
     """The whole frame, at the recording's size; None for a predicted frame."""
     sight: Sight = Sight()
-    """The relation to the frames before; the model was not asked about a frame that is blank."""
+    """The frame's relation to those before. The model does not process blank frames."""
 
     @property
     def masks(self) -> Float[np.ndarray, "B K S S"]:
@@ -212,12 +212,12 @@ class DecomposedFrame(NamedTuple):
 
 
 class Stream:
-    """Decomposes a video frame after frame; what comes out is what `Evaluator.observe` gives for its video 0.
+    """A frame-by-frame decomposition of a video. Its output equals that of `Evaluator.observe` for video 0.
 
-    Of several tiles, each is a video of its own, and those of a frame are one batch.
+    Each tile is decomposed as a separate video, and the tiles of a frame form a batch.
 
-    Two kinds of frames are exceptions; `remarks` notices them. At a cut, the model starts anew, and the background
-    keeps its slot. A frame that shows nothing belongs to the background as a whole, and the model's state stays.
+    Two kinds of frames, detected by `remarks`, are exceptions. At a cut, the model restarts, and the background keeps
+    its slot. A blank frame belongs entirely to the background, and the model's state does not change.
     """
 
     def __init__(self, model: VideoModel, params: Params, num_tiles: int = 1):
@@ -229,12 +229,12 @@ class Stream:
         self.monitor = novelty.Monitor(model)
         """Statistics of the frames seen so far, for the novelty warning."""
         self.remarks = Remarks()
-        """Cuts, blank frames and more, noticed in the frames seen so far."""
+        """Cuts, blank frames and other events, noticed in the frames seen so far."""
         self.damage: str | None = None
-        """Why it stopped before the end, once it has."""
+        """The reason why the stream stopped before the end; None until then."""
 
     def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[DecomposedFrame]:
-        """Decompose one or more frames, and predict those after them."""
+        """Decompose one or more frames, then predict `num_predicted` frames."""
         for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
             if not all(np.isfinite(array).all() for array in jax.tree.leaves(item.decomposition)):
                 self.damage = f"the model's output is not finite from frame {number} on"
@@ -272,7 +272,7 @@ class Stream:
 
 
 class _Slots:
-    """Keeps the background of every tile in one slot, although a model that starts anew may choose another for it."""
+    """An order of slots that keeps the background of every tile in one slot when the model restarts."""
 
     def __init__(self, num_tiles: int, num_slots: int):
         self._areas, self._num_frames = np.zeros((num_tiles, num_slots), int), 0
@@ -280,30 +280,30 @@ class _Slots:
 
     @property
     def background(self) -> Integer[np.ndarray, " B"]:
-        """The slots with most pixels in the first frames, as `find_background` finds them."""
+        """The slots with the most pixels in the first frames, as in `find_background`."""
         return self._areas.argmax(axis=1)
 
     def see(self, decomposition: Decomposition) -> None:
-        """Count the pixels of each slot, in the first frames of the video."""
+        """Count the pixels of each slot in the first frames of the video."""
         if self._num_frames < FRAMES_FOR_BACKGROUND:
             self._areas += _areas(decomposition)
             self._num_frames += 1
 
     def start(self, decomposition: Decomposition) -> None:
-        """Choose the order of the slots, given the first frame after a start of the model."""
+        """Choose the order of the slots, given the first frame after the model (re)starts."""
         if self._num_frames:
             self._order = np.tile(np.arange(self._areas.shape[1]), (len(self._areas), 1))
             tiles, largest = np.arange(len(self._areas)), _areas(decomposition).argmax(axis=1)
             self._order[tiles, self.background], self._order[tiles, largest] = largest, self.background
 
     def order(self, decomposition: Decomposition) -> Decomposition:
-        """Return the same decomposition, its slots in the chosen order."""
+        """Return the same decomposition with its slots in the chosen order."""
         if (orders := self._order) is None:
             return decomposition
         return jax.tree.map(lambda a: jnp.stack([one[:, order] for one, order in zip(a, orders)]), decomposition)
 
     def background_alone(self, shapes: Decomposition, views: UInt8[np.ndarray, "B S S 3"]) -> Decomposition:
-        """Return a decomposition, of these shapes, in which every pixel belongs to the background."""
+        """Return a decomposition with these shapes that assigns every pixel to the background."""
         masks = jnp.zeros(shapes.masks.shape).at[np.arange(len(views)), 0, self.background].set(1)
         means = jnp.broadcast_to(views[:, None, None].astype(np.float32) / 255, shapes.means.shape)
         posterior = jnp.zeros(shapes.posterior.shape)
@@ -333,7 +333,7 @@ def _predict(model, params, state):
 
 
 def _one_ahead(items: Iterator[DecomposedFrame]) -> Iterator[DecomposedFrame]:
-    """The same, but one is drawn and written while the device works on the next."""
+    """Yield the same items one step later: each is drawn and written while the device computes the next."""
     waiting = next(items)
     for item in items:
         yield waiting

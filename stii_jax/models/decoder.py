@@ -1,6 +1,6 @@
 """Decoders of single slots, conditioned on the past. Paper section 3.2.3 and appendix C.
 
-Their first two layers make a slot's code from its latents and its past. Everything that a slot paints depends on the
+The first two layers compute a slot's code from its latents and its past. The slot's appearance and mask depend on the
 code alone.
 """
 
@@ -14,13 +14,13 @@ from jaxtyping import Array, Float
 from stii_jax.models.layers import BroadcastConv3x3, Conv3x3, before_elu, depth_to_space, elu, smooth, upsample
 
 Part = Literal["all", "code", "image"]
-"""The layers to apply: all, those that make the code, or those that paint a given code."""
+"""The layers to apply: all, those that compute the code, or those that paint a given code."""
 
 
 class BroadcastDecoder(nn.Module):
-    """Decode the latents of single slots into appearances and mask logits (step 2), in the paper's layers.
+    """Decode the latents of single slots into appearances and mask logits (step 2), with the paper's layers.
 
-    `mlp(concat(z, h))`, broadcast over the image with coordinates, four 3x3 convolutions with ELU.
+    The layers are `mlp(concat(z, h))`, a broadcast over the image with coordinates, and four 3x3 convolutions with ELU.
     """
 
     channels: int
@@ -34,7 +34,7 @@ class BroadcastDecoder(nn.Module):
         """Return appearance in [0, 1] (`N H W C`) and mask logits (`N H W`) of slots, or their codes (`N D`).
 
         Args:
-            inputs: latents beside the past; codes if `part` is "image".
+            inputs: latents concatenated with the past; codes if `part` is "image".
             part: see `Part`.
         """
         x = inputs if part == "image" else _code(inputs, self.channels)
@@ -48,10 +48,11 @@ class BroadcastDecoder(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """Broadcast at a quarter of the resolution, two convolutions there and two at half; the last fills in pixels.
+    """A decoder that broadcasts at a quarter of the resolution and upsamples twice.
 
-    The output is blurred, because depth-to-space produces checkerboards, which let slots share a grey area between
-    them. Height and width must be divisible by 4.
+    The last convolution runs at half the resolution, and depth-to-space turns its channels into pixels. That produces
+    checkerboards, with which two slots could share a grey area, so the output is blurred. Height and width must be
+    divisible by 4.
     """
 
     channels: int
@@ -80,4 +81,4 @@ def _code(inputs: Float[Array, "N I"], channels: int) -> Float[Array, "N D"]:
 
 
 DECODERS = {"paper": BroadcastDecoder, "pyramid": PyramidDecoder}
-"""By `config.model.architecture`."""
+"""Decoder classes by `config.model.architecture`."""

@@ -29,7 +29,7 @@ class CellInputs(NamedTuple):
     h: Float[Array, "B K D"]
     """The temporal hidden state h[t-1]."""
     frame: Float[Array, "B H W C"] | None
-    """None in a gradient: frame and noise have none."""
+    """None in a gradient, because frame and noise have no gradients."""
     noise: Float[Array, "B K Z"] | None
     present: Bool[Array, "B K"] | None = None
     """False for absent slots, which paint no pixel and have no KL. None if all are present."""
@@ -42,9 +42,9 @@ class CellOutputs(NamedTuple):
     """Summed over the batch. With detached refiner inputs, training differentiates this output only."""
     decoded: Decoded
     gradients: CellGradients
-    """Carry no gradient, so there are no second-order terms."""
+    """Gradients of the ELBO. They carry no gradient themselves, so there are no second-order terms."""
     terms: dict[str, Float[Array, " B"]]
-    """The ELBO's terms per video, in nats; carry no gradient."""
+    """The ELBO's terms per video, in nats. They carry no gradient."""
 
 
 class CellELBO:
@@ -73,10 +73,10 @@ class CellELBO:
         self._one_pass.defvjp(*(self._detached_rules() if detach else self._attached_rules()))
 
     def __call__(self, params: Params, inputs: CellInputs, active: Bool[Array, ""] | None = None) -> CellOutputs:
-        """Evaluate a cell; returns zeros, at no cost, if `active` is given and false.
+        """Evaluate a cell; return zeros, at no cost, if `active` is given and false.
 
-        Its derivative is the ELBO's gradient with respect to `params`, posterior and `h`. With `detach`, the backward
-        pass scales the gradient that the forward pass computed (equation 11): it stores no activation and does not run
+        The derivative is the ELBO's gradient with respect to `params`, posterior and `h`. With `detach`, the backward
+        pass scales the gradient that the forward pass computed (equation 11). It stores no activations and does not run
         the decoder again. Otherwise means and masks pass gradients too, and the backward pass runs the decoder again.
         """
         own = {name: params[name] for name in ("decoder", "prior") if name in params}
@@ -95,7 +95,7 @@ class CellELBO:
         return self._painted(params, inputs, "all", present)
 
     def code(self, params: Params, z: Float[Array, "B K Z"], h: Float[Array, "B K D"]) -> Float[Array, "B K E"]:
-        """Compute the decoder's code of each slot: all that its appearance and mask depend on."""
+        """Compute the decoder's code of each slot, which determines its appearance and mask."""
         inputs = jnp.concatenate([z, h], axis=-1) if self.conditional_decoder else z
         code = self._decoder(params, inputs.reshape(-1, inputs.shape[-1]), "code")
         return code.reshape(*z.shape[:2], -1)
@@ -142,11 +142,11 @@ class CellELBO:
         return likelihood.mask_posterior(self.mixture(frame, means, masks).slots, masks)
 
     def _evaluate(self, params, inputs, active):
-        """Return the same values by plain evaluation, with `jax.value_and_grad` inside."""
+        """Evaluate a cell without a custom derivative."""
         return _if_active(active, self._evaluate_with_gradients, params, inputs)[0]
 
     def _objective(self, params, posterior, h, shifts, frame, noise, present):
-        """Return the ELBO summed over the batch. `shifts` are zeros that give the gradients of means and masks."""
+        """Return the ELBO summed over the batch. `shifts` are zeros whose gradients are those of means and masks."""
         decoded = self.decode(params, gaussian_sample(posterior, noise), h, present)
         means, masks = decoded.means + shifts[0], decoded.masks + shifts[1]
         kl = gaussian_kl(posterior, self.prior_parameters(params, h))
@@ -203,7 +203,7 @@ class CellELBO:
 
 
 def _if_active(active, function, *arguments):
-    """Return `function(*arguments)`, or zeros of the same shapes."""
+    """Return `function(*arguments)`, or zeros of the same shapes if `active` is false."""
     if active is None:
         return function(*arguments)
     shapes = jax.eval_shape(function, *arguments)

@@ -1,11 +1,11 @@
-"""The motion of objects, learned from the tracks that a trained model finds: an alternative to imagined frames.
+"""A motion model, learned from the tracks that a trained model finds: an alternative to the paper's prediction.
 
-In the paper each slot's temporal state imagines the next frame by itself (section 3.2.3), so that no slot can know of
-a collision, and errors of shape and place add up from frame to frame. Here the position of every object is predicted
-from those of all objects in the frames before, as interaction networks do (Battaglia et al., 2016), and the slot of
-the last frame is redrawn at the predicted position. All of it is our extension.
+In the paper, each slot's temporal state predicts the next frame by itself (section 3.2.3). Slots therefore cannot
+anticipate a collision, and errors in shape and position accumulate from frame to frame. This module predicts each
+object's position from the recent positions of all objects, like interaction networks (Battaglia et al., 2016). It then
+redraws the slot of the last observed frame at the predicted position. All of this is our extension.
 
-Positions are y and x in units of the frame's height and width, with the origin in its middle.
+Positions are y and x in units of the frame's height and width, with the origin at the centre.
 """
 
 from typing import Any, NamedTuple
@@ -20,29 +20,29 @@ from jaxtyping import Array, Bool, Float, Key
 from stii_jax.types import Params
 
 HISTORY = 6
-"""Frames whose positions the next one is predicted from."""
+"""Number of past frames that the next position is predicted from."""
 PREDICTORS = ("prior", "motion", "velocity")
 """The values of `config.eval.predictor`: the paper's prior, this module, and constant velocity."""
-_SCALE = 16.0  # brings displacements per frame to about 1, as positions are
+_SCALE = 16.0  # scales displacements per frame to about 1, like positions
 
 
 class Recent(NamedTuple):
-    """The last frames of a video, as far as a motion depends on them; the newest frame comes last."""
+    """The recent frames of a video, as inputs of a motion model. The newest frame comes last."""
 
     code: Float[Array, "*B K D"]
-    """The decoder's code of each slot in the last frame that it was visible in."""
+    """The decoder's code of each slot in the last frame where it was visible."""
     anchor: Float[Array, "*B K 2"]
-    """The position in that frame."""
+    """The slot's position in that frame."""
     position: Float[Array, "*B K F 2"]
-    """The centroid of each slot's pixels; that of the frame before where it has none."""
+    """The centroid of each slot's pixels. A hidden slot keeps the position of the frame before."""
     area: Float[Array, "*B K F"]
-    """Share of the frame's pixels; 0 where the slot is not visible, and before the video's start."""
+    """Each slot's share of the frame's pixels; 0 where it is not visible and before the video's start."""
     assignment: Float[Array, "*B K H W"] | None = None
-    """Probability that a pixel belonged to each slot in its anchor's frame; None where the decoded masks say it."""
+    """Probability that a pixel belonged to each slot in its anchor's frame; None if the masks are the segmentation."""
 
 
 def no_frames(batch_size: int, num_slots: int, code_dim: int, size: tuple[int, int] | None = None) -> Recent:
-    """The history before a video's first frame; with the assignment of pixels if the frame's `size` is given."""
+    """The history before a video's first frame. It includes the assignment of pixels if the frame's `size` is given."""
     shape = (batch_size, num_slots)
     position, area = jnp.zeros((*shape, HISTORY, 2)), jnp.zeros((*shape, HISTORY))
     assignment = None if size is None else jnp.zeros((*shape, *size))
@@ -50,12 +50,15 @@ def no_frames(batch_size: int, num_slots: int, code_dim: int, size: tuple[int, i
 
 
 def forget(recent: Recent, chosen: Bool[Array, "B K"]) -> Recent:
-    """The history without the `chosen` slots, which begin anew."""
+    """The history without the past of the `chosen` slots."""
     return recent._replace(area=jnp.where(chosen[..., None], 0.0, recent.area))
 
 
 def measure(assignment: Float[Array, "*B K H W"]) -> tuple[Float[Array, "*B K 2"], Float[Array, "*B K"]]:
-    """Measure position and area of each slot's pixels, a pixel being the most likely slot's; (0, 0) without pixels."""
+    """Measure each slot's position and area, from the pixels where it is the most likely slot.
+
+    The position of a slot without pixels is (0, 0).
+    """
     num_slots, height, width = assignment.shape[-3:]
     pixels = jax.nn.one_hot(assignment.argmax(-3), num_slots, axis=-3)
     area = pixels.mean((-2, -1))
@@ -65,7 +68,7 @@ def measure(assignment: Float[Array, "*B K H W"]) -> tuple[Float[Array, "*B K 2"
 
 
 def observe(recent: Recent, code: Float[Array, "*B K D"], assignment: Float[Array, "*B K H W"]) -> Recent:
-    """The history with one frame more."""
+    """The history after one further frame."""
     position, area = measure(assignment)
     visible = (area > 0)[..., None]
     position = jnp.where(visible, position, recent.position[..., -1, :])
@@ -77,14 +80,14 @@ def observe(recent: Recent, code: Float[Array, "*B K D"], assignment: Float[Arra
 
 
 def carry(assignment: Float[Array, "B K H W"], offset: Float[Array, "B K 2"]) -> Float[Array, "B K H W"]:
-    """Move the pixels of each object, as they were assigned in an observed frame; the rest is the background's.
+    """Move the pixels that an observed frame assigned to each object. The rest belongs to the background.
 
-    Decoded masks are blurred at the edge of an object. In an observed frame the pixel's colour decides there. That
-    evidence moves with the object. The background is the slot with most pixels.
+    Decoded masks are blurred at the edge of an object. In an observed frame, the pixel's colour decides there, and this
+    evidence moves with the object. The background is the slot with the most pixels.
 
     Args:
         assignment: probability that a pixel belongs to each slot; sums to 1 over the slots.
-        offset: displacement of each slot, in units of the frame.
+        offset: displacement of each slot, in units of the frame size.
     """
     height, width = assignment.shape[-2:]
     y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
@@ -101,11 +104,11 @@ def carry(assignment: Float[Array, "B K H W"], offset: Float[Array, "B K 2"]) ->
 
 
 class Transition(nn.Module):
-    """Predict the next position of every object; equivariant to the order of slots.
+    """Predict the next position of every object, equivariantly to the order of slots.
 
-    `interaction` "none" moves each object by itself. "relational" adds to each object the gated effects of all others,
-    computed from pairs (Battaglia et al. 2016; the gate is that of R-NEM, van Steenkiste et al. 2018). "attention"
-    lets every object attend to the others instead.
+    `interaction` "none" moves each object by itself. "relational" adds the gated effects of all other objects, computed
+    from pairs (Battaglia et al. 2016). The gate is that of R-NEM (van Steenkiste et al. 2018). "attention" lets every
+    object attend to the others instead.
     """
 
     interaction: str = "relational"
@@ -133,7 +136,7 @@ class Transition(nn.Module):
         return now + (velocity + smoothed + change) / _SCALE
 
     def _effects(self, now, velocity, size, present):
-        """The sum of the effects of all other objects on each."""
+        """The summed effects of all other objects on each object."""
         offset = now[:, None] - now[:, :, None]  # from object i, the second axis, to object j, the third
         distance = jnp.sqrt(jnp.square(offset).sum(-1, keepdims=True) + 1e-6)
         approach = velocity[:, None] - velocity[:, :, None]
@@ -150,7 +153,7 @@ class Transition(nn.Module):
 
 
 class Placement(nn.Module):
-    """Change the code of a slot so that its object appears elsewhere; at its own position the code stays as it is."""
+    """Change the code of a slot to show its object elsewhere. At the object's own position it does not change."""
 
     width: int = 128
 
@@ -168,14 +171,14 @@ class Placement(nn.Module):
 
 
 class MotionModel:
-    """Positions and codes of future frames; `interaction` and `width` as in `Transition`."""
+    """A predictor of positions and codes; `interaction` and `width` are those of `Transition`."""
 
     def __init__(self, code_dim: int, interaction: str, width: int):
         self.code_dim = code_dim
         self.transition, self.placement = Transition(interaction, width), Placement(width)
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Parameters: `transition`, `placement` and `noise`, the error of a predicted step in units of the frame."""
+        """Parameters: `transition`, `placement`, and `noise`, the error of one predicted step in units of the frame."""
         keys, recent = jax.random.split(key), no_frames(1, 2, self.code_dim)
         return {
             "transition": self.transition.init(keys[0], recent.position, recent.area)["params"],
@@ -186,13 +189,13 @@ class MotionModel:
     def next(
         self, params: Params, recent: Recent, kind: str = "motion", noise: Float[Array, "B K 2"] | None = None
     ) -> tuple[Float[Array, "B K D"], Recent]:
-        """Predict one frame: the code of every slot, and the history that it is now part of.
+        """Predict one frame: the code of every slot, and the history including this frame.
 
         Args:
             params: from `init`.
-            recent: the frames before.
+            recent: the history before the predicted frame.
             kind: "motion", or "velocity" to extrapolate the last two positions.
-            noise: standard normal samples, for one of several possible futures; None for the most likely one.
+            noise: standard normal samples, to draw one of the possible futures; None for the most likely one.
         """
         if kind == "velocity":
             seen = (recent.area[..., -1:] > 0) & (recent.area[..., -2:-1] > 0)
@@ -217,7 +220,7 @@ class MotionModel:
         return transition({"params": params["transition"]}, position, area)
 
     def place(self, params: Params, recent: Recent, position: Float[Array, "B K 2"]) -> Float[Array, "B K D"]:
-        """The code of every slot, seen at another position."""
+        """The code of every slot, moved to another position."""
         placement: Any = self.placement.apply
         return placement({"params": params["placement"]}, recent.code, recent.anchor, position)
 
@@ -225,7 +228,7 @@ class MotionModel:
 def rollout(
     model: MotionModel, params: Params, position: Float[Array, "B K F 2"], area: Float[Array, "B K F"], num_frames: int
 ) -> Float[Array, "B K T 2"]:
-    """Predict the positions of `num_frames` frames."""
+    """Predict the positions in the next `num_frames` frames."""
 
     def step(position, _):
         new = model.move(params, position, area)

@@ -19,9 +19,9 @@ class System(NamedTuple):
 
     model: type[VideoModel]
     section: str
-    """Section of the config with the settings that the model's class takes."""
+    """Section of the config with the settings of the model's class."""
     is_stii: bool = True
-    """True if it is made of the parts of STII, and so takes `config.loss`, too."""
+    """True if the model is built from the parts of STII and also uses `config.loss`."""
     predicts: bool = True
 
 
@@ -35,7 +35,7 @@ SYSTEMS: dict[str, System] = {
 
 
 def model_settings(config: ConfigDict, system: str = "") -> dict[str, Any]:
-    """The section of the config that the parameters of its system depend on."""
+    """The config section that determines the parameters of a system."""
     return config[SYSTEMS[system or config.system].section].to_dict()
 
 
@@ -73,9 +73,9 @@ def make_model(
     Args:
         config: the complete config.
         image_size: height and width, in pixels.
-        num_slots: another number of slots than the config's; 0 is its own.
-        system: another system than the config's; "" is its own.
-        kind: a class or factory to call with the system's settings; None is the system's own class.
+        num_slots: number of slots; 0 selects the config's.
+        system: name of a system; "" selects the config's.
+        kind: a class or factory to call with the system's settings; None selects the system's own class.
     """
     name = system or config.system
     settings = model_settings(config, name)

@@ -16,21 +16,21 @@ from stii_jax.types import Decomposition, Params
 class RestartedSTII(STII):
     """STII that infers each frame from several starts and continues from the one with the highest ELBO.
 
-    Two slots may settle on the same object. Refinement follows a gradient, so neither then moves to an object that no
-    slot draws. The ELBO shows which start misses no object, without labels.
+    Two slots may settle on the same object. Refinement follows a gradient, so neither slot then moves to an object that
+    was missed. The ELBO identifies the best start without labels.
 
     The first frame is inferred `restarts` times with different noise. Every later frame is inferred as usual, then
     `reseeds` more times with one slot reset to its initial state: the slot whose removal costs the least likelihood.
-    An object that was missed, or that enters the view, thus gets a slot. The first try of every frame equals that of
+    Objects that were missed or that enter the view thus get a slot. The first try of every frame equals that of
     `STII`.
 
     With a `slot_cost` above 0, the number of slots in use is inferred as well, since a slot without an object would
     otherwise share the object of another one. The first frame is inferred `restarts` times with 1, 2, ..., K slots.
-    In later frames the extra tries alternate between adding an unused slot and removing the one that is needed least.
-    A try that adds a slot refines as often as in a first frame: two objects may share a slot that has to let go of one.
+    In later frames the extra tries alternate between adding an unused slot and removing the least needed one.
+    A try that adds a slot has as many refinements as a first frame, because a shared slot must give up an object.
     Every slot in use lowers a try's score by `slot_cost` nats of log-likelihood.
 
-    All of this is our extension; the paper infers once, with all slots.
+    All of this is our extension. The paper infers every frame once, with all slots.
     """
 
     def __init__(self, *, restarts: int = 1, reseeds: int = 0, slot_cost: float = 0.0, **settings: Any):
@@ -44,7 +44,7 @@ class RestartedSTII(STII):
         return state._replace(present=jnp.ones((batch_size, self.num_slots), bool)) if self.slot_cost else state
 
     def num_steps(self, num_frames: int) -> int:
-        """See `VideoModel.num_steps`; the steps of all tries count."""
+        """See `VideoModel.num_steps`. The steps of all tries count."""
         first, *later = self.schedule(num_frames)
         steps = self._first_tries * first
         for t, refinements in enumerate(later, 1):
@@ -84,7 +84,7 @@ class RestartedSTII(STII):
             reached = losses.elbo(out.terms, self.elbo.weights)
             if after.present is not None:
                 reached -= self.slot_cost * self.elbo.weights["log_likelihood"] * after.present.sum(1)
-            better = ~(reached <= score)  # a NaN is not hidden
+            better = ~(reached <= score)  # true for NaN, so that it is not hidden
             return jax.tree.map(lambda new, old: _choose(better, new, old), (reached, out.decomposition, after), best)
 
         shapes = jax.eval_shape(super().stream, params, state, frame, keys)
@@ -102,7 +102,7 @@ class RestartedSTII(STII):
         found: Decomposition,
         number: Int[Array, ""],
     ) -> tuple[VideoState, Int[Array, ""], Bool[Array, ""]]:
-        """The start of a try of `frame`: its state, the number of its noise, and True if it adds a slot."""
+        """The start of a try of `frame`: its state, its noise seed, and True if it adds a slot."""
         is_first = state.frame == 0
         extra = (number > 0) & ~is_first
         needed = self._need(frame, found)
@@ -122,13 +122,13 @@ class RestartedSTII(STII):
         return self._reset(params, state, new)._replace(present=present), seed, adds
 
     def _need(self, frame: Float[Array, "B H W C"], found: Decomposition) -> Float[Array, "B K"]:
-        """The log-likelihood of a frame that each slot's removal would cost, up to a constant."""
+        """The log-likelihood that a frame would lose without each slot, up to a constant."""
         means, masks = found.means[:, 0], found.masks[:, 0]
         pixels = self.elbo.mixture(frame, means, masks)
         return -likelihood.leave_one_out(pixels.slots, masks, "renormalized").sum((2, 3))
 
     def _reset(self, params: Params, state: VideoState, chosen: Bool[Array, "B K"]) -> VideoState:
-        """The state with the `chosen` slots as at a video's start."""
+        """The state with the `chosen` slots reset to their initial state."""
         begin = self.initial_state(params, len(chosen))
         fresh, old = (begin.temporal, begin.posterior), (state.temporal, state.posterior)
         temporal, posterior = jax.tree.map(lambda new, old: jnp.where(chosen[..., None], new, old), fresh, old)

@@ -1,4 +1,4 @@
-"""The state that STII carries from frame to frame, and what it returns for frames and clips."""
+"""The state that STII carries from frame to frame, and its outputs for frames and clips."""
 
 from typing import NamedTuple
 
@@ -11,21 +11,21 @@ from stii_jax.types import Decomposition
 
 
 class VideoState(NamedTuple):
-    """What one frame hands to the next; enough to go on with a video at any frame."""
+    """The state passed from one frame to the next; sufficient to continue a video at any frame."""
 
     temporal: LSTMState
     posterior: Float[Array, "B K Z2"]
     """The last frame's refined posterior."""
     frame: Int[Array, ""]
-    """Frames seen so far."""
+    """Number of frames so far, observed or predicted."""
     present: Bool[Array, "B K"] | None = None
-    """False for slots that take no part in the decomposition; None if all do."""
+    """False for slots that are not in use; None if all slots are in use."""
     recent: Recent | None = None
-    """The last frames' positions; None if predictions do not depend on them."""
+    """The recent frames' positions; None if predictions do not depend on them."""
 
 
 class FrameOutputs(NamedTuple):
-    """One frame's last decode, and its part of the loss."""
+    """One frame's last decode, and its contribution to the loss."""
 
     means: Float[Array, "B K H W C"]
     masks: Float[Array, "B K H W"]
@@ -35,9 +35,9 @@ class FrameOutputs(NamedTuple):
     loss: Float[Array, ""]
     """Weighted negative ELBO of all decodes, summed over the batch."""
     cell_elbo: Float[Array, " R+1"]
-    """ELBO of every decode, summed over the batch; 0 where there was none; the last is the frame's last decode."""
+    """ELBO of every decode, summed over the batch. The last entry is the frame's last decode; unused entries are 0."""
     terms: dict[str, Float[Array, " B"]]
-    """Terms of the last decode's ELBO, a video, in nats."""
+    """The ELBO's terms at the last decode, per video, in nats."""
 
     @property
     def decomposition(self) -> Decomposition:
@@ -47,7 +47,7 @@ class FrameOutputs(NamedTuple):
 
 
 class UnrollOutputs(NamedTuple):
-    """A clip, decomposed."""
+    """The decomposition, loss and ELBO terms of a clip."""
 
     decomposition: Decomposition
     loss: Float[Array, ""]

@@ -1,6 +1,7 @@
-"""The model (paper section 3): a scan over frames, in it a scan over refinements, in each cell its ELBO's gradients.
+"""The model (paper section 3): a scan over frames, with a nested scan over refinements.
 
-All of it is pure functions of `(params, inputs)`; `STII` holds no arrays, only what the functions are made of.
+Each cell computes the gradients of its ELBO. All functions are pure in `(params, inputs)`. `STII` holds settings and
+modules but no arrays.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from stii_jax.models.state import FrameOutputs, UnrollOutputs, VideoState
 from stii_jax.models.video_model import LossOutputs, VideoModel
 from stii_jax.types import Decomposition, Params
 
-_CLIP = 2**31 - 1  # stands for the frame where noise belongs to the whole clip
+_CLIP = 2**31 - 1  # the frame number of noise that belongs to the whole clip
 
 
 class STII(VideoModel):
@@ -98,11 +99,11 @@ class STII(VideoModel):
             "with_leave_one_out": leave_one_out,
             "leave_one_out_masks": leave_one_out_masks,
         }
-        # Compiled as a part of whatever calls it, and traced once for all that do.
+        # Inlined into its callers when compiled, and traced once for all of them.
         self._refined = jax.jit(self._always_refine, inline=True)
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Parameters: `decoder`, `refiner`, `initial_posterior`, and `prior` and `motion` where there are such."""
+        """Parameters: `decoder`, `refiner`, `initial_posterior` and, if the model has them, `prior` and `motion`."""
         keys = jax.random.split(key, 4)
         temporal = zero_state(1, self.num_slots, self.hidden_dim)
         start = jax.random.uniform(keys[0], (2 * self.latent_dim,), minval=-0.5, maxval=0.5)
@@ -134,14 +135,14 @@ class STII(VideoModel):
         return state._replace(recent=motion.no_frames(batch_size, self.num_slots, self.motion.code_dim, size))
 
     def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
-        """Refinements of each of `num_frames` frames, the first being frame `start` of its video."""
+        """Number of refinements of each of `num_frames` frames, of which the first is frame `start` of its video."""
         return refinement_schedule(num_frames, self.num_refinements, self.schedule_kind, start)
 
     def loss(self, params: Params, video: Float[Array, "B T H W C"], keys: Key[Array, " B"]) -> LossOutputs:
         """See `VideoModel.loss`: the weighted negative ELBO over frames and decodes (equation 10; the paper's Eq. 3).
 
-        Of a clip's last frames, those past `observed_fraction` of it, the model sees nothing: it imagines them, and
-        their ELBO, which has no KL, is that of what was imagined. The paper's fraction is 1.
+        The model observes the first `observed_fraction` of a clip and predicts the remaining frames. The ELBO of a
+        predicted frame has no KL term. The paper observes all frames.
         """
         observed = self.num_observed(video.shape[1])
         out, state = self.unroll(params, video[:, :observed], keys)
@@ -156,7 +157,7 @@ class STII(VideoModel):
         return LossOutputs(seen.loss - elbo.sum(), *jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), *shown))
 
     def num_observed(self, num_frames: int) -> int:
-        """Frames of a training clip that the model sees."""
+        """Number of frames of a training clip that the model observes."""
         return max(1, round(self.observed_fraction * num_frames))
 
     def decompose(
@@ -172,7 +173,7 @@ class STII(VideoModel):
         return out.decomposition, state
 
     def log_likelihood(self, video: Float[Array, "B T H W C"], decomposition: Decomposition) -> Float[Array, "B T H W"]:
-        """See `VideoModel.log_likelihood`: that of the pixel mixture, summed over channels."""
+        """See `VideoModel.log_likelihood`. The pixel mixture's log-likelihood is summed over channels."""
         frame_by_frame = jax.vmap(self.elbo.mixture, in_axes=1, out_axes=1)
         return frame_by_frame(video, decomposition.means, decomposition.masks).pixels
 
@@ -184,12 +185,12 @@ class STII(VideoModel):
         state: VideoState | None = None,
         schedule: tuple[int, ...] | None = None,
     ) -> tuple[UnrollOutputs, VideoState]:
-        """All that is computed for a clip, from a video's start or from the `state` that an earlier clip of it left.
+        """Decompose a clip and compute its loss, starting fresh or from the state returned for the previous clip.
 
         Args:
             params: from `init`.
             video: frames in [0, 1].
-            keys: one a video; the same for all clips of it.
+            keys: one key per video, the same for all of its clips.
             state: None at a video's start.
             schedule: refinements of these frames, `schedule(T, start)`; None at a video's start.
         """
@@ -235,9 +236,12 @@ class STII(VideoModel):
         keys: Key[Array, " B"],
         as_first: bool | Bool[Array, ""] = False,
     ) -> tuple[VideoState, FrameOutputs]:
-        """Infer the next frame of a video outside of training, with its refinements or, `as_first`, a first frame's."""
+        """Infer the next frame of a video outside of training.
+
+        With `as_first`, the frame gets as many refinements as a first frame.
+        """
         longest = SCHEDULES[self.schedule_kind](0, self.num_refinements)
-        table = jnp.array(self.schedule(longest + 1))  # past R frames the schedule does not change any more
+        table = jnp.array(self.schedule(longest + 1))  # the schedule is constant after R frames
         refinements = table[jnp.where(as_first, 0, jnp.minimum(state.frame, longest))]
         noise = self._noise(keys, state.frame[None], longest + 1)[0]
         return self.frame(params, state, frame, noise, jnp.zeros(longest + 1), refinements)
@@ -245,11 +249,11 @@ class STII(VideoModel):
     def predict(
         self, params: Params, state: VideoState, num_frames: int, keys: Key[Array, " B"] | None = None
     ) -> tuple[Decomposition, VideoState]:
-        """Imagine the next `num_frames` frames of a video (paper 3.2.3); `T` of the result is theirs.
+        """Predict the next `num_frames` frames of a video (paper 3.2.3); the result holds these frames only.
 
-        Each is decoded from the prior's mean, or a sample with `keys`. One refinement then moves the temporal state on,
-        with the reconstruction in place of a frame and zeros in place of gradients. Other predictors than the prior
-        move the slots of the last frame instead; see `stii_jax.models.motion`.
+        Each frame is decoded from the prior's mean or, if `keys` are given, from a sample. One refinement then advances
+        the temporal state, with the reconstruction instead of a frame and zeros instead of gradients. Predictors other
+        than the prior move the slots of the last frame instead; see `stii_jax.models.motion`.
         """
         if self.predictor != "prior":
             return self._move(params, state, num_frames, keys)
@@ -270,7 +274,7 @@ class STII(VideoModel):
 
         state, frames = lax.scan(step, state, length=num_frames)
         if self.segmentation == "responsibilities":
-            frames = frames._replace(responsibilities=frames.masks)  # imagined pixels have no observed colour
+            frames = frames._replace(responsibilities=frames.masks)  # predicted pixels have no observed colour
         return jax.tree.map(lambda a: a.swapaxes(0, 1), frames), state
 
     def _move(self, params, state, num_frames, keys):
@@ -298,12 +302,12 @@ class STII(VideoModel):
         weights: Float[Array, " N"],
         refinements: int | Int[Array, ""],
     ) -> tuple[VideoState, FrameOutputs]:
-        """Refine the posterior of one frame `refinements` <= R times and decode it once more, in one compiled loop."""
+        """Refine one frame's posterior `refinements` <= R times, then decode it a last time, in one compiled loop."""
         longest = len(weights) - 1
         ragged = not isinstance(refinements, int)
         temporal, start = self._memory(state)
-        # A choice that is the same in every frame is made ahead of all frames, and jax keeps for it zeros in the place
-        # of each cell's activations. So it is made to look as if it depended on the frame.
+        # JAX hoists a condition that is the same in every frame out of the scan, and then stores zeros the size of each
+        # cell's activations. A formal dependence on the frame prevents that.
         last_refinement = refinements + 0 * state.frame
 
         def cell(carry, inputs):
@@ -338,7 +342,7 @@ class STII(VideoModel):
         return after, outputs
 
     def _memory(self, state: VideoState) -> tuple[LSTMState, LSTMState]:
-        """The temporal state of a frame, and the refinement state that it starts with."""
+        """The temporal state of a frame, and its initial refinement state."""
         return state.temporal, jax.tree.map(jnp.zeros_like, state.temporal)
 
     def _start(self, params: Params, state: VideoState) -> Float[Array, "B K Z2"]:
@@ -351,9 +355,10 @@ class STII(VideoModel):
         return learned
 
     def _noise(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:
-        """Noise of every decode of these frames. In a video's first decode it tells the slots apart.
+        """Noise of every decode of these frames. In a video's first decode it distinguishes the slots.
 
-        With `first_noise` "mean", later frames' first decodes have none; with "once", no other decode has any.
+        With `first_noise` "mean", the first decodes of later frames have no noise. With "once", only the video's first
+        decode has noise.
         """
         noise = self._draws(keys, frames, decodes)
         if self.first_noise not in ("mean", "once"):
@@ -363,7 +368,7 @@ class STII(VideoModel):
         return jnp.where(silent[:, :, None, None, None], 0.0, noise)
 
     def _draws(self, keys: Key[Array, " B"], frames: Int[Array, " T"], decodes: int) -> Float[Array, "T N B K Z"]:
-        """Normal samples of every decode of these frames; the first one's is the clip's with `first_noise` "clip"."""
+        """Normal samples of every decode; with `first_noise` "clip", first decodes share one draw per clip."""
 
         def draw(frame, r, key):
             key = jax.random.fold_in(jax.random.fold_in(key, frame), r)
@@ -376,9 +381,9 @@ class STII(VideoModel):
         return jax.vmap(jax.vmap(over_videos, (0, 0, None)), (0, 0, None))(frames, r, keys)
 
     def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement, active=True):
-        """Steps 6 to 9, where `active`; rematerialised, so that training keeps only a cell's decode and gradients."""
+        """Apply steps 6 to 9 if `active`. Rematerialised: training stores only a cell's decode and gradients."""
 
-        # The choice is rematerialised, too: otherwise the parameters, which pass through it, would be kept per cell.
+        # The condition is rematerialised, too. Otherwise the parameters, which pass through it, would be kept per cell.
         def refine_if_active(active, *inputs):
             return lax.cond(active, self._refined, lambda *inputs: (inputs[-3], inputs[-1]), *inputs)
 

@@ -34,7 +34,7 @@ def model_card(name: str) -> str:
         text.read_text().strip() if text.is_file() else "",
         _facts(trained, path.stat().st_size),
     ]
-    for key, title in (("results", "Held-out videos"), ("prediction", "Imagined frames")):
+    for key, title in (("results", "Held-out videos"), ("prediction", "Predicted frames")):
         if key in trained.facts:
             parts.append(_scores(title, trained.facts[key]))
     if reference := novelty.find_reference(trained.facts.get("results", {}).get(novelty.KEY)):

@@ -1,4 +1,4 @@
-"""The paper's numbers, from `results/published.json`: a row a dataset and model, a number a length."""
+"""The paper's numbers, from `results/published.json`: one row per dataset and model, one number per length."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,14 @@ PUBLISHED_METRICS = {"ari": "ARI", "f_ari": "F-ARI", "mse": "MSE"}
 
 
 def read_published(results: PathLike) -> Published:
-    """The content of `published.json` in a folder; raises `ReportError` where it is missing or broken."""
+    """Read `published.json` in a folder. Raises `ReportError` if it is missing or invalid."""
     return read_json(Path(results) / "published.json")
 
 
 def published_score(published: Published, dataset: str, model: str, num_frames: int, metric: str) -> float | None:
-    """What the paper reports for the very dataset, model and length; None where it reports nothing.
+    """The paper's score for exactly this dataset, model and length; None if it reports none.
 
-    IODINE takes every frame by itself, and its one number (of 1 frame) stands for all lengths.
+    IODINE infers every frame by itself, so its single number (for 1 frame) applies to all lengths.
     """
     for row in published["rows"]:
         if (row["dataset"], row["model"]) == (dataset, model) and metric in row:

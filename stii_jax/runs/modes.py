@@ -1,6 +1,6 @@
-"""What is done with a run or a trained model: the modes of the command line.
+"""The command line's modes, each a function of a run or a trained model.
 
-The workdir takes up results; what is `trained` comes from its checkpoints, or from a model's file.
+Results are written to the workdir. The `trained` model comes from its checkpoints or from a model file.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ from stii_jax.visualization import visualize
 
 _FRAMES_PER_SECOND = 6  # of traversals
 _SCORES = ("dataset", "options", "split", "observed_frames", "lengths", novelty.KEY)
-"""What the file of a model has of its scores."""
+"""Keys of the scores that a model file stores."""
 
 
 def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
     """Train to the end, from the newest checkpoint if there is one, or else from the trained model `init`.
 
-    Nothing is written to the workdir before the dataset is open and the models made.
+    Nothing is written to the workdir until the dataset is open and the models are built.
     """
     run_on_first(lambda: check_writable(workdir))
     sources = open_stages(config)
@@ -62,12 +62,12 @@ def train(config: ConfigDict, workdir: Path, init: str | None = None) -> None:
         check_shared(workdir / "config.json")
         trainer.run(None if initial is None else initial.params)
         if is_first():
-            (workdir / "media").mkdir(exist_ok=True)  # nothing is drawn before where there is no periodic evaluation
+            (workdir / "media").mkdir(exist_ok=True)  # missing without periodic evaluation, which draws pictures
             visualize.plot_learning_curve(workdir / "media" / "curve.png", workdir / "metrics.jsonl")
 
 
 def _write_settings(config: ConfigDict, workdir: Path, initial: Initial | None) -> None:
-    """Write `config.json`, unless the workdir holds a run, and `provenance.json`."""
+    """Write `provenance.json` and, unless the workdir holds a run, `config.json`."""
     if changed := check_same_run(config, workdir):
         print_on_first(
             f"{workdir} has other settings but no checkpoint: training starts anew ({'; '.join(changed[:5])})"
@@ -77,15 +77,15 @@ def _write_settings(config: ConfigDict, workdir: Path, initial: Initial | None) 
         write_atomic(saved, to_json(config).encode())
     path = workdir / "provenance.json"
     record = None if initial is None else initial.record
-    if has_checkpoint(workdir):  # whose parameters were initialised at the time
+    if has_checkpoint(workdir):  # its parameters were initialised by an earlier call
         record = read_object(path).get("init")
     write_results(path, provenance() | ({} if record is None else {"init": record}))
 
 
 def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
-    """Scores a model on held-out videos, writes `results.json` and pictures, prints the scores.
+    """Score a model on held-out videos, write `results.json` and pictures, and print the scores.
 
-    With other videos, slots or system than those that it was trained with, it is `results_LABEL.json`.
+    If the evaluation's settings differ from those of the training, the file is `results_LABEL.json`.
     """
     evaluator = Evaluator(config, load_dataset(config, evaluated=True))
     results, pictures = evaluator.final(trained.params)
@@ -97,7 +97,7 @@ def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
 
 
 def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
-    """Imagines frames after observed ones, scores them against the true future in `prediction.json`, draws them."""
+    """Predict frames after observed ones, score them in `prediction.json`, and draw them."""
     evaluator = Evaluator(config, load_dataset(config, evaluated=True))
     scores, pictures = evaluator.forecast(trained.params)
     observed = config.eval.observed_frames
@@ -111,7 +111,10 @@ def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
 
 
 def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
-    """Scores what slots' codes tell of their objects in `probes.json`, draws that and traversals of latents."""
+    """Probe the slots' codes for properties of their objects, and draw the scores and traversals of latents.
+
+    The scores are written to `probes.json`.
+    """
     # scikit-learn alone takes three seconds to import, and no other mode needs it.
     from stii_jax.analysis.probes import probe
     from stii_jax.analysis.probes_figure import draw_scores
@@ -124,7 +127,7 @@ def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     try:
         results = probe(collect(evaluator, trained.params, settings.num_videos, settings.num_frames))
         traversals = []
-        if isinstance(evaluator.model, STII):  # others decode no latents
+        if isinstance(evaluator.model, STII):  # other models decode no latents
             shown = {"num_frames": settings.num_frames, "num_dims": settings.num_dims, "reach": settings.reach}
             traversals = traverse_held_out(evaluator, trained.params, config.eval.num_pictures, **shown)
     except ValueError as error:
@@ -146,16 +149,16 @@ def disentangle(config: ConfigDict, workdir: Path, trained: Trained) -> None:
 
 
 def decompose_video(model: Model, origin: Mapping[str, str], request: Request, facts: Mapping[str, Any]) -> None:
-    """Writes what a model makes of a video; needs no dataset. See `stii_jax.inference.decompose`.
+    """Write a model's decomposition of a video; needs no dataset. See `stii_jax.inference.decompose`.
 
-    `origin` says in `decomposition.json` where the model is from, `facts` say more of it.
+    `decomposition.json` records the model's `origin` and further `facts`.
     """
     from stii_jax.inference.decompose import decompose
 
     results = decompose(model, request, origin, facts)
     _warn_of_novelty(results["novelty"], request.input, origin, results["background"])
     if results["damage"]:
-        print(f"warning: {results['damage']}; what comes before is decomposed", file=sys.stderr)
+        print(f"warning: {results['damage']}; the frames before that are decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
     print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
 
@@ -163,7 +166,7 @@ def decompose_video(model: Model, origin: Mapping[str, str], request: Request, f
 def evaluate_tracks(
     model: Model, origin: Mapping[str, str], request: TrackRequest, workdir: Path, facts: Mapping[str, Any]
 ) -> None:
-    """Decompose a recording, score that against its true tracks, and write the scores to the workdir."""
+    """Decompose a recording, score the result against its true tracks, and write the scores to the workdir."""
     from stii_jax.inference.decompose import print_notes
 
     scores, stream = score_model(model, request)
@@ -171,7 +174,7 @@ def evaluate_tracks(
     of_model = {"input": str(request.input), "num_slots": model.num_slots, **origin, **facts}
     _warn_of_novelty(stream.compare(), request.input, origin, stream.video.background)
     if stream.damage:
-        print(f"warning: {stream.damage}; what comes before is scored", file=sys.stderr)
+        print(f"warning: {stream.damage}; the frames before that are scored", file=sys.stderr)
     _write_track_scores(request, workdir, scores | of_model)
 
 
@@ -194,32 +197,32 @@ def _write_track_scores(request: TrackRequest, folder: Path, scores: Mapping[str
 
 
 def held_out(config: ConfigDict, trained: Trained, origin: Mapping[str, str]) -> Any:
-    """Statistics of held-out videos (`novelty.summarize`), or None if they were not measured."""
+    """Statistics of held-out videos (`novelty.summarize`), or None if they are not known."""
     if config.eval.system not in ("", trained.config.system):
-        return None  # the stored numbers are those of the system that was trained
+        return None  # the stored statistics belong to the system that was trained
     return _measured(trained if "model" in origin else _with_scores(trained, Path(origin["workdir"])))
 
 
 def export(workdir: Path, trained: Trained, output: Path) -> None:
-    """Writes the file of a model, with the scores that the workdir has of it. See `stii_jax.pretrained`."""
+    """Write a model file, including the model's scores from the workdir. See `stii_jax.pretrained`."""
     scored = _with_scores(trained, workdir)
     pretrained.save(output, scored)
     having = "with scores" if "results" in scored.facts else "without scores"
     if _measured(scored) is None:
-        having += "; --mode evaluate first lets its decompositions warn of unfamiliar videos"
+        having += "; run --mode evaluate first, and its decompositions will warn of unfamiliar videos"
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, step {trained.step}, {having}")
 
 
 def _measured(trained: Trained) -> Any:
-    """The `novelty.summarize` of held-out videos among a model's scores, or None."""
+    """The `novelty.summarize` of held-out videos in a model's scores, or None."""
     results = trained.facts.get("results")
     return results.get(novelty.KEY) if isinstance(results, Mapping) else None
 
 
 def _with_scores(trained: Trained, workdir: Path) -> Trained:
-    """The model with the scores that a workdir has of it, as the facts `results` and `prediction`.
+    """Add a model's scores from a workdir to its facts, as `results` and `prediction`.
 
-    Scores that the model brings along stay as they are; only what they lack is added.
+    Scores that the model already has are kept; only missing ones are added.
     """
     facts = dict(trained.facts)
     for name in ("results", "prediction"):

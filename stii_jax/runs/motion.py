@@ -1,4 +1,4 @@
-"""Give a trained model a motion: decompose training videos, learn from the tracks, write the model with both."""
+"""Add a motion model to a trained model: decompose training videos, learn from their tracks, write both."""
 
 import io
 import zipfile
@@ -37,35 +37,35 @@ _OF_TRACKS = (
 
 
 def check_motion(config: ConfigDict, num_frames: int, num_videos: int) -> None:
-    """Stop what cannot be learned before anything is decomposed.
+    """Check that a motion model can be learned, before any video is decomposed.
 
     Args:
         config: the complete config.
         num_frames: length of the dataset's training videos.
-        num_videos: number of them.
+        num_videos: number of training videos.
 
     Raises:
-        ConfigError: the system has no slots that can be moved, or the videos are too few or too short.
+        ConfigError: the system has no slots that can be moved, or there are too few videos, or they are too short.
     """
     if config.system != "stii":
         known = ", ".join(name for name, system in SYSTEMS.items() if system.is_stii and system.predicts)
-        raise ConfigError(f"--mode learn_motion is for models of the system {known}, and this one is {config.system!r}")
+        raise ConfigError(f"--mode learn_motion needs a model of the system {known}, but this one is {config.system!r}")
     settings = config.motion
     needed = HISTORY + settings.horizon
     if min(settings.num_frames, num_frames) < needed:
         raise ConfigError(
-            f"motion is learned from clips of {needed} frames (config.motion.horizon and {HISTORY} before), but the "
-            f"videos have {num_frames} and config.motion.num_frames is {settings.num_frames}: give a shorter "
+            f"learning a motion needs clips of {needed} frames ({HISTORY} + config.motion.horizon), but the videos "
+            f"have {num_frames} and config.motion.num_frames is {settings.num_frames}: give a shorter "
             "--config.motion.horizon, or longer videos"
         )
     if min(settings.num_videos, num_videos) < 2:
-        raise ConfigError("motion is learned from two videos or more, and one is held out: give more videos")
+        raise ConfigError("learning a motion needs at least two videos, one of them held out: give more videos")
 
 
 def learn_motion(config: ConfigDict, workdir: Path, trained: Trained, output: Path) -> None:
-    """Write `trained` with a motion to the file `output`.
+    """Learn a motion model for `trained`, and write both to the file `output`.
 
-    The tracks are kept in `workdir`, so that the same command goes on where it was stopped.
+    The tracks are saved in `workdir`, so that the same command resumes after an interruption.
     """
     pretrained.check_output(output)
     source = load_dataset(config)
@@ -92,7 +92,7 @@ def learn_motion(config: ConfigDict, workdir: Path, trained: Trained, output: Pa
 
 
 def collect_tracks(config: ConfigDict, model: STII, params: Params, source: VideoDataset, folder: Path) -> Tracks:
-    """Decompose training videos, as many as `config.motion` says, or read what an earlier call left in `folder`."""
+    """Decompose `config.motion.num_videos` training videos. Tracks that are already in `folder` are read instead."""
     count = min(config.motion.num_videos, source.split_sizes["train"])
     length = min(config.motion.num_frames, source.frames_of("train"))
     of = digest_json(
@@ -108,7 +108,7 @@ def collect_tracks(config: ConfigDict, model: STII, params: Params, source: Vide
     numbers = range(0, count, _VIDEOS_PER_FILE)
     missing = [first for first in numbers if not _path(folder, of, first).exists()]
     if len(missing) < len(numbers):
-        print(f"{len(numbers) - len(missing)} of {len(numbers)} files of tracks are in {folder} already", flush=True)
+        print(f"{len(numbers) - len(missing)} of {len(numbers)} files of tracks are already in {folder}", flush=True)
     videos = _videos(source, length, count) if missing else iter(())
     decompose = jax.jit(lambda params, video, index: _tracks(model, params, video, index))
     for first in tqdm(numbers, desc="videos decomposed", unit="batch", mininterval=5):
@@ -126,13 +126,13 @@ def collect_tracks(config: ConfigDict, model: STII, params: Params, source: Vide
 
 
 def _videos(source: VideoDataset, length: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Batches of training videos, each with the number of its first video."""
+    """Yield batches of training videos, each with the number of its first video."""
     batches = source.eval_batches("train", length, _VIDEOS_PER_FILE, count)
     yield from ((i * _VIDEOS_PER_FILE, batch["video"]) for i, batch in enumerate(batches))
 
 
 def _tracks(model: STII, params: Params, video: Any, index: Any) -> Tracks:
-    """The tracks of whole videos, frame by frame: no picture is kept."""
+    """The tracks of whole videos, computed frame by frame without storing images."""
     keys = example_keys(jax.random.key(EVALUATION_SEED), index)
 
     def step(state, frame):
@@ -171,4 +171,4 @@ def _read(path: Path) -> Tracks:
         with np.load(path, allow_pickle=False) as file:
             return Tracks(*(file[name] for name in Tracks._fields))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is damaged: delete it, and start the same command again") from error
+        raise ConfigError(f"{path} is damaged: delete it and run the same command again") from error

@@ -1,7 +1,7 @@
-"""Learn the motion of objects from the tracks that a trained model found: the parameters of `models.motion`.
+"""Learn the parameters of `models.motion` from the tracks that a trained model found.
 
-No image is decoded. The loss has two parts: the distance between predicted and found positions, over `horizon` frames
-that are predicted from one another, and the error of the codes of slots that are moved to where they were seen.
+No image is decoded. The loss has two parts. The first is the distance between predicted and found positions in a
+rollout of `horizon` frames. The second is the error of the codes of slots moved to their positions in another frame.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ from stii_jax.models.motion import HISTORY, MotionModel, rollout
 from stii_jax.types import Params
 
 STEPS_PER_CALL = 100
-_TOLERANCE = 0.003  # in units of the frame: smaller errors count by their square, larger ones by their size
-_AVERAGING = 0.99  # decay of the averaged parameters, which are the result
-_DROPPED = 0.1  # share of histories that are cut short in training, as those of objects that have just come into view
+_TOLERANCE = 0.003  # in units of the frame: the loss is quadratic for smaller errors and linear for larger ones
+_AVERAGING = 0.99  # decay of the parameters' moving average, which is the result
+_DROPPED = 0.1  # share of histories shortened in training, to imitate objects that have just entered the view
 
 
 class Tracks(NamedTuple):
-    """What a model found in `N` videos of `T` frames; as in `models.motion.Recent`."""
+    """The tracks that a model found in `N` videos of `T` frames; fields as in `models.motion.Recent`."""
 
     code: Float[np.ndarray, "N T K D"]
     position: Float[np.ndarray, "N T K 2"]
@@ -32,16 +32,18 @@ class Tracks(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """Learned parameters, and how well they predict held-out tracks."""
+    """Learned parameters, and their errors on held-out tracks."""
 
     params: Params
     errors: dict[str, float]
-    """Mean distance of predicted from found positions after `horizon` frames, as a share of the frame's side:
-    `motion`, and `velocity` for the extrapolation of the last two positions."""
+    """Mean distance between predicted and found positions after `horizon` frames, in units of the frame's side.
+
+    The keys are `motion`, and `velocity` for the extrapolation of the last two positions.
+    """
 
 
 def split(tracks: Tracks) -> tuple[Tracks, Tracks]:
-    """Training tracks, and one video in ten, at least one, that is held out."""
+    """Split tracks into training and held-out ones. One video in ten, but at least one, is held out."""
     held_out = max(1, len(tracks.area) // 10)
     return Tracks(*(a[held_out:] for a in tracks)), Tracks(*(a[:held_out] for a in tracks))
 
@@ -58,18 +60,18 @@ def learn(
     seed: int,
     report: Callable[[int, float], Any] = lambda step, loss: None,
 ) -> Learned:
-    """Learn a motion.
+    """Learn a motion model.
 
     Args:
         model: the functions whose parameters are learned.
         tracks: at least two videos of `HISTORY + horizon` frames or more.
-        num_steps: of Adam.
+        num_steps: number of Adam steps.
         batch_size: clips per step.
-        learning_rate: at the start; it falls to zero as a cosine.
+        learning_rate: initial value; it decays to zero along a cosine.
         horizon: predicted frames per clip.
-        symmetries: True to mirror, turn and reverse clips in time at random.
-        seed: of parameters, clips and changes of them.
-        report: called every `STEPS_PER_CALL` steps with the number of steps and their mean loss.
+        symmetries: True to mirror, rotate and time-reverse clips at random.
+        seed: seed for parameters, clips and their random changes.
+        report: called every `STEPS_PER_CALL` steps with the step and the mean loss of these steps.
     """
     training, held_out = split(tracks)
     on_device = jax.tree.map(jnp.asarray, training)
@@ -122,7 +124,7 @@ def _clips(key: Key[Array, ""], tracks: Tracks, count: int, length: int) -> tupl
 
 
 def _change(key: Key[Array, ""], position: jax.Array, area: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each clip mirrored, turned by a multiple of 90 degrees and reversed in time at random."""
+    """Mirror each clip, rotate it by a multiple of 90 degrees and reverse it in time, at random."""
     keys = jax.random.split(key, 3)
     count = len(position)
     flips = 1.0 - 2.0 * jax.random.bernoulli(keys[0], shape=(count, 1, 1, 2))
@@ -133,14 +135,14 @@ def _change(key: Key[Array, ""], position: jax.Array, area: jax.Array) -> tuple[
 
 
 def _shorten(key: Key[Array, ""], area: Float[Array, "B K T"]) -> Float[Array, "B K T"]:
-    """The areas, zero in the first frames of a few tracks."""
+    """Set the areas to zero in the first frames of some tracks."""
     keys, shape = jax.random.split(key), (*area.shape[:2], 1)
     first = jax.random.bernoulli(keys[0], _DROPPED, shape) * jax.random.randint(keys[1], shape, 0, HISTORY)
     return jnp.where(jnp.arange(area.shape[-1]) < first, 0.0, area)
 
 
 def _pairs(key: Key[Array, ""], tracks: Tracks, count: int) -> tuple[Tracks, Tracks]:
-    """The same slots in two random frames of a video, twice: `N K ...`."""
+    """The same slots in two random frames of each of `count` videos, as two `Tracks` of arrays `N K ...`."""
     num_videos, num_frames = tracks.area.shape[:2]
     keys = jax.random.split(key)
     video = jax.random.randint(keys[0], (count,), 0, num_videos)
@@ -150,7 +152,7 @@ def _pairs(key: Key[Array, ""], tracks: Tracks, count: int) -> tuple[Tracks, Tra
 
 
 def _motion_loss(model: MotionModel, params: Params, position: jax.Array, area: jax.Array) -> jax.Array:
-    """Mean distance of predicted from found positions, in units of the tolerance; of the objects that are seen."""
+    """Mean distance between predicted and found positions of visible objects, in units of ten tolerances."""
     horizon = position.shape[2] - HISTORY
     predicted = rollout(model, params, position[:, :, :HISTORY], area[:, :, :HISTORY], horizon)
     squared = jnp.square(predicted - position[:, :, HISTORY:]).sum(-1)
@@ -160,7 +162,7 @@ def _motion_loss(model: MotionModel, params: Params, position: jax.Array, area: 
 
 
 def _placement_loss(model: MotionModel, params: Params, pairs: tuple[Tracks, Tracks], scale: jax.Array) -> jax.Array:
-    """Mean squared error of the codes of slots that are moved to where they are in another frame, by their variance."""
+    """Mean squared error of the codes of slots moved to their positions in another frame, in units of `scale`."""
     start, end = pairs
     apply: Any = model.placement.apply
     moved = apply({"params": params["placement"]}, start.code, start.position, end.position)
@@ -169,13 +171,13 @@ def _placement_loss(model: MotionModel, params: Params, pairs: tuple[Tracks, Tra
 
 
 def _spread(code: Float[np.ndarray, "N T K D"]) -> jax.Array:
-    """Standard deviation of each entry of a code, at least a hundredth of the largest."""
+    """Standard deviation of each entry of a code, but at least a hundredth of the largest one."""
     spread = code.reshape(-1, code.shape[-1]).std(axis=0)
     return jnp.asarray(np.maximum(spread, 0.01 * spread.max() + 1e-6))
 
 
 def _errors(model: MotionModel, params: Params, tracks: Tracks, horizon: int) -> Mapping[str, float]:
-    """Distances of predicted from found positions after `horizon` frames, on all clips of these tracks."""
+    """Distances between predicted and found positions after `horizon` frames, over all clips of these tracks."""
     windows = range(0, tracks.area.shape[1] - HISTORY - horizon + 1, HISTORY)
     length = HISTORY + horizon
     position, area = (np.concatenate([a[:, t : t + length] for t in windows]) for a in tracks[1:])

@@ -87,7 +87,7 @@ def test_quickstart(execute):
     shown = execute("quickstart")
     text = "".join(shown["text"])
     scores = re.findall(r"^(\d+) frames, 4 videos: .*\bf_ari -?[\d.]+ .*\bvideo_f_ari -?[\d.]+", text, re.MULTILINE)
-    assert [*map(int, scores)] == [5, 10, 3, 5], "two lengths, then two of imagined frames"
+    assert [*map(int, scores)] == [5, 10, 3, 5], "two lengths, then two of predicted frames"
     assert len(shown["image/png"]) == 4
     (watched,) = shown["text/html"]
     assert 'alt="curve.png"' in watched and 'alt="validation_0.gif"' in watched

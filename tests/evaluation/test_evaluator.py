@@ -202,7 +202,7 @@ def test_the_system_that_is_evaluated(tmp_path):
     assert type(make_model(config, 8)) is Iodine
     sequential = make_model(config, 8, system="seq_iodine")
     assert type(sequential) is SequentialIodine and sequential.clamp == 10
-    with pytest.raises(ConfigError, match="'seq_iodine', which knows no motion and predicts nothing"):
+    with pytest.raises(ConfigError, match="'seq_iodine', which cannot predict frames: choose another system"):
         check_forecast(config, BouncingBallsConfig(name="toy", image_size=8, num_frames=6))
 
 

@@ -117,7 +117,7 @@ def test_a_result(model):
     np.testing.assert_array_equal(result.tracks.visible[:, 2], np.arange(NUM_FRAMES) >= 3)
     np.testing.assert_allclose(result.tracks.centroids[:, 1, 0], 3 + 3 * np.arange(NUM_FRAMES))
     assert result.novelty["relative_error"]["video"] == 0
-    with pytest.raises(DataError, match=r"does not hold the pictures of all tiles: take them from Model\.stream"):
+    with pytest.raises(DataError, match=r"does not hold appearances and masks: use the frames of Model\.stream"):
         result.slots  # noqa: B018
     with pytest.raises(DataError, match="frames cannot be predicted in tiles"):
         result.predict(1)

@@ -1,4 +1,4 @@
-"""Measured positions, predicted ones, and slots that are moved there."""
+"""Tests of measured positions, predicted positions and moved slots."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_position_and_area_are_those_of_the_slots_pixels():
     np.testing.assert_allclose(area, [58 / 64, 6 / 64, 0], rtol=1e-6)
     np.testing.assert_allclose(position[1], [3 / 8 - 0.5, 6.5 / 8 - 0.5], atol=1e-6)
     np.testing.assert_array_equal(position[2], [0, 0])
-    # The whole frame, weighted by area, has its middle at 0.
+    # The area-weighted mean of all positions is the frame's centre.
     np.testing.assert_allclose((area[:, None] * position).sum(0), [0, 0], atol=1e-6)
 
 

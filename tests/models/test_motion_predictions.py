@@ -1,4 +1,4 @@
-"""Predictions of the model by a motion, and its inference, which stays as it is."""
+"""Tests of predictions with a motion model, and of inference, which does not change."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_the_history_holds_the_last_frames(decomposed):
 
 
 def test_an_object_that_rests_looks_as_it_does(model, params, decomposed):
-    """The code of the last frame, painted without moving it, is the last frame's decode."""
+    """The last frame's code, painted at its own position, equals the last frame's decode."""
     _, _, (found, state) = decomposed
     visible = np.asarray(state.recent.area[:, :, -1] > 0)
     painted = tiny.jit(model.elbo.paint)(params, state.recent.code)

@@ -238,7 +238,7 @@ def test_a_model_takes_up_scores_that_it_lacks(finished, exported, tmp_path, cap
     assert "Reconstruction" not in model_card(str(old))
 
     run("export", None, tmp_path / "nothing", [], model=str(old), output=new)
-    assert "--mode evaluate first lets its decompositions warn of unfamiliar videos" in capsys.readouterr().out
+    assert "run --mode evaluate first, and its decompositions will warn of unfamiliar videos" in capsys.readouterr().out
     assert new.read_bytes() == old.read_bytes()
     scores = read(finished / "results.json")
     (tmp_path / "scores").mkdir()

@@ -1,4 +1,4 @@
-"""`--mode learn_motion`, from a run to predictions of a model's file."""
+"""Tests of `--mode learn_motion`, from a run to the predictions of a model file."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Motion that is learned from tracks: of made objects whose laws are known."""
+"""Tests of motion learned from the tracks of synthetic objects with known dynamics."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +9,11 @@ from stii_jax.training import motion
 from stii_jax.training.motion import Tracks, learn
 
 SETTINGS = {"batch_size": 32, "learning_rate": 5e-3, "horizon": 5, "symmetries": True, "seed": 0}
-SIDE = 0.4  # of the box, from its middle
+SIDE = 0.4  # half the side of the box
 
 
 def bouncing(num_videos=60, num_frames=24, num_slots=2, seed=0):
-    """Points that bounce off the walls of a box, and codes that are their positions."""
+    """Tracks of points that bounce off the walls of a box. Their codes are their positions."""
     rng = np.random.default_rng(seed)
     start = rng.uniform(-SIDE, SIDE, (num_videos, 1, num_slots, 2))
     velocity = rng.uniform(-0.06, 0.06, start.shape)
@@ -32,7 +32,7 @@ def learned():
 
 
 def test_walls_are_learned(learned):
-    """Points that reach a wall turn round, which constant velocity does not know."""
+    """Points turn round at a wall, which constant velocity cannot predict."""
     found, _ = learned
     assert found.errors["motion"] < 0.7 * found.errors["velocity"]
     assert 0 < found.params["noise"] < 0.01
