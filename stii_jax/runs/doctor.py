@@ -37,7 +37,7 @@ class Finding(NamedTuple):
     about: str
     found: str
     remedy: str = ""
-    """Instructions for fixing it; "" if nothing is wrong."""
+    """The remedy; "" if nothing is wrong."""
     needed: bool = False
     """True if nothing works without it."""
 
