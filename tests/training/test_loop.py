@@ -307,7 +307,7 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
         (
             {"batch_size": 16, "train__accumulation": 4, "curriculum__stages": ((3, 8, 5),)},
             ConfigError,
-            r"accumulation is 4, .* of 2, .* gets of curriculum\.stages\[0\]: batch_size=8: .* --config\.\S+=2$",
+            r"accumulation is 4, .* of 2, .* per device of curriculum\.stages\[0\]: batch_size=8: .* --config\.\S+=2$",
         ),
         ({"optim__warmup_steps": 8}, ConfigError, r"optim\.warmup_steps is 8, expected less than the run's 8 steps"),
     ],
