@@ -21,8 +21,6 @@ from stii_jax.types import Params
 
 HISTORY = 6
 """Number of past frames that the next position is predicted from."""
-PREDICTORS = ("prior", "motion", "velocity")
-"""The values of `config.eval.predictor`: the paper's prior, this module, and constant velocity."""
 _SCALE = 16.0  # scales displacements per frame to about 1, like positions
 
 
