@@ -77,28 +77,27 @@ def observe(recent: Recent, code: Float[Array, "*B K D"], assignment: Float[Arra
     return Recent(code, anchor, _append(recent.position, position), _append(recent.area, area), kept)
 
 
-def carry(assignment: Float[Array, "B K H W"], offset: Float[Array, "B K 2"]) -> Float[Array, "B K H W"]:
-    """Move the pixels that an observed frame assigned to each object. The rest belongs to the background.
+def carry(recent: Recent) -> Float[Array, "B K H W"]:
+    """Move the pixels that an observed frame assigned to each object to its last position.
 
     Decoded masks are blurred at the edge of an object. In an observed frame, the pixel's colour decides there, and this
-    evidence moves with the object. The background is the slot with the most pixels.
-
-    Args:
-        assignment: probability that a pixel belongs to each slot; sums to 1 over the slots.
-        offset: displacement of each slot, in units of the frame size.
+    evidence moves with the object. All other pixels belong to the background, the slot with the most pixels. Slots
+    that had no pixel in the last observed frame get none.
     """
-    height, width = assignment.shape[-2:]
+    assert recent.assignment is not None
+    height, width = recent.assignment.shape[-2:]
     y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
 
     def move(image, offset):
         return map_coordinates(image, [y - offset[0] * height, x - offset[1] * width], order=1)
 
-    objects = jax.vmap(jax.vmap(move))(assignment, offset)
-    largest = measure(assignment)[1].argmax(-1)
-    is_background = jax.nn.one_hot(largest, assignment.shape[1])[..., None, None]
-    objects *= 1 - is_background
+    area = recent.area[..., -1]
+    is_background = jax.nn.one_hot(area.argmax(-1), area.shape[-1])
+    is_object = (area > 0) * (1 - is_background)
+    objects = jax.vmap(jax.vmap(move))(recent.assignment, recent.position[..., -1, :] - recent.anchor)
+    objects *= is_object[..., None, None]
     objects /= jnp.maximum(objects.sum(1, keepdims=True), 1)
-    return objects + is_background * (1 - objects.sum(1, keepdims=True))
+    return objects + is_background[..., None, None] * (1 - objects.sum(1, keepdims=True))
 
 
 class Transition(nn.Module):

@@ -285,9 +285,7 @@ class STII(VideoModel):
             code, recent = self.motion.next(params["motion"], state.recent, self.predictor, noise)
             decoded = self.elbo.paint(params, code, state.present)
             after = state._replace(recent=recent, frame=state.frame + 1)
-            moved = None
-            if recent.assignment is not None:
-                moved = motion.carry(recent.assignment, recent.position[:, :, -1] - recent.anchor)
+            moved = None if recent.assignment is None else motion.carry(recent)
             return after, Decomposition(decoded.means, decoded.masks, state.posterior, moved)
 
         state, frames = lax.scan(step, state, length=num_frames)

@@ -68,6 +68,47 @@ def test_a_forgotten_slot_has_no_past():
     np.testing.assert_array_equal(forgotten.area[0, 1], area[0, 1])
 
 
+def seen_in_a_frame(labels, num_slots=4):
+    """The history after one frame with these labels, of which slot 0 is the background."""
+    recent = motion.no_frames(1, num_slots, CODE, labels.shape)
+    return motion.observe(recent, jnp.zeros((1, num_slots, CODE)), jax.nn.one_hot(labels, num_slots, axis=0)[None])
+
+
+def displaced(recent, *offsets):
+    """The history with one more position per slot, displaced by pixels of an 8x8 frame."""
+    moved = recent.position[:, :, -1] + jnp.array(offsets)[None] / 8
+    return recent._replace(position=jnp.concatenate([recent.position[:, :, 1:], moved[:, :, None]], 2))
+
+
+def test_pixels_move_with_their_object():
+    labels = np.zeros((8, 8), int)
+    labels[2:4, 2:5] = 1
+    labels[6, 6] = 2
+    moved = motion.carry(displaced(seen_in_a_frame(labels), (1, 1), (3, 1), (0, 1), (5, 5)))
+    expected = np.zeros((8, 8), int)
+    expected[5:7, 3:6] = 1
+    expected[6, 7] = 2
+    np.testing.assert_allclose(moved[0], jax.nn.one_hot(expected, 4, axis=0), atol=1e-5)
+
+
+def test_pixels_that_leave_the_frame_are_gone_and_meeting_objects_share():
+    labels = np.zeros((8, 8), int)
+    labels[0, 0:2] = 1
+    labels[4, 0:2] = 2
+    moved = motion.carry(displaced(seen_in_a_frame(labels), (0, 0), (4, -1), (0, 0), (0, 0)))
+    np.testing.assert_allclose(moved.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(moved[0, :3, 4, :2], [[0, 0], [0.5, 0], [0.5, 1]], atol=1e-5)
+
+
+def test_a_slot_that_was_given_up_does_not_come_back():
+    labels = np.zeros((8, 8), int)
+    labels[2:4, 2:5] = 3
+    recent = seen_in_a_frame(labels)
+    empty = jax.nn.one_hot(np.zeros((8, 8), int), 4, axis=0)[None]
+    after = motion.observe(recent, jnp.zeros((1, 4, CODE)), empty)
+    np.testing.assert_array_equal(motion.carry(after)[0, 3], np.zeros((8, 8)))
+
+
 def test_before_training_every_object_keeps_its_velocity(interaction):
     position, area = random_history()
     expected = 2 * position[:, :, -1] - position[:, :, -2]
