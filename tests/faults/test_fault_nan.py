@@ -102,7 +102,7 @@ def test_each_process_says_what_it_finds_in_its_part(tmp_path, compiled, paralle
     finally:
         for process in processes:
             process.kill()
-    assert "step 2: repeated on this process's part of the batch" in first
+    assert "step 2: when repeated on this process's part of the batch" in first
     assert "step 2: input of frame t=1 is nan in video 2 of the batch" in second
     for process in range(2):
         with np.load(tmp_path / "run" / f"failed_step_2_process_{process}.npz", allow_pickle=False) as saved:
