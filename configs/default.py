@@ -133,6 +133,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.num_refinements = 0  # 0 is model.num_refinements; with more, fewer objects are missed
     config.eval.restarts = 1  # tries of the first frame; the one with the highest ELBO is kept
     config.eval.reseeds = 0  # additional tries of every later frame, each with one slot reset
+    config.eval.reseed_every = 1  # only every N-th frame has these additional tries
     config.eval.slot_cost = 0.0  # nats of log-likelihood that a slot must gain to be used; 0 uses all slots
     config.eval.schedule = ""  # "" is model.schedule; "constant" refines late frames more than training did
     config.eval.first_noise = ""  # "" is model.first_noise

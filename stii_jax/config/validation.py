@@ -127,8 +127,10 @@ def _validate_system(leaves: Mapping[str, Any]) -> None:
     require(possible, "eval.num_refinements", refinements, f"0 with {evaluated}, which does not use it")
     segmentation, made_of_stii = leaves["eval.segmentation"], system in ("stii", "iodine")
     require(segmentation == "masks" or made_of_stii, "eval.segmentation", segmentation, f"'masks' with {evaluated}")
-    for key, usual in (("eval.restarts", 1), ("eval.reseeds", 0), ("eval.slot_cost", 0)):
+    for key, usual in (("eval.restarts", 1), ("eval.reseeds", 0), ("eval.reseed_every", 1), ("eval.slot_cost", 0)):
         require(leaves[key] == usual or evaluated == "stii", key, leaves[key], f"{usual} with {evaluated}")
+    every = leaves["eval.reseed_every"]
+    require(every == 1 or leaves["eval.reseeds"] > 0, "eval.reseed_every", every, "1 with config.eval.reseeds=0")
     fits = evaluated == system or (system, evaluated) == ("iodine", "seq_iodine")
     require(fits, "eval.system", leaves["eval.system"], f"a way to evaluate config.system={system}")
     clamp = leaves["eval.clamp"]

@@ -17,7 +17,8 @@ from stii_jax.storage.metric_log import MetricWriter
 
 _OTHER_EVALUATION = (
     *("variant", "split", "system", "num_slots", "clamp", "predictor"),
-    *("num_refinements", "restarts", "reseeds", "slot_cost", "schedule", "first_noise", "segmentation"),
+    *("num_refinements", "restarts", "reseeds", "reseed_every", "slot_cost", "schedule"),
+    *("first_noise", "segmentation"),
 )
 """Settings of `config.eval`, besides `options`, that distinguish an evaluation from the run's own."""
 

@@ -53,8 +53,8 @@ def make_evaluated_model(config: ConfigDict, image_size: int) -> VideoModel:
     config.model.predictor = settings.predictor or config.model.predictor
     system = settings.system or config.system
     kind: Callable[..., VideoModel] = SYSTEMS[system].model
-    tries = {name: settings[name] for name in ("restarts", "reseeds", "slot_cost")}
-    if tries != {"restarts": 1, "reseeds": 0, "slot_cost": 0}:
+    tries = {name: settings[name] for name in ("restarts", "reseeds", "reseed_every", "slot_cost")}
+    if (tries["restarts"], tries["reseeds"], tries["slot_cost"]) != (1, 0, 0):
         kind = partial(RestartedSTII, **tries)
     if SYSTEMS[system].is_stii:
         kind = partial(kind, segmentation=settings.segmentation)

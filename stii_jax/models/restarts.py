@@ -22,7 +22,7 @@ class RestartedSTII(STII):
     The first frame is inferred `restarts` times with different noise. Every later frame is inferred as usual, then
     `reseeds` more times with one slot reset to its initial state: the slot whose removal costs the least likelihood.
     Objects that were missed or that enter the view thus get a slot. The first try of every frame equals that of
-    `STII`.
+    `STII`. With `reseed_every` N, only every N-th frame has these further tries, which saves time.
 
     With a `slot_cost` above 0, the number of slots in use is inferred as well, since a slot without an object would
     otherwise share the object of another one. The first frame is inferred `restarts` times with 1, 2, ..., K slots.
@@ -33,9 +33,11 @@ class RestartedSTII(STII):
     All of this is our extension. The paper infers every frame once, with all slots.
     """
 
-    def __init__(self, *, restarts: int = 1, reseeds: int = 0, slot_cost: float = 0.0, **settings: Any):
+    def __init__(
+        self, *, restarts: int = 1, reseeds: int = 0, reseed_every: int = 1, slot_cost: float = 0.0, **settings: Any
+    ):
         super().__init__(**settings)
-        self.restarts, self.reseeds, self.slot_cost = restarts, reseeds, slot_cost
+        self.restarts, self.reseeds, self.reseed_every, self.slot_cost = restarts, reseeds, reseed_every, slot_cost
         self._first_tries = restarts * (self.num_slots if slot_cost else 1)
 
     def initial_state(self, params: Params, batch_size: int) -> VideoState:
@@ -48,8 +50,9 @@ class RestartedSTII(STII):
         first, *later = self.schedule(num_frames)
         steps = self._first_tries * first
         for t, refinements in enumerate(later, 1):
-            adds = sum(bool(_adds(t, number)) for number in range(1, 1 + self.reseeds)) if self.slot_cost else 0
-            steps += adds * first + (1 + self.reseeds - adds) * refinements
+            extra = self.reseeds if t % self.reseed_every == 0 else 0
+            adds = sum(bool(self._adds(t, number)) for number in range(1, 1 + extra)) if self.slot_cost else 0
+            steps += adds * first + (1 + extra - adds) * refinements
         return steps
 
     def decompose(
@@ -90,7 +93,8 @@ class RestartedSTII(STII):
         shapes = jax.eval_shape(super().stream, params, state, frame, keys)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         # A single loop for all tries compiles one copy of the frame.
-        tries = jnp.where(is_first, self._first_tries, 1 + self.reseeds)
+        extra = jnp.where(state.frame % self.reseed_every == 0, self.reseeds, 0)
+        tries = jnp.where(is_first, self._first_tries, 1 + extra)
         _, found, after = lax.fori_loop(0, tries, attempt, (jnp.full(len(frame), -jnp.inf), *nothing))
         return found, after
 
@@ -112,7 +116,7 @@ class RestartedSTII(STII):
         least = _one_hot(jnp.where(state.present, needed, jnp.inf).argmin(axis=1), self.num_slots)
         unused = _one_hot(state.present.argmin(axis=1), self.num_slots)
         is_full, is_last = state.present.all(1, keepdims=True), state.present.sum(1, keepdims=True) == 1
-        adds = _adds(state.frame, number)
+        adds = self._adds(state.frame, number)
         adds, removes = extra & adds, extra & ~adds
         new = jnp.where(is_full, least, unused) & adds
         kept = (state.present | new) & ~(least & removes & ~is_last)
@@ -120,6 +124,10 @@ class RestartedSTII(STII):
         present = jnp.where(is_first, few, kept)
         seed = jnp.where(is_first, number % self.restarts, number)
         return self._reset(params, state, new)._replace(present=present), seed, adds
+
+    def _adds(self, frame: int | Int[Array, ""], number: int | Int[Array, ""]) -> bool | Bool[Array, ""]:
+        """True if an extra try of a later frame adds a slot; otherwise it removes one."""
+        return (frame // self.reseed_every + number) % 2 == 1
 
     def _need(self, frame: Float[Array, "B H W C"], found: Decomposition) -> Float[Array, "B K"]:
         """The log-likelihood that a frame would lose without each slot, up to a constant."""
@@ -134,11 +142,6 @@ class RestartedSTII(STII):
         temporal, posterior = jax.tree.map(lambda new, old: jnp.where(chosen[..., None], new, old), fresh, old)
         recent = None if state.recent is None else motion.forget(state.recent, chosen)
         return state._replace(temporal=temporal, posterior=posterior, recent=recent)
-
-
-def _adds(frame: int | Int[Array, ""], number: int | Int[Array, ""]) -> bool | Bool[Array, ""]:
-    """True if an extra try of a later frame adds a slot; otherwise it removes one."""
-    return (frame + number) % 2 == 1
 
 
 def _one_hot(index: Int[Array, " B"], size: int) -> Bool[Array, "B K"]:

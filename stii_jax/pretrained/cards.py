@@ -86,7 +86,7 @@ def _evaluation(config: ConfigDict) -> dict[str, Any]:
     """The inference settings that differ from the default evaluation."""
     usual = default_config().eval
     names = (
-        *("num_slots", "slot_cost", "restarts", "reseeds"),
+        *("num_slots", "slot_cost", "restarts", "reseeds", "reseed_every"),
         *("num_refinements", "schedule", "first_noise", "segmentation"),
     )
     return {name: config.eval[name] for name in names if config.eval[name] != usual[name]}

@@ -31,7 +31,8 @@ from stii_jax.types import Params
 _FOLDER = "tracks"
 _VIDEOS_PER_FILE = 16
 _OF_TRACKS = (
-    *("num_slots", "num_refinements", "restarts", "reseeds", "slot_cost", "schedule", "first_noise", "segmentation"),
+    *("num_slots", "num_refinements", "restarts", "reseeds", "reseed_every", "slot_cost", "schedule", "first_noise"),
+    "segmentation",
 )
 """The settings of `config.eval` that the tracks depend on."""
 

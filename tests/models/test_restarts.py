@@ -80,6 +80,23 @@ def test_a_clip_is_its_frames_one_after_the_other(step, model, params, videos):
     assert_frames_make_the_clip(model, params, step, videos)
 
 
+def test_with_reseed_every_2_only_every_second_frame_has_further_tries(step, model, plain, params, videos):
+    rare = RestartedSTII(restarts=RESTARTS, reseeds=RESEEDS, reseed_every=2, **tiny.settings_of())
+    rare_step, plain_step = make_step(rare, params), make_step(plain, params)
+    _, state = step(videos[:, 0], model.initial_state(params, VIDEOS))
+    found, after = rare_step(videos[:, 1], state)
+    assert_similar([found, after], [*plain_step(videos[:, 1], state)])
+    assert_similar([*rare_step(videos[:, 2], after)], [*step(videos[:, 2], after)])
+    first, *later = model.schedule(5)
+    assert rare.num_steps(5) == RESTARTS * first + sum(later) + RESEEDS * (later[1] + later[3])
+
+
+def test_rare_reseeds_still_alternate_between_adding_and_removing_a_slot():
+    model = RestartedSTII(restarts=1, reseeds=1, reseed_every=3, slot_cost=1.0, **tiny.settings_of())
+    first, *later = model.schedule(13)
+    assert model.num_steps(13) == tiny.K * first + sum(later) + 2 * first + later[2] + later[8]
+
+
 @pytest.mark.slow
 def test_one_try_is_the_plain_model(plain, params, videos):
     keys = video_keys()
