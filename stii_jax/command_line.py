@@ -23,6 +23,7 @@ class Mode(NamedTuple):
 
 MODES = {
     "train": Mode("trains to the end, resuming from the last checkpoint if there is one, and evaluates", "training"),
+    "fine_tune": Mode("trains a model further on one recording, without labels, and evaluates it", "fine-tuning on"),
     "evaluate": Mode("scores held-out videos and draws some of them", "evaluating"),
     "predict": Mode("predicts later frames of held-out videos, scores and draws them", "predicting with"),
     "disentangle": Mode("measures and draws how a slot's latents encode its object", "probing"),
@@ -46,8 +47,9 @@ MODEL = flags.DEFINE_string(
     "model",
     None,
     "A trained model, instead of the run in --workdir: one of the names below, or a .safetensors file that --mode "
-    "export wrote. With evaluate, predict and disentangle, results are written to --workdir; with export, they are "
-    "read from there; with learn_motion, tracks are kept there.",
+    "export wrote. With fine_tune, training starts from it, in --workdir. With evaluate, predict and disentangle, "
+    "results are written to --workdir; with export, they are read from there; with learn_motion, tracks are kept "
+    "there.",
 )
 INIT = flags.DEFINE_string(
     "init",
@@ -59,7 +61,7 @@ INIT = flags.DEFINE_string(
 INPUT = flags.DEFINE_string(
     "input",
     None,
-    "With decompose: the video file, or folder of images, to decompose. With evaluate and --tracks: the same, or the "
+    "With decompose and fine_tune: the video file, or folder of images. With evaluate and --tracks: the same, or the "
     "folder of a decomposition, which needs no model.",
 )
 OUTPUT = flags.DEFINE_string(

@@ -3,6 +3,7 @@
     python -m stii_jax.main --config quickstart --workdir runs/quickstart
     python -m stii_jax.main --workdir runs/quickstart --mode predict
     python -m stii_jax.main --model quickstart --mode decompose --input video.mp4 --output found
+    python -m stii_jax.main --model balls --mode fine_tune --input video.mp4 --workdir runs/mine
 
 Any setting can be overridden, e.g. --config.model.num_slots=7. To resume an interrupted run, repeat its command.
 README.md describes the files in a workdir, docs/configs.md every setting. --version prints the version.
@@ -25,6 +26,7 @@ from stii_jax.devices.machine import enable_compilation_cache
 from stii_jax.errors import Preempted, UserError, check_platform, exit_now
 from stii_jax.inference.request import Request, make_request
 from stii_jax.inference.track_request import TrackRequest, make_track_request
+from stii_jax.runs.fine_tune import FineTuning, make_fine_tuning, open_fine_tuning
 from stii_jax.runs.settings import check_init, open_config, open_model_config
 from stii_jax.runs.trust import check_data_dir, check_links
 
@@ -34,8 +36,8 @@ from stii_jax.runs.trust import check_data_dir, check_links
 
 ERRORS = (UserError, OSError)
 """Errors the user can fix, shown as one line without a traceback."""
-_OF_A_MODEL = ("evaluate", "predict", "disentangle", "decompose", "learn_motion", "export")
-_ALONE = ("disentangle", "decompose", "learn_motion", "export", "doctor")
+_OF_A_MODEL = ("fine_tune", "evaluate", "predict", "disentangle", "decompose", "learn_motion", "export")
+_ALONE = ("fine_tune", "disentangle", "decompose", "learn_motion", "export", "doctor")
 _overrides: list[str] = []
 
 
@@ -51,6 +53,7 @@ def run(
     output: Path | None = None,
     init: str | None = None,
     tracks: TrackRequest | None = None,
+    tuning: FineTuning | None = None,
 ) -> None:
     """Run any mode but the doctor; see the module's docstring.
 
@@ -65,6 +68,7 @@ def run(
         output: the file to write (mode "export").
         init: see `--init`.
         tracks: the tracks to evaluate against, instead of held-out videos.
+        tuning: the recording to train on (mode "fine_tune").
     """
     check_flags(mode, config_name, workdir, overrides, model, init)
     if request is not None and request.formats:
@@ -73,7 +77,10 @@ def run(
         check_formats(request.formats)
     if workdir is not None:
         check_links(workdir)
-    if model is None:
+    if tuning is not None:
+        assert model is not None and workdir is not None  # see make_fine_tuning and check_flags
+        config = open_fine_tuning(tuning, model, workdir, overrides)
+    elif model is None:
         assert workdir is not None  # see check_flags
         config = open_config(config_name, workdir, overrides)
         if init is not None:
@@ -91,6 +98,13 @@ def run(
         raise ConfigError(
             f"--mode {mode}{' --tracks' * (tracks is not None)} runs in a single process: start it without the others"
         )
+
+    if tuning is not None:
+        from stii_jax.runs.fine_tuning import fine_tune
+
+        assert model is not None and workdir is not None
+        fine_tune(tuning, model, workdir, overrides, config)
+        return
 
     def trained() -> pretrained.Trained:
         return setup.restore(config, workdir) if model is None else pretrained.load(model)  # type: ignore[arg-type]
@@ -242,7 +256,8 @@ def _main(arguments: Sequence[str]) -> None:
         options = {"object_clips": given.CLIPS.value, "overwrite": given.OVERWRITE.value}
         source, viewing = given.INPUT.value, viewing_flags()
         tracks = make_track_request(mode, given.TRACKS.value, given.TRACK_OPTIONS.value, source, viewing)
-        if tracks is not None:
+        tuning = make_fine_tuning(mode, source, viewing, given.MODEL.value)
+        if tracks is not None or tuning is not None:
             source, viewing = None, {}
         request = make_request(
             mode, source, output, given.PREDICT.value, given.FORMATS.value, **options, viewing=viewing
@@ -264,6 +279,7 @@ def _main(arguments: Sequence[str]) -> None:
             output=exported,
             init=init,
             tracks=tracks,
+            tuning=tuning,
         )
     except Preempted as stop:
         from stii_jax.devices.processes import print_on_first

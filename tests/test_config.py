@@ -283,7 +283,13 @@ def test_systems_without_refinements_have_no_number_of_them(name, system):
     if system in ("rnem", "ddpae"):
         with pytest.raises(ConfigError, match=f"config.eval.segmentation .*, expected 'masks' with {system}"):
             load_config(name, ["eval.segmentation=responsibilities"])
-    for key, expected in (("num_refinements", 0), ("restarts", 1), ("reseeds", 0), ("reseed_every", 1), ("slot_cost", 0)):
+    for key, expected in (
+        ("num_refinements", 0),
+        ("restarts", 1),
+        ("reseeds", 0),
+        ("reseed_every", 1),
+        ("slot_cost", 0),
+    ):
         message = rf"config.eval.{key} is 6(\.0)?, expected {expected} with {system}"
         with pytest.raises(ConfigError, match=message):
             load_config(name, [f"eval.{key}=6", f"eval.system={system}"])
@@ -291,7 +297,7 @@ def test_systems_without_refinements_have_no_number_of_them(name, system):
 
 
 def test_reseeds_every_few_frames_need_reseeds():
-    with pytest.raises(ConfigError, match="config.eval.reseed_every is 4, expected 1 with config.eval.reseeds=0"):
+    with pytest.raises(ConfigError, match=r"config.eval.reseed_every is 4, expected 1 with config.eval.reseeds=0"):
         load_config("balls:color", ["eval.reseed_every=4"])
     assert load_config("balls:color", ["eval.reseed_every=4", "eval.reseeds=1"]).eval.reseed_every == 4
 

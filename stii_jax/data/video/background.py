@@ -49,6 +49,8 @@ class Background:
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
         self._range = max(_typical(excess[excess > 0]), float(self._threshold.min()))
+        self.moving_box = _box_of_motion(excess > 0)
+        """Left, top, right and bottom edge of the part in which objects move, in pixels; None if nothing moves."""
         self.object_size = _size_of_components(excess[:: -(-len(frames) // 25)] > 0)
         """Geometric mean of the sides of a typical object's box, in pixels; NaN if there is no object. Touching objects
         count as one."""
@@ -127,6 +129,17 @@ def _typical(excess: Float[Array, " N"]) -> float:
     ordered = np.sort(excess)
     sums = np.cumsum(ordered, dtype=np.float64)
     return float(ordered[np.searchsorted(sums, sums[-1] / 2)])
+
+
+def _box_of_motion(changed: Bool[Array, "N H W"]) -> tuple[int, int, int, int] | None:
+    """The box around all 3x3 blocks of pixels that change together."""
+    blocks = np.zeros(changed.shape[1:], bool)
+    for mask in changed:
+        blocks |= ndimage.binary_opening(mask, np.ones((3, 3)))
+    if not blocks.any():
+        return None
+    rows, columns = ndimage.find_objects(blocks.astype(int))[0]
+    return columns.start, rows.start, columns.stop, rows.stop
 
 
 def _size_of_components(changed: Bool[Array, "N H W"]) -> float:

@@ -97,3 +97,10 @@ def test_walkers_in_a_yard(samples):
     assert found.is_static
     frame = next(footage.frames(200)).pixels
     assert 0.005 < (found.change(frame) > 128).mean() < 0.05
+
+
+def test_the_box_of_motion_ignores_single_pixels():
+    frames, _ = walk(scene())
+    frames[7, 60, 90] = 0
+    assert Background(frames).moving_box == (0, 20, 2 * 29 + 10, 30)
+    assert Background(np.stack([scene()] * 20)).moving_box is None

@@ -1,0 +1,91 @@
+"""Continue the training of a model on one recording, and compare the result with the model it started from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stii_jax.config import ConfigError
+from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.runs import modes, setup
+from stii_jax.runs.fine_tune import FineTuning, open_fine_tuning
+from stii_jax.runs.loading import load_model
+from stii_jax.runs.lock import has_checkpoint
+from stii_jax.runs.recording_plan import MOST_SLOTS, Findings, examine, make_plan
+from stii_jax.runs.trust import read_object
+from stii_jax.storage.files import write_results
+
+RECORD = "fine_tuning.json"
+"""The file in the workdir that compares the model with the one it started from."""
+
+
+def fine_tune(
+    request: FineTuning, model: str, workdir: Path, overrides: Sequence[str], config: ConfigDict
+) -> ConfigDict:
+    """Train to the end, or resume; then compare the errors on the recording's end. Return the final config.
+
+    Args:
+        request: the recording.
+        model: see `--model`.
+        workdir: the folder of the run.
+        overrides: settings as `key=value`, which have priority over the plan.
+        config: `open_fine_tuning` without a plan.
+
+    Raises:
+        ConfigError: a setting is wrong, or the recording is too short.
+        DataError: the recording cannot be read.
+    """
+    if not (workdir / "config.json").exists():
+        print(f"looking at {request.input} with {model}", flush=True)
+        looking = load_model(model, ["eval.restarts=4", "eval.reseed_every=4"] if _reseeds(config) else [])
+        found = examine(looking, request.input, request.viewing)
+        if not found.num_objects:
+            raise ConfigError(
+                f"{model} finds no object in the first frames of {request.input}, so there is nothing to start from: "
+                "give --region or --background=median, or train anew with --config video_folder"
+            )
+        plan = make_plan(found, config.eval.num_slots or MOST_SLOTS)
+        config = open_fine_tuning(request, model, workdir, overrides, plan)
+        print(describe(found, config), flush=True)
+    setup.check(config, "train")
+    modes.train(config, workdir, None if has_checkpoint(workdir) else model)
+    modes.evaluate(config, workdir, setup.restore(config, workdir))
+    print(compare(request, config, workdir, model), flush=True)
+    return config
+
+
+def compare(request: FineTuning, config: ConfigDict, workdir: Path, model: str) -> str:
+    """Score the model that training started from on the same held-out frames. Write both errors, and describe them."""
+    trained, _ = setup.load_trained(model)
+    params = {name: value for name, value in trained.params.items() if name != "motion"}
+    evaluator = Evaluator(config, setup.load_dataset(config, evaluated=True))
+    before, after = evaluator.final(params)[0]["mse"], read_object(workdir / "results.json")["mse"]
+    write_results(
+        workdir / RECORD, {"model": model, "input": str(request.input), "mse_before": before, "mse_after": after}
+    )
+    use = f"--workdir {workdir}" if after < before else f"--model {model}"
+    verdict = "" if after < before else f": this training did not help, so {model} is the better choice"
+    return (
+        f"squared error on the held-out end of the recording: {before:.4f} before, {after:.4f} after{verdict}\n"
+        f"next: python -m stii_jax.main --mode decompose {use} --input {request.input} --output found"
+    )
+
+
+def _reseeds(config: ConfigDict) -> bool:
+    return config.eval.reseeds > 0
+
+
+def describe(found: Findings, config: ConfigDict) -> str:
+    """Return the findings and the chosen settings in one line."""
+    options = config.data.options
+    speed = f", moving by {100 * found.speed:.0f} % of their width per frame" if found.speed == found.speed else ""
+    region = found.region and ",".join(map(str, found.region))
+    part = f"--region={region}" if region else "the central square"
+    return (
+        f"up to {found.num_objects} object{'s' * (found.num_objects != 1)} in the first frames{speed}: training with "
+        f"{config.model.num_slots} slots on every {_ordinal(options.frame_stride)}frame of {part}"
+    )
+
+
+def _ordinal(stride: int) -> str:
+    return "" if stride == 1 else {2: "2nd ", 3: "3rd "}.get(stride, f"{stride}th ")

@@ -1,0 +1,175 @@
+"""Tests of `--mode fine_tune`: the settings chosen for a recording, and a training from a model file."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from toy import make_config
+
+from stii_jax import pretrained
+from stii_jax.config import ConfigError, load_config
+from stii_jax.data.errors import DataError
+from stii_jax.inference.viewing import Viewing
+from stii_jax.main import run
+from stii_jax.models import registry
+from stii_jax.runs import fine_tune, recording_plan
+from stii_jax.runs.fine_tune import FineTuning, make_fine_tuning, margins_of, open_fine_tuning
+from stii_jax.runs.recording_plan import LAG, Findings, enclosing_region, make_plan, measure
+from stii_jax.visualization.regions import Region
+
+TRAINING = [
+    *("train.num_steps=2", "curriculum.stages=((6, 4, 2),)", "data.num_frames=2", "batch_size=4"),
+    *("train.log_every=2", "train.eval_every=4", "train.checkpoint_every=2", "optim.warmup_steps=1"),
+    *("eval.num_videos=2", "eval.periodic_videos=1", "eval.num_pictures=1", "eval.batch_size=4"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model file, its parameters untrained."""
+    config = make_config("/nowhere", model__predictor="prior")
+    params = registry.make_model(config, 8).init(jax.random.key(0))
+    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    pretrained.save(path, pretrained.Trained(config, params, {"step": 3, "seed": 0, "commit": None}))
+    return path
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A folder of 48 images of 20x12 pixels, in which a white square moves on black."""
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    for number in range(48):
+        frame = np.zeros((12, 20, 3), np.uint8)
+        frame[4:8, number % 16 : number % 16 + 4] = 255
+        Image.fromarray(frame).save(folder / f"{number:03}.png")
+    return folder
+
+
+def region(x, y, diameter):
+    area = math.pi * diameter**2 / 4
+    return Region(1, x, y, area, x, y, x, y, 1.0)
+
+
+def test_speed_is_in_diameters_per_frame_and_the_background_does_not_count():
+    frames = [{0: region(5.0 * t, 0, 30), 2: region(0, 0.6 * t, 12)} for t in range(20)]
+    frames[4][3] = region(0, 0, 9)
+    count, speed = measure(frames, background=0)
+    assert count == 2 and speed == pytest.approx(0.05)
+    assert measure(frames[:LAG], background=0)[0] == 2 and math.isnan(measure(frames[:LAG], background=0)[1])
+    assert measure([{}], background=0)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "margin", "expected"),
+    [
+        ((40, 30, 60, 50), 10.0, (35, 25, 30, 30)),
+        ((0, 0, 20, 10), 4.0, (0, 0, 24, 24)),
+        ((150, 80, 200, 100), 10.0, (140, 40, 60, 60)),
+        ((60, 10, 140, 90), 10.0, None),  # the central square of 100 pixels shows this, hardly larger
+        ((0, 0, 200, 50), math.nan, (0, 0, 200, 100)),  # no square fits
+        ((20, 0, 110, 90), 0.0, (20, 0, 90, 90)),  # large, but not within the central square
+    ],
+)
+def test_the_region_is_the_square_around_all_motion(box, margin, expected):
+    found = enclosing_region(box, margin, width=200, height=100)
+    assert found == expected
+    if found is not None:
+        left, top, right, bottom = margins_of(found, 200, 100)
+        assert (left + found[2] + right, top + found[3] + bottom) == (200, 100)
+
+
+@pytest.mark.parametrize(
+    ("objects", "speed", "frames", "expected"),
+    [
+        (2, 0.06, 2_000, (4, 1)),
+        (2, 0.02, 2_000, (4, 3)),
+        (2, 0.001, 2_000, (4, 8)),
+        (2, 0.001, 500, (4, 3)),  # 160 frames must remain
+        (1, math.nan, 2_000, (3, 1)),
+        (1, 0.2, 0, (3, 1)),
+        (9, 0.2, 100, (7, 1)),
+    ],
+)
+def test_the_plan_follows_from_the_number_and_speed_of_objects(objects, speed, frames, expected):
+    plan = make_plan(Findings((64, 48), frames, objects, speed, None), most_slots=7)
+    assert (plan.num_slots, plan.frame_stride) == expected and plan.margins is None
+    region = make_plan(Findings((64, 48), frames, objects, speed, (4, 8, 20, 20)), 7).margins
+    assert region == (4, 8, 40, 20)
+
+
+def test_given_flags_and_settings_have_priority_over_the_plan(model, recording, tmp_path):
+    plan = fine_tune.Plan(5, 3, (1, 1, 1, 1))
+    request = FineTuning(recording, Viewing(region=(2, 1, 10, 10), background="median", frame_stride=2))
+    config = open_fine_tuning(request, str(model), tmp_path / "run", ["model.num_slots=4"], plan)
+    options = config.data.options
+    assert config.model.num_slots == 4 and config.data.dataset == "video_folder" and options.image_size == 8
+    assert (options.crop, options.square, options.frame_stride) == ((2, 1, 8, 1), False, 2)
+    assert options.background == "median" and options.folder == str(recording)
+    planned = open_fine_tuning(FineTuning(recording), str(model), tmp_path / "run", [], plan)
+    assert planned.model.num_slots == 5 and planned.data.options.crop == (1, 1, 1, 1)
+    with pytest.raises(DataError, match=r"frames are 20x12 pixels: the view from .* does not fit"):
+        open_fine_tuning(request._replace(viewing=Viewing(region=(0, 0, 30, 10))), str(model), tmp_path, [], plan)
+
+
+@pytest.mark.slow
+def test_training_from_a_model_compares_both_and_resumes(model, recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recording_plan, "measure", lambda *_: (2, 0.1))
+    workdir, given = tmp_path / "run", [*TRAINING, f"data.data_dir={tmp_path / 'data'}"]
+    request = FineTuning(recording)
+    run("fine_tune", None, workdir, given, model=str(model), tuning=request)
+    out = capsys.readouterr().out
+    assert "up to 2 objects in the first frames, moving by 10 % of their width per frame" in out
+    assert "training with 3 slots" not in out and "training with 4 slots on every frame of --region=" in out
+    assert "next: python -m stii_jax.main --mode decompose" in out
+    record = json.loads((workdir / "fine_tuning.json").read_text())
+    scores = json.loads((workdir / "results.json").read_text())
+    assert record["mse_after"] == scores["mse"] and record["mse_before"] > 0 and record["input"] == str(recording)
+    assert load_config(workdir / "config.json").model.num_slots == 4
+    monkeypatch.setattr(recording_plan, "measure", lambda *_: pytest.fail("planned again"))
+    run("fine_tune", None, workdir, given, model=str(model), tuning=request)
+    assert "Resuming from the checkpoint of step 4" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"holds a training on .*recording: give another --workdir"):
+        run("fine_tune", None, workdir, given, model=str(model), tuning=FineTuning(tmp_path / "other.mp4"))
+    with pytest.raises(ConfigError, match=r"holds a run with other settings \(data\.options\.frame_stride"):
+        other = FineTuning(recording, Viewing(frame_stride=7))
+        run("fine_tune", None, workdir, given, model=str(model), tuning=other)
+
+
+def test_a_recording_without_objects_is_refused_before_anything_is_written(model, recording, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording_plan, "measure", lambda *_: (0, math.nan))
+    with pytest.raises(ConfigError, match=r"finds no object in the first frames of .*recording"):
+        run("fine_tune", None, tmp_path / "run", TRAINING, model=str(model), tuning=FineTuning(recording))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "viewing", "message"),
+    [
+        (None, "balls", {}, "give --input, the recording to train on"),
+        ("LICENSE", None, {}, "give --model, the model to start from"),
+        ("LICENSE", "balls", {"tile": 90}, "--tile does not work with --mode fine_tune"),
+        ("LICENSE", "balls", {"frame_stride": 0}, "--frame_stride is 0, expected 1 or more"),
+    ],
+)
+def test_flags_that_are_missing_or_wrong(source, model, viewing, message):
+    with pytest.raises(ConfigError, match=message):
+        make_fine_tuning("fine_tune", source, viewing, model)
+    assert make_fine_tuning("train", source, viewing, model) is None
+
+
+def test_a_recording_that_does_not_exist():
+    with pytest.raises(DataError, match=r"--input no.mp4 does not exist"):
+        make_fine_tuning("fine_tune", "no.mp4", {}, "balls")
+
+
+def test_a_model_of_another_system_is_refused(tmp_path, recording):
+    config = make_config("/nowhere", system="rnem")
+    path = tmp_path / "rnem.safetensors"
+    params = registry.make_model(config, 8).init(jax.random.key(0))
+    pretrained.save(path, pretrained.Trained(config, params, {"step": 3, "seed": 0, "commit": None}))
+    with pytest.raises(ConfigError, match=r"needs a model of the system stii, but .* is 'rnem'"):
+        open_fine_tuning(FineTuning(recording), str(path), tmp_path / "run", [])
