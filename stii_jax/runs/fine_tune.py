@@ -15,8 +15,8 @@ from stii_jax.runs.settings import check_same_run
 
 _EXAMPLE = "--mode fine_tune --model balls --input video.mp4 --workdir runs/mine"
 _TRAINING = (
-    *("batch_size=4", "data.num_frames=4", "data.num_threads=1", "data.recolor=False", "train.num_steps=600"),
-    *("curriculum.first=()", "curriculum.stages=((12, 2, 200),)", "curriculum.patience=0"),
+    *("batch_size=4", "data.num_frames=4", "data.num_threads=1", "data.recolor=False", "train.num_steps=1000"),
+    *("curriculum.first=()", "curriculum.stages=((12, 2, 300),)", "curriculum.patience=0"),
     *("optim.learning_rate=6e-4", "optim.warmup_steps=20", "optim.decay=cosine"),
     *("train.log_every=20", "train.eval_every=100", "train.checkpoint_every=100"),
     *("model.predictor=prior", "eval.predictor=", "eval.split=validation", "eval.variant=", "eval.lengths=(16,)"),
