@@ -54,6 +54,9 @@ EVALUATION |= {"eval.lengths": (2,), "eval.num_videos": 4, "eval.observed_frames
 SMALL |= EVALUATION
 MOTION = {"motion.num_videos": 4, "motion.num_frames": 7, "motion.horizon": 1, "motion.num_steps": 2}
 MOTION |= {"motion.batch_size": 2, "eval.restarts": 1}
+FINE_TUNING = {"train.num_steps": 2, "train.log_every": 2, "train.eval_every": 2, "train.checkpoint_every": 2}
+FINE_TUNING |= {"curriculum.stages": (), "optim.warmup_steps": 1, "data.num_frames": 2, "eval.restarts": 1}
+FINE_TUNING |= {key: value for key, value in EVALUATION.items() if key != "eval.chunk_frames"}
 PROBES = {"probe.num_videos": 12, "probe.num_frames": 2, "eval.num_videos": 12, "eval.batch_size": 4}
 
 PLACES = {"SEED": "0", "WORKDIR": "runs/quickstart", "RUN": "runs/quickstart", "NAME": "mine", "DIR": "runs/dir"}
@@ -153,6 +156,8 @@ class Workshop:
             settings = EVALUATION | PROBES
         elif mode == "learn_motion":
             settings = dict(MOTION)
+        elif mode == "fine_tune":
+            settings = dict(FINE_TUNING)
         elif mode in ("evaluate", "predict") and not command.value("--tracks"):
             settings = dict(EVALUATION)
         if command.value("--config.eval.system") == "seq_iodine" and mode == "evaluate":
@@ -251,6 +256,7 @@ def _run_main(workshop: Workshop, command: Command) -> None:
         return
     left = {
         "train": lambda: Path(workdir, "results.json"),
+        "fine_tune": lambda: Path(workdir, "fine_tuning.json"),
         "evaluate": lambda: next(Path(workdir).glob("results*.json")),
         "predict": lambda: next(Path(workdir).glob("prediction*.json")),
         "disentangle": lambda: next(Path(workdir).glob("probes*.json")),
