@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from stii_jax.config import load_config
     from stii_jax.data.pipeline.source import open_dataset
     from stii_jax.inference.model import Model, Result
+    from stii_jax.runs.fine_tuning import fine_tune
     from stii_jax.runs.loading import load_model, train
 else:
     _MODULES = {"load_config": "config", "open_dataset": "data.pipeline.source"}
     _MODULES |= dict.fromkeys(("Model", "Result"), "inference.model")
+    _MODULES |= {"fine_tune": "runs.fine_tuning"}
     _MODULES |= dict.fromkeys(("load_model", "train"), "runs.loading")
     __getattr__ = exports(__name__, _MODULES)
 
-__all__ = ["Model", "Result", "load_config", "load_model", "open_dataset", "train"]
+__all__ = ["Model", "Result", "fine_tune", "load_config", "load_model", "open_dataset", "train"]
 __version__ = "0.1.0"

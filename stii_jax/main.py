@@ -100,10 +100,10 @@ def run(
         )
 
     if tuning is not None:
-        from stii_jax.runs.fine_tuning import fine_tune
+        from stii_jax.runs.fine_tuning import run_fine_tuning
 
         assert model is not None and workdir is not None
-        fine_tune(tuning, model, workdir, overrides, config)
+        run_fine_tuning(tuning, model, workdir, overrides, config)
         return
 
     def trained() -> pretrained.Trained:

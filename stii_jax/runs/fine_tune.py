@@ -67,10 +67,15 @@ def make_fine_tuning(mode: str, source: str | None, viewing: Mapping[str, Any], 
     seen = parse_viewing(viewing)
     if seen.tile is not None:
         raise ConfigError("--tile does not work with --mode fine_tune: give --region, the part of the frame to see")
+    return FineTuning(existing(source), seen)
+
+
+def existing(source: str) -> Path:
+    """Return the absolute path of a recording. Raises `DataError` if there is none."""
     path = Path(source).expanduser()
     if not path.exists():
-        raise DataError(f"--input {source} does not exist: give a video file, or a folder of images")
-    return FineTuning(path.resolve(), seen)
+        raise DataError(f"{source} does not exist: give a video file, or a folder of images")
+    return path.resolve()
 
 
 def open_fine_tuning(

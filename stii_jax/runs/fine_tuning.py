@@ -6,13 +6,16 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stii_jax.config import ConfigError
+from stii_jax.data.video.levels import Range
 from stii_jax.evaluation.evaluator import Evaluator
+from stii_jax.inference.model import Model
+from stii_jax.inference.viewing import Viewing, check_viewing
 from stii_jax.runs import modes, setup
-from stii_jax.runs.fine_tune import FineTuning, open_fine_tuning
+from stii_jax.runs.fine_tune import FineTuning, existing, open_fine_tuning
 from stii_jax.runs.loading import load_model
 from stii_jax.runs.lock import has_checkpoint
 from stii_jax.runs.recording_plan import MOST_SLOTS, Findings, examine, make_plan
-from stii_jax.runs.trust import read_object
+from stii_jax.runs.trust import check_links, read_object
 from stii_jax.storage.files import write_results
 
 RECORD = "fine_tuning.json"
@@ -20,9 +23,47 @@ RECORD = "fine_tuning.json"
 
 
 def fine_tune(
+    model: str | Path,
+    video: str | Path,
+    workdir: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    value_range: Range | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    frame_stride: int | None = None,
+    background: str | None = None,
+) -> Model:
+    """Train a model further on one recording, or resume. The same as `--mode fine_tune`.
+
+    Args:
+        model: a model that comes with the package, such as "balls", or a `.safetensors` file.
+        video: a video file, or a folder of images.
+        workdir: the folder of the run.
+        overrides: `key=value`, such as `train.num_steps=100`.
+        value_range: see `Model.decompose`, like the next ones.
+        region: None: the square around all motion, if the camera stands still.
+        frame_stride: None: by the speed of the objects.
+        background: None: as in the model's training.
+
+    Raises:
+        ConfigError: an argument is invalid, the recording is too short or shows no object, or the folder holds another
+            run.
+        DataError: the recording cannot be read.
+        ModelFileError: there is no such model.
+    """
+    viewing = check_viewing(Viewing(value_range, region, frame_stride, background))
+    request, folder = FineTuning(existing(str(video)), viewing), Path(workdir)
+    if folder.exists():
+        check_links(folder)
+    config = open_fine_tuning(request, str(model), folder, overrides)
+    run_fine_tuning(request, str(model), folder, overrides, config)
+    return load_model(folder)
+
+
+def run_fine_tuning(
     request: FineTuning, model: str, workdir: Path, overrides: Sequence[str], config: ConfigDict
-) -> ConfigDict:
-    """Train to the end, or resume; then compare the errors on the recording's end. Return the final config.
+) -> None:
+    """Train to the end, or resume; then compare the errors on the recording's end.
 
     Args:
         request: the recording.
@@ -51,7 +92,6 @@ def fine_tune(
     modes.train(config, workdir, None if has_checkpoint(workdir) else model)
     modes.evaluate(config, workdir, setup.restore(config, workdir))
     print(compare(request, config, workdir, model), flush=True)
-    return config
 
 
 def compare(request: FineTuning, config: ConfigDict, workdir: Path, model: str) -> str:

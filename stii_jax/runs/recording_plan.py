@@ -22,8 +22,8 @@ LAG = 8
 """Number of frames over which a speed is measured, so that the jitter of masks counts little."""
 SPEED = 0.06
 """Movement per frame, in diameters of an object, that the stride aims for. Models learned .02 to .12."""
-MIN_FRAMES = 160
-"""Number of frames that must remain after skipping, if the recording has as many: ten clips of 16."""
+MIN_FRAMES = 400
+"""Number of frames that must remain after skipping, if the recording has as many: 25 clips of 16."""
 MAX_STRIDE = 8
 MOST_SLOTS = 9
 """Largest number of slots for models that always use all of their slots."""

@@ -87,8 +87,8 @@ def test_the_region_is_the_square_around_all_motion(box, margin, expected):
     [
         (2, 0.06, 2_000, (4, 1)),
         (2, 0.02, 2_000, (4, 3)),
-        (2, 0.001, 2_000, (4, 8)),
-        (2, 0.001, 500, (4, 3)),  # 160 frames must remain
+        (2, 0.001, 9_000, (4, 8)),
+        (2, 0.001, 1_300, (4, 3)),  # 400 frames must remain
         (1, math.nan, 2_000, (3, 1)),
         (1, 0.2, 0, (3, 1)),
         (9, 0.2, 100, (7, 1)),
@@ -162,7 +162,7 @@ def test_flags_that_are_missing_or_wrong(source, model, viewing, message):
 
 
 def test_a_recording_that_does_not_exist():
-    with pytest.raises(DataError, match=r"--input no.mp4 does not exist"):
+    with pytest.raises(DataError, match=r"no.mp4 does not exist"):
         make_fine_tuning("fine_tune", "no.mp4", {}, "balls")
 
 
