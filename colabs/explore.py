@@ -191,7 +191,7 @@ statistics = latent_statistics(observed)
 last = len(statistics.kl) - 1
 slot = widgets.IntSlider(value=own, min=0, max=model.num_slots - 1, description="slot")
 dimension = widgets.IntSlider(value=int(statistics.kl.argmax()), min=0, max=last, description="dimension")
-moved_by = widgets.FloatSlider(value=0, min=-3, max=3, step=0.25, description="moved by")
+moved_by = widgets.FloatSlider(value=0, min=-3, max=3, step=0.25, description="offset")
 screen = widgets.Image(format="png")
 
 # %%
@@ -201,7 +201,7 @@ still = render(model, params, slots)
 def move_and_draw(_=None):
     step = moved_by.value * float(statistics.scale[dimension.value])
     frame = render(model, params, shift_latent(slots, slot.value, dimension.value, step))
-    screen.value = encode_png(draw_panels([{"unmoved": still, "moved": frame}]))
+    screen.value = encode_png(draw_panels([{"before": still, "after": frame}]))
 
 
 for slider in (slot, dimension, moved_by):
@@ -209,7 +209,7 @@ for slider in (slot, dimension, moved_by):
 move_and_draw()
 
 # %% [markdown]
-# Drag "moved by" away from 0. Only this slot's object should change, and the pixels that it covers or uncovers.
+# Drag "offset" away from 0. Only this slot's object should change, and the pixels that it covers or uncovers.
 
 # %%
 widgets.VBox([slot, dimension, moved_by, screen])

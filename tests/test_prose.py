@@ -28,7 +28,7 @@ VERBS = """
     add align append apply ask assign average begin build call carry cast change check choose clip collect compare
     compile complete compute convert copy count create cut decide decode decompose delete describe display divide do
     download draw drop encode end estimate evaluate examine exchange execute expand explain export extract fetch
-    fill filter find finish fit flip follow generate get give go group guess have hold imagine infer initialise
+    fill filter find finish fit flip follow generate get give go group guess have hold infer initialise
     insert invert join keep kill label leave let limit list load lock log look make map mark mask match measure
     merge mix move name normalise note number open order pack pad paint parse pass paste pick place plot pool
     predict prepare print produce put quantise raise rank read record reduce refine refuse register remove rename
@@ -66,6 +66,7 @@ PHRASES = {
     r"tells (?:what|which|how|whether|why|where|when|its|of)": "write 'reports', 'shows' or 'explains'",
     r"held out (?:videos?|frames?|clips?|data|images?|objects?)": "write 'held-out'",
     r"hyper-parameters?": "write 'hyperparameter'",
+    r"imagin(?:e|es|ed|ing|ation)": "write 'predict'",
     r"to mend": "write 'to fix'",
     r"\w+'s to (?:mend|say|judge|read|know|decide|choose|tell|fix|give)": "make the owner the subject",
     r"(?:one|two|three|four|five|ten|\d+|a|an|some) (?:frames?|slots?|steps?|videos?|objects?|balls?) more(?! than)": (

@@ -54,7 +54,7 @@ def draw_scores(path: str | os.PathLike[str], results: Mapping[str, Any]) -> Non
     axes.set_ylabel("R\N{SUPERSCRIPT TWO} on held-out videos")
     axes.set_title(
         f"frame {results['frame']}: {results['num_found']} of {results['num_objects']} objects in "
-        f"{results['num_videos']} videos have a slot (IoU {results['min_iou']} or more)",
+        f"{results['num_videos']} videos are matched to a slot (IoU of {results['min_iou']} or more)",
         fontsize=10,
     )
     axes.grid(axis="y", alpha=0.25)

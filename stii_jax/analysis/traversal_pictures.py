@@ -25,7 +25,7 @@ def draw_traversal(traversal: Traversal, *, num_columns: int = 7, alone: bool = 
     columns = np.unique(np.linspace(0, len(traversal.offsets) - 1, num_columns).round().astype(int))
     names = _names(traversal)
     left = 3 * GAP + max(int(FONT.getlength(name)) for name in names)
-    caption = "moved by, in standard deviations over objects (KL in nats)"
+    caption = "offset in standard deviations over objects (KL in nats)"
     context = Image.fromarray(draw_panels([_context(traversal)], traversal.color))
     table = _table((traversal.alone if alone else traversal.frames)[:, columns])
     width = left + max(context.width, table.width, int(FONT.getlength(caption)) + GAP)
@@ -52,7 +52,7 @@ def traversal_animation(traversal: Traversal) -> list[Picture]:
         moved = list(zip(_names(traversal), traversal.frames[:, value]))
         lines = [dict(moved[start : start + PER_LINE]) for start in range(0, len(moved), PER_LINE)]
         panels = Image.fromarray(draw_panels([_context(traversal), *lines], traversal.color))
-        caption = f"moved by {_signed(traversal.offsets[value])} standard deviations"
+        caption = f"offset: {_signed(traversal.offsets[value])} standard deviations"
         width = max(panels.width, int(FONT.getlength(caption.replace("+", "-"))) + 5 * GAP)
         page = Image.new("RGB", (width, panels.height + LINE), PAGE)
         page.paste(panels, (0, 0))
@@ -73,7 +73,7 @@ def _context(traversal: Traversal) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
     """Return the traversal's starting pictures, keyed by title."""
     return {
         f"frame t={traversal.time}": traversal.seen,
-        "unmoved": traversal.frames[0, traversal.middle],
+        "reconstruction": traversal.frames[0, traversal.middle],
         f"slot {traversal.slot}": traversal.alone[0, traversal.middle],
     }
 

@@ -14,9 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from stii_jax.benchmark.points import FACTORS
 from stii_jax.report.markdown import markdown_table
 
-SECONDS, MEMORY = "seconds per step", "temporary MB per device"
+SECONDS, MEMORY = "seconds per step", "temporary memory per device (MB)"
 _WITH_CELLS = ("frames", "refinements")
-"""Factors that change the number of cells; their panels have lines in proportion to it."""
+"""Factors that change the number of cells; their panels have lines proportional to it."""
 _COLUMNS = 4
 _MARKERS = "osD^v"
 
@@ -26,7 +26,7 @@ Measured = Mapping[str, Any]
 def table(measured: Sequence[Measured]) -> str:
     """Return a Markdown table with one row per point; a failed point shows its error."""
     header = ["config", "point", "cells per video", SECONDS, "ms per cell and video"]
-    header += ["s to compile", MEMORY, "peak MB"]
+    header += ["compile time (s)", MEMORY, "peak memory (MB)"]
     return markdown_table(header, [_row(point) for point in measured])
 
 
@@ -86,7 +86,7 @@ def curve(measured: Sequence[Measured], config: str, factor: str) -> list[Measur
 
 
 def fit_time_per_cell(points: Sequence[Measured]) -> list[float]:
-    """Return seconds in proportion to the number of cells, with the constant that best fits the logarithms."""
+    """Return seconds proportional to the number of cells, with the constant that best fits the logarithms."""
     cells = [point["result"]["cells_per_step"] for point in points]
     ratios = [point["result"]["step_seconds"] / count for point, count in zip(points, cells)]
     constant = statistics.geometric_mean(ratios)
@@ -109,7 +109,7 @@ def _draw(axes: Axes, points: Sequence[Measured], factor: str, title: str, order
     line = {"linestyle": "none"} if with_cells else {"linewidth": 1.3, "label": config}
     axes.plot(x, values, **look, **line)
     if with_cells:
-        label = f"{config}, in proportion to cells (t, r)"
+        label = f"{config}, proportional to the number of cells"
         axes.plot(x, fit_time_per_cell(known), "--", color=color, linewidth=1.1, label=label)
 
 

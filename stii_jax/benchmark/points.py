@@ -18,10 +18,10 @@ FACTORS = {
     "frames": Factor("frames T", "data.num_frames"),
     "refinements": Factor("refinements R", "model.num_refinements"),
     "slots": Factor("slots K", "model.num_slots"),
-    "batch": Factor("videos per step", "batch_size"),
-    "size": Factor("pixels per side", "data.options.image_size"),
+    "batch": Factor("batch size (videos)", "batch_size"),
+    "size": Factor("image size (pixels per side)", "data.options.image_size"),
     "devices": Factor("devices", ""),
-    "pieces": Factor("pieces of the batch", "train.accumulation"),
+    "pieces": Factor("accumulation steps", "train.accumulation"),
 }
 
 

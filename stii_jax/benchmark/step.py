@@ -108,14 +108,14 @@ def analytic_flops(model: STII, config: ConfigDict) -> float:
     """
     height, width, channels = model.frame_shape
     settings, observed = config.model, model.num_observed(config.data.num_frames)
-    imagined, schedule = config.data.num_frames - observed, model.schedule(observed)
+    predicted, schedule = config.data.num_frames - observed, model.schedule(observed)
     decoder, refiner = settings.decoder_channels, settings.refiner_channels
     taps = 9 * height * width
     decode = taps * (3 * decoder**2 + decoder * (channels + 1))
     refine = (
         taps * (3 * refiner**2 + refiner * (2 * channels + 5)) + height * width // 16 * refiner * settings.feature_dim
     )
-    refinements = sum(schedule) + imagined
+    refinements = sum(schedule) + predicted
     decodes = refinements + len(schedule)
     passes = 3 if settings.detach_refiner_inputs else 5
     return 2.0 * config.batch_size * settings.num_slots * (passes * decodes * decode + 3 * refinements * refine)

@@ -177,12 +177,12 @@ class Evaluator:
         """
         observed, ahead = self.settings.observed_frames, self.settings.predict_frames
 
-        def imagined():
+        def predictions():
             for batch, index in self._batches(self.settings.split, observed + ahead, self.settings.num_videos):
                 past, future = self.predict(params, batch["video"][:, :observed], index, ahead)
                 yield batch, future, join([past, future])
 
-        return self._score(imagined(), (*(n for n in _FORECAST_LENGTHS if n < ahead), ahead))
+        return self._score(predictions(), (*(n for n in _FORECAST_LENGTHS if n < ahead), ahead))
 
     def _batches(self, split: str, num_frames: int, num_videos: int) -> Iterator[tuple[dict, np.ndarray]]:
         """Yield batches of held-out videos in order, with the videos' numbers."""
@@ -209,8 +209,8 @@ class Evaluator:
                 scores = dict(self._scores(scored, labels, length))
                 if skip and "segmentation" in labels:  # a forecast, whose motion starts in the last observed frame
                     steps = slice(skip - 1, skip + length)
-                    last_and_imagined = jax.tree.map(lambda a, steps=steps: a[:, steps], drawn)
-                    scores |= self._velocity_scores(last_and_imagined, batch["segmentation"][:, steps])
+                    last_and_predicted = jax.tree.map(lambda a, steps=steps: a[:, steps], drawn)
+                    scores |= self._velocity_scores(last_and_predicted, batch["segmentation"][:, steps])
                 of_length.append(_gather(scores))
             valid.append(_gather(batch["valid"]))
             pictures += self._pictures(batch, drawn, self.settings.num_pictures - len(pictures))
@@ -246,12 +246,12 @@ class Evaluator:
         """Decompose the given frames and predict the next `num_frames`."""
         observed, state = self.observe(params, video, index)
 
-        def imagine(params, state):
+        def predict_frames(params, state):
             local = state._replace(frame=state.frame[0])
             return self.model.predict(params, local, num_frames)[0]
 
         if ("predict", num_frames) not in self._compiled:
-            self._compiled["predict", num_frames] = data_parallel(imagine, self.kind, shared_outputs=False)
+            self._compiled["predict", num_frames] = data_parallel(predict_frames, self.kind, shared_outputs=False)
         return observed, self._compiled["predict", num_frames](params, state)
 
     def draw(

@@ -149,11 +149,11 @@ class STII(VideoModel):
         seen = LossOutputs(out.loss, out.terms, out.decomposition)
         if observed == video.shape[1]:
             return seen
-        imagined, _ = self.predict(params, state, video.shape[1] - observed)
+        predicted, _ = self.predict(params, state, video.shape[1] - observed)
         elbo, terms = jax.vmap(self.elbo.predicted_elbo, (1, 1, 1), (0, 1))(
-            video[:, observed:], imagined.means, imagined.masks
+            video[:, observed:], predicted.means, predicted.masks
         )
-        shown = (seen.terms, seen.decomposition), (lax.stop_gradient(terms), imagined)
+        shown = (seen.terms, seen.decomposition), (lax.stop_gradient(terms), predicted)
         return LossOutputs(seen.loss - elbo.sum(), *jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), *shown))
 
     def num_observed(self, num_frames: int) -> int:

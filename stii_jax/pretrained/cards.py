@@ -77,8 +77,8 @@ def _facts(trained: Trained, size: int) -> str:
 def _motion(config: ConfigDict, facts: dict[str, Any]) -> str:
     errors = [f"{100 * facts[f'{name}_error']:.1f} %" for name in ("motion", "velocity")]
     return (
-        f"{config.motion.interaction}, width {config.motion.width}, from {facts['num_videos']} videos; after "
-        f"{facts['horizon']} frames objects are {errors[0]} of the side off (constant velocity: {errors[1]})"
+        f"{config.motion.interaction}, width {config.motion.width}, from {facts['num_videos']} videos; mean position "
+        f"error after {facts['horizon']} frames: {errors[0]} of the image side (constant velocity: {errors[1]})"
     )
 
 
@@ -100,7 +100,7 @@ def _scores(title: str, found: dict[str, Any]) -> str:
     lengths = found["lengths"]
     shown = [name for name in _SHOWN if all(name in scores for scores in lengths)]
     head = (
-        f"{title}, {lengths[0]['num_videos']} of split `{found['split']}`; the mean over videos ± its standard error:"
+        f"{title} ({lengths[0]['num_videos']} videos of split `{found['split']}`), mean ± standard error over videos:"
     )
     rows = [f"| {' | '.join(('frames', *shown))} |", f"|{' --- |' * (len(shown) + 1)}"]
     for scores in lengths:

@@ -3,7 +3,6 @@
     python -m stii_jax.report                                    # print the table of all runs
     python -m stii_jax.report --readme results/README.md         # write it into that page
     python -m stii_jax.report --readme results/README.md --check # exit 1 if that would change the page
-    python -m stii_jax.report --readme notes.md --brief          # write a short one, of the longest clips, into a page
     python -m stii_jax.report --add runs/color4 --name color4    # add a finished run to results/
     python -m stii_jax.report --runs runs --output report        # report/results.md, CSV files, figures
     python -m stii_jax.report --html runs/color4 --output color4.html     # curves, scores, a player: one file, offline

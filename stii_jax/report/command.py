@@ -12,7 +12,7 @@ from stii_jax.errors import UserError, check_platform
 from stii_jax.report.collect import collect
 from stii_jax.report.entries import read_runs, result_entry
 from stii_jax.report.published import read_published
-from stii_jax.report.readme import brief_table, replace_between_markers, results_table
+from stii_jax.report.readme import replace_between_markers, results_table
 from stii_jax.storage.files import write_atomic, write_results
 
 NUM_VIDEOS = 3
@@ -24,7 +24,6 @@ def main(arguments: Sequence[str] | None = None, before_jax: Callable[[ConfigDic
     parser = argparse.ArgumentParser(prog="python -m stii_jax.report", description="Tables and figures of results.")
     parser.add_argument("--results", help="folder of the results files and of published.json (results)")
     parser.add_argument("--readme", help="file whose text between the markers is replaced by the table")
-    parser.add_argument("--brief", action="store_true", help="only show each run's scores at its longest clips")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if --readme is stale")
     parser.add_argument("--add", metavar="WORKDIR", help="first add this finished run to the results")
     parser.add_argument("--name", help="with --add: name of the experiment, which its seeds share")
@@ -60,13 +59,13 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--check needs --readme")
     if bool(options.runs) != bool(options.output):
         parser.error("--runs DIR and --output OUT go together")
-    if options.runs and (options.readme or options.add or options.brief):
-        parser.error("--runs only reports on that folder: leave out --readme, --add and --brief")
+    if options.runs and (options.readme or options.add):
+        parser.error("--runs only reports on that folder: leave out --readme and --add")
 
 
 def _check_html(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Reject flags that would do nothing for an HTML page."""
-    names = ("results", "readme", "brief", "check", "add", "name", "model", "command", "runs")
+    names = ("results", "readme", "check", "add", "name", "model", "command", "runs")
     if given := [f"--{name}" for name in names if getattr(options, name)]:
         parser.error(f"--html only writes the page of one run: leave out {', '.join(given)}")
     if not options.output:
@@ -115,15 +114,14 @@ def _run(options: argparse.Namespace) -> int:
     readme = Path(options.readme) if options.readme else None
     folder = readme.parent if readme else Path()
     runs = read_runs(results)
-    table = brief_table(runs) if options.brief else results_table(runs, read_published(results), folder)
+    table = results_table(runs, read_published(results), folder)
     if readme is None:
         print(table)
         return 0
     old = readme.read_text()
     new = replace_between_markers(old, table, readme)
     if options.check and new != old:
-        brief = " --brief" * options.brief
-        print(f"{readme} is stale: run python -m stii_jax.report --readme {readme}{brief}", file=sys.stderr)
+        print(f"{readme} is stale: run python -m stii_jax.report --readme {readme}", file=sys.stderr)
         return 1
     if new != old:
         write_atomic(readme, new.encode())

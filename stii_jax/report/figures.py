@@ -20,7 +20,7 @@ CURVES = {
     "eval_f_ari": "F-ARI, held-out",
 }
 LENGTHS = {"ari": "ARI", "f_ari": "F-ARI", "video_f_ari": "video F-ARI"}
-PREDICTIONS = {"f_ari": "F-ARI", "ari": "ARI", "mse": "MSE", "velocity_cosine": "velocity cosine"}
+PREDICTIONS = {"f_ari": "F-ARI", "ari": "ARI", "mse": "MSE", "velocity_cosine": "velocity cosine similarity"}
 NUM_BINS = 60
 """Number of bins along training; the noisy scores of single batches are averaged within each."""
 MARKERS = "osD^vP*Xh<"
@@ -44,7 +44,7 @@ def curves_figure(found: Sequence[Experiment]) -> bytes | None:
     figure, panels = _panels([CURVES[key] for key in keys], num_columns=2)
     for key, axes in zip(keys, panels):
         means = [_draw_curve(axes, experiment, key, number) for number, experiment in enumerate(found)]
-        axes.set_xlabel("step")
+        axes.set_xlabel("training step")
         if key == "loss":
             # The first steps are far above the rest and would flatten the curve.
             losses = np.concatenate(means)
@@ -60,13 +60,13 @@ def length_figure(found: Sequence[Experiment]) -> bytes | None:
     line. None if there are no such scores.
     """
     lines = [(number, one) for number, e in enumerate(found) for one in (e.main(), *_other_systems(e))]
-    return _score_figure(lines, LENGTHS, "frames", num_columns=3)
+    return _score_figure(lines, LENGTHS, "frames per clip", num_columns=3)
 
 
 def prediction_figure(found: Sequence[Experiment]) -> bytes | None:
     """Draw the scores of predicted frames by their number as a PNG; None if nothing was predicted."""
     lines = [(number, one) for number, experiment in enumerate(found) if (one := experiment.prediction())]
-    return _score_figure(lines, PREDICTIONS, "predicted frames", num_columns=2)
+    return _score_figure(lines, PREDICTIONS, "number of predicted frames", num_columns=2)
 
 
 FIGURES = (

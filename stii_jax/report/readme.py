@@ -1,4 +1,4 @@
-"""The tables of the two READMEs: scores over seeds, and in `results/` also published scores and sources."""
+"""The tables of `results/README.md`: scores over seeds, published scores and sources."""
 
 import os
 import statistics
@@ -11,16 +11,12 @@ from stii_jax.report.files import ReportError
 from stii_jax.report.markdown import markdown_table
 from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
 from stii_jax.report.seeds import lower_is_better
-from stii_jax.report.tables import DIGITS, MAIN_METRICS, base_name
+from stii_jax.report.tables import DIGITS, MAIN_METRICS
 from stii_jax.storage.files import PathLike
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 _OWN = ("video_ari", "video_f_ari", "fg_miou", "video_fg_miou", "identity_switches", "mask_ari", "mask_f_ari")
 OWN_METRICS = {metric: MAIN_METRICS[metric] for metric in _OWN}
-BRIEF_METRICS = {metric: MAIN_METRICS[metric] for metric in ("ari", "f_ari", "video_f_ari", "mask_f_ari")}
-
-
-_OF_MASKS = "Scores of masks use the decoder's masks as the segmentation. All others follow `eval.segmentation`."
 
 
 def results_table(runs: Sequence[Run], published: Published, relative_to: PathLike = ".") -> str:
@@ -47,29 +43,11 @@ def results_table(runs: Sequence[Run], published: Published, relative_to: PathLi
     return (
         f"{scores}\n\nMean ± standard deviation over seeds, the worst seed in brackets. ARI and F-ARI are "
         "computed per frame, video ARI and video F-ARI over the whole clip. FG-mIoU and video FG-mIoU match slots "
-        f"to objects in the same two ways. Identity switches are summed over all objects in a clip. {_OF_MASKS}\n\n"
+        "to objects in the same two ways. Identity switches are summed over all objects in a clip. Scores of masks use "
+        "the decoder's masks as the segmentation. All others follow `eval.segmentation`.\n\n"
         f"{sources}\n\n"
         f"{published_table(groups, published)}"
     )
-
-
-def brief_table(runs: Sequence[Run]) -> str:
-    """Return each experiment's scores at its longest clips, and its training time, as Markdown."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run["name"], []).append(run)
-    rows = []
-    for name, group in groups.items():
-        longest = max(score["num_frames"] for run in group for score in run["scores"])
-        scores = [score for run in group for score in run["scores"] if score["num_frames"] == longest]
-        minutes = statistics.fmean(run["wall_seconds"] for run in group) / 60
-        hardware = ", ".join(dict.fromkeys(str(run["hardware"]) for run in group))
-        values = [_over_seeds(scores, metric) for metric in BRIEF_METRICS]
-        rows.append([name, base_name(group[0]["dataset"]), str(longest), str(len(scores)), *values])
-        rows[-1].append(f"{minutes:.0f} min, {hardware}")
-    header = ["run", "data", "frames", "seeds", *BRIEF_METRICS.values(), "time per seed"]
-    note = f"Mean ± standard deviation over seeds, the worst in brackets. {_OF_MASKS}"
-    return f"{markdown_table(header, rows)}\n\n{note}" if rows else "No results yet."
 
 
 def replace_between_markers(text: str, table: str, path: PathLike) -> str:

@@ -18,8 +18,8 @@ PAPER_SIZE = {
 COLUMNS = {
     "model.num_slots": "slots",
     "model.num_refinements": "refinements",
-    "model.latent_dim": "latents",
-    "model.decoder_channels": "channels",
+    "model.latent_dim": "latent dimensions",
+    "model.decoder_channels": "decoder channels",
     "loss.log_likelihood": "likelihood weight",
     "optim.learning_rate": "learning rate",
 }
@@ -75,7 +75,7 @@ def _differences(experiment: Experiment, datasets: Container[str] | None) -> lis
     model, paper = config.get(section, {}), PAPER_SIZE.get(section, {})
     sizes = [f"{key} {model[key]} instead of {size}" for key, size in paper.items() if model.get(key, size) != size]
     other = datasets is not None and experiment.dataset not in datasets
-    return sizes + (["data that the paper does not have"] if other else [])
+    return sizes + (["data not used in the paper"] if other else [])
 
 
 def _setting(run: Run, key: str) -> str:

@@ -87,7 +87,7 @@ def _by_cells(model: STII, params, video, keys):
                 after = {"refined posterior": posterior, **_named("refinement", refinement)}
                 yield from (Quantity(name, t, r, value) for name, value in after.items())
         state = VideoState(refinement, posterior, state.frame + 1)
-    yield from _imagined(model, params, video, state, observed)
+    yield from _predicted_quantities(model, params, video, state, observed)
 
 
 @trace.register
@@ -124,13 +124,13 @@ def _cell(model: STII, params, frame, noise, posterior, temporal, refinement) ->
     return found, *model._refine(params, frame, out.decoded, out.gradients, posterior, temporal, refinement)
 
 
-def _imagined(model: STII, params, video, state, observed) -> Iterator[Quantity]:
+def _predicted_quantities(model: STII, params, video, state, observed) -> Iterator[Quantity]:
     """Yield the quantities of the frames past `observed_fraction`."""
     if observed == video.shape[1]:
         return
-    imagined, _ = jax.jit(model.predict, static_argnums=2)(params, state, video.shape[1] - observed)
+    predicted, _ = jax.jit(model.predict, static_argnums=2)(params, state, video.shape[1] - observed)
     for number, t in enumerate(range(observed, video.shape[1])):
-        parts = {name: getattr(imagined, name)[:, number] for name in ("posterior", "means", "masks")}
+        parts = {name: getattr(predicted, name)[:, number] for name in ("posterior", "means", "masks")}
         _, terms = model.elbo.predicted_elbo(video[:, t], parts["means"], parts["masks"])
         found = {"input": video[:, t], **parts, **terms}
         yield from (Quantity(name, t, None, value) for name, value in found.items())

@@ -189,7 +189,7 @@ def save_gif(path: str | os.PathLike[str], frames: Sequence[Picture], fps: int |
 
 
 def plot_learning_curve(path: str | os.PathLike[str], *metrics: str | os.PathLike[str]) -> None:
-    """Write a PNG with the loss and ARI scores of runs, by step and by hours of training.
+    """Write a PNG with the loss and ARI scores of runs, by training step and by training time.
 
     Args:
       path: the PNG file to write.
@@ -217,8 +217,8 @@ def plot_learning_curve(path: str | os.PathLike[str], *metrics: str | os.PathLik
         low, high = np.nanmin(losses), np.nanquantile(losses, 0.97)
         axes[0, 0].set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9)
     axes[0, 0].set_ylabel("loss")
-    axes[1, 0].set(ylabel="ARI (solid), F-ARI (dashed)", xlabel="step", ylim=(-0.05, 1.05))
-    axes[1, 1].set_xlabel("hours of training")
+    axes[1, 0].set(ylabel="ARI (solid), F-ARI (dashed)", xlabel="training step", ylim=(-0.05, 1.05))
+    axes[1, 1].set_xlabel("training time (hours)")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_atomic(path, buffer.getvalue())

@@ -105,7 +105,7 @@ def test_keys_and_fields_move_through_the_frames(page):
         page.keyboard.press(key)
         assert page.locator("#frame").input_value() == str(frame) == page.locator("#scrub").input_value()
     assert page.locator("#state").inner_text() == "predicted"
-    assert page.locator("#when").inner_text() == "of 0 to 4, 0.50 s"
+    assert page.locator("#when").inner_text() == "(0 to 4), 0.50 s"
     go_to(page, 99)
     assert page.locator("#frame").input_value() == "4"
     page.locator("#scrub").fill("3")

@@ -148,9 +148,9 @@ def keeps_the_contract(system, settings, loss):
     assert shapes(after) == shapes(next_state) == shapes(state)
     outputs = [(losses.decomposition, NUM_FRAMES), (out, NUM_FRAMES), (frame, 1)]
     if SYSTEMS[system].predicts:
-        imagined, end = jax.eval_shape(lambda params, state: model.predict(params, state, 3), params, after)
+        predicted, end = jax.eval_shape(lambda params, state: model.predict(params, state, 3), params, after)
         assert shapes(end) == shapes(state)
-        outputs.append((imagined, 3))
+        outputs.append((predicted, 3))
     for output, length in outputs:
         pixels = (NUM_VIDEOS, length, model.num_slots, SIZE, SIZE)
         assert output.means.shape == (*pixels, 3) and output.masks.shape == pixels

@@ -48,13 +48,13 @@ def test_a_pixel_goes_to_the_slot_of_its_colour():
     np.testing.assert_allclose(found[:, 1], frame[..., 0], atol=1e-6)
 
 
-def test_no_pixel_of_an_imagined_frame_is_known(video, keys):
+def test_no_pixel_of_a_predicted_frame_is_known(video, keys):
     model = tiny.build(segmentation="responsibilities")
     params = tiny.params_of(model)
     _, state = decompose(model, video, keys)
-    imagined, _ = tiny.jit(lambda params, state: model.predict(params, state, 2))(params, state)
-    np.testing.assert_array_equal(imagined.responsibilities, imagined.masks)
-    np.testing.assert_array_equal(imagined.segmentation, np.argmax(imagined.masks, 2))
+    predicted, _ = tiny.jit(lambda params, state: model.predict(params, state, 2))(params, state)
+    np.testing.assert_array_equal(predicted.responsibilities, predicted.masks)
+    np.testing.assert_array_equal(predicted.segmentation, np.argmax(predicted.masks, 2))
 
 
 def test_frame_after_frame_they_are_those_of_the_clip(video, keys):

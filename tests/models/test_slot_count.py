@@ -128,9 +128,9 @@ def test_a_slot_has_to_be_worth_its_cost(params, videos, cost, count):
 @pytest.mark.slow
 def test_clips_and_predictions_keep_the_slots_in_use(step, model, params, videos):
     end = assert_frames_make_the_clip(model, params, step, videos)
-    imagined, after = model.predict(params, end, 2)
+    predicted, after = model.predict(params, end, 2)
     assert (after.present == end.present).all() and not after.present.all()
-    assert float(jnp.where(after.present[:, None, :, None, None], 0, imagined.masks).max()) < 1e-9
+    assert float(jnp.where(after.present[:, None, :, None, None], 0, predicted.masks).max()) < 1e-9
 
 
 def test_steps_count_all_tries(model):

@@ -251,7 +251,7 @@ def test_low_precision_is_close(trained, params, video, keys):
 
 
 @pytest.mark.slow
-def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys):
+def test_loss_on_predicted_frames_is_the_elbo_of_the_forecast(params, video, keys):
     """Two of three frames are observed; the third is predicted from them alone and compared with the true one."""
     whole, model = tiny.build(), tiny.build(observed_fraction=0.7)
     out = tiny.jit(model.loss)(params, video, keys)
@@ -259,18 +259,18 @@ def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys
     @tiny.jit
     def by_hand(params, video):
         seen, state = whole.unroll(params, video[:, :2], keys)
-        imagined, _ = whole.predict(params, state, 1)
-        means, masks = imagined.means[:, 0], imagined.masks[:, 0]
+        predicted, _ = whole.predict(params, state, 1)
+        means, masks = predicted.means[:, 0], predicted.masks[:, 0]
         pixels = reference.mixture(video[:, 2], means, masks, tiny.settings_of())[1]
-        return seen, imagined, (pixels.sum((1, 2)), -(masks * jnp.log(masks)).sum((1, 2, 3)))
+        return seen, predicted, (pixels.sum((1, 2)), -(masks * jnp.log(masks)).sum((1, 2, 3)))
 
-    seen, imagined, (log_likelihood, entropy) = by_hand(params, video)
+    seen, predicted, (log_likelihood, entropy) = by_hand(params, video)
     weights = tiny.WEIGHTS
     expected = seen.loss - (weights["log_likelihood"] * log_likelihood - weights["mask_entropy"] * entropy).sum()
     np.testing.assert_allclose(out.loss, expected, rtol=1e-5)
     np.testing.assert_allclose(out.terms["log_likelihood"][:, 2], log_likelihood, rtol=1e-4)
     np.testing.assert_array_equal(out.terms["kl"][:, 2], 0)
-    np.testing.assert_allclose(out.decomposition.means[:, 2], imagined.means[:, 0], atol=1e-5)
+    np.testing.assert_allclose(out.decomposition.means[:, 2], predicted.means[:, 0], atol=1e-5)
     changed = tiny.jit(model.loss)(params, video.at[:, 2].set(0.5), keys)
     jax.tree.map(np.testing.assert_array_equal, changed.decomposition, out.decomposition)
     assert changed.loss != out.loss
@@ -278,7 +278,7 @@ def test_loss_on_imagined_frames_is_the_elbo_of_the_forecast(params, video, keys
 
 @pytest.mark.slow
 @pytest.mark.parametrize("detach", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_the_loss_on_imagined_frames_trains_every_parameter(params, video, keys, detach):
+def test_the_loss_on_predicted_frames_trains_every_parameter(params, video, keys, detach):
     """One frame is observed, two are predicted; a clip of one frame has nothing to predict."""
     model = tiny.build(observed_fraction=0.4, detach_refiner_inputs=detach, posterior_start="learned")
     loss = tiny.jit(jax.value_and_grad(lambda params, video: model.loss(params, video, keys).loss))

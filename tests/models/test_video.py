@@ -151,7 +151,7 @@ def test_reordered_noise_reorders_the_slots(model, params, long_video):
 
 def test_prediction_against_the_reference(predict, params, head):
     _, state = head
-    imagined, end = predict(params, state)
+    predicted, end = predict(params, state)
     with jax.enable_x64(True):
         temporal = reference.in_float64((state.temporal.h, state.temporal.c))
         settings = tiny.settings_of()
@@ -159,17 +159,17 @@ def test_prediction_against_the_reference(predict, params, head):
     # Two frames, the second of which has had one refinement. Each picture explains itself so evenly that the
     # spread of its likelihood nears float32's rounding; after normalisation, the third frame is not comparable.
     for t, (means, masks) in enumerate(frames):
-        np.testing.assert_allclose(imagined.means[:, t], means, atol=1e-4)
-        np.testing.assert_allclose(imagined.masks[:, t], masks, atol=1e-4)
+        np.testing.assert_allclose(predicted.means[:, t], means, atol=1e-4)
+        np.testing.assert_allclose(predicted.masks[:, t], masks, atol=1e-4)
     assert end.frame == state.frame + 3
 
 
 def test_prediction_is_a_decomposition(predict, params, head):
-    imagined, _ = predict(params, head[1])
-    assert imagined.masks.shape == (tiny.B, 3, tiny.K, tiny.H, tiny.W)
-    assert imagined.means.shape == (*imagined.masks.shape, tiny.C)
-    np.testing.assert_allclose(imagined.masks.sum(2), 1, atol=1e-6)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(imagined))
+    predicted, _ = predict(params, head[1])
+    assert predicted.masks.shape == (tiny.B, 3, tiny.K, tiny.H, tiny.W)
+    assert predicted.means.shape == (*predicted.masks.shape, tiny.C)
+    np.testing.assert_allclose(predicted.masks.sum(2), 1, atol=1e-6)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(predicted))
 
 
 def test_prediction_follows_from_the_temporal_state_alone(predict, params, head):
@@ -182,13 +182,13 @@ def test_prediction_follows_from_the_temporal_state_alone(predict, params, head)
 @pytest.mark.slow
 def test_prediction_goes_on_from_where_it_stopped(predict, params, head, model):
     _, state = head
-    imagined, _ = predict(params, state)
+    predicted, _ = predict(params, state)
     first, middle = predict(params, state)
     again, _ = predict(params, middle)
     six, _ = tiny.jit(lambda params, state: model.predict(params, state, 6))(params, state)
     joined = jax.tree.map(lambda a, b: np.concatenate([a, b], 1), first, again)
     assert_similar(joined, six)
-    assert np.any(imagined.means[:, 0] != imagined.means[:, 1])  # the scene moves
+    assert np.any(predicted.means[:, 0] != predicted.means[:, 1])  # the scene moves
     assert predict.traces == 1
 
 
@@ -196,9 +196,9 @@ def test_reordered_state_reorders_the_prediction(predict, params, head):
     _, state = head
     order = np.array([1, 2, 0])
     reordered = state._replace(temporal=jax.tree.map(lambda a: a[:, order], state.temporal))
-    imagined, expected = predict(params, reordered)[0], predict(params, state)[0]
-    assert_similar(imagined.masks, expected.masks[:, :, order])
-    assert_similar(imagined.reconstruction, expected.reconstruction)
+    predicted, expected = predict(params, reordered)[0], predict(params, state)[0]
+    assert_similar(predicted.masks, expected.masks[:, :, order])
+    assert_similar(predicted.reconstruction, expected.reconstruction)
 
 
 def test_sampled_prediction_varies_with_its_keys(model, params, head, keys, predict):

@@ -202,24 +202,6 @@ def test_the_readme_is_renewed_and_checked(results, tmp_path, capsys):
     assert main([*arguments, "--check"]) == 0
 
 
-def test_the_brief_table_has_the_longest_clips_alone(results, tmp_path, capsys):
-    write(results, a_run(), a_run(seed=1))
-    assert main(["--results", str(results), "--brief"]) == 0
-    head, _, row, *rest = capsys.readouterr().out.splitlines()
-    assert head.startswith("| run | data | frames | seeds | ARI | F-ARI | video F-ARI |")
-    longest = max(score["num_frames"] for score in a_run()["scores"])
-    name, data, frames, seeds, *_ = (cell.strip() for cell in row.strip("|").split("|"))
-    assert (name, data, frames, seeds) == ("color4", "bouncing_balls/color4", str(longest), "2")
-    assert not [line for line in rest if line.startswith("|")] and "published" not in row
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{BEGIN}\n{END}\n")
-    arguments = ["--results", str(results), "--readme", str(readme), "--brief"]
-    assert main([*arguments, "--check"]) == 1 and "--brief" in capsys.readouterr().err
-    assert main(arguments) == 0 and row in readme.read_text() and main([*arguments, "--check"]) == 0
-    with pytest.raises(SystemExit):
-        main(["--runs", str(results), "--output", str(tmp_path / "out"), "--brief"])
-
-
 @pytest.mark.parametrize("text", ["none", f"{BEGIN}", f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}"])
 def test_a_readme_without_its_markers_is_left_alone(results, tmp_path, text, capsys):
     (tmp_path / "README.md").write_text(text)

@@ -230,7 +230,7 @@ def test_scores_beside_the_published_ones(runs):
     assert (row["num_frames"], row["seeds"], row["published"], row["worst"]) == ("20", "3", "0.7291", "0.7")
     assert float(row["mean"]) == statistics.fmean(ari) and row["values"] == "0:0.7 1:0.8 2:0.75"
     assert len(section(page, "Scores by length")) == 3
-    assert "small are small runs, not at the paper's scale (data that the paper does not have)" in page
+    assert "small are small runs, not at the paper's scale (data not used in the paper)" in page
     assert "bouncing_balls/color4 #2 is bouncing_balls/color4 (image_size=32)." in page
 
 
@@ -286,7 +286,7 @@ def test_settings_are_those_of_the_system_that_was_trained(runs):
     own = {"system": "rnem", "model": {"latent_dim": 8}, "rnem": {"num_slots": 3, "hidden_dim": 25}}
     put(runs, of_sweep("a", 0), of_sweep("b", 0, order=1, config=own))
     page = (report(runs) / "results.md").read_text()
-    shown = [(row["slots"], row["latents"]) for row in section(page, "Runs")]
+    shown = [(row["slots"], row["latent dimensions"]) for row in section(page, "Runs")]
     assert shown == [("5", "64"), ("3", "")]
     assert "not at the paper's scale (hidden_dim 25 instead of 250" in page
 

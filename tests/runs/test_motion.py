@@ -65,7 +65,7 @@ def test_the_file_is_the_model_with_a_motion(file, params):
     for ours, theirs in zip(jax.tree.leaves(own), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)  # float16 in the file
     facts = loaded.facts["motion"]
-    assert "motion" in cards.model_card(str(file)) and "% of the side off" in cards.model_card(str(file))
+    assert "motion" in cards.model_card(str(file)) and "% of the image side" in cards.model_card(str(file))
     assert facts["num_videos"] == 6 and facts["horizon"] == 1 and facts["motion_error"] >= 0
 
 

@@ -64,7 +64,7 @@ def set_to(value, start=0, stop=None):
         ({"loss__observed_fraction": 0.7}, (3, 2)),
         ({"system": "iodine", **IODINE}, (3, 3, 3)),
     ],
-    ids=["paper", "provide", "imagined", "iodine"],
+    ids=["paper", "provide", "predicted", "iodine"],
 )
 def test_the_trace_is_what_the_loss_computes(tmp_path, changes, decodes):
     """Every decode has the values of the scans, in order, so the trace cannot diverge from the loss."""

@@ -51,7 +51,7 @@ def e_step(frame: Float[Array, "B H W"], means: Float[Array, "B K H W"]) -> Floa
     return likelihood / likelihood.sum(1, keepdims=True)
 
 
-def imagined_frame(means: Float[Array, "B K H W"]) -> Float[Array, "B H W"]:
+def predicted_frame(means: Float[Array, "B K H W"]) -> Float[Array, "B H W"]:
     """Return a predicted frame that is white where any slot's prediction exceeds 0.1 [C]."""
     return (means.max(1) > _VISIBLE).astype(jnp.float32)
 
@@ -243,7 +243,7 @@ class RNEM(VideoModel):
         kl_weight: weight of `kl_to_background` in the loss.
         rollout: the input that replaces a frame in `predict`. "expected" is `sum_k masks_k means_k` [C]. A slot then
             sees almost nothing that it did not predict, and objects of briefly trained networks fade within three
-            frames. "binary" is `imagined_frame`, which resembles training frames: objects stay, and grow.
+            frames. "binary" is `predicted_frame`, which resembles training frames: objects stay, and grow.
     """
 
     def __init__(
@@ -318,13 +318,13 @@ class RNEM(VideoModel):
         return jnp.log(jnp.maximum(probability, _EPSILON))
 
     def predict(self, params: Params, state: RNEMState, num_frames: int) -> tuple[Decomposition, RNEMState]:
-        """Roll out the model: masks come from the E-step with `imagined_frame`, and `rollout` selects the input.
+        """Roll out the model: masks come from the E-step with `predicted_frame`, and `rollout` selects the input.
 
         The program's first step uses the masks of a true frame; here no future frame enters.
         """
 
         def step(state, _):
-            seen = imagined_frame(state.means)
+            seen = predicted_frame(state.means)
             masks = e_step(seen, state.means)
             shown = seen if self.rollout == "binary" else (masks * state.means).sum(1)
             after = self._advance(params, state, shown, masks)

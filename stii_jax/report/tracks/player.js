@@ -232,7 +232,7 @@ function startPlayer(page, app) {
     const predicted = app.frame >= page.observed;
     scrub.value = field.value = app.frame;
     const time = `${app.table.time[app.frame].toFixed(2)} s`;
-    byId("when").textContent = `of 0 to ${last}, ${time}`;
+    byId("when").textContent = `(0 to ${last}), ${time}`;
     byId("state").textContent = predicted ? "predicted" : "";
     scrub.setAttribute("aria-valuetext", `frame ${app.frame}, ${time}${predicted ? ", predicted" : ""}`);
     app.frameChanged();

@@ -193,7 +193,7 @@ def test_the_loss_is_the_negative_elbo(model, params, video, observe, trained, n
 
     past, state = observe(params, video[:, :2], noise)
     later = noise._replace(increments=noise.increments[:, 2:])
-    future, _ = tiny.jit(model.latents.imagine, static_argnums=1)(params, 2, later, state)
+    future, _ = tiny.jit(model.latents.predict, static_argnums=1)(params, 2, later, state)
     step = np.concatenate([np.zeros(3), np.full(3, np.log(0.1))])
     start = np.concatenate([[2, 0, 0], np.log([0.2, 1, 1])])
     kl = reference_kl(past.increments, step).sum(-1)

@@ -95,9 +95,9 @@ def test_e_step_shares_pixels_by_likelihood():
     np.testing.assert_allclose(masks[0], expected, atol=1e-5)
 
 
-def test_imagined_frame_is_white_where_a_slot_says_so():
+def test_predicted_frame_is_white_where_a_slot_says_so():
     means = jax.device_put(np.array([[[[0.9, 0.05, 0.11]], [[0.1, 0.01, 0.0]]]], np.float32))
-    np.testing.assert_array_equal(rnem.imagined_frame(means), [[[1, 0, 1]]])
+    np.testing.assert_array_equal(rnem.predicted_frame(means), [[[1, 0, 1]]])
 
 
 def test_loss_against_loops():

@@ -150,7 +150,7 @@ class LatentModel:
         latents = Latents(increments, initial, poses, pose_means, contents, drawn)
         return latents, DDPAEState(motion, content, poses[:, -1], state.frame + T)
 
-    def imagine(self, params: Params, num_frames: int, noise: Noise, state: DDPAEState) -> tuple[Latents, DDPAEState]:
+    def predict(self, params: Params, num_frames: int, noise: Noise, state: DDPAEState) -> tuple[Latents, DDPAEState]:
         """Predict latents without frames: poses from the second recurrence, contents kept from the last frame."""
         h, motion = self._unroll(params, "predict", state.motion, None, num_frames)
         increments = self._run(params, "increment_head", h)

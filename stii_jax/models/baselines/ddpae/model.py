@@ -165,7 +165,7 @@ class DDPAE(VideoModel):
         noise = draw_noise(keys, T, self.num_slots - 1, self.latents.content_dim)
         past, state = self.latents.observe(params, video[:, :observed], noise, self.initial_state(params, B))
         later = noise._replace(increments=noise.increments[:, observed:])
-        future, _ = self.latents.imagine(params, T - observed, later, state)
+        future, _ = self.latents.predict(params, T - observed, later, state)
         kl = [self._kl_observed(past), _kl(future.increments, self._increment_prior)]
         latents = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), past, future)
         pasted = self.latents.draw(params, latents, observed, *self.frame_shape[:2])
@@ -199,7 +199,7 @@ class DDPAE(VideoModel):
     def predict(self, params: Params, state: DDPAEState, num_frames: int) -> tuple[Decomposition, DDPAEState]:
         """See `VideoModel.predict`."""
         noise = no_noise(state.pose.shape[0], num_frames, self.num_slots - 1, self.latents.content_dim)
-        latents, state = self.latents.imagine(params, num_frames, noise, state)
+        latents, state = self.latents.predict(params, num_frames, noise, state)
         return self._decomposition(latents, self.latents.draw(params, latents, 1, *self.frame_shape[:2])), state
 
     def poses(self, decomposition: Decomposition) -> Float[Array, "B T N 3"]:
