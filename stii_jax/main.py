@@ -187,7 +187,8 @@ def check_flags(
     if mode == "export" and (overrides or config_name):
         raise ConfigError("--mode export writes the model as it was trained: leave out --config and its settings")
     if workdir is None and not (model is not None and mode == "decompose"):
-        use = "the folder of the run" if model is None else "the folder for the results"
+        of_run = model is None or mode == "fine_tune"
+        use = "the folder of the run" if of_run else "the folder for the results"
         use = "the folder of the model's results" if model is not None and mode == "export" else use
         hint = "" if mode != "decompose" else f", or --model, a trained one ({', '.join(pretrained.names())})"
         new = "--config quickstart " * (config_name is None and mode == "train")
