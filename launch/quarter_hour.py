@@ -45,7 +45,7 @@ from stii_jax.config import load_config, stage_configs
 from stii_jax.data.catalog import prepare
 from stii_jax.devices.machine import enable_compilation_cache, num_cores
 from stii_jax.runs.dataset import dataset_of
-from stii_jax.storage.files import write_results
+from stii_jax.storage.files import dumps, write_results
 
 BATCH_FACTOR = 8
 MOST_LEARNING_RATE = 2.0
@@ -274,11 +274,13 @@ def train(plan: Plan) -> None:
                     if now - logged >= LOG_SECONDS or taken[number] == 1:
                         means = {key: float(np.mean([logs[key] for logs in pending])) for key in pending[0]}
                         line = {"step": int(run.state.step), "time": now - started, "stage": number + 1}
-                        log.write(json.dumps(line | {"learning_rate": rate} | means) + "\n")
+                        log.write(dumps(line | {"learning_rate": rate} | means) + "\n")
                         log.flush()
                         logged, pending = now, []
                         if int(run.state.failed_step) >= 0:
-                            raise RuntimeError(f"step {run.state.failed_step} is not finite: see training.jsonl")
+                            raise RuntimeError(
+                                f"step {int(run.state.failed_step) + 1} is not finite: see training.jsonl"
+                            )
                     if now - exported >= EXPORT_SECONDS:
                         exported = now
                         run.export(f"minute-{round((now - started) / 60)}", facts | {"train_seconds": now - started})

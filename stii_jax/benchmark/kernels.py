@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ class Kernel(NamedTuple):
     seconds: float
 
 
-def trace_kernels(run_steps: Callable[[], object], num_steps: int, count: int) -> dict[str, object]:
+def trace_kernels(run_steps: Callable[[], object], num_steps: int, count: int) -> dict[str, Any]:
     """Trace `run_steps`, which takes `num_steps` steps and waits for them; return the output of `summarize_kernels`."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -46,7 +46,7 @@ def kernels_of(profile: jax.profiler.ProfileData) -> list[Kernel]:
     return [_kernel(event) for event in events if not _CONTAINERS.match(event.name)]
 
 
-def summarize_kernels(kernels: Iterable[Kernel], num_steps: int, count: int) -> dict[str, object]:
+def summarize_kernels(kernels: Iterable[Kernel], num_steps: int, count: int) -> dict[str, Any]:
     """Return the kernels per step and the `count` most expensive ones.
 
     `kernel_seconds_per_step` sums all kernels. `kernel_busy_seconds_per_step` is the time in which at least one was
@@ -69,7 +69,7 @@ def summarize_kernels(kernels: Iterable[Kernel], num_steps: int, count: int) -> 
     }
 
 
-def _kernel(event) -> Kernel:
+def _kernel(event: Any) -> Kernel:
     return Kernel(event.name, event.start_ns * 1e-9, event.duration_ns * 1e-9)
 
 

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ _PIPELINE_SECONDS = 3.0
 _PIPELINE_VIDEOS = 2_000  # enough to read from, without building a full dataset
 
 
-def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True, kernels: int = 0) -> dict[str, object]:
+def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True, kernels: int = 0) -> dict[str, Any]:
     """Measure the first stage's step and return the output of `--json`. With 0 steps it only compiles.
 
     `analytic_flops`, for STII and IODINE, counts the multiply-adds (two each) of the step's convolutions and dense
@@ -61,7 +62,7 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True, kernels
     compiled_flops, memory = (program.cost_analysis() or {}).get("flops"), program.memory_analysis()
     seconds, loss, state = _time_steps(lambda state: step(state, batch, index), state, steps)
     peak_memory = _peak_memory()
-    traced = {}
+    traced: dict[str, Any] = {}
     if kernels:
         run = functools.partial(_time_steps, lambda state: step(state, batch, index), state, _TRACED_STEPS - 1)
         traced = trace_kernels(run, _TRACED_STEPS, kernels)
