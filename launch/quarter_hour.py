@@ -9,13 +9,14 @@ stopped and noted in OUTPUT/summary.json, and everything written so far stays.
 Training takes the stages of `balls:mixture` by the clock. A step of each stage is timed; a stage then gets the share of
 the time that its steps would take. The learning rate follows the config's warm-up and cosine over the planned steps, so
 it reaches zero at the end whatever the speed. Batches are eight times the config's, whose 2 to 8 videos would leave the
-GPU idle most of the time. Larger ones would fit into its memory, but leave too few steps. The learning rate grows with the square
-root of that factor, but at most twofold. If the batches do not fit into the card's memory, they are halved.
+GPU idle most of the time. Larger ones would fit into its memory, but leave too few steps. The learning rate grows with
+the square root of that factor, but at most twofold. If the batches do not fit into the card's memory, they are halved.
 
-OUTPUT/minute-N.safetensors   the parameters after N minutes of training; also final.safetensors
+OUTPUT/minute-N.safetensors   the parameters after N minutes of training, with the batch factor and the steps per stage
+OUTPUT/final.safetensors      the last parameters
 OUTPUT/training.jsonl         the logged metrics, one line per second or so
 OUTPUT/benchmark-NAME.json    the output of `python -m stii_jax.benchmark --json`
-OUTPUT/summary.json           the seconds and the outcome of each part, the batch factor, the steps per stage
+OUTPUT/summary.json           the seconds and the outcome of each part
 
 To score the parameters later, on any machine:
 
