@@ -6,7 +6,8 @@
 
 The first command times the actual training step on random frames and, separately, the data pipeline. `--steps 0` only
 compiles the step and reports its memory. One cell is one refinement (t, r) of one video. The decode that ends every
-frame is included in the time but is not counted as a cell.
+frame is included in the time but is not counted as a cell. `--kernels 5` traces two more steps and lists the five most
+expensive kernels.
 
 A sweep varies one setting at a time around a base and measures each point in its own process. It writes OUTPUT.json
 after each point; OUTPUT.md has a table and OUTPUT.png the curves. The same command resumes a stopped sweep.

@@ -49,6 +49,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     one = parser.add_argument_group("one step")
     one.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     one.add_argument("--no_pipeline", action="store_true", help="skip the data pipeline")
+    one.add_argument(
+        "--kernels", type=int, default=0, metavar="N", help="trace two steps; list the N costliest kernels"
+    )
     many = parser.add_argument_group("a sweep: the base, and one factor at a time, each in its own process")
     many.add_argument("--sweep", action="store_true", help="measure how the cost grows")
     many.add_argument("--output", type=Path, help="JSON file, with .md and .png beside it; its points are kept")
@@ -58,6 +61,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.steps < 0:
         parser.error(f"--steps is {options.steps}, expected 0 or more")
+    if options.kernels < 0 or (options.kernels and (options.sweep or not options.steps)):
+        parser.error(f"--kernels is {options.kernels}, expected 0 or more, and 0 with --sweep or --steps 0")
     if options.sweep and not options.list and (options.output is None or options.output.suffix != ".json"):
         parser.error(f"--output is {options.output}, expected a .json file for the sweep")
     if not options.sweep and len(options.config) > 1:
@@ -71,12 +76,15 @@ def _one(options: argparse.Namespace, overrides: Sequence[str], before_jax: Call
 
     from stii_jax.benchmark.step import benchmark
 
-    result = benchmark(config, options.steps, not options.no_pipeline)
+    result = benchmark(config, options.steps, not options.no_pipeline, options.kernels)
     if options.json:
         print(json.dumps(result))
         return
     for key, value in result.items():
-        if key not in ("config", "all_step_seconds"):
+        if key == "top_kernels":
+            for kernel in value:
+                print(f"{kernel['share']:6.1%} of the kernels' time, {kernel['per_step']:g} per step: {kernel['name']}")
+        elif key not in ("config", "all_step_seconds"):
             print(f"{key:28} {value:.6g}" if isinstance(value, float) else f"{key:28} {value}")
 
 

@@ -1,10 +1,12 @@
 """The measurement of one training step: its time, its memory, and the speed of the hardware."""
 
 import contextlib
+import functools
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,12 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
+from stii_jax.benchmark.kernels import trace_kernels
 from stii_jax.data.catalog import resolve_config
 from stii_jax.data.pipeline.source import open_dataset
 from stii_jax.devices.machine import peak_bytes
 from stii_jax.devices.parallel import check_batch_size, data_parallel, process_batch_indices
+from stii_jax.models.encoder import PLACES
 from stii_jax.models.registry import make_model
 from stii_jax.models.stii import STII
 from stii_jax.training.checks import check_accumulation
@@ -25,18 +29,20 @@ from stii_jax.training.step import make_train_step
 
 _PRODUCTS_ON_CPU = 2048, 1  # size of the matrices whose product measures the device, and number of products in a row
 _PRODUCTS = 8192, 8  # on accelerators, where a small or single product takes as long to launch as to compute
+_TRACED_STEPS = 2
 _PIPELINE_SECONDS = 3.0
 _PIPELINE_VIDEOS = 2_000  # enough to read from, without building a full dataset
 
 
-def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict[str, object]:
+def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True, kernels: int = 0) -> dict[str, Any]:
     """Measure the first stage's step and return the output of `--json`. With 0 steps it only compiles.
 
     `analytic_flops`, for STII and IODINE, counts the multiply-adds (two each) of the step's convolutions and dense
     layers, without recomputation that saves memory. `compiled_flops_loops_once` is XLA's count, in which a loop's body,
     such as the scan over frames, counts once. `matrix_share` is `analytic_flops` per second relative to the measured
     rate of a matrix product in the same type. Besides `temporary_bytes_per_device`, a step needs
-    `argument_bytes_per_device`: the state, which is overwritten, and the batch.
+    `argument_bytes_per_device`: the state, which is overwritten, and the batch. With `kernels`, two more steps are
+    traced; see `summarize_kernels`.
     """
     check_batch_size(config.batch_size, "batch_size")
     check_accumulation(config.train.accumulation, config.batch_size)
@@ -54,8 +60,12 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
     program = step.compiled(state, batch, index)
     compiled = time.monotonic() - started
     compiled_flops, memory = (program.cost_analysis() or {}).get("flops"), program.memory_analysis()
-    seconds, loss = _time_steps(lambda state: step(state, batch, index), state, steps)
+    seconds, loss, state = _time_steps(lambda state: step(state, batch, index), state, steps)
     peak_memory = _peak_memory()
+    traced: dict[str, Any] = {}
+    if kernels:
+        run = functools.partial(_time_steps, lambda state: step(state, batch, index), state, _TRACED_STEPS - 1)
+        traced = trace_kernels(run, _TRACED_STEPS, kernels)
 
     step_seconds = statistics.median(seconds[1:]) if steps else None
     cells = config.batch_size * sum(model.schedule(config.data.num_frames))
@@ -86,18 +96,19 @@ def benchmark(config: ConfigDict, steps: int = 5, pipeline: bool = True) -> dict
         "argument_bytes_per_device": memory.argument_size_in_bytes if memory else None,
         "pipeline_clips_per_second": _pipeline_rate(config) if pipeline else None,
         "loss": loss,
+        **traced,
     }
 
 
-def _time_steps(step: Callable, state: TrainState, count: int) -> tuple[list[float], float | None]:
-    """Time a first step and `count` more; returns the seconds and the last loss. If `count` is 0, no step is run."""
+def _time_steps(step: Callable, state: TrainState, count: int) -> tuple[list[float], float | None, TrainState]:
+    """Time a first step and `count` more; returns the seconds, the last loss and state. With 0, no step is run."""
     seconds, logs = [], None
     for _ in range(count + 1 if count else 0):
         started = time.monotonic()
         state, logs = step(state)
         jax.block_until_ready((state, logs))
         seconds.append(time.monotonic() - started)
-    return seconds, float(logs["loss"]) if logs else None
+    return seconds, float(logs["loss"]) if logs else None, state
 
 
 def analytic_flops(model: STII, config: ConfigDict) -> float:
@@ -106,8 +117,8 @@ def analytic_flops(model: STII, config: ConfigDict) -> float:
     A decode and a refinement cost three passes each: forward, and the gradients of input and kernel. With
     `detach_refiner_inputs=false` the decoder's two gradients are computed twice.
     """
-    height, width, channels = model.frame_shape
     settings, observed = config.model, model.num_observed(config.data.num_frames)
+<<<<<<< HEAD
     predicted, schedule = config.data.num_frames - observed, model.schedule(observed)
     decoder, refiner = settings.decoder_channels, settings.refiner_channels
     taps = 9 * height * width
@@ -116,9 +127,36 @@ def analytic_flops(model: STII, config: ConfigDict) -> float:
         taps * (3 * refiner**2 + refiner * (2 * channels + 5)) + height * width // 16 * refiner * settings.feature_dim
     )
     refinements = sum(schedule) + predicted
+=======
+    imagined, schedule = config.data.num_frames - observed, model.schedule(observed)
+    decode, refine = _PRODUCTS_OF[settings.architecture](model.frame_shape, settings)
+    refinements = sum(schedule) + imagined
+>>>>>>> h-gpu
     decodes = refinements + len(schedule)
     passes = 3 if settings.detach_refiner_inputs else 5
     return 2.0 * config.batch_size * settings.num_slots * (passes * decodes * decode + 3 * refinements * refine)
+
+
+def _paper_products(frame_shape: tuple[int, int, int], settings: ConfigDict) -> tuple[int, int]:
+    """Return the multiplications of a decode and of a refinement of one slot, with the paper's layers."""
+    height, width, channels = frame_shape
+    decoder, refiner, pixels = settings.decoder_channels, settings.refiner_channels, height * width
+    decode = 9 * pixels * (3 * decoder**2 + decoder * (channels + 1))
+    refine = 9 * pixels * (3 * refiner**2 + refiner * (2 * channels + 5))
+    return decode, refine + pixels // 16 * refiner * settings.feature_dim
+
+
+def _pyramid_products(frame_shape: tuple[int, int, int], settings: ConfigDict) -> tuple[int, int]:
+    """Return the same for the pyramid, whose layers are at half and at a quarter of the resolution."""
+    height, width, channels = frame_shape
+    decoder, refiner = settings.decoder_channels, settings.refiner_channels
+    half, quarter = height * width // 4, height * width // 16
+    decode = 9 * (quarter * decoder**2 + half * (decoder**2 + 4 * decoder * (channels + 1)))
+    refine = 9 * (half * 4 * refiner * (2 * channels + 5) + quarter * 2 * refiner**2)
+    return decode, refine + PLACES**2 * refiner * settings.feature_dim
+
+
+_PRODUCTS_OF = {"paper": _paper_products, "pyramid": _pyramid_products}
 
 
 def _random_batch(config: ConfigDict, image_size: int, num_objects: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from stii_jax.models.layers import Conv3x3, SharedConv3x3, average_pool, average_to, before_elu, elu, space_to_depth
 
-_PLACES = 8  # rows and columns of the grid seen by the pyramid's dense layer
+PLACES = 8
+"""Rows and columns of the grid that the pyramid's dense layer sees."""
 
 
 class RefinementImages(NamedTuple):
@@ -53,7 +54,7 @@ class PyramidEncoder(nn.Module):
         x = average_pool(x.reshape(-1, *x.shape[2:]), 2)
         for _ in range(2):
             x = elu(Conv3x3(self.channels, self.dtype)(x))
-        return _features(average_to(x, _PLACES), images, self.feature_dim)
+        return _features(average_to(x, PLACES), images, self.feature_dim)
 
 
 ENCODERS = {"paper": FlatEncoder, "pyramid": PyramidEncoder}

@@ -1,8 +1,9 @@
 """Find runs in a folder: workdirs at any depth, entries as JSON files, and the pictures of both."""
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,10 +26,12 @@ class Collection(NamedTuple):
 def collect(folder: PathLike) -> Collection:
     """Collect the runs in a folder. Of a sweep, only the entries `VARIANT-seedS.json` are read, not the workdirs.
 
-    A run is named after the path of its workdir within `folder`, without a last part `seedS`.
+    A run is named after the path of its workdir within `folder`, without a last part `seedS`. An entry keeps its name,
+    unless entries in several folders have it: each folder then holds its own experiment, named `FOLDER/NAME`.
 
     Raises:
-      ReportError: the folder is missing or holds no run, a file is broken, or two runs share a name and seed.
+      ReportError: the folder is missing or holds no run, a file is broken, two runs share a name and seed, or an entry
+        is a copy of another.
     """
     top = Path(folder)
     if not top.is_dir():
@@ -40,6 +43,7 @@ def collect(folder: PathLike) -> Collection:
             workdirs.append(path)
         elif (entry := read_entry(path)) is not None:
             entries.append(entry)
+    entries = _name_by_folder(top, entries)
     of_sweeps = {run["path"].parent / run["sweep"]["variant"] for run in entries if "sweep" in run}
     taken = {workdir_of(run) for run in entries}
     unfinished = []
@@ -81,6 +85,32 @@ def _walk(top: Path) -> Iterator[Path]:
             continue
         inside.sort()
         yield from (Path(folder) / name for name in sorted(files) if name.endswith(".json"))
+
+
+def _name_by_folder(top: Path, entries: Sequence[Run]) -> list[Run]:
+    """Add the folder to the names of experiments and sweeps that several folders contain."""
+    known: dict[str, Path] = {}
+    folders: dict[tuple[str, str], set[Path]] = {}
+    for run in entries:
+        content = json.dumps({key: value for key, value in run.items() if key != "path"}, sort_keys=True)
+        if (other := known.setdefault(content, run["path"])) != run["path"]:
+            raise ReportError(f"{run['path']} is a copy of {other}: remove one of them")
+        for key in _names(run):
+            folders.setdefault(key, set()).add(run["path"].parent)
+    return [_with_folder(top, run) if any(len(folders[key]) > 1 for key in _names(run)) else run for run in entries]
+
+
+def _names(run: Run) -> list[tuple[str, str]]:
+    return [("run", run["name"]), *([("sweep", run["sweep"]["name"])] if "sweep" in run else [])]
+
+
+def _with_folder(top: Path, run: Run) -> Run:
+    """Name a run after its folder. A sweep's run gets the name that its workdir there would have."""
+    folder = run["path"].parent.relative_to(top)
+    if "sweep" not in run:
+        return run | {"name": (folder / run["name"]).as_posix()}
+    sweep = run["sweep"] | {"name": (folder / run["sweep"]["name"]).as_posix()}
+    return run | {"name": (folder / sweep["variant"]).as_posix(), "sweep": sweep}
 
 
 def _name(top: Path, workdir: Path) -> str:

@@ -54,13 +54,15 @@ def sort_runs(runs: Iterable[Run]) -> list[Run]:
     """
     ordered = sorted(runs, key=lambda run: (run["name"], run["seed"]))
     for one, other in itertools.pairwise(ordered):
-        if one["name"] == other["name"]:
-            for key, same in (("seed", False), ("dataset", True)):
-                if (one[key] == other[key]) != same:
-                    raise ReportError(
-                        f"{one['path']} and {other['path']} are both named {one['name']!r}, with {key} "
-                        f"{one[key]!r} and {other[key]!r}: change the `name` of one"
-                    )
+        if one["name"] != other["name"]:
+            continue
+        both = f"{one['path']} and {other['path']} are both named {one['name']!r}"
+        if one["seed"] == other["seed"]:
+            raise ReportError(f"{both} and have seed {one['seed']}: remove one, or change its `name`")
+        if one["dataset"] != other["dataset"]:
+            raise ReportError(
+                f"{both}, but have the datasets {one['dataset']!r} and {other['dataset']!r}: change the `name` of one"
+            )
     return ordered
 
 

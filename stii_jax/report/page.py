@@ -63,7 +63,7 @@ def _introduction(found: Sequence[Experiment], unfinished: Sequence[str], publis
             f"({published['source']}). If there are none for this data, it says `not published here`."
         )
     if unfinished:
-        parts.append(f"Unfinished runs, not included: {', '.join(unfinished)}.")
+        parts.append(f"Without final scores (`results.json`), so not included: {', '.join(unfinished)}.")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -73,16 +73,20 @@ def _section(table: Table) -> str:
 
 
 def _figures(found: Sequence[Experiment], folder: Path) -> list[str]:
-    """Draw every kind of figure once per dataset. Options of the dataset may differ within a figure."""
-    bases = list(dict.fromkeys(base_name(experiment.dataset) for experiment in found))
+    """Draw every kind of figure once per dataset and sweep. Options of the dataset may differ within a figure."""
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for experiment in found:
+        groups.setdefault((base_name(experiment.dataset), experiment.sweep), []).append(experiment)
+    bases = [base for base, _ in groups]
     parts = []
     for name, title, note, draw in FIGURES:
-        for base in bases:
-            image = draw([experiment for experiment in found if base_name(experiment.dataset) == base])
+        for (base, sweep), group in groups.items():
+            shown = base if bases.count(base) == 1 else f"{base}, {sweep or 'single runs'}"
+            image = draw(group)
             if image is not None:
-                file = f"{name}_{slug(base)}.png"
+                file = f"{name}_{slug(shown)}.png"
                 write_atomic(folder / file, image)
-                parts.append(f"## {title}: {base}\n\n{note}\n\n![{title} of {base}]({file})")
+                parts.append(f"## {title}: {shown}\n\n{note}\n\n![{title} of {shown}]({file})")
     return parts
 
 

@@ -49,7 +49,7 @@ def _settings(experiment: Experiment, columns: Mapping[str, str]) -> dict[str, s
     row |= {title: _setting(runs[0], key) for key, title in columns.items()}
     hours = statistics.fmean(run["wall_seconds"] for run in runs) / 3600
     row |= {"hours per seed": f"{hours:.2g}", "hardware": _each(run["hardware"] for run in runs)}
-    row["commit"] = _each(str(run["commit"])[:9] for run in runs)
+    row["commit"] = _each(str(run["commit"] or "unknown")[:9] for run in runs)
     return row | {"changed": ", ".join(f"`{change}`" for change in runs[0].get("sweep", {}).get("overrides", ()))}
 
 

@@ -2,11 +2,14 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 from toy import ToyModel, make_config, overrides
 
 from stii_jax import benchmark
 from stii_jax.benchmark import step
+from stii_jax.benchmark.kernels import Kernel, summarize_kernels, trace_kernels
 from stii_jax.models.registry import make_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -33,11 +36,53 @@ def test_attached_inputs_take_the_decoders_gradients_twice(tmp_path):
     assert benchmark.analytic_flops(model, config) > detached
 
 
+def test_flops_of_the_pyramid_counted_by_hand(tmp_path):
+    changes = {"model__architecture": "pyramid", "data__num_frames": 3, "model__num_refinements": 2}
+    config = make_config(tmp_path, **changes)
+    # Four channels, 8x8 pixels: 16 at half of the resolution and 4 at a quarter. The dense layer sees an 8x8 grid.
+    decode = 9 * (4 * 4 * 4 + 16 * (4 * 4 + 4 * 16))
+    refine = 9 * (16 * 44 * 4 + 4 * 2 * 4 * 4) + 8 * 8 * 4 * 4
+    expected = 2 * 4 * 2 * (3 * 7 * decode + 3 * 4 * refine)
+    assert benchmark.analytic_flops(make_model(config, 8), config) == expected
+
+
+def test_kernels_are_grouped_and_their_time_is_not_counted_twice():
+    """Two steps: three kernels of one name, two of which overlap, and a cheaper one."""
+    found = [Kernel("fusion_3", 0.0, 2.0), Kernel("fusion.1", 1.0, 3.0), Kernel("copy", 6.0, 0.5)]
+    found.append(Kernel("fusion", 5.0, 1.0))
+    summary = summarize_kernels(found, num_steps=2, count=1)
+    assert summary == {
+        "kernels_per_step": 2.0,
+        "kernel_seconds_per_step": 3.25,
+        "kernel_busy_seconds_per_step": 2.75,
+        "top_kernels": [{"name": "fusion", "share": 6 / 6.5, "per_step": 1.5}],
+    }
+    assert summarize_kernels([], 2, 5)["top_kernels"] == []
+
+
+def test_kernels_of_a_trace():
+    product = jax.jit(lambda x: jnp.sin(x @ x).sum())
+    ones = jnp.ones((100, 100))
+    jax.block_until_ready(product(ones))
+    summary = trace_kernels(lambda: [jax.block_until_ready(product(ones)) for _ in range(2)], 2, 5)
+    assert summary["kernels_per_step"] >= 1 and summary["kernel_seconds_per_step"] > 0
+    assert 0 < summary["kernel_busy_seconds_per_step"] <= summary["kernel_seconds_per_step"] + 1e-9
+    assert sum(kernel["share"] for kernel in summary["top_kernels"]) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("useless", [["--kernels=-1"], ["--kernels=5", "--steps=0"], ["--kernels=5", "--sweep"]])
+def test_kernels_need_a_step(useless):
+    with pytest.raises(SystemExit):
+        benchmark.main(["--config", "quickstart", *useless])
+
+
 @pytest.mark.slow
 def test_json_is_one_object_with_what_was_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(step, "make_model", lambda config, size: ToyModel(size))
     changed = overrides(tmp_path, batch_size=8, data__num_frames=3)
-    benchmark.main(["--config", "default", "--json", "--steps", "2", *(f"--config.{change}" for change in changed)])
+    benchmark.main(
+        ["--config", "default", "--json", "--steps", "2", "--kernels=3", *(f"--config.{c}" for c in changed)]
+    )
     result = json.loads(capsys.readouterr().out)
     assert result.keys() >= PROMISED | {"device"}
     assert result["num_frames"] == 3
@@ -45,6 +90,7 @@ def test_json_is_one_object_with_what_was_measured(tmp_path, monkeypatch, capsys
     assert result["seconds_per_cell"] == pytest.approx(result["step_seconds"] / 32)
     assert result["step_seconds"] > 0 and result["peak_memory_bytes"] > 0 and result["matrix_share"] > 0
     assert result["pipeline_clips_per_second"] > 0
+    assert result["kernels_per_step"] >= len(result["top_kernels"]) == 3
 
 
 def test_without_steps_the_memory_alone(tmp_path, monkeypatch, capsys):

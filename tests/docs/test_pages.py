@@ -24,7 +24,8 @@ OPTIONS = {
     for config in builder.BUILDER_CONFIGS
     for field in config.__dataclass_fields__
 }
-OF_LAUNCH = {"--processes"}
+OF_LAUNCH = {"local.sh": {"--processes"}}
+"""Flags of a launch script that `stii_jax.main` does not have."""
 PLACEHOLDERS = re.compile(r"[A-Z]{2,}|^json$|^py$|^x\.y$|^key$")
 
 
@@ -85,13 +86,15 @@ def test_flags_exist(page):
     for command in commands(page):
         unknown = own_flags(" ".join(command.arguments)) - flags_of(command.module)
         assert not unknown, f"{name_of(page)}: {command.text}"
-    every = set().union(*(flags_of(f"stii_jax.{module}") for module in MODULES))
+    of_script = OF_LAUNCH | {"quarter_hour.py": flags_of("launch.quarter_hour")}
+    every = set().union(*(flags_of(f"stii_jax.{module}") for module in MODULES), *of_script.values())
     for code in codes(page):
         if code.text.startswith("--"):
             assert not own_flags(code.text) - every, f"{name_of(page)}: {code.text}"
         elif "launch/" in code.text and not code.is_block:
-            ours = own_flags(code.text.rpartition("launch/")[2])
-            assert not ours - flags_of("stii_jax.main") - OF_LAUNCH, f"{name_of(page)}: {code.text}"
+            script, *arguments = code.text.rpartition("launch/")[2].split(" ", 1)
+            allowed = of_script.get(script, set()) | (set() if script.endswith(".py") else flags_of("stii_jax.main"))
+            assert not own_flags(" ".join(arguments)) - allowed, f"{name_of(page)}: {code.text}"
 
 
 def known(key: str) -> bool:

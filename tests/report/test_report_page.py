@@ -5,6 +5,7 @@ import json
 import math
 import re
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from stii_jax.report.entries import CURVE_POINTS
 from stii_jax.report.figures import NUM_BINS, binned, curves_figure
 from stii_jax.report.published import published_score
 from stii_jax.report.seeds import experiments, lower_is_better, summarize
-from stii_jax.report.tables import data_names
+from stii_jax.report.settings import settings_table
+from stii_jax.report.tables import data_names, difference_table, length_table, main_table
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = {"model": {"num_slots": 5, "latent_dim": 64}, "train": {"num_steps": 100}}
 
@@ -182,6 +186,37 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
     assert [run["name"] for run in collect(runs / "single").runs] == ["single"]
 
 
+def test_a_name_in_several_folders_stands_for_an_experiment_in_each(runs):
+    """The difference is that of the sweep's own folder, where the seeds also are."""
+    put(runs / "one", of_sweep("first", 0), of_sweep("other", 0, 1, scores=[score(10, ari=0.9)]))
+    put(runs / "two", of_sweep("first", 0, wall_seconds=9.0, scores=[score(10, ari=0.1)]))
+    write_json(runs / "single.json", a_run(name="single"))
+    write_json(runs / "three" / "single.json", a_run(name="single", dataset="clevrer"))
+    found = experiments(collect(runs).runs)
+    assert [e.label for e in found] == ["single", "three/single", "one/first", "other", "two/first"]
+    output = report(runs)
+    page = (output / "results.md").read_text()
+    assert [row["runs"] for row in section(page, "Differences")] == ["other - one/first"]
+    assert {"lengths_bouncing_balls-color4-one-s.png", "lengths_bouncing_balls-color4-single-runs.png"} < {
+        path.name for path in output.iterdir()
+    }
+
+
+def test_our_own_results_can_be_reported():
+    """Tables only: figures of this many runs take half a minute."""
+    collection = collect(ROOT / "results")
+    found = experiments(collection.runs)
+    labels = [experiment.label for experiment in found]
+    assert {"quickstart", "benchmark/bfloat16/reference", "quick/ablations/reference"} < {*labels}
+    assert len(set(labels)) == len(labels) and collection.unfinished == ["balls"]
+    table = difference_table(found)
+    assert "| bfloat16 - benchmark/bfloat16/reference | 40 | 3 |" in table.markdown
+    assert "| kl-3 - quick/ablations/reference | 40 | 5 |" in table.markdown
+    tables = (settings_table(found), main_table(found, None), length_table(found, None))
+    for label in labels:
+        assert all(f"| {label} |" in table.markdown for table in tables)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -189,14 +224,19 @@ def test_workdirs_at_any_depth_and_entries(runs, tmp_path):
         ({"w/config.json": "{}"}, "no finished run in this folder, only unfinished ones: w"),
         ({"torn.json": "{"}, "torn.json: not JSON"),
         ({"w/config.json": "{}", "w/results.json": "{"}, "results.json: not JSON"),
-        ({"a.json": json.dumps(a_run()), "b.json": json.dumps(a_run())}, "both named 'color4', with seed 0 and 0"),
+        ({"a.json": json.dumps(a_run()), "b.json": json.dumps(a_run())}, "b.json is a copy of .*a.json: remove one"),
+        ({"x/a.json": json.dumps(a_run()), "y/a.json": json.dumps(a_run())}, "y/a.json is a copy of .*x/a.json"),
+        (
+            {"a.json": json.dumps(a_run()), "b.json": json.dumps(a_run(wall_seconds=9.0))},
+            "both named 'color4' and have seed 0: remove one, or change its `name`",
+        ),
         ({"a.json": json.dumps(a_run(prediction=[]))}, "`prediction` is \\[\\], expected one dict per length"),
         ({"a.json": json.dumps(a_run(evaluations={"x": {}}))}, "`dataset` is missing"),
     ],
 )
 def test_one_line_for_runs_that_cannot_be_reported(runs, files, message, capsys):
     for name, content in files.items():
-        (runs / name).parent.mkdir(exist_ok=True)
+        (runs / name).parent.mkdir(exist_ok=True, parents=True)
         (runs / name).write_text(content)
     arguments = ["--runs", str(runs), "--output", str(runs.parent / "report"), "--results", str(runs.parent)]
     assert main(arguments) == 2
