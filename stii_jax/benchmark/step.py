@@ -118,20 +118,9 @@ def analytic_flops(model: STII, config: ConfigDict) -> float:
     `detach_refiner_inputs=false` the decoder's two gradients are computed twice.
     """
     settings, observed = config.model, model.num_observed(config.data.num_frames)
-<<<<<<< HEAD
     predicted, schedule = config.data.num_frames - observed, model.schedule(observed)
-    decoder, refiner = settings.decoder_channels, settings.refiner_channels
-    taps = 9 * height * width
-    decode = taps * (3 * decoder**2 + decoder * (channels + 1))
-    refine = (
-        taps * (3 * refiner**2 + refiner * (2 * channels + 5)) + height * width // 16 * refiner * settings.feature_dim
-    )
-    refinements = sum(schedule) + predicted
-=======
-    imagined, schedule = config.data.num_frames - observed, model.schedule(observed)
     decode, refine = _PRODUCTS_OF[settings.architecture](model.frame_shape, settings)
-    refinements = sum(schedule) + imagined
->>>>>>> h-gpu
+    refinements = sum(schedule) + predicted
     decodes = refinements + len(schedule)
     passes = 3 if settings.detach_refiner_inputs else 5
     return 2.0 * config.batch_size * settings.num_slots * (passes * decodes * decode + 3 * refinements * refine)
