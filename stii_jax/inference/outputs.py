@@ -174,12 +174,17 @@ class Trajectories(FrameWriter):
     def write(self, frame: SegmentedFrame) -> None:
         """Write one frame."""
         self._count = max(self._count, *(slot + 1 for slot in frame.regions), 0)
-        for row in table_rows(frame, self._count, self._info.background):
-            self._table.writerow(["" if cell is None else round(cell, 6) for cell in row])
+        self._table.writerows(table_cells(frame, self._count, self._info.background))
 
     def close(self, whole: bool) -> None:
         """See `FrameWriter`."""
         self._file.close()
+
+
+def table_cells(frame: SegmentedFrame, num_slots: int, background: int) -> Iterator[list[int | float | str]]:
+    """Yield the rows of `table_rows` as a CSV file holds them: rounded, and empty instead of None."""
+    for row in table_rows(frame, num_slots, background):
+        yield ["" if cell is None else round(cell, 6) for cell in row]
 
 
 def table_rows(frame: SegmentedFrame, num_slots: int, background: int) -> Iterator[tuple[Cell, ...]]:
