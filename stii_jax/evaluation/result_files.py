@@ -64,8 +64,8 @@ def print_futures(frames: Sequence[dict], num_futures: int) -> None:
     """Print the scores of sampled futures, in pixels, in the last predicted frame."""
     last = frames[-1]
     print_on_first(
-        f"{num_futures} futures, in predicted frame {last['frame']}: position error {last['position_error']:.2f}, of the "
-        f"best future {last['best_position_error']:.2f}, of futures on average {last['mean_position_error']:.2f}, "
+        f"{num_futures} futures, in predicted frame {last['frame']}: position error {last['position_error']:.2f}, of "
+        f"the best future {last['best_position_error']:.2f}, of futures on average {last['mean_position_error']:.2f}, "
         f"spread {last['spread']:.2f} pixels"
     )
 
