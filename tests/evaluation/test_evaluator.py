@@ -139,7 +139,7 @@ def test_forecast_lengths(make_evaluator, params):
 
 def test_futures_leave_the_other_scores_alone(make_evaluator, params):
     evaluator, sampled = make_evaluator(eval__futures=3), []
-    scores, pictures = evaluator.forecast(params, sampled)
+    scores, _ = evaluator.forecast(params, sampled)
     expected, _ = make_evaluator().forecast(params)
     assert scores == expected and [row["frame"] for row in sampled] == [1, 2]
     for row in sampled:

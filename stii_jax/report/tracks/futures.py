@@ -31,7 +31,7 @@ def read_futures(found: DecomposedRecording) -> list[list[list[Point]]] | None:
         expected = itertools.product(map(str, numbers), map(str, ahead), map(str, range(found.num_slots)))
         fits = columns == FUTURE_COLUMNS and [(r["future"], r["frame"], r["object"]) for r in rows] == [*expected]
         points = [_point(row) for row in rows]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ReportError(f"{path} cannot be read ({error}): decompose the recording again") from error
     if not fits:
         raise ReportError(
