@@ -2,8 +2,8 @@
 
 Positions are centroids of hard segmentations, and objects are matched to slots once, in the last observed frame; see
 `velocities`. A future counts as a whole: its error in a frame is the mean distance of its objects from the true ones,
-and the best future is the one with the smallest error in that frame. A sampled collision that goes right for one
-object and wrong for another is therefore not taken apart.
+and the best future is the one with the smallest error in that frame. The best paths of different objects in different
+futures are not combined.
 """
 
 from collections.abc import Mapping

@@ -6,15 +6,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stii_jax.inference.outputs import COLUMNS, VideoInfo, table_cells
+from stii_jax.inference.outputs import FUTURE_COLUMNS, FUTURES, FUTURES_PICTURE, VideoInfo, table_cells
 from stii_jax.inference.stream import FrameResult, FrameStream
 from stii_jax.storage.files import write_atomic
 from stii_jax.storage.images import encode_png
 from stii_jax.visualization.overlay import OverlayPainter
 from stii_jax.visualization.regions import Box, Region
-
-FUTURES, FUTURES_PICTURE = "futures.csv", "futures.png"
-FUTURE_COLUMNS = ("future", *COLUMNS)
 
 
 class FutureFiles:

@@ -17,9 +17,8 @@ from typing import Any
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
-from stii_jax.inference.futures import FUTURES, FUTURES_PICTURE
 from stii_jax.inference.object_clips import CLIPS
-from stii_jax.inference.outputs import ANIMATION, ARCHIVE, IMAGES, OVERLAY, STRIP, TABLE
+from stii_jax.inference.outputs import ANIMATION, ARCHIVE, FUTURES, FUTURES_PICTURE, IMAGES, OVERLAY, STRIP, TABLE
 from stii_jax.inference.track_request import SCORES
 from stii_jax.storage.files import RUN_FOLDERS, write_results
 

@@ -24,12 +24,14 @@ from stii_jax.visualization.regions import OUTSIDE, Region
 
 OVERLAY, STRIP, ANIMATION = "overlay.mp4", "slots.mp4", "slots.gif"
 ARCHIVE, IMAGES, TABLE = "masks.npz", "masks", "trajectories.csv"
+FUTURES, FUTURES_PICTURE = "futures.csv", "futures.png"
 MAX_ANIMATED = 300
 """Maximum number of frames in the GIF, which is held in memory and grows large."""
 COLUMNS = (
     *("frame", "time", "object", "visible", "centroid_x", "centroid_y", "area", "left", "top", "right", "bottom"),
     *("confidence", "background", "predicted"),
 )
+FUTURE_COLUMNS = ("future", *COLUMNS)
 Cell = int | float | None
 """A value of the table."""
 

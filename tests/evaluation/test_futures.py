@@ -41,9 +41,7 @@ def scores(true=TRUE, start=START, predicted=PREDICTED, futures=FUTURES, num_obj
     measure = lambda found: positions(order[found], K)  # noqa: E731
     last = jax.tree.map(lambda a: np.broadcast_to(a, (B, *a.shape)), measure(start))
     mine = jax.tree.map(lambda a: np.broadcast_to(a, (B, *a.shape)), measure(predicted))
-    samples = jax.tree.map(
-        lambda a: np.broadcast_to(np.asarray(a)[:, None], (len(a), B, *a.shape[1:])), measure(futures)
-    )
+    samples = jax.tree.map(lambda a: np.repeat(np.asarray(a)[:, None], B, axis=1), measure(futures))
     found = jit(future_scores, static_argnames="num_objects")(
         labels, Positions(*last), Positions(*mine), Positions(*samples), num_objects
     )

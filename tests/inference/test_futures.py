@@ -13,8 +13,8 @@ from toy import ToyModel, use_toy_model
 import stii_jax
 from stii_jax.config import ConfigError, load_config
 from stii_jax.evaluation.evaluator import check_samples
-from stii_jax.inference.futures import FUTURE_COLUMNS
 from stii_jax.inference.output_folder import NAMES
+from stii_jax.inference.outputs import FUTURE_COLUMNS
 from stii_jax.inference.request import Request
 from stii_jax.main import run
 from stii_jax.models import registry

@@ -4,7 +4,7 @@ import csv
 import itertools
 from collections.abc import Mapping
 
-from stii_jax.inference.futures import FUTURE_COLUMNS, FUTURES
+from stii_jax.inference.outputs import FUTURE_COLUMNS, FUTURES
 from stii_jax.report.files import ReportError, is_number
 from stii_jax.report.tracks.folder import DecomposedRecording
 
