@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from stii_jax.evaluation import metrics
 from stii_jax.evaluation.velocities import Positions, match_by_distance, of_objects, positions
 
-SCORES = ("position_error", "best_position_error", "mean_position_error", "spread")
+SCORES = ("position_error", "best_position_error", "mean_position_error", "futures_distance", "spread")
 """The scores of `future_scores`."""
 
 
@@ -35,7 +35,9 @@ def future_scores(
     Returns:
         The distances of the objects from their true centroids, averaged over the objects that are visible in the last
         observed frame and in the scored one: `position_error` of the prediction, `best_position_error` of the best
-        future, and `mean_position_error`, the mean over futures. `spread` is the standard deviation of an object's
+        future, and `mean_position_error`, the mean over futures. `futures_distance` is the mean distance of an object's
+        centroids in two futures, averaged over the same objects: it equals `mean_position_error` if the true future is
+        as likely as the sampled ones. `spread` is the standard deviation of an object's
         centroid over futures: the root of the summed variances in x and y, averaged over the same objects. A slot
         without pixels counts as resting, and so does an object without a slot. NaN without an object, or for a video
         with a label above `num_objects`.
@@ -54,9 +56,11 @@ def future_scores(
     samples = [Positions(*(values[i] for values in futures)) for i in range(len(futures.centroid))]
     errors = jnp.stack([error(sample) for sample in samples])
     places = jnp.stack([_place(sample, slots, start) for sample in samples])
-    variance = jnp.square(places - places.mean(0)).sum((0, -1)) / max(len(samples) - 1, 1)
-    spread = _mean(jnp.sqrt(variance), counted)
-    return dict(zip(SCORES, (error(predicted), errors.min(0), errors.mean(0), spread), strict=True))
+    others = max(len(samples) - 1, 1)
+    apart = jnp.linalg.norm(places[:, None] - places, axis=-1).sum(1).mean(0) / others
+    spread = jnp.sqrt(jnp.square(places - places.mean(0)).sum((0, -1)) / others)
+    errors_of = (error(predicted), errors.min(0), errors.mean(0))
+    return dict(zip(SCORES, (*errors_of, _mean(apart, counted), _mean(spread, counted)), strict=True))
 
 
 class Summary:

@@ -56,8 +56,10 @@ def test_by_hand():
     np.testing.assert_allclose(found["position_error"], [3.5, 1], atol=1e-5)
     np.testing.assert_allclose(found["best_position_error"], [0, 0], atol=1e-5)
     np.testing.assert_allclose(found["mean_position_error"], [(0 + 3 + 3) / 3, (0 + 3 + 12) / 3], atol=1e-5)
-    apart = np.sqrt([np.var([0, 6, 0], ddof=1), np.var([0, 0, 12], ddof=1) + np.var([0, 3, 0], ddof=1)])
-    np.testing.assert_allclose(found["spread"], apart, atol=1e-5)
+    np.testing.assert_allclose(found["futures_distance"][0], 4, atol=1e-5)
+    np.testing.assert_allclose(found["futures_distance"][1], (3 + 12 + np.hypot(3, 12)) / 3, atol=1e-5)
+    spread = np.sqrt([np.var([0, 6, 0], ddof=1), np.var([0, 0, 12], ddof=1) + np.var([0, 3, 0], ddof=1)])
+    np.testing.assert_allclose(found["spread"], spread, atol=1e-5)
 
 
 def test_the_best_future_counts_as_a_whole():
@@ -69,7 +71,8 @@ def test_the_best_future_counts_as_a_whole():
 def test_equal_futures_have_no_spread_and_the_error_of_the_prediction():
     for count in (1, 3):
         found = scores(futures=np.stack([PREDICTED] * count))
-        np.testing.assert_array_equal(found["spread"], [0, 0])
+        for name in ("spread", "futures_distance"):
+            np.testing.assert_array_equal(found[name], [0, 0])
         for name in ("best_position_error", "mean_position_error"):
             np.testing.assert_allclose(found[name], found["position_error"], atol=1e-5)
 
