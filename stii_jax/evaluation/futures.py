@@ -21,7 +21,7 @@ SCORES = ("position_error", "best_position_error", "mean_position_error", "futur
 
 
 def future_scores(
-    labels: Integer[Array, "B T+1 H W"], last: Positions, predicted: Positions, futures: Positions, num_objects: int
+    labels: Integer[Array, "B frames H W"], last: Positions, predicted: Positions, futures: Positions, num_objects: int
 ) -> dict[str, Float[Array, "B T"]]:
     """Score futures per video and predicted frame, in pixels.
 
@@ -37,10 +37,9 @@ def future_scores(
         observed frame and in the scored one: `position_error` of the prediction, `best_position_error` of the best
         future, and `mean_position_error`, the mean over futures. `futures_distance` is the mean distance of an object's
         centroids in two futures, averaged over the same objects: it equals `mean_position_error` if the true future is
-        as likely as the sampled ones. `spread` is the standard deviation of an object's
-        centroid over futures: the root of the summed variances in x and y, averaged over the same objects. A slot
-        without pixels counts as resting, and so does an object without a slot. NaN without an object, or for a video
-        with a label above `num_objects`.
+        as likely as the sampled ones. `spread` is the standard deviation of an object's centroid over futures: the root
+        of the summed variances in x and y, averaged over the same objects. A slot without pixels counts as resting, and
+        so does an object without a slot. NaN without an object, or for a video with a label above `num_objects`.
     """
     labels = labels.astype(jnp.int32)
     true = Positions(*(values[:, :, 1:] for values in positions(labels, num_objects + 1)))  # without the background
