@@ -28,6 +28,8 @@ _CLEAR = 0.85
 """Opacity of the newest part of a path; the oldest parts fade to nothing."""
 
 Points = Integer[np.ndarray, "N 2"]
+Stamp = Integer[np.ndarray, "stamp 2"]
+"""The pixels, around the origin, that a line paints at each of its points."""
 
 
 class OverlayPainter:
@@ -184,7 +186,7 @@ class OverlayPainter:
         self,
         picture: Picture,
         path: Sequence[Region | None],
-        stamp: Points,
+        stamp: Stamp,
         opacity: float,
         color: UInt8[np.ndarray, " 3"],
     ) -> None:
@@ -194,7 +196,7 @@ class OverlayPainter:
             points = np.concatenate(parts)
             _blend(picture, points, np.full(len(points), opacity, np.float32), color)
 
-    def _segment(self, old: Region, new: Region, stamp: Points) -> Points:
+    def _segment(self, old: Region, new: Region, stamp: Stamp) -> Points:
         """The pixels of a line between two centroids."""
         ends = self.zoom * np.array([[old.x, old.y], [new.x, new.y]])
         count = int(np.abs(ends[1] - ends[0]).max()) + 2
@@ -226,13 +228,13 @@ class OverlayPainter:
         inside[:] = tag[: inside.shape[0], : inside.shape[1]]
 
 
-def _square(side: int) -> Points:
+def _square(side: int) -> Stamp:
     """The pixels of a square around the origin."""
     offsets = np.arange(side) - side // 2
     return np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
 
 
-def _disc(radius: float) -> Points:
+def _disc(radius: float) -> Stamp:
     """The pixels of a disc around the origin."""
     square = _square(2 * int(np.ceil(radius)) + 1)
     return square[(square**2).sum(axis=1) <= radius**2]

@@ -84,7 +84,7 @@ def test_futures(tmp_path):
     ("change", "message"),
     [
         (lambda path: path.unlink(), "futures.csv cannot be read .*: decompose the recording again"),
-        (lambda path: path.write_text("a,b\n1,2\n"), r"futures.csv cannot be read \('future'\): decompose"),
+        (lambda path: path.write_text("a,b\n1,2\n"), r"futures.csv does not have one row per future"),
         (
             lambda path: path.write_text(FUTURES.rpartition("1,4,")[0]),
             r"one row per future, frame and slot \(2 futures\)",

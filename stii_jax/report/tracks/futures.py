@@ -30,8 +30,8 @@ def read_futures(found: DecomposedRecording) -> list[list[list[Point]]] | None:
         numbers = range(count) if is_number(count) else ()
         expected = itertools.product(map(str, numbers), map(str, ahead), map(str, range(found.num_slots)))
         fits = columns == FUTURE_COLUMNS and [(r["future"], r["frame"], r["object"]) for r in rows] == [*expected]
-        points = [_point(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        points = [_point(row) for row in rows] if fits else []
+    except (OSError, ValueError) as error:
         raise ReportError(f"{path} cannot be read ({error}): decompose the recording again") from error
     if not fits:
         raise ReportError(
