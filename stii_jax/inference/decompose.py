@@ -125,8 +125,10 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
         painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
         futures = FutureFiles(folder, info, recording.box) if request.num_futures else None
         counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter, futures)
+        num_futures = 0
         if futures is not None:
-            futures.write(sampled, request.num_predicted)
+            whole = counts[True] == request.num_predicted
+            num_futures = futures.write(sampled if whole else (), request.num_predicted)
         if request.object_clips:
             plain = dataclasses.replace(model.view, background="keep")
             again = Recording(request.input, plain, recording.stride, recording.value_range)
@@ -141,7 +143,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             "fps": recording.fps,
             "num_frames": counts[False],
             "num_predicted": counts[True],
-            **({"num_futures": request.num_futures} if request.num_futures else {}),
+            **({"num_futures": num_futures} if request.num_futures else {}),
             "value_range": recording.value_range,
             "notes": stream.notes,
             **stream.remarks.facts,

@@ -38,20 +38,26 @@ class FutureFiles:
         else:
             self._last = result
 
-    def write(self, streams: Sequence[FrameStream], num_frames: int) -> None:
-        """Sample the futures of `FrameStream.futures`, and write both files."""
-        futures = []
+    def write(self, streams: Sequence[FrameStream], num_frames: int) -> int:
+        """Sample the futures of `FrameStream.futures`, write both files, and return the number of futures.
+
+        They end before the first future that is not finite, whose `damage` says so.
+        """
+        futures = list[list[Mapping[int, Region]]]()
         with (self._folder / FUTURES).open("w", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(FUTURE_COLUMNS)
             for number, stream in enumerate(tqdm(streams, desc="sampling", unit="future", mininterval=0.5)):
-                futures.append([])
-                for frame in stream.predict(num_frames):
-                    for cells in table_cells(frame.segmented, len(self._info.colors), self._info.background):
+                frames = [frame.segmented for frame in stream.predict(num_frames)]
+                if len(frames) < num_frames:
+                    break
+                for frame in frames:
+                    for cells in table_cells(frame, len(self._info.colors), self._info.background):
                         table.writerow([number, *cells])
-                    futures[-1].append(frame.regions)
+                futures.append([frame.regions for frame in frames])
         assert self._last is not None and self._last.pixels is not None  # a decomposition has a frame
         info, last = self._info, self._last
         painter = OverlayPainter(info.width, info.height, info.scale, self._box, info.colors, info.background)
         picture = painter.draw_futures(last.pixels, last.mask, last.regions, self._predicted, futures)
         write_atomic(self._folder / FUTURES_PICTURE, encode_png(picture))
+        return len(futures)

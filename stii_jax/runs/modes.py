@@ -165,7 +165,7 @@ def decompose_video(model: Model, origin: Mapping[str, str], request: Request, f
     if results["damage"]:
         print(f"warning: {results['damage']}; the frames before that are decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
-    ahead += f", in {request.num_futures} futures," if request.num_futures else ""
+    ahead += f", in {results['num_futures']} futures," if request.num_futures else ""
     print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
 
 

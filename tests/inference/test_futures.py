@@ -79,7 +79,9 @@ def test_a_future_that_leaves_the_finite_numbers(workdir, video, tmp_path, monke
 
     monkeypatch.setattr(registry, "make_model", lambda *_: Diverging(8))
     summary = decompose(workdir, video, tmp_path / "found", num_futures=2)
-    assert summary["num_predicted"] == AHEAD and "not finite from frame 6 on" in summary["damage"]
+    assert (summary["num_predicted"], summary["num_futures"]) == (AHEAD, 0) and "not finite from frame 6 on" in summary[
+        "damage"
+    ]
     assert "not finite from frame 6 on" in capsys.readouterr().err
     assert len((tmp_path / "found" / "futures.csv").read_text().splitlines()) == 1
 
