@@ -48,13 +48,15 @@ class FutureFiles:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(FUTURE_COLUMNS)
             for number, stream in enumerate(tqdm(streams, desc="sampling", unit="future", mininterval=0.5)):
-                frames = [frame.segmented for frame in stream.predict(num_frames)]
-                if len(frames) < num_frames:
+                rows, future = [], []
+                for frame in stream.predict(num_frames):
+                    cells = table_cells(frame.segmented, len(self._info.colors), self._info.background)
+                    rows += [[number, *row] for row in cells]
+                    future.append(frame.regions)
+                if len(future) < num_frames:
                     break
-                for frame in frames:
-                    for cells in table_cells(frame, len(self._info.colors), self._info.background):
-                        table.writerow([number, *cells])
-                futures.append([frame.regions for frame in frames])
+                table.writerows(rows)
+                futures.append(future)
         assert self._last is not None and self._last.pixels is not None  # a decomposition has a frame
         info, last = self._info, self._last
         painter = OverlayPainter(info.width, info.height, info.scale, self._box, info.colors, info.background)
