@@ -126,12 +126,12 @@ class OverlayPainter:
                 self._draw_line(picture, path, _square(self._line), _FUTURE, color)
             for path in paths:
                 end = next(region for region in reversed(path) if region is not None)
-                self._draw_line(picture, [end, end], _disc(1.5 * self._line), 1, _HALO)
-                self._draw_line(picture, [end, end], _disc(1.5 * self._line - 1), 1, color)
+                self._draw_line(picture, [end, end], _disc(1.5 * self._line), 1.0, _HALO)
+                self._draw_line(picture, [end, end], _disc(1.5 * self._line - 1), 1.0, color)
         for slot in shown:
             path = [regions[slot], *(step.get(slot) for step in predicted)]
-            self._draw_line(picture, path, thick, 1, _HALO)
-            self._draw_line(picture, path, thin, 1, _WHITE)
+            self._draw_line(picture, path, thick, 1.0, _HALO)
+            self._draw_line(picture, path, thin, 1.0, _WHITE)
         for slot in shown:
             self._draw_number(picture, slot, regions[slot])
         return picture
