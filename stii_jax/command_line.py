@@ -70,6 +70,11 @@ OUTPUT = flags.DEFINE_string(
     "With decompose: the folder of the results. With export and learn_motion: the .safetensors file to write.",
 )
 PREDICT = flags.DEFINE_integer("predict", None, "With decompose: number of frames to predict after the last one.")
+FUTURES = flags.DEFINE_integer(
+    "futures",
+    None,
+    "With decompose and --predict: also samples this number of possible futures, to futures.csv and futures.png.",
+)
 FORMATS = flags.DEFINE_list(
     "formats",
     None,
@@ -128,7 +133,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "The index of this process
 GROUPS = {
     "What to do": (MODE,),
     "Which run or model": (CONFIG, WORKDIR, MODEL, INIT),
-    "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, FORMATS, CLIPS, OVERWRITE),
+    "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, FUTURES, FORMATS, CLIPS, OVERWRITE),
     "Reading the video": (BACKGROUND, REGION, TILE, STRIDE, RANGE),
     "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
     "Training with several processes (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),

@@ -90,7 +90,7 @@ def run(
     before_jax(config)
 
     from stii_jax.devices.processes import is_distributed
-    from stii_jax.evaluation.evaluator import check_predicts
+    from stii_jax.evaluation.evaluator import check_predicts, check_samples
     from stii_jax.runs import modes, setup
     from stii_jax.runs.loading import as_model
 
@@ -112,6 +112,8 @@ def run(
     if mode == "decompose" or tracks is not None:
         if request is not None and request.num_predicted:
             check_predicts(config)
+            if request.num_futures:
+                check_samples(config, "--futures")
         origin = {"workdir": str(workdir)} if model is None else {"model": model}
         of = trained()
         facts = {"dataset": f"{config.data.dataset}/{config.data.variant}", "step": of.step}
@@ -261,7 +263,14 @@ def _main(arguments: Sequence[str]) -> None:
         if tracks is not None or tuning is not None:
             source, viewing = None, {}
         request = make_request(
-            mode, source, output, given.PREDICT.value, given.FORMATS.value, **options, viewing=viewing
+            mode,
+            source,
+            output,
+            given.PREDICT.value,
+            given.FORMATS.value,
+            **options,
+            viewing=viewing,
+            num_futures=given.FUTURES.value,
         )
         folder = None if workdir is None else Path(workdir)
         if tracks is not None and tracks.is_decomposed:

@@ -28,6 +28,16 @@ frame,time,object,visible,centroid_x,centroid_y,area,left,top,right,bottom,confi
 4,0.5,1,1,23.0,24.0,36.0,20.0,21.0,26.0,27.0,0.8,0,1
 4,0.5,2,1,28.0,10.0,64.0,24.0,6.0,32.0,14.0,0.6,0,1
 """
+FUTURES = """\
+future,frame,time,object,visible,centroid_x,centroid_y,area,left,top,right,bottom,confidence,background,predicted
+0,4,0.5,0,1,20.0,15.0,1100.0,0.0,0.0,40.0,30.0,0.9,1,1
+0,4,0.5,1,1,30.0,24.0,36.0,27.0,21.0,33.0,27.0,0.8,0,1
+0,4,0.5,2,1,28.0,4.04,64.0,24.0,0.0,32.0,8.0,0.6,0,1
+1,4,0.5,0,1,20.0,15.0,1100.0,0.0,0.0,40.0,30.0,0.9,1,1
+1,4,0.5,1,1,12.0,24.0,36.0,9.0,21.0,15.0,27.0,0.8,0,1
+1,4,0.5,2,0,,,0,,,,,,0,1
+"""
+"""Two futures of the predicted frame, for `num_futures=2`."""
 SUMMARY: dict[str, Any] = {
     **{"input_size": [WIDTH, HEIGHT], "view_box": [0, 0, WIDTH, HEIGHT], "frame_stride": 1, "fps": 10.0, "size": 8},
     **{"num_frames": 4, "num_predicted": 1, "num_slots": 3, "background_slot": 0, "mask_scale": 1, "value_range": None},
@@ -63,5 +73,7 @@ def write_found(folder: Path, table: str = TABLE, name: str = "video", **changes
     for number, frame in enumerate(frames_of(table)[: summary["num_frames"] * summary["frame_stride"]]):
         Image.fromarray(frame).save(Path(summary["input"]) / f"{number}.png")
     (folder / "trajectories.csv").write_text(table)
+    if "num_futures" in summary:
+        (folder / "futures.csv").write_text(FUTURES)
     (folder / "decomposition.json").write_text(json.dumps(summary))
     return folder

@@ -142,6 +142,13 @@ def test_predict(finished, capsys):
     assert [part["num_frames"] for part in prediction["lengths"]] == [2]
     assert (finished / "media" / "prediction_0.gif").exists()
     assert "predicted after 3 frames:\n2 frames, 6 videos: ari" in capsys.readouterr().out
+    assert "futures" not in prediction
+    run("predict", None, finished, ["eval.futures=3"])
+    sampled = read(finished / "prediction.json")
+    futures = sampled.pop("futures")
+    assert sampled == prediction and futures["num_futures"] == 3
+    assert [row["frame"] for row in futures["frames"]] == [1, 2]
+    assert "3 futures, in predicted frame 2: position error " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -206,8 +206,8 @@ class ToyModel(STII):
         frames = []
         for _ in range(num_frames):
             h = jnp.tanh(state.temporal.h @ params["remember"])
-            state = VideoState(state.temporal._replace(h=h), h @ params["guess"], state.frame + 1)
-            frames.append((*self._draw(params, state.posterior), state.posterior))
+            before, state = state.frame, VideoState(state.temporal._replace(h=h), h @ params["guess"], state.frame + 1)
+            frames.append((*self._draw(params, state.posterior, keys, before), state.posterior))
         return Decomposition(*(jnp.stack(parts, 1) for parts in zip(*frames))), state
 
     def stream(self, params, state, frame, keys):

@@ -43,6 +43,7 @@ MAY_BE_ZERO = (
         "eval.reseeds",
         "eval.periodic_videos",
         "eval.predict_frames",
+        "eval.futures",
         "eval.num_pictures",
     ),
     "ddpae.object_size",

@@ -14,10 +14,10 @@ from stii_jax.config import ConfigError
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.pipeline.source import VideoDataset
 from stii_jax.devices.parallel import check_batch_size, data_parallel, process_batch_indices
-from stii_jax.evaluation import metrics, novelty, velocities
+from stii_jax.evaluation import futures, metrics, novelty, velocities
 from stii_jax.evaluation.lengths import fit_to_videos
 from stii_jax.models.registry import SYSTEMS, make_evaluated_model
-from stii_jax.models.video_model import EVALUATION_SEED, example_keys
+from stii_jax.models.video_model import EVALUATION_SEED, example_keys, future_keys
 from stii_jax.storage.metric_log import MetricWriter
 from stii_jax.types import Decomposition, Params
 from stii_jax.visualization import trajectories, visualize
@@ -67,10 +67,18 @@ def check_predicts(config: ConfigDict) -> None:
         raise ConfigError(f"config.system is {system!r}, which cannot predict frames: choose another system")
 
 
+def check_samples(config: ConfigDict, asked: str) -> None:
+    """Raise `ConfigError` unless the config's model can sample futures, for which the flag `asked` asks."""
+    if not SYSTEMS[system := config.eval.system or config.system].model.can_sample:
+        raise ConfigError(f"config.system is {system!r}, which predicts a single future: leave out {asked}")
+
+
 def check_forecast(config: ConfigDict, dataset: VideoConfig | VideoDataset) -> None:
     """Raise `ConfigError` unless the model can predict and the videos have enough frames for it."""
     observed, ahead = config.eval.observed_frames, config.eval.predict_frames
     check_predicts(config)
+    if config.eval.futures:
+        check_samples(config, "--config.eval.futures")
     longest = dataset.frames_of(config.eval.split)
     if ahead < 1 or observed + ahead > longest:
         raise ConfigError(
@@ -170,19 +178,30 @@ class Evaluator:
 
         return self._score(decomposed(), lengths)
 
-    def forecast(self, params: Params) -> tuple[list[dict[str, Any]], list[Picture]]:
+    def forecast(
+        self, params: Params, sampled: list[dict[str, Any]] | None = None
+    ) -> tuple[list[dict[str, Any]], list[Picture]]:
         """Score the frames predicted after `eval.observed_frames`, at several lengths; see section 4.3 of the paper.
 
-        The pictures show the observed frames, then the predicted ones.
+        The pictures show the observed frames, then the predicted ones. If `sampled` is given, `eval.futures` futures
+        are scored as well, and the `futures.Summary.rows` are appended to it.
         """
         observed, ahead = self.settings.observed_frames, self.settings.predict_frames
+        scored = futures.Summary()
 
         def predictions():
             for batch, index in self._batches(self.settings.split, observed + ahead, self.settings.num_videos):
-                past, future = self.predict(params, batch["video"][:, :observed], index, ahead)
+                past, state = self.observe(params, batch["video"][:, :observed], index)
+                future = self._predict(params, state, ahead)
+                if sampled is not None:
+                    samples = self._sample(params, state, index, ahead)
+                    scored.add(_gather(self._future_scores(batch, past, future, samples)), _gather(batch["valid"]))
                 yield batch, future, join([past, future])
 
-        return self._score(predictions(), (*(n for n in _FORECAST_LENGTHS if n < ahead), ahead))
+        scores = self._score(predictions(), (*(n for n in _FORECAST_LENGTHS if n < ahead), ahead))
+        if sampled is not None:
+            sampled += scored.rows()
+        return scores
 
     def _batches(self, split: str, num_frames: int, num_videos: int) -> Iterator[tuple[dict, np.ndarray]]:
         """Yield batches of held-out videos in order, with the videos' numbers."""
@@ -245,6 +264,10 @@ class Evaluator:
     ) -> tuple[Decomposition, Decomposition]:
         """Decompose the given frames and predict the next `num_frames`."""
         observed, state = self.observe(params, video, index)
+        return observed, self._predict(params, state, num_frames)
+
+    def _predict(self, params: Params, state: Any, num_frames: int) -> Decomposition:
+        """Predict the frames after a state of `observe`."""
 
         def predict_frames(params, state):
             local = state._replace(frame=state.frame[0])
@@ -252,7 +275,21 @@ class Evaluator:
 
         if ("predict", num_frames) not in self._compiled:
             self._compiled["predict", num_frames] = data_parallel(predict_frames, self.kind, shared_outputs=False)
-        return observed, self._compiled["predict", num_frames](params, state)
+        return self._compiled["predict", num_frames](params, state)
+
+    def _sample(self, params: Params, state: Any, index: np.ndarray, num_frames: int) -> velocities.Positions:
+        """The positions of all slots in `eval.futures` sampled futures, with the futures as first axis."""
+
+        def sample(params, state, index, number):
+            local, keys = state._replace(frame=state.frame[0]), future_keys(EVALUATION_SEED, number[0], index)
+            future, _ = self.model.predict(params, local, num_frames, keys)
+            return velocities.positions(future.segmentation, self.model.num_slots)
+
+        if ("sample", num_frames) not in self._compiled:
+            self._compiled["sample", num_frames] = data_parallel(sample, self.kind, shared_outputs=False)
+        program = self._compiled["sample", num_frames]
+        samples = [program(params, state, index, np.full_like(index, i)) for i in range(self.settings.futures)]
+        return jax.tree.map(lambda *arrays: jnp.stack(arrays), *samples)
 
     def draw(
         self, writer: MetricWriter, step: int, pictures: list[Picture], name: str, num_observed: int | None = None
@@ -295,6 +332,23 @@ class Evaluator:
                 lambda d, labels: velocities.velocity_scores(d, {"segmentation": labels}, num_objects)
             )
         return self._compiled["velocity"](decomposition, segmentation)
+
+    def _future_scores(
+        self, batch: dict[str, np.ndarray], past: Decomposition, future: Decomposition, samples: velocities.Positions
+    ) -> dict[str, jax.Array]:
+        if "segmentation" not in batch:
+            raise ConfigError("config.eval.futures needs true objects, but the videos have no labels: leave it out")
+        if "futures" not in self._compiled:
+            num_objects, num_slots = self.source.num_objects, self.model.num_slots
+
+            def score(labels, last, future, samples):
+                last, predicted = (velocities.positions(found, num_slots) for found in (last, future))
+                return futures.future_scores(labels, last, predicted, samples, num_objects)
+
+            self._compiled["futures"] = jax.jit(score)
+        last = past.masks.shape[1] - 1
+        labels = batch["segmentation"][:, last:]
+        return self._compiled["futures"](labels, past.segmentation[:, last], future.segmentation, samples)
 
     def _chunk(self, start: int, num_frames: int):
         """The compiled `(params, frames, index[, state]) -> (decomposition, state)` of one chunk."""

@@ -61,6 +61,17 @@ def write_scores(config: ConfigDict, workdir: Path, name: str, results: dict, ma
     write_results(workdir / name, {**facts, **made_by, **results})
 
 
+def print_futures(frames: Sequence[dict], num_futures: int) -> None:
+    """Print the scores of sampled futures, in pixels, in the last predicted frame."""
+    last = frames[-1]
+    names = {"position_error": "of the prediction", "best_position_error": "best future", "mean_position_error": "mean"}
+    errors = ", ".join(f"{shown} {last[name]:.2f}" for name, shown in names.items())
+    print_on_first(
+        f"{num_futures} futures, in predicted frame {last['frame']}: position error {errors}; "
+        f"spread {last['spread']:.2f} pixels"
+    )
+
+
 def print_scores(lengths: Sequence[dict]) -> None:
     """Print one line per length. Scores of a single video have no standard error."""
     for scores in lengths:

@@ -105,7 +105,7 @@ def velocity_scores(decomposition: Decomposition, batch: Batch, num_objects: int
     true = Positions(*(values[:, :, 1:] for values in positions(labels, num_objects + 1)))  # without the background
     found = positions(decomposition.segmentation, decomposition.masks.shape[2])
     slots = match_by_distance(*(Positions(*(values[:, 0] for values in all_frames)) for all_frames in (true, found)))
-    found = Positions(*(_of_objects(values, slots) for values in found))
+    found = Positions(*(of_objects(values, slots) for values in found))
 
     seen = true.visible[:, :1] & true.visible[:, :-1] & true.visible[:, 1:]
     followed = found.visible[:, :-1] & found.visible[:, 1:]
@@ -139,7 +139,7 @@ def _position_errors(true: Positions, found: Positions, known: Bool[Array, " B"]
     }
 
 
-def _of_objects(values: Shaped[Array, "B T K *rest"], slots: Integer[Array, "B L"]) -> Shaped[Array, "B T L *rest"]:
+def of_objects(values: Shaped[Array, "B T K *rest"], slots: Integer[Array, "B L"]) -> Shaped[Array, "B T L *rest"]:
     """The values of each object's slot; zeros, which means not visible, for an object without a slot."""
     index = slots.reshape(slots.shape[0], 1, -1, *(1,) * (values.ndim - 3))
     picked = jnp.take_along_axis(values, jnp.maximum(index, 0), axis=2)

@@ -19,6 +19,8 @@ The output folder receives all of these files at the end, or none. docs/files.md
                          `notes`: remarks on the input, also as facts such as `cuts`; see `stii_jax.inference.remarks`
                          `novelty`: a comparison with held-out videos of the model's training; see
                          `stii_jax.evaluation.novelty`
+    futures.csv          on request, the same for every sampled future; see `stii_jax.inference.futures`
+    futures.png          the paths of all futures over the last observed frame
     objects/slot_1.mp4   on request, a clip of every object; see `stii_jax.inference.object_clips`
     coco.json, ...       on request, formats of other programs; see `stii_jax.inference.formats`
 
@@ -33,7 +35,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,23 @@ from tqdm import tqdm
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
+from stii_jax.inference.futures import FutureFiles
 from stii_jax.inference.identities import MAX_OBJECTS
 from stii_jax.inference.model import Model
 from stii_jax.inference.object_clips import CLIPS, write_clips
-from stii_jax.inference.output_folder import EVERY_NAME, NAMES, OF_ONE_VIEW, SUMMARY, check_output, replace_output
+from stii_jax.inference.output_folder import (
+    EVERY_NAME,
+    NAMES,
+    OF_FUTURES,
+    OF_ONE_VIEW,
+    SUMMARY,
+    check_output,
+    replace_output,
+)
 from stii_jax.inference.outputs import STRIP, Animation, Masks, Trajectories, VideoFile, VideoInfo
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
-from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult
+from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult, FrameStream
 from stii_jax.storage.files import write_results
 from stii_jax.visualization import visualize
 from stii_jax.visualization.overlay import OverlayPainter
@@ -83,16 +94,18 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     check_request(request)
     started = time.monotonic()
     names = {*NAMES, *(FORMATS[name].name for name in request.formats), *[CLIPS] * request.object_clips}
+    names |= {*OF_FUTURES} if request.num_futures else set()
     job = request._asdict() | {"input": request.input.resolve(), "output": "", "overwrite": False, **origin}
     job = {key: str(value) for key, value in (job | {"num_slots": model.num_slots}).items()}
     check_output(request.output, names, job, request.overwrite)
-    stream = model.stream(request.input, request.num_predicted, **request.viewing._asdict())
+    stream, sampled = model.stream(request.input, **request.viewing._asdict()), list[FrameStream]()
     recording, canvas = stream.video, stream.canvas
     names -= {*OF_ONE_VIEW} if stream.tiles else set()
     print_notes(noted := stream.notes)
     expected = recording.expected and recording.expected + request.num_predicted
     with replace_output(request.output, names, job, request.overwrite) as folder:
-        shown = iter(tqdm(stream, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
+        frames = _frames(stream, request, sampled)
+        shown = iter(tqdm(frames, desc="decomposing", total=expected, unit="frame", mininterval=0.5))
         # Colours depend on the background's slot and are fixed from the start, but the very first frames often differ
         # from the rest.
         if not (head := list(itertools.islice(shown, FRAMES_FOR_BACKGROUND))):
@@ -110,7 +123,12 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             in_tiles=bool(stream.tiles),
         )
         painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
-        counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter)
+        futures = FutureFiles(folder, info, recording.box) if request.num_futures else None
+        counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter, futures)
+        num_futures = 0
+        if futures is not None:
+            whole = counts[True] == request.num_predicted
+            num_futures = futures.write(sampled if whole else (), request.num_predicted)
         if request.object_clips:
             plain = dataclasses.replace(model.view, background="keep")
             again = Recording(request.input, plain, recording.stride, recording.value_range)
@@ -125,11 +143,12 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             "fps": recording.fps,
             "num_frames": counts[False],
             "num_predicted": counts[True],
+            **({"num_futures": num_futures} if request.num_futures else {}),
             "value_range": recording.value_range,
             "notes": stream.notes,
             **stream.remarks.facts,
             "untimed": recording.untimed,
-            "damage": stream.damage,
+            "damage": next((one.damage for one in (stream, *sampled) if one.damage), None),
             "size": model.view.size,
             "mask_scale": canvas.scale,
             "num_slots": model.num_slots,
@@ -145,10 +164,26 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
     return results
 
 
+def _frames(stream: FrameStream, request: Request, sampled: list[FrameStream]) -> Iterator[FrameResult]:
+    """Yield the observed and the predicted frames. At the end of the observed ones, add the futures to `sampled`."""
+    yield from stream
+    if request.num_predicted:
+        sampled += stream.futures(request.num_futures)
+        yield from stream.predict(request.num_predicted)
+
+
 def _write(
-    folder: Path, frames: Iterable[FrameResult], info: VideoInfo, formats: Iterable[str], painter: OverlayPainter
+    folder: Path,
+    frames: Iterable[FrameResult],
+    info: VideoInfo,
+    formats: Iterable[str],
+    painter: OverlayPainter,
+    futures: FutureFiles | None,
 ) -> Counter[bool]:
-    """Write every file except the summary and the clips. Return the numbers of observed and predicted frames."""
+    """Write every file except the summary, the clips and those of futures.
+
+    Return the numbers of observed and predicted frames.
+    """
     counts = Counter[bool]()
     with contextlib.ExitStack() as files:
         overlay = files.enter_context(VideoFile(folder, info.fps, crf=20))
@@ -162,6 +197,8 @@ def _write(
             number, seconds, predicted, *_ = result.segmented
             for file in always if predicted else always + observed:
                 file.write(result.segmented)
+            if futures is not None:
+                futures.see(result)
             if result.is_cut:
                 painter.forget_paths()
             painted = result.reconstruction if predicted else None

@@ -86,11 +86,16 @@ class Result:
         frames: the frames' results.
         stream: the stream of these frames, which can predict further frames.
         background: the background's slot.
+        futures: sampled futures, if these frames are predicted.
     """
 
-    def __init__(self, frames: Sequence[FrameResult], stream: FrameStream, background: int):
+    def __init__(
+        self, frames: Sequence[FrameResult], stream: FrameStream, background: int, futures: Sequence["Result"] = ()
+    ):
         self.frames = tuple(frames)
         """The frames' results; `Model.stream` yields these one by one."""
+        self.futures = tuple(futures)
+        """The futures that `predict` sampled for the same frames; empty unless it was asked for samples."""
         self.background = background
         """The background's slot, which has the most pixels in the first ten frames."""
         self.damage = stream.damage
@@ -137,22 +142,39 @@ class Result:
         rows = [table_rows(frame.segmented, self._num_slots, self.background) for frame in self.frames]
         return Tracks(list(itertools.chain.from_iterable(rows)), self._num_slots)
 
-    def predict(self, num_frames: int) -> "Result":
+    def predict(self, num_frames: int, samples: int = 0, seed: int = 0) -> "Result":
         """Predict the frames that follow, without observing them. A second call continues after the first.
 
+        Args:
+            num_frames: number of frames.
+            samples: number of possible futures to sample as well. They become `futures` of the result, each a `Result`
+                of the same frames; the result itself does not depend on them. docs/prediction.md says how far to trust
+                their spread.
+            seed: seed of the samples. The same seed gives the same futures, and more samples only add to them.
+
         Raises:
-            DataError: `num_frames` is less than 1, or a predicted frame is not finite.
+            DataError: `num_frames` is less than 1, `samples` is negative, a predicted frame is not finite, or the model
+                cannot sample.
         """
         if num_frames < 1:
             raise DataError(f"num_frames is {num_frames}: predict at least one frame")
-        frames = list(self._stream.predict(num_frames))
-        if len(frames) < num_frames:
-            raise DataError(f"{self._stream.damage}")
-        return Result(frames, self._stream, self.background)
+        if samples < 0:
+            raise DataError(f"samples is {samples}: give the number of futures to sample, or 0 for none")
+        streams = self._stream.futures(samples, seed)
+        frames = _predict(self._stream, num_frames)
+        futures = [Result(_predict(stream, num_frames), stream, self.background) for stream in streams]
+        return Result(frames, self._stream, self.background, futures)
 
     @property
     def _num_slots(self) -> int:
         return self._stream.num_labels
+
+
+def _predict(stream: FrameStream, num_frames: int) -> list[FrameResult]:
+    frames = list(stream.predict(num_frames))
+    if len(frames) < num_frames:
+        raise DataError(f"{stream.damage}")
+    return frames
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

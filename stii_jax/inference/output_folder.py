@@ -18,7 +18,7 @@ from typing import Any
 from stii_jax.data.errors import DataError
 from stii_jax.inference.formats import FORMATS
 from stii_jax.inference.object_clips import CLIPS
-from stii_jax.inference.outputs import ANIMATION, ARCHIVE, IMAGES, OVERLAY, STRIP, TABLE
+from stii_jax.inference.outputs import ANIMATION, ARCHIVE, FUTURES, FUTURES_PICTURE, IMAGES, OVERLAY, STRIP, TABLE
 from stii_jax.inference.track_request import SCORES
 from stii_jax.storage.files import RUN_FOLDERS, write_results
 
@@ -28,7 +28,9 @@ NAMES = (OVERLAY, STRIP, ANIMATION, ARCHIVE, IMAGES, TABLE, SUMMARY)
 """The files that every decomposition writes."""
 OF_ONE_VIEW = (STRIP, ANIMATION)
 """The files that are not written for tiles."""
-EVERY_NAME = {*NAMES, SCORES, CLIPS, *(known.name for known in FORMATS.values())}
+OF_FUTURES = (FUTURES, FUTURES_PICTURE)
+"""The files that are written for sampled futures."""
+EVERY_NAME = {*NAMES, *OF_FUTURES, SCORES, CLIPS, *(known.name for known in FORMATS.values())}
 
 _UNFINISHED = ".unfinished"
 _JOB = "job.json"

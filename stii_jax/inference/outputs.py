@@ -24,12 +24,14 @@ from stii_jax.visualization.regions import OUTSIDE, Region
 
 OVERLAY, STRIP, ANIMATION = "overlay.mp4", "slots.mp4", "slots.gif"
 ARCHIVE, IMAGES, TABLE = "masks.npz", "masks", "trajectories.csv"
+FUTURES, FUTURES_PICTURE = "futures.csv", "futures.png"
 MAX_ANIMATED = 300
 """Maximum number of frames in the GIF, which is held in memory and grows large."""
 COLUMNS = (
     *("frame", "time", "object", "visible", "centroid_x", "centroid_y", "area", "left", "top", "right", "bottom"),
     *("confidence", "background", "predicted"),
 )
+FUTURE_COLUMNS = ("future", *COLUMNS)
 Cell = int | float | None
 """A value of the table."""
 
@@ -174,12 +176,17 @@ class Trajectories(FrameWriter):
     def write(self, frame: SegmentedFrame) -> None:
         """Write one frame."""
         self._count = max(self._count, *(slot + 1 for slot in frame.regions), 0)
-        for row in table_rows(frame, self._count, self._info.background):
-            self._table.writerow(["" if cell is None else round(cell, 6) for cell in row])
+        self._table.writerows(table_cells(frame, self._count, self._info.background))
 
     def close(self, whole: bool) -> None:
         """See `FrameWriter`."""
         self._file.close()
+
+
+def table_cells(frame: SegmentedFrame, num_slots: int, background: int) -> Iterator[list[int | float | str]]:
+    """Yield the rows of `table_rows` as a CSV file holds them: rounded, and empty instead of None."""
+    for row in table_rows(frame, num_slots, background):
+        yield ["" if cell is None else round(cell, 6) for cell in row]
 
 
 def table_rows(frame: SegmentedFrame, num_slots: int, background: int) -> Iterator[tuple[Cell, ...]]:

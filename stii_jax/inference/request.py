@@ -25,6 +25,8 @@ class Request(NamedTuple):
     """True to replace the files that an earlier decomposition wrote to the output folder."""
     viewing: Viewing = Viewing()
     """The frames that the model sees, and the part of them."""
+    num_futures: int = 0
+    """Number of possible futures to sample for the predicted frames."""
 
 
 def make_request(
@@ -37,6 +39,7 @@ def make_request(
     object_clips: bool = False,
     overwrite: bool = False,
     viewing: Mapping[str, Any] | None = None,
+    num_futures: int | None = None,
 ) -> Request | None:
     """Make a request from the flags of `--mode decompose`; None in other modes.
 
@@ -55,6 +58,7 @@ def make_request(
         }
         values |= {
             "--predict": num_predicted,
+            "--futures": num_futures,
             "--formats": formats,
             "--object_clips": object_clips or None,
             "--overwrite": overwrite or None,
@@ -68,8 +72,15 @@ def make_request(
         raise ConfigError(f"give {missing}: --mode decompose --model quickstart --input video.mp4 --output FOLDER")
     if num_predicted is not None and num_predicted < 0:
         raise ConfigError(f"--predict is {num_predicted}, expected 0 or more frames")
+    if num_futures is not None and num_futures < 1:
+        raise ConfigError(f"--futures is {num_futures}, expected 1 or more futures; leave it out for none")
     wanted = tuple(dict.fromkeys(name.strip() for name in formats or () if name.strip()))
     seen = parse_viewing(viewing or {})
     if seen.tile is not None and num_predicted:
         raise ConfigError("--predict does not work with --tile: leave out one of them")
-    return Request(Path(source), Path(output), num_predicted or 0, wanted, object_clips, overwrite, seen)
+    if seen.tile is not None and num_futures:
+        raise ConfigError("--futures does not work with --tile: leave out one of them")
+    if num_futures and not num_predicted:
+        raise ConfigError("--futures needs the number of frames to predict: add --predict 10, or leave out --futures")
+    of_video = Path(source), Path(output), num_predicted or 0, wanted
+    return Request(*of_video, object_clips, overwrite, seen, num_futures or 0)

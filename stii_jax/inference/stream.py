@@ -1,5 +1,6 @@
 """Decompose a video frame by frame, in constant memory."""
 
+import copy
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from stii_jax.evaluation import novelty
 from stii_jax.inference.outputs import SegmentedFrame
 from stii_jax.inference.recordings import Frames, RecordedFrame, Recording
 from stii_jax.inference.remarks import Remarks, Sight
-from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys
+from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys, future_keys
 from stii_jax.types import Decomposition, Params
 from stii_jax.visualization.regions import Box, Canvas, Labels, Region
 
@@ -150,6 +151,21 @@ class FrameStream:
         """Predict the frames after the last one so far."""
         return self._results(self._stream.run((), num_frames))
 
+    def futures(self, count: int, seed: int = 0) -> list["FrameStream"]:
+        """Return streams that continue this one, once it is exhausted, and whose predictions are samples.
+
+        Each draws noise of its own at every predicted frame. Future `i` is the same for every `count` above `i`.
+
+        Raises:
+            DataError: the model cannot sample.
+        """
+        futures = []
+        for number in range(count):
+            future = copy.copy(self)
+            future._stream, future._clock = self._stream.future(seed, number), copy.copy(self._clock)
+            futures.append(future)
+        return futures
+
     def compare(self) -> dict[str, Any]:
         """Compare the frames so far with held-out videos; see `novelty.compare`."""
         return self._stream.monitor.compare(self._held_out)
@@ -223,6 +239,8 @@ class Stream:
     def __init__(self, model: VideoModel, params: Params, num_tiles: int = 1):
         self._model, self._params, self._num_tiles = model, params, num_tiles
         self._state = model.initial_state(params, num_tiles)
+        self._keys: Any = None
+        self._num_frames = 0
         self._slots = _Slots(num_tiles, model.num_slots)
         self._is_new = True
         self._shapes: Decomposition | None = None
@@ -233,12 +251,23 @@ class Stream:
         self.damage: str | None = None
         """The reason why the stream stopped before the end; None until then."""
 
+    def future(self, seed: int, number: int) -> "Stream":
+        """Return a copy whose predictions are samples; see `FrameStream.futures`."""
+        if not self._model.can_sample:
+            raise DataError("this model predicts a single future: leave out the number of futures to sample")
+        future = copy.copy(self)
+        future._keys = future_keys(seed, number, jnp.arange(self._num_tiles))
+        return future
+
     def run(self, frames: Iterable[RecordedFrame], num_predicted: int = 0) -> Iterator[DecomposedFrame]:
-        """Decompose one or more frames, then predict `num_predicted` frames."""
-        for number, item in enumerate(_one_ahead(self._steps(frames, num_predicted))):
+        """Decompose frames, then predict `num_predicted` frames: at least one in total. Nothing once damaged."""
+        if self.damage is not None:
+            return
+        for item in _one_ahead(self._steps(frames, num_predicted)):
             if not all(np.isfinite(array).all() for array in jax.tree.leaves(item.decomposition)):
-                self.damage = f"the model's output is not finite from frame {number} on"
+                self.damage = f"the model's output is not finite from frame {self._num_frames} on"
                 return
+            self._num_frames += 1
             if item.frame is not None and not (item.sight.is_blank and self.monitor.num_frames):
                 self.monitor.add(item.frame, item.decomposition)
             yield item
@@ -252,7 +281,8 @@ class Stream:
             self._slots.see(decomposition)
             yield DecomposedFrame(frame.view, frame.seconds, decomposition, frame.pixels, sight)
         for _ in range(num_predicted):
-            decomposition, self._state = _predict(self._model, self._params, self._state)
+            keys = () if self._keys is None else (self._keys,)
+            decomposition, self._state = _predict(self._model, self._params, self._state, *keys)
             yield DecomposedFrame(None, None, self._slots.order(decomposition), None)
 
     def _observed(self, views: UInt8[np.ndarray, "B S S 3"], is_cut: bool) -> Decomposition:
@@ -328,8 +358,8 @@ def _batch(view: UInt8[np.ndarray, "*tiles S S 3"]) -> UInt8[np.ndarray, "B S S 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(model, params, state):
-    return model.predict(params, state, 1)
+def _predict(model, params, state, *keys):
+    return model.predict(params, state, 1, *keys)
 
 
 def _one_ahead(items: Iterator[DecomposedFrame]) -> Iterator[DecomposedFrame]:

@@ -32,6 +32,8 @@ class STII(VideoModel):
     The arguments are the settings of `config.model` (described in configs/default.py) and `config.loss`.
     """
 
+    can_sample = True
+
     def __init__(
         self,
         *,
@@ -262,7 +264,7 @@ class STII(VideoModel):
             prior = self.elbo.prior_parameters(params, state.temporal.h)
             z, log_scale = jnp.split(prior, 2, axis=-1)
             if keys is not None:
-                z = z + jnp.exp(log_scale) * self._draws(keys, state.frame[None], 1)[0, 0]
+                z = z + jnp.exp(log_scale) * self._step_noise(keys, state.frame)
             decoded = self.elbo.decode(params, z, state.temporal.h, state.present)
             seen = lax.stop_gradient(decoded) if self.elbo.detach else decoded
             frame = (seen.means * seen.masks[..., None]).sum(1)
@@ -279,9 +281,7 @@ class STII(VideoModel):
 
     def _move(self, params, state, num_frames, keys):
         def step(state, _):
-            noise = None
-            if keys is not None:
-                noise = self._draws(keys, state.frame[None], 1)[0, 0, :, :, :2]
+            noise = None if keys is None else self._step_noise(keys, state.frame)[..., :2]
             code, recent = self.motion.next(params["motion"], state.recent, self.predictor, noise)
             decoded = self.elbo.paint(params, code, state.present)
             after = state._replace(recent=recent, frame=state.frame + 1)
@@ -377,6 +377,11 @@ class STII(VideoModel):
             frames = jnp.where(r == 0, _CLIP, frames)
         over_videos = jax.vmap(draw, (None, None, 0))
         return jax.vmap(jax.vmap(over_videos, (0, 0, None)), (0, 0, None))(frames, r, keys)
+
+    def _step_noise(self, keys: Key[Array, " B"], frame: Int[Array, ""]) -> Float[Array, "B K Z"]:
+        """Normal samples for one predicted frame: independent from frame to frame, whatever `first_noise` is."""
+        draw = lambda key: jax.random.normal(jax.random.fold_in(key, frame), (self.num_slots, self.latent_dim))  # noqa: E731
+        return jax.vmap(draw)(keys)
 
     def _refine(self, params, frame, decoded, gradients, posterior, temporal, refinement, active=True):
         """Apply steps 6 to 9 if `active`. Rematerialised: training stores only a cell's decode and gradients."""

@@ -34,6 +34,8 @@ class VideoModel(abc.ABC):
     """K, including the background's slot if the model has one."""
     frame_shape: tuple[int, int, int]
     """Height, width and channels of a frame."""
+    can_sample: bool = False
+    """True if `predict` also takes `keys`, one per video, and then draws one of the possible futures."""
 
     @abc.abstractmethod
     def init(self, key: Key[Array, ""]) -> Params:
@@ -88,6 +90,11 @@ class VideoModel(abc.ABC):
     def num_steps(self, num_frames: int) -> int:
         """Return the number of inference steps of a video of `num_frames` frames."""
         return sum(self.schedule(num_frames))
+
+
+def future_keys(seed: int, number: Int[Array, ""] | int, index: Int[Array, " B"]) -> Key[Array, " B"]:
+    """Return one key per video for the sampled future `number`, whatever the number of futures and the batches."""
+    return example_keys(jax.random.fold_in(jax.random.key(seed), number), index)
 
 
 def example_keys(key: Key[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:

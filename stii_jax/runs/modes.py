@@ -99,14 +99,19 @@ def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
 def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     """Predict frames after observed ones, score them in `prediction.json`, and draw them."""
     evaluator = Evaluator(config, load_dataset(config, evaluated=True))
-    scores, pictures = evaluator.forecast(trained.params)
+    sampled: list[dict[str, Any]] | None = [] if config.eval.futures else None
+    scores, pictures = evaluator.forecast(trained.params, sampled)
     observed = config.eval.observed_frames
     label = result_files.label(trained.config, config)
     results = {"observed_frames": observed, "lengths": scores}
+    if sampled is not None:
+        results["futures"] = {"num_futures": config.eval.futures, "frames": sampled}
     result_files.write_scores(config, workdir, f"prediction{label}.json", results, trained.facts)
     result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"prediction{label}", num_observed=observed)
     print_on_first(f"predicted after {observed} frames:")
     result_files.print_scores(scores)
+    if sampled:
+        result_files.print_futures(sampled, config.eval.futures)
     print_on_first(f"scores: {workdir / f'prediction{label}.json'}, pictures: {workdir / 'media'}")
 
 
@@ -160,6 +165,7 @@ def decompose_video(model: Model, origin: Mapping[str, str], request: Request, f
     if results["damage"]:
         print(f"warning: {results['damage']}; the frames before that are decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
+    ahead += f", in {results['num_futures']} futures," if request.num_futures else ""
     print(f"{results['num_frames']} frames decomposed{ahead} in {results['seconds']:.0f} s: {request.output}")
 
 

@@ -1,7 +1,8 @@
 """Draw a decomposition over the frames of its recording: outlines, numbers and recent paths, in full resolution."""
 
+import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
@@ -18,12 +19,17 @@ TAIL = 30
 """Number of frames that a path reaches back."""
 _HALO = np.full(3, 16, np.uint8)
 """Colour of the rim around an outline, for contrast with bright scenes."""
+_WHITE = np.full(3, 255, np.uint8)
+_FUTURE = 0.5
+"""Opacity of the path of one future."""
 _BOX = 150
 """Grey of the line around the model's view."""
 _CLEAR = 0.85
 """Opacity of the newest part of a path; the oldest parts fade to nothing."""
 
 Points = Integer[np.ndarray, "N 2"]
+Stamp = Integer[np.ndarray, "stamp 2"]
+"""The pixels, around the origin, that a line paints at each of its points."""
 
 
 class OverlayPainter:
@@ -88,6 +94,48 @@ class OverlayPainter:
                 self._draw_number(picture, slot, regions[slot])
         return picture
 
+    def draw_futures(
+        self,
+        frame: UInt8[np.ndarray, "H W 3"],
+        slots: UInt8[np.ndarray, "labels_H labels_W"],
+        regions: Mapping[int, Region],
+        predicted: Sequence[Mapping[int, Region]],
+        futures: Sequence[Sequence[Mapping[int, Region]]],
+    ) -> Picture:
+        """Return the picture of an observed frame with every object's paths in several futures.
+
+        A path starts at the object's centroid in the frame, and its end has a dot. Paths are translucent, so that
+        their colour is strongest where several of them run. A white line with a dark rim is the predicted path.
+
+        Args:
+            frame: the recording's last observed frame.
+            slots: see `draw`.
+            regions: see `draw`.
+            predicted: the visible slots' regions in every predicted frame.
+            futures: the same for every future.
+        """
+        picture = self._enlarge(frame)
+        self._draw_outlines(picture, slots)
+        self._draw_box(picture)
+        shown = [slot for slot in regions if slot != self._background]
+        thin, thick = _square(max(1, self._line // 2)), _square(self._line + 2)
+        for slot in shown:
+            color = self._colors[slot]
+            paths = [[regions[slot], *(step.get(slot) for step in future)] for future in futures]
+            for path in paths:
+                self._draw_line(picture, path, _square(self._line), _FUTURE, color)
+            for path in paths:
+                end = next(region for region in reversed(path) if region is not None)
+                self._draw_line(picture, [end, end], _disc(1.5 * self._line), 1.0, _HALO)
+                self._draw_line(picture, [end, end], _disc(1.5 * self._line - 1), 1.0, color)
+        for slot in shown:
+            path = [regions[slot], *(step.get(slot) for step in predicted)]
+            self._draw_line(picture, path, thick, 1.0, _HALO)
+            self._draw_line(picture, path, thin, 1.0, _WHITE)
+        for slot in shown:
+            self._draw_number(picture, slot, regions[slot])
+        return picture
+
     def forget_paths(self) -> None:
         """Start new paths, because the slots of the next frame hold other objects."""
         for path in self._paths:
@@ -134,17 +182,34 @@ class OverlayPainter:
         width = self._line
         _draw_edge(picture, (left - width, top - width, right + width, bottom + width), width, (_BOX, _BOX, _BOX))
 
+    def _draw_line(
+        self,
+        picture: Picture,
+        path: Sequence[Region | None],
+        stamp: Stamp,
+        opacity: float,
+        color: UInt8[np.ndarray, " 3"],
+    ) -> None:
+        """Draw a path as a line of one opacity, interrupted where the object is not visible."""
+        parts = [self._segment(old, new, stamp) for old, new in itertools.pairwise(path) if old and new]
+        if parts:
+            points = np.concatenate(parts)
+            _blend(picture, points, np.full(len(points), opacity, np.float32), color)
+
+    def _segment(self, old: Region, new: Region, stamp: Stamp) -> Points:
+        """The pixels of a line between two centroids."""
+        ends = self.zoom * np.array([[old.x, old.y], [new.x, new.y]])
+        count = int(np.abs(ends[1] - ends[0]).max()) + 2
+        centers = np.floor(np.linspace(ends[0], ends[1], count)).astype(int)
+        return (centers[:, None] + stamp).reshape(-1, 2)
+
     def _draw_path(self, picture: Picture, slot: int) -> None:
         """Draw the recent positions as a line, interrupted where the object was not visible."""
         points, opacities = [], []
-        path, offsets = self._paths[slot], np.arange(self._line) - self._line // 2
-        stamp = np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
+        path, stamp = self._paths[slot], _square(self._line)
         for age, (new, old) in enumerate(zip(list(path)[:0:-1], list(path)[-2::-1])):
             if new is not None and old is not None:
-                ends = self.zoom * np.array([[old.x, old.y], [new.x, new.y]])
-                count = int(np.abs(ends[1] - ends[0]).max()) + 2
-                centers = np.floor(np.linspace(ends[0], ends[1], count)).astype(int)
-                points.append((centers[:, None] + stamp).reshape(-1, 2))
+                points.append(self._segment(old, new, stamp))
                 opacities.append(np.full(len(points[-1]), _CLEAR * (1 - age / TAIL), np.float32))
         if points:
             _blend(picture, np.concatenate(points[::-1]), np.concatenate(opacities[::-1]), self._colors[slot])
@@ -161,6 +226,18 @@ class OverlayPainter:
         left = round(min(max(self.zoom * region.x - width / 2, 0), max(frame_width - width, 0)))
         inside = picture[top : top + height, left : left + width]
         inside[:] = tag[: inside.shape[0], : inside.shape[1]]
+
+
+def _square(side: int) -> Stamp:
+    """The pixels of a square around the origin."""
+    offsets = np.arange(side) - side // 2
+    return np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
+
+
+def _disc(radius: float) -> Stamp:
+    """The pixels of a disc around the origin."""
+    square = _square(2 * int(np.ceil(radius)) + 1)
+    return square[(square**2).sum(axis=1) <= radius**2]
 
 
 def _highest_nearby(ranks: UInt8[np.ndarray, "H W"], distance: int) -> UInt8[np.ndarray, "H W"]:

@@ -92,6 +92,30 @@ def test_outlines_follow_the_corrections(page):
     assert all(np.abs(shown(page) - color).max(axis=-1).min() > 40 for color in colors[1:3])
 
 
+def test_futures_are_drawn_from_the_last_observed_frame_on(show, tmp_path):
+    write_tracks_page(write_found(tmp_path / "found", num_futures=2), tmp_path / "page.html")
+    page = show(tmp_path / "page.html")
+    colors = np.array(page.evaluate("app.page.colors"))
+    for name in ("outlines", "numbers", "paths"):
+        page.get_by_role("checkbox", name=name).uncheck()
+
+    def has(color, x, y):
+        image = shown(page)
+        scale = image.shape[1] / WIDTH
+        near = image[round(y * scale) - 4 : round(y * scale) + 5, round(x * scale) - 4 : round(x * scale) + 5]
+        toward = (near - near[0, 0]) @ (color - near[0, 0])  # half of the colour is blended in
+        return bool((toward > 0.25 * ((color - near[0, 0]) ** 2).sum()).any())
+
+    places = [(1, 25, 24), (1, 14, 24), (2, 28, 7)]  # along the futures of both objects
+    for frame, expected in ((2, False), (3, True), (4, True)):
+        go_to(page, frame)
+        wait_until_drawn(page, frame)
+        assert [has(colors[slot], x, y) for slot, x, y in places] == [expected] * 3, frame
+    page.get_by_role("checkbox", name="futures").uncheck()
+    page.wait_for_timeout(200)
+    assert not any(has(colors[slot], x, y) for slot, x, y in places)
+
+
 def test_keys_and_fields_move_through_the_frames(page):
     page.locator("#scene").click()
     for key, frame in (

@@ -71,7 +71,10 @@ def flags_of(module: str) -> set[str]:
         return {"--help", "--version", *(f"--{flag.name}" for flag in defined)}
     top = ROOT / module.replace(".", "/")
     sources = sorted(top.glob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
-    return {"--help", *(flag for path in sources for flag in re.findall(r'add_argument\(\s*"(--\w+)"', path.read_text()))}
+    return {
+        "--help",
+        *(flag for path in sources for flag in re.findall(r'add_argument\(\s*"(--\w+)"', path.read_text())),
+    }
 
 
 MODULES = ("main", "sweep", "report", "benchmark", "comparison", "data.build", "data.pipeline.simulate")

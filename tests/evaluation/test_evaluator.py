@@ -137,6 +137,28 @@ def test_forecast_lengths(make_evaluator, params):
     assert [part["num_frames"] for part in evaluator.forecast(params)[0]] == [3, 5]
 
 
+def test_futures_leave_the_other_scores_alone(make_evaluator, params):
+    evaluator, sampled = make_evaluator(eval__futures=3), []
+    scores, _ = evaluator.forecast(params, sampled)
+    expected, _ = make_evaluator().forecast(params)
+    assert scores == expected and [row["frame"] for row in sampled] == [1, 2]
+    for row in sampled:
+        assert 0 < row["best_position_error"] <= row["mean_position_error"] and row["spread"] > 0
+    assert sampled[-1]["position_error"] == pytest.approx(scores[-1]["position_error"], abs=1e-5)
+    again: list = []
+    make_evaluator(eval__futures=3, eval__batch_size=8).forecast(params, again)
+    assert again == [pytest.approx(row, abs=1e-4) for row in sampled], "futures do not depend on the batches"
+
+
+def test_futures_need_labels(make_evaluator, params, monkeypatch):
+    evaluator = make_evaluator(eval__futures=3)
+    batches = evaluator._batches
+    without = lambda *of: ((dict(video=b["video"], valid=b["valid"]), i) for b, i in batches(*of))  # noqa: E731
+    monkeypatch.setattr(evaluator, "_batches", without)
+    with pytest.raises(ConfigError, match=r"config\.eval\.futures needs true objects, but the videos have no labels"):
+        evaluator.forecast(params, [])
+
+
 def test_keys_and_numbers_of_videos():
     np.testing.assert_array_equal(process_batch_indices(3), [0, 1, 2])
     keys = jax.random.key_data(example_keys(jax.random.key(1), jnp.array([5, 2])))

@@ -112,6 +112,35 @@ def test_predictions_go_on(model, frames):
         found.predict(0)
 
 
+def test_futures(model, frames):
+    found, same, other, plain = (model.decompose(frames, fps=10.0) for _ in range(4))
+    future, fewer = found.predict(3, samples=4, seed=1), same.predict(3, samples=2, seed=1)
+    expected = plain.predict(3)
+    assert len(future.futures) == 4 and expected.futures == found.futures == ()
+    np.testing.assert_array_equal(future.slots.appearance, expected.slots.appearance)
+    first = np.stack([sample.slots.appearance for sample in future.futures])
+    np.testing.assert_array_equal(first[:2], [sample.slots.appearance for sample in fewer.futures])
+    assert len({sample.tobytes() for sample in (*first, expected.slots.appearance)}) == 5
+    another = other.predict(3, samples=1, seed=2).futures[0]
+    assert not np.array_equal(another.slots.appearance, first[0])
+    for sample in future.futures:
+        np.testing.assert_array_equal(sample.times, expected.times)
+        assert [frame.number for frame in sample.frames] == [6, 7, 8] and sample.background == found.background
+        assert all(frame.predicted for frame in sample.frames)
+    np.testing.assert_array_equal(found.predict(1).masks, plain.predict(1).masks)
+    assert [frame.number for frame in future.futures[0].predict(1).frames] == [9]
+
+
+def test_futures_that_cannot_be(model, frames, monkeypatch):
+    found = model.decompose(frames)
+    with pytest.raises(DataError, match="samples is -1: give the number of futures to sample, or 0 for none"):
+        found.predict(2, samples=-1)
+    monkeypatch.setattr(model.network, "can_sample", False)
+    with pytest.raises(DataError, match="predicts a single future: leave out the number of futures"):
+        found.predict(2, samples=1)
+    assert [frame.number for frame in found.predict(1).frames] == [6]
+
+
 def test_a_stream_takes_frames_as_it_goes(model, frames):
     taken = []
 

@@ -32,3 +32,22 @@ def test_flags():
     for flag in ("object_clips", "overwrite"):
         with pytest.raises(ConfigError, match=f"--{flag} would do nothing: give --mode decompose"):
             make_request("train", None, None, None, **{flag: True})
+
+
+def test_futures():
+    make = lambda futures, predicted=10, mode="decompose", **viewing: make_request(  # noqa: E731
+        mode, "a.mp4", "b", predicted, viewing=viewing, num_futures=futures
+    )
+    assert make(3) == Request(Path("a.mp4"), Path("b"), 10, num_futures=3)
+    assert make(None).num_futures == 0
+    for arguments, message in (
+        ((0,), "--futures is 0, expected 1 or more futures; leave it out for none"),
+        ((-2,), "--futures is -2, expected 1 or more"),
+        ((3, None), "--futures needs the number of frames to predict: add --predict 10, or leave out --futures"),
+        ((3, 0), "--futures needs the number of frames"),
+        ((3, 10, "predict"), "--predict, --futures would do nothing: give --mode decompose"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make(*arguments)
+    with pytest.raises(ConfigError, match="--futures does not work with --tile: leave out one of them"):
+        make(3, None, tile=64)

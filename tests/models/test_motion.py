@@ -162,3 +162,21 @@ def test_futures_differ_by_the_noise_of_a_step():
     noise = jnp.array([[[1.0, 0.0], [0.0, -2.0]]])
     sampled, likely = (model.next(params, recent, noise=n)[1].position[:, :, -1] for n in (noise, None))
     np.testing.assert_allclose(sampled - likely, 0.5 * noise, atol=1e-6)
+
+
+def test_sampled_futures_follow_the_order_of_slots(interaction):
+    model, order = MotionModel(CODE, interaction, WIDTH), np.array([2, 0, 1])
+    params = tiny.random_like(jax.eval_shape(model.init, jax.random.key(0)))
+    noise = np.random.default_rng(1).normal(size=(2, 3, 2)).astype(np.float32)
+    recent = history(*random_history())
+    other = jax.tree.map(lambda a: a[:, order], recent)
+    sample = tiny.jit(lambda recent, noise: model.next(params, recent, noise=noise)[1].position)
+    np.testing.assert_allclose(sample(other, noise[:, order]), sample(recent, noise)[:, order], atol=1e-5)
+
+
+def test_noise_has_the_typical_error_of_a_step():
+    model = MotionModel(CODE, "none", WIDTH)
+    params = tiny.random_like(jax.eval_shape(model.init, jax.random.key(0))) | {"noise": jnp.float32(0.25)}
+    recent, noise = history(*random_history()), jnp.ones((2, 3, 2))
+    step = tiny.jit(lambda noise: model.next(params, recent, noise=noise)[1].position[:, :, -1])
+    np.testing.assert_allclose(step(noise) - step(0 * noise), np.full((2, 3, 2), 0.25), atol=1e-5)

@@ -69,6 +69,23 @@ def test_futures_are_drawn_with_keys(model, params, decomposed):
     assert not np.allclose(predict(keys), predict(others), atol=1e-3)
 
 
+def test_without_noise_a_future_is_the_prediction(model, params, decomposed):
+    _, keys, (_, state) = decomposed
+    silent = {**params, "motion": {**params["motion"], "noise": jnp.float32(0)}}
+    predict = tiny.jit(lambda keys: model.predict(silent, state, 3, keys)[0])
+    for future, expected in zip(predict(keys)[:3], predict(None)[:3], strict=True):
+        np.testing.assert_allclose(future, expected, atol=1e-5)
+
+
+def test_the_noise_of_predicted_frames_is_independent():
+    """Also with a `first_noise` that gives the first decodes of all frames the same noise."""
+    model = tiny.build(predictor="motion", motion_width=8, first_noise="clip")
+    keys = jax.random.split(jax.random.key(0), 500)
+    one, other = (np.asarray(model._step_noise(keys, jnp.int32(frame))) for frame in (3, 4))
+    assert one.shape == (500, tiny.K, tiny.Z)
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1 and one.std() == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize("architecture", ("paper", "pyramid"))
 def test_decoding_is_painting_a_code(architecture):
     model = tiny.build(architecture=architecture)

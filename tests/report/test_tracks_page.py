@@ -7,11 +7,12 @@ import re
 
 import numpy as np
 import pytest
-from found_folder import HEIGHT, TABLE, WIDTH, frames_of, labels_of, write_found
+from found_folder import FUTURES, HEIGHT, TABLE, WIDTH, frames_of, labels_of, write_found
 from html_page import Reader
 from PIL import Image, ImageDraw
 
 from stii_jax.report import main
+from stii_jax.report.files import ReportError
 from stii_jax.report.tracks import document, outlines, pictures
 from stii_jax.report.tracks.folder import open_decomposition
 
@@ -66,6 +67,37 @@ def test_from_the_command_line(found, tmp_path, capsys):
     np.testing.assert_array_equal(shown, frames_of()[:4])
     before = output.read_bytes()
     assert main(["--html", str(found), "--output", str(output)]) == 0 and output.read_bytes() == before
+
+
+def test_futures(tmp_path):
+    page = document.render(open_decomposition(write_found(tmp_path / "found", num_futures=2)))
+    background, one, two = data_of(page)["futures"]
+    assert background == [[[20.0, 15.0], [20.0, 15.0]]] * 2
+    assert one == [[[20.0, 24.0], [30.0, 24.0]], [[20.0, 24.0], [12.0, 24.0]]]
+    assert two == [[[28.0, 10.0], [28.0, 4.0]], [[28.0, 10.0], None]]
+    assert 'id="show-futures"' in page and "in 2 sampled futures" in page
+    plain = document.render(open_decomposition(write_found(tmp_path / "plain" / "found")))
+    assert "futures" not in data_of(plain) and 'id="show-futures"' not in plain and "sampled" not in plain
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "futures.csv cannot be read .*: decompose the recording again"),
+        (lambda path: path.write_text("a,b\n1,2\n"), r"futures.csv does not have one row per future"),
+        (
+            lambda path: path.write_text(FUTURES.rpartition("1,4,")[0]),
+            r"one row per future, frame and slot \(2 futures\)",
+        ),
+        (lambda path: path.write_text(FUTURES.replace("12.0,24.0", "12.0,here")), "futures.csv cannot be read"),
+    ],
+)
+def test_futures_that_do_not_fit(tmp_path, change, message):
+    folder = write_found(tmp_path / "found", num_futures=2)
+    change(folder / "futures.csv")
+    with pytest.raises(ReportError, match=message) as caught:
+        document.render(open_decomposition(folder))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_page_needs_nothing_but_itself(found):

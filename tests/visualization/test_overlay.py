@@ -57,6 +57,26 @@ def test_an_outline_lies_around_its_object():
 
 
 @pytest.mark.usefixtures("no_tags")
+def test_futures_start_at_the_object_and_end_in_dots():
+    """Object 1 goes right in one future and down in the other; the prediction goes up. Object 2 is not there."""
+    labels = labels_with({1: (100, 120, 150, 160)})
+    last = found(labels)
+    move = lambda x, y, slot=1: {slot: last[1]._replace(label=slot, x=x, y=y)}  # noqa: E731
+    futures = [[move(200, 140), move(250, 140)], [move(125, 200), {}]]
+    picture = painter().draw_futures(grey(), labels, last, [move(125, 90), move(125, 50)], futures)
+    half = (COLORS[1] / 2 + 50.5).astype(np.uint8)
+    for x, y in ((170, 140), (240, 140), (125, 180)):
+        assert (picture[y, x] == half).all(), (x, y)
+    for x, y in ((250, 140), (125, 200)):
+        assert (picture[y, x] == COLORS[1]).all() and (picture[y, x - 3] == 16).all(), (x, y)
+    for x, y in ((125, 110), (125, 51)):
+        assert (picture[y, x] == 255).all() and (picture[y, x - 2] == 16).all(), (x, y)
+    for x, y in ((260, 140), (125, 220), (200, 200), (30, 30)):
+        assert (picture[y, x] == 100).all(), (x, y)
+    assert not (painter().draw_futures(grey(), labels, last, [], []) == half).all(-1).any()
+
+
+@pytest.mark.usefixtures("no_tags")
 def test_between_objects_that_touch_there_is_one_line():
     labels = labels_with({1: (100, 120, 150, 160), 2: (150, 120, 190, 160)})
     picture = painter().draw(grey(), NOTHING, labels, found(labels))

@@ -21,6 +21,8 @@ class Iodine(STII):
     Prior and decoder do not depend on the past: `conditional_prior` and `conditional_decoder` must be off.
     """
 
+    can_sample = False
+
     def __init__(self, **settings):
         super().__init__(**settings)
         if self.elbo.prior is not None or self.elbo.conditional_decoder:

@@ -6,6 +6,7 @@ from typing import Any
 
 from stii_jax.report.markup import facts_list, fill_page
 from stii_jax.report.tracks.folder import DecomposedRecording
+from stii_jax.report.tracks.futures import Point, read_futures
 from stii_jax.report.tracks.outlines import UNITS, pack_outlines
 from stii_jax.report.tracks.pictures import Pictures, read_pictures
 from stii_jax.visualization.visualize import slot_colors
@@ -13,26 +14,38 @@ from stii_jax.visualization.visualize import slot_colors
 FOLDER = Path(__file__).parent
 STYLES = (FOLDER.parent / "html" / "page.css", FOLDER / "page.css")
 SCRIPTS = tuple(FOLDER / name for name in ("tracks.js", "player.js", "charts.js", "editor.js"))
+_TOGGLE = '<label><input id="show-futures" type="checkbox" checked> futures</label>'
+_LEGEND = (
+    "<div><dt>futures</dt><dd>in the last observed frame and in predicted ones: the paths of each object in {} sampled "
+    "futures. A dot is the place of the object in one of them, in the current frame</dd></div>"
+)
 _MORE_COLORS = 32
 """Colours beyond those of the slots, for objects that come from splitting a track."""
 
 
 def render(found: DecomposedRecording) -> str:
     """Return the HTML of a page; raises as `read_pictures`."""
-    pictures = read_pictures(found)
+    pictures, futures = read_pictures(found), read_futures(found)
     return fill_page(
         FOLDER / "main.html",
-        {"pictures": escape(_about(found, pictures)), "facts": facts_list(_facts(found))},
+        {
+            "pictures": escape(_about(found, pictures)),
+            "facts": facts_list(_facts(found)),
+            "futures": _TOGGLE if futures else "",
+            "about_futures": _LEGEND.format(len(futures[0])) if futures else "",
+        },
         title=found.recording.name,
         tab=f"{found.recording.name} \N{EN DASH} tracks",
         lead=_lead(found),
         styles=STYLES,
         scripts=SCRIPTS,
-        data=page_data(found, pictures),
+        data=page_data(found, pictures, futures),
     )
 
 
-def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
+def page_data(
+    found: DecomposedRecording, pictures: Pictures, futures: list[list[list[Point]]] | None = None
+) -> dict[str, Any]:
     """Return the data that the page's scripts read."""
     summary, (width, height) = found.summary, found.size
     num_slots, background = found.num_slots, summary["background_slot"]
@@ -51,6 +64,7 @@ def page_data(found: DecomposedRecording, pictures: Pictures) -> dict[str, Any]:
         "pictures": pictures._asdict(),
         "outlines": pack_outlines(found, pictures.every),
         "unit": max(width, height) / UNITS,
+        **({"futures": futures} if futures else {}),
     }
 
 

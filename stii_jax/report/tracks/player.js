@@ -112,6 +112,7 @@ class Scene {
     this.drawBox(context);
     const tops = this.drawOutlines(context, shown);
     if (byId("show-paths").checked) this.drawPaths(context, shown.frame);
+    if (byId("show-futures")?.checked) this.drawFutures(context, shown.frame);
     if (byId("show-numbers").checked) this.drawNumbers(context, shown.frame, tops);
     this.canvas.setAttribute("aria-label", this.describe(shown.frame));
     byId("scene-card").classList.toggle("ahead", shown.frame >= page.observed);
@@ -170,6 +171,25 @@ class Scene {
       }
       context.globalAlpha = 1;
     }
+  }
+
+  // The paths in all sampled futures, from the last observed frame on, with a dot at this frame.
+  drawFutures(context, frame) {
+    const { page, app, scale } = this;
+    const ahead = frame - page.observed + 1;
+    if (ahead < 0) return;
+    page.futures.forEach((paths, slot) => {
+      const id = app.state.owner[frame * page.slots + slot];
+      if (app.track(id).background) return;
+      context.strokeStyle = context.fillStyle = rgb(app.color(id));
+      for (const path of paths) {
+        context.globalAlpha = 0.5;
+        context.lineWidth = 1.5;
+        drawLine(context, path.length, (t) => path[t]?.map((value) => value * scale));
+        context.globalAlpha = 1;
+        if (ahead && path[ahead]) context.fillRect(path[ahead][0] * scale - 2, path[ahead][1] * scale - 2, 4, 4);
+      }
+    });
   }
 
   drawNumbers(context, frame, tops) {
@@ -284,7 +304,7 @@ function startPlayer(page, app) {
   scrub.max = field.max = last;
   scrub.addEventListener("input", () => seek(Number(scrub.value)));
   field.addEventListener("change", () => seek(Number(field.value)));
-  for (const name of ["show-outlines", "show-numbers", "show-paths"]) byId(name).addEventListener("change", draw);
+  for (const name of ["outlines", "numbers", "paths", "futures"]) byId(`show-${name}`)?.addEventListener("change", draw);
   if (page.fps >= 1 && page.fps <= 100) {
     speed.prepend(element("option", { value: page.fps }, "as recorded"));
     speed.selectedIndex = 0;
