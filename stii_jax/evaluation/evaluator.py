@@ -17,6 +17,7 @@ from stii_jax.devices.parallel import check_batch_size, data_parallel, process_b
 from stii_jax.evaluation import futures, metrics, novelty, velocities
 from stii_jax.evaluation.lengths import fit_to_videos
 from stii_jax.models.registry import SYSTEMS, make_evaluated_model
+from stii_jax.models.stii import STII
 from stii_jax.models.video_model import EVALUATION_SEED, example_keys, future_keys
 from stii_jax.storage.metric_log import MetricWriter
 from stii_jax.types import Decomposition, Params
@@ -279,11 +280,13 @@ class Evaluator:
 
     def _sample(self, params: Params, state: Any, index: np.ndarray, num_frames: int) -> velocities.Positions:
         """The positions of all slots in `eval.futures` sampled futures, with the futures as first axis."""
+        model = self.model
+        assert isinstance(model, STII)  # see check_samples
 
         def sample(params, state, index, number):
             local, keys = state._replace(frame=state.frame[0]), future_keys(EVALUATION_SEED, number[0], index)
-            future, _ = self.model.predict(params, local, num_frames, keys)
-            return velocities.positions(future.segmentation, self.model.num_slots)
+            future, _ = model.predict(params, local, num_frames, keys)
+            return velocities.positions(future.segmentation, model.num_slots)
 
         if ("sample", num_frames) not in self._compiled:
             self._compiled["sample", num_frames] = data_parallel(sample, self.kind, shared_outputs=False)

@@ -57,8 +57,8 @@ class FutureFiles:
                     break
                 table.writerows(rows)
                 futures.append(future)
-        assert self._last is not None and self._last.pixels is not None  # a decomposition has a frame
         info, last = self._info, self._last
+        assert last is not None and last.pixels is not None  # a decomposition has a frame
         painter = OverlayPainter(info.width, info.height, info.scale, self._box, info.colors, info.background)
         picture = painter.draw_futures(last.pixels, last.mask, last.regions, self._predicted, futures)
         write_atomic(self._folder / FUTURES_PICTURE, encode_png(picture))

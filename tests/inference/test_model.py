@@ -42,7 +42,9 @@ def number(cell):
 
 
 def test_the_public_names():
-    assert set(stii_jax.__all__) == {"Model", "Result", "load_config", "load_model", "open_dataset", "train"}
+    assert set(stii_jax.__all__) == {
+        *("Model", "Result", "fine_tune", "load_config", "load_model", "open_dataset", "train")
+    }
     assert all(callable(getattr(stii_jax, name)) for name in stii_jax.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         stii_jax.nothing  # noqa: B018
