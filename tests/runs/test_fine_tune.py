@@ -37,6 +37,19 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def header(tmp_path_factory):
+    """A model file for settings only, whose parameters do not matter."""
+    return save_header(tmp_path_factory.mktemp("header") / "toy.safetensors", model__predictor="prior")
+
+
+def save_header(path, **changes):
+    """Write a model file with the settings of a toy model, and a meaningless parameter."""
+    facts = {"step": 3, "seed": 0, "commit": None}
+    pretrained.save(path, pretrained.Trained(make_config("/nowhere", **changes), {"w": np.zeros(2, np.float32)}, facts))
+    return path
+
+
 @pytest.fixture
 def recording(tmp_path):
     """A folder of 48 images of 20x12 pixels, in which a white square moves on black."""
@@ -101,18 +114,18 @@ def test_the_plan_follows_from_the_number_and_speed_of_objects(objects, speed, f
     assert region == (4, 8, 40, 20)
 
 
-def test_given_flags_and_settings_have_priority_over_the_plan(model, recording, tmp_path):
+def test_given_flags_and_settings_have_priority_over_the_plan(header, recording, tmp_path):
     plan = fine_tune.Plan(5, 3, (1, 1, 1, 1))
     request = FineTuning(recording, Viewing(region=(2, 1, 10, 10), background="median", frame_stride=2))
-    config = open_fine_tuning(request, str(model), tmp_path / "run", ["model.num_slots=4"], plan)
+    config = open_fine_tuning(request, str(header), tmp_path / "run", ["model.num_slots=4"], plan)
     options = config.data.options
     assert config.model.num_slots == 4 and config.data.dataset == "video_folder" and options.image_size == 8
     assert (options.crop, options.square, options.frame_stride) == ((2, 1, 8, 1), False, 2)
     assert options.background == "median" and options.folder == str(recording)
-    planned = open_fine_tuning(FineTuning(recording), str(model), tmp_path / "run", [], plan)
+    planned = open_fine_tuning(FineTuning(recording), str(header), tmp_path / "run", [], plan)
     assert planned.model.num_slots == 5 and planned.data.options.crop == (1, 1, 1, 1)
     with pytest.raises(DataError, match=r"frames are 20x12 pixels: the view from .* does not fit"):
-        open_fine_tuning(request._replace(viewing=Viewing(region=(0, 0, 30, 10))), str(model), tmp_path, [], plan)
+        open_fine_tuning(request._replace(viewing=Viewing(region=(0, 0, 30, 10))), str(header), tmp_path, [], plan)
 
 
 @pytest.mark.slow
@@ -139,6 +152,7 @@ def test_training_from_a_model_compares_both_and_resumes(model, recording, tmp_p
         run("fine_tune", None, workdir, given, model=str(model), tuning=other)
 
 
+@pytest.mark.slow
 def test_a_recording_without_objects_is_refused_before_anything_is_written(model, recording, tmp_path, monkeypatch):
     monkeypatch.setattr(recording_plan, "measure", lambda *_: (0, math.nan))
     with pytest.raises(ConfigError, match=r"finds no object in the first frames of .*recording"):
@@ -167,9 +181,6 @@ def test_a_recording_that_does_not_exist():
 
 
 def test_a_model_of_another_system_is_refused(tmp_path, recording):
-    config = make_config("/nowhere", system="rnem")
-    path = tmp_path / "rnem.safetensors"
-    params = registry.make_model(config, 8).init(jax.random.key(0))
-    pretrained.save(path, pretrained.Trained(config, params, {"step": 3, "seed": 0, "commit": None}))
+    path = save_header(tmp_path / "rnem.safetensors", system="rnem")
     with pytest.raises(ConfigError, match=r"needs a model of the system stii, but .* is 'rnem'"):
         open_fine_tuning(FineTuning(recording), str(path), tmp_path / "run", [])
