@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from toy import make_config
 
+import stii_jax
 from stii_jax import pretrained
 from stii_jax.config import ConfigError, load_config
 from stii_jax.data.errors import DataError
@@ -143,8 +144,9 @@ def test_training_from_a_model_compares_both_and_resumes(model, recording, tmp_p
     assert record["mse_after"] == scores["mse"] and record["mse_before"] > 0 and record["input"] == str(recording)
     assert load_config(workdir / "config.json").model.num_slots == 4
     monkeypatch.setattr(recording_plan, "measure", lambda *_: pytest.fail("planned again"))
-    run("fine_tune", None, workdir, given, model=str(model), tuning=request)
+    trained = stii_jax.fine_tune(model, recording, workdir, given)
     assert "Resuming from the checkpoint of step 4" in capsys.readouterr().out
+    assert trained.facts["step"] == 4 and trained.frame_stride == 1 and not trained.view.square
     with pytest.raises(ConfigError, match=r"holds a training on .*recording: give another --workdir"):
         run("fine_tune", None, workdir, given, model=str(model), tuning=FineTuning(tmp_path / "other.mp4"))
     with pytest.raises(ConfigError, match=r"holds a run with other settings \(data\.options\.frame_stride"):
