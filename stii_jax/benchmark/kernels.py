@@ -1,9 +1,11 @@
 """The kernels of a training step: their number, their time, and the most expensive ones, from a profiler's trace."""
 
 import collections
+import gzip
+import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,25 +27,35 @@ class Kernel(NamedTuple):
 def trace_kernels(run_steps: Callable[[], object], num_steps: int, count: int) -> dict[str, Any]:
     """Trace `run_steps`, which takes `num_steps` steps and waits for them; return the output of `summarize_kernels`."""
     with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
+        # The trace is read as JSON, because jax.profiler.ProfileData aborts the process with jaxlib 0.12.
+        with jax.profiler.trace(folder, create_perfetto_trace=True):
             run_steps()
-        paths = sorted(Path(folder).rglob("*.xplane.pb"))
-        profiles = [jax.profiler.ProfileData.from_file(str(path)) for path in paths]
-        return summarize_kernels((kernel for profile in profiles for kernel in kernels_of(profile)), num_steps, count)
+        paths = sorted(Path(folder).rglob("perfetto_trace.json.gz"))
+        traces = [json.loads(gzip.decompress(path.read_bytes())) for path in paths]
+    found = (kernel for trace in traces for kernel in kernels_of(trace["traceEvents"]))
+    return summarize_kernels(found, num_steps, count)
 
 
-def kernels_of(profile: jax.profiler.ProfileData) -> list[Kernel]:
+def kernels_of(events: Sequence[Mapping[str, Any]]) -> list[Kernel]:
     """Return the kernels of all accelerators, or XLA's operations on CPU if there is none.
 
     On a GPU, these are the events of its streams, including copies of memory.
+
+    Args:
+        events: a trace in Chrome's format.
     """
-    devices = [plane for plane in profile.planes if plane.name.startswith("/device:")]
-    streams = [line for plane in devices for line in plane.lines if line.name.startswith(("Stream", "XLA Ops"))]
-    if streams:
-        return [_kernel(event) for line in streams for event in line.events]
-    host = [line for plane in profile.planes if plane.name.startswith("/host:CPU") for line in plane.lines]
-    events = (event for line in host for event in line.events if any(key == "hlo_op" for key, _ in event.stats))
-    return [_kernel(event) for event in events if not _CONTAINERS.match(event.name)]
+    devices, streams = set[int](), set[tuple[int, int]]()
+    for event in events:
+        name = event.get("args", {}).get("name", "")
+        if event.get("name") == "process_name" and name.startswith("/device:"):
+            devices.add(event["pid"])
+        if event.get("name") == "thread_name" and name.startswith(("Stream", "XLA Ops")):
+            streams.add((event["pid"], event["tid"]))
+    done = [event for event in events if event.get("ph") == "X"]
+    if found := [e for e in done if e["pid"] in devices and (e["pid"], e["tid"]) in streams]:
+        return [_kernel(event) for event in found]
+    host = (event for event in done if "hlo_op" in event.get("args", {}))
+    return [_kernel(event) for event in host if not _CONTAINERS.match(event["name"])]
 
 
 def summarize_kernels(kernels: Iterable[Kernel], num_steps: int, count: int) -> dict[str, Any]:
@@ -69,8 +81,8 @@ def summarize_kernels(kernels: Iterable[Kernel], num_steps: int, count: int) -> 
     }
 
 
-def _kernel(event: Any) -> Kernel:
-    return Kernel(event.name, event.start_ns * 1e-9, event.duration_ns * 1e-9)
+def _kernel(event: Mapping[str, Any]) -> Kernel:
+    return Kernel(event["name"], event["ts"] * 1e-6, event["dur"] * 1e-6)
 
 
 def _union(kernels: list[Kernel]) -> float:

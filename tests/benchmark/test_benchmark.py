@@ -9,7 +9,7 @@ from toy import ToyModel, make_config, overrides
 
 from stii_jax import benchmark
 from stii_jax.benchmark import step
-from stii_jax.benchmark.kernels import Kernel, summarize_kernels, trace_kernels
+from stii_jax.benchmark.kernels import Kernel, kernels_of, summarize_kernels, trace_kernels
 from stii_jax.models.registry import make_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -58,6 +58,24 @@ def test_kernels_are_grouped_and_their_time_is_not_counted_twice():
         "top_kernels": [{"name": "fusion", "share": 6 / 6.5, "per_step": 1.5}],
     }
     assert summarize_kernels([], 2, 5)["top_kernels"] == []
+
+
+def test_kernels_of_a_gpu_are_the_events_of_its_streams():
+    """The operations on the host and the other lines of the device do not count."""
+    events = [
+        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": "/device:GPU:0"}},
+        {"ph": "M", "pid": 2, "name": "process_name", "args": {"name": "/host:CPU"}},
+        {"ph": "M", "pid": 1, "tid": 7, "name": "thread_name", "args": {"name": "Stream #7(Compute)"}},
+        {"ph": "M", "pid": 1, "tid": 8, "name": "thread_name", "args": {"name": "Steps"}},
+        {"ph": "X", "pid": 1, "tid": 7, "name": "gemm", "ts": 2.0, "dur": 500_000.0},
+        {"ph": "X", "pid": 1, "tid": 8, "name": "step 1", "ts": 0.0, "dur": 9.0},
+        {"ph": "X", "pid": 2, "tid": 7, "name": "add", "ts": 1.0, "dur": 4.0, "args": {"hlo_op": "add"}},
+        {"ph": "X", "pid": 2, "tid": 7, "name": "while.3", "ts": 1.0, "dur": 4.0, "args": {"hlo_op": "while.3"}},
+        {},
+    ]
+    (kernel,) = kernels_of(events)
+    assert kernel.name == "gemm" and kernel.seconds == pytest.approx(0.5)
+    assert [kernel.name for kernel in kernels_of(events[1:])] == ["add"], "without a device"
 
 
 def test_kernels_of_a_trace():
