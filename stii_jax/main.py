@@ -26,7 +26,7 @@ from stii_jax.devices.machine import enable_compilation_cache
 from stii_jax.errors import Preempted, UserError, check_platform, exit_now
 from stii_jax.inference.request import Request, make_request
 from stii_jax.inference.track_request import TrackRequest, make_track_request
-from stii_jax.runs.fine_tune import FineTuning, make_fine_tuning, open_fine_tuning
+from stii_jax.runs.fine_tuning_settings import FineTuning, make_fine_tuning, open_fine_tuning
 from stii_jax.runs.settings import check_init, open_config, open_model_config
 from stii_jax.runs.trust import check_data_dir, check_links
 

@@ -11,11 +11,11 @@ from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.model import Model
 from stii_jax.inference.viewing import Viewing, check_viewing
 from stii_jax.runs import modes, setup
-from stii_jax.runs.fine_tune import FineTuning, existing, open_fine_tuning
+from stii_jax.runs.fine_tuning_settings import FineTuning, existing, open_fine_tuning
 from stii_jax.runs.loading import load_model
 from stii_jax.runs.lock import has_checkpoint
 from stii_jax.runs.recording_plan import MOST_SLOTS, Findings, examine, make_plan
-from stii_jax.runs.trust import check_links, read_object
+from stii_jax.runs.trust import check_links
 from stii_jax.storage.files import write_results
 
 RECORD = "fine_tuning.json"
@@ -78,7 +78,8 @@ def run_fine_tuning(
     """
     if not (workdir / "config.json").exists():
         print(f"looking at {request.input} with {model}", flush=True)
-        looking = load_model(model, ["eval.restarts=4", "eval.reseed_every=4"] if _reseeds(config) else [])
+        quick = ["eval.restarts=4", "eval.reseed_every=4"] if config.eval.reseeds else []
+        looking = load_model(model, [*quick, f"eval.slot_cost={config.eval.slot_cost}"])
         found = examine(looking, request.input, request.viewing)
         if not found.num_objects:
             raise ConfigError(
@@ -90,16 +91,19 @@ def run_fine_tuning(
         print(describe(found, config), flush=True)
     setup.check(config, "train")
     modes.train(config, workdir, None if has_checkpoint(workdir) else model)
-    modes.evaluate(config, workdir, setup.restore(config, workdir))
-    print(compare(request, config, workdir, model), flush=True)
+    scores = modes.evaluate(config, workdir, setup.restore(config, workdir))
+    print(compare(request, config, workdir, model, scores["mse"]), flush=True)
 
 
-def compare(request: FineTuning, config: ConfigDict, workdir: Path, model: str) -> str:
-    """Score the model that training started from on the same held-out frames. Write both errors, and describe them."""
+def compare(request: FineTuning, config: ConfigDict, workdir: Path, model: str, after: float) -> str:
+    """Score the model that training started from on the same held-out frames. Write both errors, and describe them.
+
+    `after` is the squared error after training.
+    """
     trained, _ = setup.load_trained(model)
     params = {name: value for name, value in trained.params.items() if name != "motion"}
     evaluator = Evaluator(config, setup.load_dataset(config, evaluated=True))
-    before, after = evaluator.final(params)[0]["mse"], read_object(workdir / "results.json")["mse"]
+    before = evaluator.final(params)[0]["mse"]
     write_results(
         workdir / RECORD, {"model": model, "input": str(request.input), "mse_before": before, "mse_after": after}
     )
@@ -109,10 +113,6 @@ def compare(request: FineTuning, config: ConfigDict, workdir: Path, model: str) 
         f"squared error on the held-out end of the recording: {before:.4f} before, {after:.4f} after{verdict}\n"
         f"next: python -m stii_jax.main --mode decompose {use} --input {request.input} --output found"
     )
-
-
-def _reseeds(config: ConfigDict) -> bool:
-    return config.eval.reseeds > 0
 
 
 def describe(found: Findings, config: ConfigDict) -> str:

@@ -1,13 +1,13 @@
 """The parameters that training starts from if `--init` names a trained model."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from stii_jax.config import ConfigError
 from stii_jax.models.video_model import VideoModel
+from stii_jax.runs.settings import recorded_name
 from stii_jax.runs.setup import load_trained
 from stii_jax.storage.digests import describe_form, digest_json, digest_leaves, name_leaves
 from stii_jax.types import Params
@@ -47,8 +47,11 @@ def load_initial(name: str, model: VideoModel) -> Initial:
             f"--init {name} has no parameter that fits the model to train ({path} is {found.get(path, 'absent')}, "
             f"expected {form}): give a model with the same --config.model settings"
         )
-    origin = Path(name).expanduser().resolve().name  # without folders: exported files hold it, too
-    record = {"model": origin, "digest": digest_json(digest_leaves(trained.params)), "fresh": sorted(fresh)}
+    record = {
+        "model": recorded_name(name),
+        "digest": digest_json(digest_leaves(trained.params)),
+        "fresh": sorted(fresh),
+    }
     record |= {key: trained.facts[key] for key in ("step", "seed", "commit") if key in trained.facts}
     line = f"starting from {name}, step {trained.step}, with {len(fitting)} of its {len(given)} parameter arrays"
     if fresh:

@@ -82,8 +82,8 @@ def _write_settings(config: ConfigDict, workdir: Path, initial: Initial | None) 
     write_results(path, provenance() | ({} if record is None else {"init": record}))
 
 
-def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
-    """Score a model on held-out videos, write `results.json` and pictures, and print the scores.
+def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> dict[str, Any]:
+    """Score a model on held-out videos, write `results.json` and pictures, print the scores, and return them.
 
     If the evaluation's settings differ from those of the training, the file is `results_LABEL.json`.
     """
@@ -94,6 +94,7 @@ def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> None:
     result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
     result_files.print_scores(results["lengths"])
     print_on_first(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
+    return results
 
 
 def predict(config: ConfigDict, workdir: Path, trained: Trained) -> None:

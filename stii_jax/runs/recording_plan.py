@@ -13,7 +13,7 @@ from stii_jax.data.video.footage import open_footage
 from stii_jax.inference.model import Model
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.viewing import Viewing
-from stii_jax.runs.fine_tune import Plan, margins_of
+from stii_jax.runs.fine_tuning_settings import Plan, margins_of
 from stii_jax.visualization.regions import Region
 
 NUM_FRAMES = 60

@@ -67,6 +67,11 @@ def check_same_run(config: ConfigDict, workdir: Path) -> list[str]:
     return changed
 
 
+def recorded_name(model: str) -> str:
+    """Return the name of a model for `provenance.json`: without folders, since exported files hold it, too."""
+    return Path(model).expanduser().resolve().name
+
+
 def open_model_config(
     name: str, workdir: Path | None, overrides: Sequence[str], *, learns_motion: bool = False
 ) -> ConfigDict:

@@ -16,8 +16,8 @@ from stii_jax.data.errors import DataError
 from stii_jax.inference.viewing import Viewing
 from stii_jax.main import run
 from stii_jax.models import registry
-from stii_jax.runs import fine_tune, recording_plan
-from stii_jax.runs.fine_tune import FineTuning, make_fine_tuning, margins_of, open_fine_tuning
+from stii_jax.runs import recording_plan
+from stii_jax.runs.fine_tuning_settings import FineTuning, Plan, make_fine_tuning, margins_of, open_fine_tuning
 from stii_jax.runs.recording_plan import LAG, Findings, enclosing_region, make_plan, measure
 from stii_jax.visualization.regions import Region
 
@@ -116,7 +116,7 @@ def test_the_plan_follows_from_the_number_and_speed_of_objects(objects, speed, f
 
 
 def test_given_flags_and_settings_have_priority_over_the_plan(header, recording, tmp_path):
-    plan = fine_tune.Plan(5, 3, (1, 1, 1, 1))
+    plan = Plan(5, 3, (1, 1, 1, 1))
     request = FineTuning(recording, Viewing(region=(2, 1, 10, 10), background="median", frame_stride=2))
     config = open_fine_tuning(request, str(header), tmp_path / "run", ["model.num_slots=4"], plan)
     options = config.data.options
@@ -147,6 +147,10 @@ def test_training_from_a_model_compares_both_and_resumes(model, recording, tmp_p
     trained = stii_jax.fine_tune(model, recording, workdir, given)
     assert "Resuming from the checkpoint of step 4" in capsys.readouterr().out
     assert trained.facts["step"] == 4 and trained.frame_stride == 1 and not trained.view.square
+    other = model.with_name("other.safetensors")
+    other.write_bytes(model.read_bytes())
+    with pytest.raises(ConfigError, match=r"started from toy.safetensors: give that --model, not .*other"):
+        run("fine_tune", None, workdir, given, model=str(other), tuning=request)
     with pytest.raises(ConfigError, match=r"holds a training on .*recording: give another --workdir"):
         run("fine_tune", None, workdir, given, model=str(model), tuning=FineTuning(tmp_path / "other.mp4"))
     with pytest.raises(ConfigError, match=r"holds a run with other settings \(data\.options\.frame_stride"):

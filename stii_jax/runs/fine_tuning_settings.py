@@ -11,7 +11,8 @@ from stii_jax.data.errors import DataError
 from stii_jax.data.video.view import View
 from stii_jax.inference.viewing import Viewing, parse_viewing
 from stii_jax.pretrained.files import read_config
-from stii_jax.runs.settings import check_same_run
+from stii_jax.runs.settings import check_same_run, recorded_name
+from stii_jax.runs.trust import read_object
 
 _EXAMPLE = "--mode fine_tune --model balls --input video.mp4 --workdir runs/mine"
 _TRAINING = (
@@ -102,6 +103,9 @@ def open_fine_tuning(
         if trains_on != str(request.input):
             of = f"a training on {trains_on}" if trains_on else "another training"
             raise ConfigError(f"{workdir} holds {of}: give another --workdir for {request.input}")
+        started = read_object(workdir / "provenance.json").get("init", {}).get("model")
+        if started not in (None, recorded_name(model)):
+            raise ConfigError(f"{workdir} holds a training that started from {started}: give that --model, not {model}")
         config = load_config(_see(config, request), overrides)
         check_same_run(config, workdir)
         return config
@@ -115,7 +119,7 @@ def open_fine_tuning(
     config.data.dataset, config.data.variant = "video_folder", "default"
     config.eval.options = ConfigDict()
     config.data.options = ConfigDict({"folder": str(request.input), "image_size": view.size, "frame_stride": 1})
-    config.data.options.update(gray=view.gray, background=view.background)
+    config.data.options.update(gray=view.gray, background=view.background, square=view.square)
     if plan is not None:
         config.model.num_slots, config.data.options.frame_stride = plan.num_slots, plan.frame_stride
         if plan.margins is not None:
