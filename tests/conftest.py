@@ -50,6 +50,13 @@ def compiled(pytestconfig) -> Path:
     return pytestconfig.stash[COMPILED]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bounded_mappings():
+    """Release compiled programs before they fill the process's memory mappings."""
+    yield
+    programs.release()
+
+
 @pytest.fixture(scope="module")
 def quick_compiles():
     """Have XLA optimise less, because these programs run for milliseconds."""

@@ -1,4 +1,4 @@
-"""Compiled programs, shared by test processes and sessions in pytest's cache folder.
+"""Compiled programs, shared by test processes and sessions in pytest's cache folder, and released in time.
 
 A program is compiled once for all processes of a session, including those that tests start. Later sessions with the
 same jaxlib and kind of CPU reuse it. `pytest --cache-clear` deletes all programs. The key of a program covers all of
@@ -15,6 +15,8 @@ import jaxlib
 
 LIMIT = 2**30
 """Bytes of programs above which a session starts from scratch, because programs of older code pile up."""
+MAPPINGS = 20_000
+"""Memory mappings of this process above which programs are released. Linux allows 65,530 per process."""
 CLEAN = "clean"
 """The file that a session writes at its end. A newer program may have been truncated by a kill."""
 
@@ -65,3 +67,18 @@ def start(folder: Path, limit: int = LIMIT) -> None:
 def finish(folder: Path) -> None:
     """Note that all programs are complete."""
     (folder / CLEAN).touch()
+
+
+def release(limit: int = MAPPINGS) -> None:
+    """Release all compiled programs if this process has more than `limit` memory mappings; on Linux only.
+
+    JAX keeps every compiled program for as long as its process runs, with a few mappings for each. At Linux's limit
+    (`vm.max_map_count`), XLA crashes with a segmentation fault. Released programs are read from the folder if needed.
+    """
+    try:
+        with Path("/proc/self/maps").open("rb") as lines:
+            mappings = sum(1 for _ in lines)
+    except OSError:
+        return
+    if mappings > limit:
+        jax.clear_caches()

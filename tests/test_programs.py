@@ -68,3 +68,14 @@ def test_all_processes_of_this_session_use_one_folder(pytestconfig, compiled):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/cpuinfo")
 def test_the_kind_of_cpu_is_read():
     assert "flags" in programs._cpu() or "Features" in programs._cpu()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the mappings of Linux")
+def test_programs_are_released_only_where_there_are_too_many():
+    function = jax.jit(lambda x: x + 1)
+    assert function(1) == 2
+    programs.release(limit=10**6)
+    assert function._cache_size() == 1
+    programs.release(limit=0)
+    assert function._cache_size() == 0
+    assert function(1) == 2
