@@ -39,6 +39,12 @@ def pytest_configure_node(node):
     node.workerinput["compiled"] = str(node.config.stash[COMPILED])
 
 
+def pytest_runtest_teardown(item, nextitem):
+    """Release compiled programs before they fill the process's memory mappings; a slow test may compile many."""
+    if nextitem is None or nextitem.path != item.path or item.get_closest_marker("slow"):
+        programs.release()
+
+
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):
         programs.finish(config.stash[COMPILED])
@@ -48,13 +54,6 @@ def pytest_unconfigure(config):
 def compiled(pytestconfig) -> Path:
     """The folder of compiled programs."""
     return pytestconfig.stash[COMPILED]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bounded_mappings():
-    """Release compiled programs before they fill the process's memory mappings."""
-    yield
-    programs.release()
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,8 @@ class Plan(NamedTuple):
 
     num_slots: int
     """`model.num_slots`."""
+    num_used_slots: int
+    """`eval.num_slots`."""
     frame_stride: int
     """`data.options.frame_stride`."""
     margins: tuple[int, int, int, int] | None
@@ -124,6 +126,10 @@ def open_fine_tuning(
         config.model.num_slots, config.data.options.frame_stride = plan.num_slots, plan.frame_stride
         if plan.margins is not None:
             config.data.options.update(crop=plan.margins, square=False)
+        # A fine-tuned model draws the background so well that a spare slot gains likelihood there: it would cost more
+        # than `eval.slot_cost` to leave it unused.
+        follows = load_config(config, overrides).model.num_slots == plan.num_slots
+        config.eval.num_slots, config.eval.slot_cost = plan.num_used_slots if follows else 0, 0.0
     return load_config(_see(config, request), overrides)
 
 

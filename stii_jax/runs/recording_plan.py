@@ -133,8 +133,9 @@ def make_plan(found: Findings, most_slots: int) -> Plan:
         found: its content.
         most_slots: the largest number of slots.
     """
-    # One slot for the background, and one for an object that enters later.
-    slots = max(3, min(found.num_objects + 2, most_slots))
+    # One slot for the background; in training, one to spare.
+    used = max(2, min(found.num_objects + 1, most_slots))
+    slots = max(3, min(used + 1, most_slots))
     stride = 1
     if not math.isnan(found.speed):
         longest = max(1, found.num_frames // MIN_FRAMES)
@@ -142,4 +143,4 @@ def make_plan(found: Findings, most_slots: int) -> Plan:
     margins = None
     if found.region is not None:
         margins = margins_of(found.region, *found.size)
-    return Plan(slots, stride, margins)
+    return Plan(slots, used, stride, margins)
