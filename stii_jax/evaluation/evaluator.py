@@ -14,7 +14,7 @@ from stii_jax.config import ConfigError
 from stii_jax.data.options import VideoConfig
 from stii_jax.data.pipeline.source import VideoDataset
 from stii_jax.devices.parallel import check_batch_size, data_parallel, process_batch_indices
-from stii_jax.evaluation import futures, metrics, novelty, velocities
+from stii_jax.evaluation import futures, metrics, novelty, occlusions, velocities
 from stii_jax.evaluation.lengths import fit_to_videos
 from stii_jax.models.registry import SYSTEMS, make_evaluated_model
 from stii_jax.models.stii import STII
@@ -149,10 +149,13 @@ class Evaluator:
         longest = self.source.frames_of(self.settings.split)
         lengths = tuple(length for length in self.settings.lengths if length <= longest)
         fits: list[dict[str, np.ndarray]] = []
-        scores, pictures = self.evaluate(params, self.settings.split, lengths, self.settings.num_videos, fits=fits)
+        hidden = occlusions.Summary()
+        split, count = self.settings.split, self.settings.num_videos
+        scores, pictures = self.evaluate(params, split, lengths, count, fits=fits, hidden=hidden)
         fit = {name: np.concatenate([part[name] for part in fits]) for name in novelty.STATISTICS}
         seconds = time.monotonic() - started
-        return {**scores[-1], "lengths": scores, novelty.KEY: novelty.summarize(fit), "seconds": seconds}, pictures
+        found = {"lengths": scores, novelty.KEY: novelty.summarize(fit), occlusions.KEY: hidden.rows()}
+        return {**scores[-1], **found, "seconds": seconds}, pictures
 
     def evaluate(
         self,
@@ -162,10 +165,12 @@ class Evaluator:
         num_videos: int,
         interrupted: Callable[[], bool] = lambda: False,
         fits: list[dict[str, np.ndarray]] | None = None,
+        hidden: occlusions.Summary | None = None,
     ) -> tuple[list[dict[str, Any]], list[Picture]]:
         """Score the first frames of videos at each length, with standard errors; also return some pictures.
 
-        If `fits` is given, the `novelty.STATISTICS` of every batch are appended to it, each of shape [N, T].
+        If `fits` is given, the `novelty.STATISTICS` of every batch are appended to it, each of shape [N, T]. If
+        `hidden` is given, the occlusions in labelled videos are added to it.
         """
 
         def decomposed():
@@ -175,6 +180,8 @@ class Evaluator:
                 decomposition = self.observe(params, batch["video"], index)[0]
                 if fits is not None:
                     fits.append(self._fit(decomposition, batch))
+                if hidden is not None and "segmentation" in batch:
+                    hidden.add(_gather(self._sightings(decomposition, batch)), _gather(batch["valid"]))
                 yield batch, decomposition, decomposition
 
         return self._score(decomposed(), lengths)
@@ -327,6 +334,14 @@ class Evaluator:
         values = _gather(self._compiled["fit"](decomposition, batch["video"]))
         valid = _gather(batch["valid"])
         return {name: array[valid] for name, array in values.items()}
+
+    def _sightings(self, decomposition: Decomposition, batch: dict[str, np.ndarray]) -> occlusions.Sightings:
+        if "sightings" not in self._compiled:
+            num_objects = self.source.num_objects
+            self._compiled["sightings"] = jax.jit(
+                lambda d, labels: occlusions.sightings(d, {"segmentation": labels}, num_objects)
+            )
+        return self._compiled["sightings"](decomposition, batch["segmentation"])
 
     def _velocity_scores(self, decomposition: Decomposition, segmentation: np.ndarray) -> dict[str, jax.Array]:
         if "velocity" not in self._compiled:

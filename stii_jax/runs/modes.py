@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from stii_jax import pretrained
 from stii_jax.config import ConfigError, to_json
 from stii_jax.devices.processes import check_shared, is_first, print_on_first, run_on_first
-from stii_jax.evaluation import novelty, result_files
+from stii_jax.evaluation import novelty, occlusions, result_files
 from stii_jax.evaluation.evaluator import Evaluator
 from stii_jax.inference.model import Model
 from stii_jax.inference.request import Request
@@ -93,6 +93,8 @@ def evaluate(config: ConfigDict, workdir: Path, trained: Trained) -> dict[str, A
     result_files.write_scores(config, workdir, f"results{label}.json", results, trained.facts)
     result_files.write_pictures(evaluator, workdir, trained.step, pictures, f"{config.eval.split}{label}")
     result_files.print_scores(results["lengths"])
+    if line := occlusions.describe(results[occlusions.KEY]):
+        print_on_first(line)
     print_on_first(f"scores: {workdir / f'results{label}.json'}, pictures: {workdir / 'media'}")
     return results
 

@@ -68,6 +68,7 @@ def test_wrong_types(option, value, expected):
         ("speed", (0.2, 0.1)),
         ("box_size", -1.0),
         ("margin", 5.0),
+        ("screen", 10.0),
     ],
 )
 def test_impossible_values(option, value):

@@ -46,6 +46,9 @@ class BouncingBallsConfig(GeneratedConfig):
     """Side of the box. To keep the balls' size in pixels, scale it with the image: 5.0 for 32 pixels."""
     margin: float = 0.0
     """Width of the box's invisible rim, through which balls leave and enter the frame."""
+    screen: float = 0.0
+    """Width of a vertical strip in the middle of the frame that hides the balls behind it. It has the background's
+    colour."""
     radii: tuple[float, float] = (5.1 / 6.4, 1.0)
     """The two ball radii, equally likely. Mass is proportional to area."""
     speed: tuple[float, float] = (0.7 / 6.4, 1.3 / 6.4)
@@ -80,6 +83,8 @@ class BouncingBallsConfig(GeneratedConfig):
                 raise DataError(f"option {share}={getattr(self, share)} of {self.name}: give 0 to 1")
         if not 0 <= 2 * self.margin < self.box_size:
             raise DataError(f"option margin={self.margin} of {self.name}: give 0 to less than half of box_size")
+        if not 0 <= self.screen < self.box_size - 2 * self.margin:
+            raise DataError(f"option screen={self.screen} of {self.name}: give 0 to less than the frame's width")
 
 
 class BouncingBalls(VideoBuilder):
@@ -145,6 +150,9 @@ class BouncingBalls(VideoBuilder):
         scale = np.float32(config.image_size / (config.box_size - 2 * config.margin))
         positions = (example["positions"][start : start + num_frames] - np.float32(config.margin)) * scale
         masks = render.render_masks(positions, example["radii"] * scale, config.image_size)
+        if hidden := round(config.screen * float(scale)):
+            left = (config.image_size - hidden) // 2
+            masks[:, :, left : left + hidden] = 0
         return {"video": render.render_frames(masks, example["colors"], example["background"]), "segmentation": masks}
 
 

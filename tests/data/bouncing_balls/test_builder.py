@@ -145,6 +145,21 @@ def test_a_margin_shows_the_middle_of_the_box(tmp_path):
     assert num_visible == {0, 1, 2, 3}
 
 
+def test_a_screen_hides_the_balls_behind_it(tmp_path):
+    options = {"num_frames": 40, "num_test": 20, "random_background": True}
+    plain, examples = videos("mini", "test", tmp_path / "plain", **options)
+    hidden, same_examples = videos("mini", "test", tmp_path / "hidden", screen=2.5, **options)
+    assert same(examples, same_examples)
+    for video in examples:
+        expected, shown = plain.decode(video, 0, 40), hidden.decode(video, 0, 40)
+        assert not shown["segmentation"][:, :, 8:24].any() and expected["segmentation"][:, :, 8:24].any()
+        assert (shown["video"][:, :, 8:24] == video["background"]).all()
+        for key in ("video", "segmentation"):
+            np.testing.assert_array_equal(
+                np.delete(shown[key], range(8, 24), 2), np.delete(expected[key], range(8, 24), 2)
+            )
+
+
 def track(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return areas `T K` and centres `T K 2` of the labels of `T H W`, in pixels."""
     grid = np.stack(np.meshgrid(*[np.arange(masks.shape[-1]) + 0.5] * 2), axis=-1)
