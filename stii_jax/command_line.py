@@ -103,6 +103,7 @@ BACKGROUND = flags.DEFINE_enum(
     None,
     BACKGROUNDS,
     "median: for a static camera; the model sees the difference from the recording's per-pixel median, on black. "
+    "bright: for dark objects on a bright background; the model sees the negative. "
     "keep: the model sees the frames unchanged.",
 )
 TILE = flags.DEFINE_integer(

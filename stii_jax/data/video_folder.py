@@ -55,7 +55,8 @@ class VideoFolderConfig(VideoConfig):
     """True to convert frames to grey."""
     background: str = "keep"
     """"keep" leaves frames as they are. "median" removes the background of a static camera: it shows the difference
-    from the video's per-pixel median, on black. The trained model then does the same to the videos it decomposes."""
+    from the video's per-pixel median, on black. "bright" shows the negative, for dark objects on a bright background.
+    The trained model then does the same to the videos it decomposes."""
     value_range: tuple[float, float] = (0.0, 0.0)
     """Pixel values that become 0 and 255. (0, 0) keeps 8-bit frames, and uses each deeper video's own range."""
     validation_fraction: float = 0.1

@@ -149,11 +149,16 @@ def compare(values: Values, num_frames: int, summary: Any) -> dict[str, Any]:
     return found | {"is_novel": is_novel, **counts}
 
 
-def warning(found: Mapping[str, Any], video: str, model: str, background: str) -> str | None:
-    """A one-line warning if `compare` found the video to be novel, else None. See `View.background`."""
+def warning(found: Mapping[str, Any], video: str, model: str, background: str, is_bright: bool = False) -> str | None:
+    """A one-line warning if `compare` found the video to be novel, else None.
+
+    See `View.background`. `is_bright` is true for a video with a bright background.
+    """
     if not found["is_novel"]:
         return None
     advice = "if the camera is static, try --background=median; " if background == "keep" else ""
+    if is_bright and background == "keep":
+        advice = "its background is bright, so try --background=bright; " + advice
     error, likelihood = found["relative_error"], found["log_likelihood"]
     return (
         f"{video} is unlike the videos {model} was trained on: relative reconstruction error "

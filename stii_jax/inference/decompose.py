@@ -124,7 +124,8 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
         )
         painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
         futures = FutureFiles(folder, info, recording.box) if request.num_futures else None
-        counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter, futures)
+        negative = recording.background == "bright"
+        counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter, futures, negative)
         num_futures = 0
         if futures is not None:
             whole = counts[True] == request.num_predicted
@@ -179,8 +180,9 @@ def _write(
     formats: Iterable[str],
     painter: OverlayPainter,
     futures: FutureFiles | None,
+    negative: bool,
 ) -> Counter[bool]:
-    """Write every file except the summary, the clips and those of futures.
+    """Write every file except the summary, the clips and those of futures. The model saw the `negative`, if true.
 
     Return the numbers of observed and predicted frames.
     """
@@ -202,6 +204,8 @@ def _write(
             if result.is_cut:
                 painter.forget_paths()
             painted = result.reconstruction if predicted else None
+            if painted is not None and negative:
+                painted = 1 - painted
             overlay.write(painter.draw(result.pixels, painted, result.mask, result.regions), seconds)
             if views:
                 assert result.decomposition is not None

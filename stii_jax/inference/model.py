@@ -217,8 +217,8 @@ class Model:
             value_range: pixel values that map to 0 and 255; None: see `Recording`. Files only.
             region: left edge, upper edge, width and height of the part to see, in pixels; None: the model's `view`.
             frame_stride: N, to see every N-th frame; None: as in training.
-            background: "median" removes the background of a static camera, "keep" does not; None: as in training. See
-                `View.background`.
+            background: "median" removes the background of a static camera, "bright" shows the negative, "keep" does
+                neither; None: as in training. See `View.background`.
             tile: side, in pixels, of overlapping square tiles that are decomposed separately, for objects that are
                 small in the frame; see `TiledStream`. Labels are then object numbers, and 0 is the background.
             fps: frames per second of frames in memory; None: 25.

@@ -72,8 +72,8 @@ class Recording:
         if view.background == "median":
             background = find_background(self._footage, progress="background")
             self._background, self._remarks = _usable(background, self.box, self.tiles)
-        self.background = "keep" if self._background is None else "median"
-        """"median" if the background is removed, otherwise "keep"."""
+        self.background = _shown(view, self._background)
+        """See `View.background`; "keep" if it could not be removed."""
         header = self._footage.header
         self._rate = header.rate or IMAGES_PER_SECOND
         self._clock = _Clock(1 / self._rate)
@@ -138,6 +138,10 @@ def _usable(
     return background, [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []
 
 
+def _shown(view: View, background: Background | None) -> str:
+    return "keep" if view.background == "median" and background is None else view.background
+
+
 def _recorded(
     pixels: UInt8[Array, "H W 3"], view: View, background: Background | None, seconds: float
 ) -> RecordedFrame:
@@ -200,7 +204,7 @@ class Frames:
         self._background, self.notes = None, list[str]()
         if view.background == "median":
             self._background, self.notes = _usable(Background(sample(_all_checked(frames))), self.box, self.tiles)
-        self.background = "keep" if self._background is None else "median"
+        self.background = _shown(view, self._background)
         self._frames, self._view, self.stride, self._rate = itertools.chain([first], rest), view, stride, fps
         self.fps = fps / stride
 

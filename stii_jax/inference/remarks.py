@@ -50,6 +50,9 @@ MIN_CHANGED = 0.06
 MIN_JUMP = 50
 """Lower limit, in levels, on the change of a channel's median at a jump of the light without a cut. Within the real
 recordings, it changes by at most 17, when the camera adjusts its exposure."""
+BRIGHT = 128
+"""Median level of the first frame from which its background counts as bright. Training videos of the included models
+have backgrounds of at most half brightness."""
 MAX_RUNS = 100
 """Maximum number of runs of frames to keep. Frames in later runs are only counted."""
 _SHOWN = 5
@@ -177,6 +180,11 @@ class Remarks:
         self._num_empty += num_objects == 0
 
     @property
+    def is_bright(self) -> bool:
+        """True if most of the first frame is bright."""
+        return self._first is not None and bool(np.median(self._first) >= BRIGHT)
+
+    @property
     def notes(self) -> list[str]:
         """The remarks for the user, on the frames so far."""
         notes, num_shown = [], self._num_frames - self._blank.num_frames
@@ -194,9 +202,10 @@ class Remarks:
         if num_shown > 1 and self._is_still:
             notes.append(f"all {num_shown} frames are equal: nothing moves")
         if 2 * self._num_empty > num_shown:
+            advice = "if the background is bright, try --background=bright; " * self.is_bright
             notes.append(
                 f"no object was found in {self._num_empty} of {num_shown} frames: the scene is empty, or its objects "
-                "are too small or too similar to the background for this model; if the camera is static, try "
+                f"are too small or too similar to the background for this model; {advice}if the camera is static, try "
                 "--background=median; see docs/real-videos.md"
             )
         return notes
@@ -207,10 +216,11 @@ class Remarks:
 
         Returns:
             `cuts`, the first frame of every scene but the first; `blank_frames`, the first and last frame of every run
-            of blank frames; `num_empty_frames`, the number of other frames in which no object was found.
+            of blank frames; `num_empty_frames`, the number of other frames in which no object was found; `is_bright`.
         """
         return {
             "cuts": [first for first, _ in self._cuts.kept],
             "blank_frames": self._blank.kept,
             "num_empty_frames": self._num_empty,
+            "is_bright": self.is_bright,
         }

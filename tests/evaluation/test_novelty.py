@@ -120,6 +120,9 @@ def test_the_warning_has_both_videos_numbers():
     assert warning(found, "flies.mp4", "quickstart", "median") == line
     still = line.replace("see docs", "if the camera is static, try --background=median; see docs")
     assert warning(found, "flies.mp4", "quickstart", "keep") == still
+    bright = still.replace("if the camera", "its background is bright, so try --background=bright; if the camera")
+    assert warning(found, "flies.mp4", "quickstart", "keep", is_bright=True) == bright
+    assert warning(found, "flies.mp4", "quickstart", "bright", is_bright=True) == line
 
 
 @pytest.mark.parametrize(

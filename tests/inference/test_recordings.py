@@ -1,5 +1,6 @@
 """Recordings in the form that a model sees, read up to any damage."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +131,22 @@ def test_the_background_is_removed_from_what_the_model_sees(tmp_path):
             assert np.array_equal(frame.plain, frames[number][:, :48])
     with pytest.raises(DataError, match='background="median" needs a file or an array'):
         Frames(iter(frames), view)
+
+
+@pytest.mark.parametrize("view", [View(size=8), TiledView(size=8, side=12)])
+def test_the_negative_of_a_bright_background_is_seen(view, tmp_path):
+    """The frames themselves stay unchanged."""
+    frames = np.random.default_rng(0).integers(120, 255, (2, 12, 20, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    negative = dataclasses.replace(view, background="bright")
+    for kept, seen in (
+        (Recording(tmp_path, view), Recording(tmp_path, negative)),
+        (Frames(frames, view), Frames(frames, negative)),
+    ):
+        assert (kept.background, seen.background) == ("keep", "bright") and not seen.notes
+        for before, after in zip(kept, seen, strict=True):
+            assert np.array_equal(after.view, 255 - before.view) and np.array_equal(after.pixels, before.pixels)
 
 
 def test_small_objects_are_noticed():

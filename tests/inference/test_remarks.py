@@ -179,7 +179,12 @@ def watched(frames, num_objects=1):
 
 def test_nothing_to_remark():
     found = watched(FIRST)
-    assert found.notes == [] and found.facts == {"cuts": [], "blank_frames": [], "num_empty_frames": 0}
+    assert found.notes == [] and found.facts == {
+        "cuts": [],
+        "blank_frames": [],
+        "num_empty_frames": 0,
+        "is_bright": False,
+    }
 
 
 def test_notes_name_the_frames():
@@ -192,7 +197,7 @@ def test_notes_name_the_frames():
         "nothing is visible in frames 3 to 4, where all pixels are alike: no object is reported there",
         "the light changes suddenly at frame 13: masks may be wrong there",
     ]
-    assert found.facts == {"cuts": [8], "blank_frames": [(3, 4)], "num_empty_frames": 0}
+    assert found.facts == {"cuts": [8], "blank_frames": [(3, 4)], "num_empty_frames": 0, "is_bright": False}
 
 
 EMPTY = (
@@ -210,6 +215,15 @@ def test_no_objects():
     assert found.notes == [] and found.facts["num_empty_frames"] == 3, "half of the frames"
     found.find(0)
     assert found.notes == [EMPTY.format(4)]
+
+
+def test_a_bright_background():
+    """Most of the frame is bright, however dark the objects."""
+    bright = [255 - frame // 4 for frame in FIRST]
+    found = watched(bright, 0)
+    advice = "for this model; if the background is bright, try --background=bright; if the camera"
+    assert found.notes == [EMPTY.format(6).replace("for this model; if the camera", advice)]
+    assert found.facts["is_bright"] and not watched([255 - frame for frame in bright]).facts["is_bright"]
 
 
 def test_a_still_picture():

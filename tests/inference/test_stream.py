@@ -149,4 +149,4 @@ def test_remarks_are_on_frames_with_their_background(toy):
     frames = [RecordedFrame(view, view, t / 25, plain) for t, (view, plain) in enumerate(zip(views, scene(2, 10)))]
     stream = Stream(*toy)
     assert len(list(stream.run(frames))) == 10
-    assert stream.remarks.facts == {"cuts": [], "blank_frames": [], "num_empty_frames": 0}
+    assert stream.remarks.facts == {"cuts": [], "blank_frames": [], "num_empty_frames": 0, "is_bright": False}

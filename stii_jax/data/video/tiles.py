@@ -57,7 +57,8 @@ class TiledView(View):
         return [(x, y, x + self.side, y + self.side) for y in rows for x in columns]
 
     def _tile(self, box: Box) -> View:
-        return View(size=self.size, region=(*box[:2], self.side, self.side), gray=self.gray)
+        region = (*box[:2], self.side, self.side)
+        return View(size=self.size, region=region, gray=self.gray, background=self.background)
 
 
 def place_tiles(start: int, stop: int, side: int) -> list[int]:

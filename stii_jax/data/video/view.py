@@ -10,7 +10,7 @@ from stii_jax.data.errors import DataError
 
 Array = np.ndarray
 
-BACKGROUNDS = ("keep", "median")
+BACKGROUNDS = ("keep", "median", "bright")
 """Values of `View.background`."""
 
 
@@ -33,7 +33,8 @@ class View:
     """True to show brightness alone, the same in all three channels."""
     background: str = "keep"
     """One of `BACKGROUNDS`. "keep" leaves frames as they are. "median" shows their difference from the recording's
-    per-pixel median, on black. It applies to the whole frame, before this view (`stii_jax.data.video.background`)."""
+    per-pixel median, on black. It applies to the whole frame, before this view (`stii_jax.data.video.background`).
+    "bright" shows the negative: a bright background becomes dark, and dark objects bright."""
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return the left, top, right and bottom edge of the visible part of a frame, in pixels.
@@ -64,6 +65,7 @@ class View:
     def picture(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "S S 3"]:
         """Return the view of a frame as one image."""
         seen = self._resize(frame, Image.Resampling.BILINEAR)
+        seen = 255 - seen if self.background == "bright" else seen
         return np.asarray(Image.fromarray(seen).convert("L").convert("RGB")) if self.gray else seen
 
     def labels(self, labels: UInt8[Array, "H W"]) -> UInt8[Array, "S S"]:
