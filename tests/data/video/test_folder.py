@@ -148,5 +148,11 @@ def test_a_background_is_removed_from_each_video(folder, capsys):
     np.testing.assert_array_equal(clips[1], moving[:8])
     assert "videos whose camera moves, which keep their background (option background): 1" in capsys.readouterr().out
     assert configure(folder, background="median").view.background == "median"
-    with pytest.raises(DataError, match=r"option background=mean of .*: give one of keep, median"):
+    with pytest.raises(DataError, match=r"option background=mean of .*: give one of keep, median, bright"):
         configure(folder, background="mean")
+
+
+def test_the_negative_of_a_bright_background(folder):
+    write_raw(folder / "a.avi", noise(9, 32, 32))
+    kept, negative = (whole(build(folder, background=shown))["video"] for shown in ("keep", "bright"))
+    np.testing.assert_array_equal(negative, 255 - kept)
