@@ -114,7 +114,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tracks", required=True, help="CSV file of the true tracks, as for --mode evaluate")
     parser.add_argument("--track_options", default="", help="options for reading the tracks, as for --mode evaluate")
     parser.add_argument("--model", nargs="+", default=[], help="trained models; settings: --config.eval.x=value")
-    parser.add_argument("--background", help="median: models see frames without a static camera's background")
+    parser.add_argument(
+        "--background",
+        help="median: models see frames without a static camera's background; bright: models see the negative",
+    )
     parser.add_argument("--region", type=lambda text: text.split(","), help="X,Y,WIDTH,HEIGHT: models see this part")
     parser.add_argument("--tile", type=int, help="side in pixels of the tiles that models see")
     parser.add_argument("--frame_stride", type=int, help="N: models see every N-th frame")
