@@ -24,7 +24,6 @@ from stii_jax.inference.output_folder import NAMES
 from stii_jax.inference.recordings import RecordedFrame, Recording
 from stii_jax.inference.request import Request
 from stii_jax.inference.stream import Stream
-from stii_jax.inference.viewing import Viewing
 from stii_jax.main import ERRORS, run
 from stii_jax.models import registry
 from stii_jax.runs.setup import load_dataset
@@ -223,21 +222,6 @@ def test_predicted_frames_are_marked(workdir, video, tmp_path):
     for t, frame in enumerate(frames_of(tmp_path / "results", "overlay.mp4")):
         corners = frame[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
         assert (np.abs(corners - PREDICTED).max() < 12) == (t >= 7), "the frame has an edge"
-
-
-def test_a_bright_background_is_decomposed_as_its_negative(workdir, tmp_path, monkeypatch):
-    """The overlay shows predicted frames in the recording's colours."""
-    frames, painted, draw = noise(7, 8, 8), [], module.OverlayPainter.draw
-    write_raw(dark := tmp_path / "dark.mkv", frames)
-    write_raw(bright := tmp_path / "bright.mkv", 255 - frames)
-    monkeypatch.setattr(
-        module.OverlayPainter, "draw", lambda self, *given: painted.append(given[1]) or draw(self, *given)
-    )
-    _, expected, _ = decompose(workdir, dark, tmp_path / "a", num_predicted=1)
-    summary, arrays, _ = decompose(workdir, bright, tmp_path / "b", 1, viewing=Viewing(background="bright"))
-    assert summary["background"] == "bright"
-    np.testing.assert_array_equal(arrays["segmentation"], expected["segmentation"])
-    np.testing.assert_allclose(painted[15], 1 - painted[7], atol=1e-6)
 
 
 def test_a_slot_has_one_color_everywhere(workdir, video, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from toy import use_toy_model
 
 from stii_jax.config import ConfigError
 from stii_jax.data.video.view import View
+from stii_jax.inference import decompose as module
 from stii_jax.inference.request import Request, make_request
 from stii_jax.inference.viewing import Viewing, parse_viewing
 from stii_jax.main import run
@@ -73,3 +74,20 @@ def test_the_viewing_of_a_request(workdir, tmp_path, monkeypatch):
     np.testing.assert_array_equal(same.masks, labels)
     plain, _ = decompose(workdir, video, tmp_path / "b")
     assert (plain["view_box"], plain["frame_stride"], plain["background"]) == ([4, 0, 20, 16], 1, "keep")
+
+
+def test_a_bright_background_is_decomposed_as_its_negative(workdir, tmp_path, monkeypatch):
+    """The overlay shows predicted frames in the recording's colours."""
+    use_toy_model(monkeypatch)
+    frames = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
+    painted, draw = [], module.OverlayPainter.draw
+    write_raw(dark := tmp_path / "dark.mkv", frames)
+    write_raw(bright := tmp_path / "bright.mkv", 255 - frames)
+    monkeypatch.setattr(
+        module.OverlayPainter, "draw", lambda self, *given: painted.append(given[1]) or draw(self, *given)
+    )
+    _, expected = decompose(workdir, dark, tmp_path / "a", num_predicted=1)
+    summary, labels = decompose(workdir, bright, tmp_path / "b", num_predicted=1, viewing=Viewing(background="bright"))
+    assert summary["background"] == "bright"
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_allclose(painted[15], 1 - painted[7], atol=1e-6)
