@@ -32,6 +32,12 @@ def read(name):
     return yaml.safe_load((ROOT / name).read_text())
 
 
+def test_results_name_no_path_of_a_machine():
+    files = [path for path in (ROOT / "results").rglob("*") if path.suffix in {".json", ".jsonl", ".md"}]
+    found = {path.name for path in files if re.search(r"[\"'\s(=](?:/|~/|[A-Z]:\\)\w", path.read_text())}
+    assert files and not found
+
+
 def test_the_top_level_has_the_promised_names_alone():
     ignored = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}

@@ -126,8 +126,8 @@ def open_fine_tuning(
         config.model.num_slots, config.data.options.frame_stride = plan.num_slots, plan.frame_stride
         if plan.margins is not None:
             config.data.options.update(crop=plan.margins, square=False)
-        # A fine-tuned model draws the background so well that a spare slot gains likelihood there: it would cost more
-        # than `eval.slot_cost` to leave it unused.
+        # A fine-tuned model draws the background in detail, so a spare slot gains more likelihood there than
+        # `eval.slot_cost`, and splits it.
         follows = load_config(config, overrides).model.num_slots == plan.num_slots
         config.eval.num_slots, config.eval.slot_cost = plan.num_used_slots if follows else 0, 0.0
     return load_config(_see(config, request), overrides)
