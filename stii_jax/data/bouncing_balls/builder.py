@@ -83,8 +83,9 @@ class BouncingBallsConfig(GeneratedConfig):
                 raise DataError(f"option {share}={getattr(self, share)} of {self.name}: give 0 to 1")
         if not 0 <= 2 * self.margin < self.box_size:
             raise DataError(f"option margin={self.margin} of {self.name}: give 0 to less than half of box_size")
-        if not 0 <= self.screen < self.box_size - 2 * self.margin:
-            raise DataError(f"option screen={self.screen} of {self.name}: give 0 to less than the frame's width")
+        width = self.box_size - 2 * self.margin
+        if not 0 <= self.screen < width:
+            raise DataError(f"option screen={self.screen} of {self.name}: give 0 to less than {width:g}, the frame's width")
 
 
 class BouncingBalls(VideoBuilder):
