@@ -85,7 +85,7 @@ class BouncingBallsConfig(GeneratedConfig):
             raise DataError(f"option margin={self.margin} of {self.name}: give 0 to less than half of box_size")
         width = self.box_size - 2 * self.margin
         if not 0 <= self.screen < width:
-            raise DataError(f"option screen={self.screen} of {self.name}: give 0 to less than {width:g}, the frame's width")
+            raise DataError(f"option screen={self.screen} of {self.name}: give 0 to less than the frame's {width:g}")
 
 
 class BouncingBalls(VideoBuilder):
