@@ -199,7 +199,7 @@ class Checkpointer:
             timed_out = isinstance(error, TimeoutError)
             way_out = "check that it can be reached and that the clock is right" if timed_out else "free space there"
             if jax.process_count() > 1:
-                way_out = f"restart all processes if another one has stopped, or else {way_out}"
+                way_out = f"if another process has stopped, restart all of them; otherwise {way_out}"
             raise CheckpointError(
                 f"cannot write checkpoints to {self.directory} ({_line(error)}): "
                 f"{way_out}, or change --workdir; finished checkpoints are unaffected"

@@ -170,6 +170,20 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         Checkpointer(tmp_path / "file" / "run")
 
 
+def test_a_save_that_fails_beside_other_processes_names_both_causes(open_checkpointer, monkeypatch):
+    """The connection to a process that has stopped breaks like any other write."""
+    checkpointer = open_checkpointer()
+
+    def save(*_, **__):
+        raise ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
+
+    monkeypatch.setattr(checkpointer._manager, "save", save)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    expected = "Connection reset by peer.: if another process has stopped, restart all of them; otherwise free space"
+    with pytest.raises(CheckpointError, match=expected):
+        checkpointer.save(1, {"w": jnp.ones(3)}, {"step": 1}, {})
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(open_checkpointer, tmp_path):
     checkpointer = open_checkpointer(keep_latest=1)
     params = {"w": jax.random.normal(jax.random.key(0), (500_000,))}
