@@ -147,9 +147,26 @@ def test_an_argument_that_a_config_does_not_have(name, message):
     assert message in str(caught.value) and not re.search(r"line \d|ValueError|\n", str(caught.value))
 
 
-@pytest.mark.parametrize("argument", ["color,varied", "binary,provide", "binary,ddpae"])
-def test_every_variant_of_balls_is_known(argument):
-    assert load_config(f"balls:{argument}").data.variant == f"{argument.partition(',')[0]}4"
+@pytest.mark.parametrize(
+    ("argument", "variant", "system"),
+    [
+        ("color,varied", "color4", "stii"),
+        ("binary,provide", "binary4", "stii"),
+        ("binary,ddpae", "binary4", "ddpae"),
+        ("mixture,iodine", "color4", "iodine"),
+        ("white,rnem", "binary4", "rnem"),
+        ("white,ddpae", "binary4", "ddpae"),
+    ],
+)
+def test_every_preset_of_balls_is_known(argument, variant, system):
+    config = load_config(f"balls:{argument}")
+    assert (config.data.variant, config.system) == (variant, system)
+
+
+@pytest.mark.parametrize("argument", ["white", "mixture,ddpae", "binary,varied", "white,iodine"])
+def test_presets_that_do_not_go_together_are_refused(argument):
+    with pytest.raises(ConfigError, match=f"no variant '{argument}' of balls; nearest: "):
+        load_config(f"balls:{argument}")
 
 
 def test_json_gives_tuples_and_fills_in_defaults(tmp_path):

@@ -1,6 +1,7 @@
-"""The figures of a report: learning curves, scores by length, predictions. Each line stands for one experiment."""
+"""The figures of a report: effects of variants, learning curves, scores by length, and predictions."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stii_jax.report.files import is_number
-from stii_jax.report.seeds import Experiment, Series
+from stii_jax.report.seeds import Experiment, Series, Summary, differences
 from stii_jax.report.settings import section_of
 
 CURVES = {
@@ -19,6 +20,7 @@ CURVES = {
     "f_ari": "F-ARI, training",
     "eval_f_ari": "F-ARI, held-out",
 }
+EFFECTS = {"f_ari": "F-ARI", "video_f_ari": "video F-ARI"}
 LENGTHS = {"ari": "ARI", "f_ari": "F-ARI", "video_f_ari": "video F-ARI"}
 PREDICTIONS = {"f_ari": "F-ARI", "ari": "ARI", "mse": "MSE", "velocity_cosine": "velocity cosine similarity"}
 NUM_BINS = 60
@@ -69,7 +71,45 @@ def prediction_figure(found: Sequence[Experiment]) -> bytes | None:
     return _score_figure(lines, PREDICTIONS, "number of predicted frames", num_columns=2)
 
 
+def effect_figure(found: Sequence[Experiment]) -> bytes | None:
+    """Draw `effects` as a PNG; None if there are none."""
+    first, rows = effects(found)
+    metrics = [metric for metric in EFFECTS if any(metric in summaries for _, summaries in rows)]
+    if not metrics:
+        return None
+    figure = Figure(figsize=(3.6 * len(metrics) + 2, 0.28 * len(rows) + 1.1), layout="constrained")
+    panels = list(figure.subplots(1, len(metrics), sharey=True, squeeze=False).flat)
+    for metric, axes in zip(metrics, panels):
+        axes.axvline(0, color="0.3", linewidth=1)
+        for place, (_, summaries) in enumerate(reversed(rows)):
+            if metric in summaries:
+                _draw_effect(axes, summaries[metric], place)
+        axes.set_title(f"{EFFECTS[metric]}, difference", fontsize=11)
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(rows)), [label for label, _ in reversed(rows)])
+    figure.supxlabel(f"worse than {first}  ←    → better", fontsize=10)
+    return _png(figure)
+
+
+def effects(found: Sequence[Experiment]) -> tuple[str, list[tuple[str, dict[str, Summary]]]]:
+    """Return the name of a sweep's first variant, and the differences of the other variants to it, best F-ARI first."""
+    rows, first = [], ""
+    for one in differences(found):
+        label, _, first = one.label.partition(" - ")
+        (top,) = one.lengths()
+        rows.append((label, {metric: s for metric in EFFECTS if (s := one.summary(top, metric))}))
+    return first, sorted(rows, key=lambda row: -row[1]["f_ari"].mean if "f_ari" in row[1] else math.inf)
+
+
 FIGURES = (
+    (
+        "effects",
+        "Effects",
+        "Each variant minus the sweep's first one, paired by seed: the mean over seeds with its standard error, and a "
+        "small dot per seed. A variant of one seed is hollow.",
+        effect_figure,
+    ),
     ("curves", "Learning curves", "Mean over seeds; the band spans all seeds.", curves_figure),
     ("lengths", "Scores by length", "Error bars are standard errors over seeds.", length_figure),
     ("prediction", "Prediction", "Error bars are standard errors over seeds.", prediction_figure),
@@ -152,6 +192,23 @@ def _draw_scores(axes: Axes, series: Series, metric: str, number: int, shift: fl
     )
 
 
+def _draw_effect(axes: Axes, summary: Summary, place: int) -> None:
+    several = summary.standard_error is not None
+    color = "C3" if summary.mean < 0 else "C0"
+    axes.plot(list(summary.seeds.values()), [place] * len(summary.seeds), ".", color=color, alpha=0.35, markersize=4)
+    axes.errorbar(
+        summary.mean,
+        place,
+        xerr=summary.standard_error or 0,
+        color=color,
+        marker="o",
+        markersize=5.5,
+        markerfacecolor=color if several else "white",
+        elinewidth=1.6,
+        capsize=3 if several else 0,
+    )
+
+
 def _panels(titles: Sequence[str], num_columns: int) -> tuple[Figure, list[Axes]]:
     """Make a figure with one panel per title."""
     num_columns = min(num_columns, len(titles))
@@ -177,6 +234,10 @@ def _finish(figure: Figure, panels: Sequence[Axes]) -> bytes:
     named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
     figure.set_figheight(max(figure.get_figheight(), 0.22 * len(named) + 0.3))
     figure.legend(named.values(), named.keys(), loc="outside right upper", fontsize=9, frameon=False)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()

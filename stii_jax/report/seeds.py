@@ -122,6 +122,37 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
     return sorted(found, key=_order)
 
 
+def differences(found: Iterable[Experiment]) -> list[Series]:
+    """Return every sweep variant minus the sweep's first one on the same data, seed by seed, at one common length.
+
+    Within one system, a seed fixes the initial parameters and the order of the data. Effects of the seed therefore
+    cancel, and the standard error is that of the difference. Variants without a common seed are left out.
+    """
+    firsts: dict[str, Experiment] = {}
+    series = []
+    for experiment in found:
+        first = firsts.setdefault(f"{experiment.sweep} on {experiment.dataset}", experiment)
+        if experiment.sweep and first is not experiment and (pairs := _pairs(experiment.main(), first.main())):
+            label = f"{experiment.label} - {first.label}"
+            series.append(Series(label, experiment.model, experiment.dataset, pairs))
+    return series
+
+
+def _pairs(series: Series, first: Series) -> dict[int, list[Score]]:
+    """Return the scores of `series` minus those of `first` at their longest common length, per common seed."""
+    common = sorted({*series.lengths()} & {*first.lengths()})
+    pairs: dict[int, list[Score]] = {}
+    for seed in sorted(series.seeds.keys() & first.seeds.keys()) if common else ():
+        ours, theirs = (_at(one.seeds[seed], common[-1]) for one in (series, first))
+        if known := [name for name in series.metrics() if is_number(ours.get(name)) and is_number(theirs.get(name))]:
+            pairs[seed] = [{"num_frames": common[-1], **{name: ours[name] - theirs[name] for name in known}}]
+    return pairs
+
+
+def _at(scores: Sequence[Score], num_frames: int) -> Score:
+    return next((score for score in scores if score["num_frames"] == num_frames), {})
+
+
 def summarize(values: Mapping[int, Any], metric: str) -> Summary | None:
     """Summarize one metric's values by seed. Values that are not finite count as undefined; None if all are."""
     known = {seed: float(value) for seed, value in sorted(values.items()) if is_number(value)}

@@ -5,11 +5,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stii_jax.report.entries import Score
-from stii_jax.report.files import is_number
 from stii_jax.report.markdown import markdown_table
 from stii_jax.report.published import PUBLISHED_METRICS, Published, published_score
-from stii_jax.report.seeds import Experiment, Series, Summary
+from stii_jax.report.seeds import Experiment, Series, Summary, differences
 
 MAIN_METRICS = {
     "ari": "ARI",
@@ -66,17 +64,8 @@ def main_table(found: Sequence[Experiment], published: Published | None) -> Tabl
 
 
 def difference_table(found: Sequence[Experiment]) -> Table | None:
-    """Return every sweep variant minus the sweep's first one, seed by seed; None if no seed has both.
-
-    Within one system, a seed fixes the initial parameters and the order of the data. Effects of the seed therefore
-    cancel, and the standard error is that of the difference.
-    """
-    firsts: dict[str, Experiment] = {}
-    series = []
-    for experiment in found:
-        first = firsts.setdefault(f"{experiment.sweep} on {experiment.dataset}", experiment)
-        if experiment.sweep and first is not experiment and (pairs := _differences(experiment.main(), first.main())):
-            series.append(Series(f"{experiment.label} - {first.label}", experiment.model, experiment.dataset, pairs))
+    """Return the table of `differences`; None if there are none."""
+    series = differences(found)
     if not series:
         return None
     metrics = {m: t for m, t in MAIN_METRICS.items() if any(m in one.metrics() for one in series)}
@@ -92,21 +81,6 @@ def difference_table(found: Sequence[Experiment]) -> Table | None:
         markdown_table(["runs", "frames", "seeds", *metrics.values()], rows),
         _csv(series, None),
     )
-
-
-def _differences(series: Series, first: Series) -> dict[int, list[Score]]:
-    """Return the scores of `series` minus those of `first` at their longest common length, per common seed."""
-    common = sorted({*series.lengths()} & {*first.lengths()})
-    pairs: dict[int, list[Score]] = {}
-    for seed in sorted(series.seeds.keys() & first.seeds.keys()) if common else ():
-        ours, theirs = (_at(one.seeds[seed], common[-1]) for one in (series, first))
-        if known := [name for name in series.metrics() if is_number(ours.get(name)) and is_number(theirs.get(name))]:
-            pairs[seed] = [{"num_frames": common[-1], **{name: ours[name] - theirs[name] for name in known}}]
-    return pairs
-
-
-def _at(scores: Sequence[Score], num_frames: int) -> Score:
-    return next((score for score in scores if score["num_frames"] == num_frames), {})
 
 
 def length_table(found: Sequence[Experiment], published: Published | None) -> Table:

@@ -15,7 +15,7 @@ from stii_jax.models.registry import SYSTEMS, make_model, model_settings
 
 ARGUMENTS = (
     *("balls:color,varied", "balls:color,iodine", "balls:binary,rnem", "balls:binary,ddpae"),
-    *("small:rnem", "small:ddpae"),
+    *("balls:mixture,iodine", "balls:white,rnem", "balls:white,ddpae", "small:rnem", "small:ddpae"),
 )
 NUM_VIDEOS, NUM_FRAMES, SIZE = 2, 4, 64
 SETTINGS = tiny.settings_of()

@@ -15,7 +15,7 @@ from test_report import PUBLISHED, a_run, score, workdir
 from stii_jax.report import ReportError, main, result_entry
 from stii_jax.report.collect import collect
 from stii_jax.report.entries import CURVE_POINTS
-from stii_jax.report.figures import NUM_BINS, binned, curves_figure
+from stii_jax.report.figures import NUM_BINS, binned, curves_figure, effects
 from stii_jax.report.published import published_score
 from stii_jax.report.seeds import experiments, lower_is_better, summarize
 from stii_jax.report.settings import settings_table
@@ -131,6 +131,22 @@ def test_differences_are_taken_seed_by_seed(runs):
     assert row["F-ARI"] == "+0.1000 ± 0.0000" and row["ARI"] == "+0.0000 ± 0.0000"
     (line,) = [line for line in read_csv(output / "differences.csv") if line["metric"] == "f_ari"]
     assert float(line["mean"]) == pytest.approx(0.1)
+
+
+def test_effects_are_ordered_and_drawn(runs):
+    for order, (variant, values) in enumerate({"first": (0.5, 0.7), "worse": (0.3, 0.4), "better": (0.9,)}.items()):
+        scores = [[score(10, f_ari=value, video_f_ari=value / 2)] for value in values]
+        put(runs, *(of_sweep(variant, seed, order, scores=one) for seed, one in enumerate(scores)))
+    first, rows = effects(experiments(collect(runs).runs))
+    assert first == "first" and [label for label, _ in rows] == ["better", "worse"]
+    assert rows[0][1]["f_ari"].standard_error is None and rows[0][1]["video_f_ari"].mean == pytest.approx(0.2)
+    assert rows[1][1]["f_ari"].mean == pytest.approx(-0.25) and rows[1][1]["f_ari"].seeds.keys() == {0, 1}
+    output = report(runs)
+    name = "effects_bouncing_balls-color4.png"
+    assert f"({name})" in (output / "results.md").read_text()
+    red, blue = (np.array([214, 39, 40]), np.array([31, 119, 180]))  # matplotlib's C3 and C0
+    pixels = np.asarray(Image.open(output / name).convert("RGB")).reshape(-1, 3).astype(int)
+    assert all((np.abs(pixels - colour).max(axis=1) < 3).any() for colour in (red, blue))
 
 
 def test_no_differences_without_a_pair_of_one_length(runs):
@@ -339,7 +355,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
         write_json(tmp_path / place / "published.json", PUBLISHED)
         put(tmp_path / place / "runs", *ordered)
         written.append({path.name: path.read_bytes() for path in report(tmp_path / place / "runs").iterdir()})
-    assert written[0] == written[1] and len(written[0]) == 7
+    assert written[0] == written[1] and len(written[0]) == 8
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ if mode == "evaluate":
     (workdir / "results.json").write_text(json.dumps({"other": "settings"}))
 """
 
+SHIPPED = [path.stem for path in (ROOT / "configs" / "sweeps").glob("*.py")]
 SWEEP = Sweep(
     config="quickstart",
     variants={
@@ -84,6 +85,14 @@ def sweep(tmp_path):
 def calls(tmp_path):
     path = tmp_path / "out" / "calls.txt"
     return [tuple(line.split()[:3]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_variant_of_a_shipped_sweep_trains_in_its_own_way(name):
+    """`plan` refuses settings that do not exist or do not go together."""
+    runs = plan(*load_sweep(name), Path("out"), 2)
+    ways = {(run.config, run.overrides) for run in runs}
+    assert len(runs) == 2 * len(ways) > 2 and {run.seed for run in runs} == {0, 1}
 
 
 def test_every_variant_of_a_seed_comes_before_the_next_seed():
