@@ -150,7 +150,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.num_pictures = 4
 
     config.motion = ConfigDict()  # for --mode learn_motion
-    config.motion.interaction = "relational"  # interaction between objects; or "attention", or "none"
+    config.motion.interaction = "relational"  # or "attention", or "none"; or "slotformer", a transformer over codes
     config.motion.width = 128  # of the layers
     config.motion.num_videos = 1_000  # training videos, decomposed to find tracks
     config.motion.num_frames = 40  # frames per video

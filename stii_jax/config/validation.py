@@ -25,7 +25,7 @@ CHOICES = {
     "model.likelihood": ("joint", "channelwise"),
     "model.predictor": ("prior", "motion"),
     "eval.predictor": ("", "prior", "motion", "velocity"),
-    "motion.interaction": ("relational", "attention", "none"),
+    "motion.interaction": ("relational", "attention", "none", "slotformer"),
     "model.prior_scale": ("log_scale", "softplus_log_variance"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "loss.refinement_weights": ("frame", "budget"),

@@ -37,6 +37,8 @@ class Recent(NamedTuple):
     """Each slot's share of the frame's pixels; 0 where it is not visible and before the video's start."""
     assignment: Float[Array, "*B K H W"] | None = None
     """Probability that a pixel belonged to each slot in its anchor's frame; None if the masks are the segmentation."""
+    codes: Float[Array, "*B K F D"] | None = None
+    """`code` in each of the frames; None if predictions do not depend on it."""
 
 
 def no_frames(batch_size: int, num_slots: int, code_dim: int, size: tuple[int, int] | None = None) -> Recent:
@@ -74,7 +76,8 @@ def observe(recent: Recent, code: Float[Array, "*B K D"], assignment: Float[Arra
     kept = None
     if recent.assignment is not None:
         kept = jnp.where(visible[..., None], assignment, recent.assignment)
-    return Recent(code, anchor, _append(recent.position, position), _append(recent.area, area), kept)
+    codes = None if recent.codes is None else _append(recent.codes, code)
+    return Recent(code, anchor, _append(recent.position, position), _append(recent.area, area), kept, codes)
 
 
 def carry(recent: Recent) -> Float[Array, "B K H W"]:
@@ -149,6 +152,34 @@ class Transition(nn.Module):
         return nn.silu(nn.Dense(self.width)(x))
 
 
+class SlotTransformer(nn.Module):
+    """Predict the next code and position of every slot from those of the last frames, with a transformer.
+
+    This is the prediction of SlotFormer (Wu et al., 2023), for comparison. All slots in all frames of the history attend
+    to each other. Frames are embedded and slots are not, so it is equivariant to the order of slots.
+    """
+
+    width: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+
+    @nn.compact
+    def __call__(
+        self, codes: Float[Array, "B K F D"], position: Float[Array, "B K F 2"], area: Float[Array, "B K F"]
+    ) -> tuple[Float[Array, "B K D"], Float[Array, "B K 2"]]:
+        B, K, F, D = codes.shape
+        frames = self.param("frames", nn.initializers.normal(0.02), (F, self.width))
+        tokens = (nn.Dense(self.width)(jnp.concatenate([codes, 4 * position], -1)) + frames).reshape(B, K * F, -1)
+        seen = (area > 0).reshape(B, 1, 1, K * F)
+        for _ in range(self.num_layers):
+            attend = nn.MultiHeadDotProductAttention(num_heads=self.num_heads, qkv_features=self.width)
+            tokens += attend(nn.LayerNorm()(tokens), mask=seen)
+            tokens += nn.Dense(self.width)(nn.silu(nn.Dense(2 * self.width)(nn.LayerNorm()(tokens))))
+        last = nn.LayerNorm()(tokens.reshape(B, K, F, -1)[:, :, -1])
+        change = nn.Dense(D + 2, kernel_init=nn.initializers.zeros)(last)
+        return codes[:, :, -1] + change[..., :D], position[:, :, -1] + change[..., D:] / _SCALE
+
+
 class Placement(nn.Module):
     """Change the code of a slot to show its object elsewhere. At the object's own position it does not change."""
 
@@ -168,20 +199,34 @@ class Placement(nn.Module):
 
 
 class MotionModel:
-    """A predictor of positions and codes; `interaction` and `width` are those of `Transition`."""
+    """A predictor of positions and codes.
+
+    Args:
+        code_dim: dimension of a code.
+        interaction: that of `Transition`, or "slotformer" for `SlotTransformer`.
+        width: width of the layers.
+    """
 
     def __init__(self, code_dim: int, interaction: str, width: int):
-        self.code_dim = code_dim
-        self.transition, self.placement = Transition(interaction, width), Placement(width)
+        self.code_dim, self.predicts_codes = code_dim, interaction == "slotformer"
+        self.transition: nn.Module = SlotTransformer(width) if self.predicts_codes else Transition(interaction, width)
+        self.placement = Placement(width)
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Parameters: `transition`, `placement`, and `noise`, the error of one predicted step in units of the frame."""
-        keys, recent = jax.random.split(key), no_frames(1, 2, self.code_dim)
+        keys, recent = jax.random.split(key), self.no_frames(1, 2)
+        inputs = (a for a in (recent.codes, recent.position, recent.area) if a is not None)
         return {
-            "transition": self.transition.init(keys[0], recent.position, recent.area)["params"],
+            "transition": self.transition.init(keys[0], *inputs)["params"],
             "placement": self.placement.init(keys[1], recent.code, recent.anchor, recent.anchor)["params"],
             "noise": jnp.zeros(()),
         }
+
+    def no_frames(self, batch_size: int, num_slots: int, size: tuple[int, int] | None = None) -> Recent:
+        """The history before a video's first frame. It includes codes if the model predicts these."""
+        recent = no_frames(batch_size, num_slots, self.code_dim, size)
+        codes = jnp.zeros((batch_size, num_slots, HISTORY, self.code_dim))
+        return recent._replace(codes=codes) if self.predicts_codes else recent
 
     def next(
         self, params: Params, recent: Recent, kind: str = "motion", noise: Float[Array, "B K 2"] | None = None
@@ -194,27 +239,37 @@ class MotionModel:
             kind: "motion", or "velocity" to extrapolate the last two positions.
             noise: standard normal samples, to draw one of the possible futures; None for the most likely one.
         """
+        last, visible = recent.position[..., -1, :], recent.area[..., -1:] > 0
+        code = None
         if kind == "velocity":
-            seen = (recent.area[..., -1:] > 0) & (recent.area[..., -2:-1] > 0)
-            position = recent.position[..., -1, :] + jnp.where(
-                seen, recent.position[..., -1, :] - recent.position[..., -2, :], 0.0
-            )
+            seen = visible & (recent.area[..., -2:-1] > 0)
+            position = last + jnp.where(seen, last - recent.position[..., -2, :], 0.0)
         else:
-            position = self.move(params, recent.position, recent.area)
-            position = jnp.where(recent.area[..., -1:] > 0, position, recent.position[..., -1, :])
+            code, position = self.move(params, recent.codes, recent.position, recent.area)
+            position = jnp.where(visible, position, last)
         if noise is not None:
             position += params["noise"] * noise
+        code = self.place(params, recent, position) if code is None else jnp.where(visible, code, recent.code)
         after = recent._replace(
-            position=_append(recent.position, position), area=_append(recent.area, recent.area[..., -1])
+            position=_append(recent.position, position),
+            area=_append(recent.area, recent.area[..., -1]),
+            codes=None if recent.codes is None else _append(recent.codes, code),
         )
-        return self.place(params, recent, position), after
+        return code, after
 
     def move(
-        self, params: Params, position: Float[Array, "B K F 2"], area: Float[Array, "B K F"]
-    ) -> Float[Array, "B K 2"]:
-        """Predict the next position of every object."""
-        transition: Any = self.transition.apply
-        return transition({"params": params["transition"]}, position, area)
+        self,
+        params: Params,
+        codes: Float[Array, "B K F D"] | None,
+        position: Float[Array, "B K F 2"],
+        area: Float[Array, "B K F"],
+    ) -> tuple[Float[Array, "B K D"] | None, Float[Array, "B K 2"]]:
+        """Predict the next code, if the model predicts codes, and the next position of every object."""
+        apply: Any = self.transition.apply
+        variables = {"params": params["transition"]}
+        return (
+            apply(variables, codes, position, area) if codes is not None else (None, apply(variables, position, area))
+        )
 
     def place(self, params: Params, recent: Recent, position: Float[Array, "B K 2"]) -> Float[Array, "B K D"]:
         """The code of every slot, moved to another position."""
@@ -223,16 +278,22 @@ class MotionModel:
 
 
 def rollout(
-    model: MotionModel, params: Params, position: Float[Array, "B K F 2"], area: Float[Array, "B K F"], num_frames: int
-) -> Float[Array, "B K T 2"]:
-    """Predict the positions in the next `num_frames` frames."""
+    model: MotionModel,
+    params: Params,
+    codes: Float[Array, "B K F D"],
+    position: Float[Array, "B K F 2"],
+    area: Float[Array, "B K F"],
+    num_frames: int,
+) -> tuple[Float[Array, "B K T D"] | None, Float[Array, "B K T 2"]]:
+    """Predict the codes, if the model predicts these, and the positions in the next `num_frames` frames."""
 
-    def step(position, _):
-        new = model.move(params, position, area)
-        return _append(position, new), new
+    def step(carry, _):
+        codes, position = carry
+        code, new = model.move(params, codes, position, area)
+        return (None if codes is None else _append(codes, code), _append(position, new)), (code, new)
 
-    _, positions = lax.scan(step, position, length=num_frames)
-    return jnp.moveaxis(positions, 0, 2)
+    _, found = lax.scan(step, (codes if model.predicts_codes else None, position), length=num_frames)
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 2), found)
 
 
 def _append(series: Float[Array, "B K F *rest"], new: Float[Array, "B K *rest"]) -> Float[Array, "B K F *rest"]:

@@ -134,7 +134,7 @@ class STII(VideoModel):
         if self.predictor == "prior":
             return state
         size = self.frame_shape[:2] if self.segmentation == "responsibilities" else None
-        return state._replace(recent=motion.no_frames(batch_size, self.num_slots, self.motion.code_dim, size))
+        return state._replace(recent=self.motion.no_frames(batch_size, self.num_slots, size))
 
     def schedule(self, num_frames: int, start: int = 0) -> tuple[int, ...]:
         """Number of refinements of each of `num_frames` frames, of which the first is frame `start` of its video."""

@@ -20,6 +20,7 @@ from stii_jax.types import Params
 STEPS_PER_CALL = 100
 _TOLERANCE = 0.003  # in units of the frame: the loss is quadratic for smaller errors and linear for larger ones
 _AVERAGING = 0.99  # decay of the parameters' moving average, which is the result
+_PARTS = (slice(None, HISTORY), slice(HISTORY, None))  # of a clip: its history, and the frames to predict
 _DROPPED = 0.1  # share of histories shortened in training, to imitate objects that have just entered the view
 
 
@@ -85,13 +86,13 @@ def learn(
     def step(carry, number):
         params, averaged, state = carry
         clip_key, change_key, place_key = jax.random.split(jax.random.fold_in(key, number), 3)
-        position, area = _clips(clip_key, on_device, batch_size, HISTORY + horizon)
+        clip = _clips(clip_key, on_device, batch_size, HISTORY + horizon)
         if symmetries:
-            position, area = _change(change_key, position, area)
-        area = _shorten(jax.random.fold_in(change_key, 1), area)
+            clip = _change(change_key, clip, can_turn=not model.predicts_codes)
+        clip = clip._replace(area=_shorten(jax.random.fold_in(change_key, 1), clip.area))
         pairs = _pairs(place_key, on_device, batch_size)
         loss, gradients = jax.value_and_grad(
-            lambda params: _motion_loss(model, params, position, area) + _placement_loss(model, params, pairs, scale)
+            lambda params: _motion_loss(model, params, clip, scale) + _placement_loss(model, params, pairs, scale)
         )(params)
         updates, state = optimizer.update(gradients, state, params)
         params = optax.apply_updates(params, updates)
@@ -113,25 +114,32 @@ def learn(
     return Learned(learned, {name: errors[name] for name in ("motion", "velocity")})
 
 
-def _clips(key: Key[Array, ""], tracks: Tracks, count: int, length: int) -> tuple[jax.Array, jax.Array]:
-    """Positions `B K T 2` and areas `B K T` of random clips."""
+def _clips(key: Key[Array, ""], tracks: Tracks, count: int, length: int) -> Tracks:
+    """Random clips, as `Tracks` of arrays `B K T ...`."""
     num_videos, num_frames = tracks.area.shape[:2]
     keys = jax.random.split(key)
     video = jax.random.randint(keys[0], (count, 1), 0, num_videos)
     frames = jax.random.randint(keys[1], (count, 1), 0, num_frames - length + 1) + jnp.arange(length)
-    position, area = tracks.position[video, frames], tracks.area[video, frames]
-    return position.swapaxes(1, 2), area.swapaxes(1, 2)
+    return jax.tree.map(lambda a: a[video, frames].swapaxes(1, 2), tracks)
 
 
-def _change(key: Key[Array, ""], position: jax.Array, area: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mirror each clip, rotate it by a multiple of 90 degrees and reverse it in time, at random."""
+def _change(key: Key[Array, ""], clip: Tracks, can_turn: bool) -> Tracks:
+    """Mirror each clip, rotate it by a multiple of 90 degrees and reverse it in time, at random.
+
+    Codes cannot be mirrored or rotated. With `can_turn` False, clips are only reversed.
+    """
     keys = jax.random.split(key, 3)
-    count = len(position)
-    flips = 1.0 - 2.0 * jax.random.bernoulli(keys[0], shape=(count, 1, 1, 2))
+    count = len(clip.area)
+    position = clip.position
     turned, reversed_ = (jax.random.bernoulli(k, shape=(count, 1, 1)) for k in keys[1:])
-    position = jnp.where(turned[..., None], position[..., ::-1], position) * flips
-    position = jnp.where(reversed_[..., None], position[:, :, ::-1], position)
-    return position, jnp.where(reversed_, area[:, :, ::-1], area)
+    if can_turn:
+        flips = 1.0 - 2.0 * jax.random.bernoulli(keys[0], shape=(count, 1, 1, 2))
+        position = jnp.where(turned[..., None], position[..., ::-1], position) * flips
+
+    def reverse(series):
+        return jnp.where(reversed_.reshape(count, *[1] * (series.ndim - 1)), series[:, :, ::-1], series)
+
+    return Tracks(reverse(clip.code), reverse(position), reverse(clip.area))
 
 
 def _shorten(key: Key[Array, ""], area: Float[Array, "B K T"]) -> Float[Array, "B K T"]:
@@ -151,14 +159,18 @@ def _pairs(key: Key[Array, ""], tracks: Tracks, count: int) -> tuple[Tracks, Tra
     return first, second
 
 
-def _motion_loss(model: MotionModel, params: Params, position: jax.Array, area: jax.Array) -> jax.Array:
-    """Mean distance between predicted and found positions of visible objects, in units of ten tolerances."""
-    horizon = position.shape[2] - HISTORY
-    predicted = rollout(model, params, position[:, :, :HISTORY], area[:, :, :HISTORY], horizon)
-    squared = jnp.square(predicted - position[:, :, HISTORY:]).sum(-1)
-    counts = (area[:, :, HISTORY:] > 0) & (area[:, :, HISTORY - 1 : HISTORY] > 0)
+def _motion_loss(model: MotionModel, params: Params, clip: Tracks, scale: jax.Array) -> jax.Array:
+    """Mean distance between predicted and found positions of visible objects, in units of ten tolerances.
+
+    If the model predicts codes, their mean squared error is added, in units of `scale`.
+    """
+    past, future = (jax.tree.map(lambda a, part=part: a[:, :, part], clip) for part in _PARTS)
+    codes, predicted = rollout(model, params, *past, future.area.shape[2])
+    squared = jnp.square(predicted - future.position).sum(-1)
+    counts = (future.area > 0) & (past.area[:, :, -1:] > 0)
     distance = jnp.sqrt(squared + _TOLERANCE**2)
-    return distance.mean(where=counts) / (10 * _TOLERANCE)
+    loss = distance.mean(where=counts) / (10 * _TOLERANCE)
+    return loss if codes is None else loss + jnp.square((codes - future.code) / scale).mean(-1).mean(where=counts)
 
 
 def _placement_loss(model: MotionModel, params: Params, pairs: tuple[Tracks, Tracks], scale: jax.Array) -> jax.Array:
@@ -179,15 +191,14 @@ def _spread(code: Float[np.ndarray, "N T K D"]) -> jax.Array:
 def _errors(model: MotionModel, params: Params, tracks: Tracks, horizon: int) -> Mapping[str, float]:
     """Distances between predicted and found positions after `horizon` frames, over all clips of these tracks."""
     windows = range(0, tracks.area.shape[1] - HISTORY - horizon + 1, HISTORY)
-    length = HISTORY + horizon
-    position, area = (np.concatenate([a[:, t : t + length] for t in windows]) for a in tracks[1:])
-    position, area = np.moveaxis(position, 1, 2), np.moveaxis(area, 1, 2)
-    predict = jax.jit(lambda p, a: rollout(model, params, p, a, horizon)[:, :, -1])
-    past = position[:, :, :HISTORY]
-    counts = (area > 0).all(-1)
-    velocity = past[:, :, -1] + horizon * (past[:, :, -1] - past[:, :, -2])
-    found = {"motion": np.asarray(predict(past, area[:, :, :HISTORY])), "velocity": velocity}
-    errors = {name: np.linalg.norm(at - position[:, :, -1], axis=-1)[counts] for name, at in found.items()}
+    clips = (np.concatenate([a[:, t : t + HISTORY + horizon] for t in windows]) for a in tracks)
+    clip = Tracks(*(np.moveaxis(a, 1, 2) for a in clips))
+    past, future = (jax.tree.map(lambda a, part=part: a[:, :, part], clip) for part in _PARTS)
+    predict = jax.jit(lambda *past: rollout(model, params, *past, horizon)[1][:, :, -1])
+    counts = (clip.area > 0).all(-1)
+    velocity = past.position[:, :, -1] + horizon * (past.position[:, :, -1] - past.position[:, :, -2])
+    found = {"motion": np.asarray(predict(*past)), "velocity": velocity}
+    errors = {name: np.linalg.norm(at - future.position[:, :, -1], axis=-1)[counts] for name, at in found.items()}
     if not counts.any():
         return dict.fromkeys((*found, "typical"), float("nan"))
     return {name: float(e.mean()) for name, e in errors.items()} | {"typical": float(np.median(errors["motion"]))}

@@ -180,3 +180,49 @@ def test_noise_has_the_typical_error_of_a_step():
     recent, noise = history(*random_history()), jnp.ones((2, 3, 2))
     step = tiny.jit(lambda noise: model.next(params, recent, noise=noise)[1].position[:, :, -1])
     np.testing.assert_allclose(step(noise) - step(0 * noise), np.full((2, 3, 2), 0.25), atol=1e-5)
+
+
+def random_codes():
+    """A history with codes, and a model of these with random parameters."""
+    model = MotionModel(CODE, "slotformer", WIDTH)
+    params = tiny.random_like(jax.eval_shape(model.init, jax.random.key(0)))
+    recent = history(*random_history())
+    codes = jnp.asarray(np.random.default_rng(2).normal(size=(*recent.area.shape, CODE)), jnp.float32)
+    return model, params, recent._replace(code=codes[:, :, -1], codes=codes)
+
+
+def test_before_training_a_transformer_keeps_codes_and_positions():
+    model, _, recent = random_codes()
+    code, after = model.next(model.init(jax.random.key(0)), recent)
+    np.testing.assert_allclose(code, recent.code, atol=1e-6)
+    np.testing.assert_allclose(after.position[:, :, -1], recent.position[:, :, -1], atol=1e-6)
+
+
+def test_a_transformer_predicts_codes_in_any_order_of_slots_and_remembers_them():
+    model, params, recent = random_codes()
+    predict = tiny.jit(lambda recent: model.next(params, recent))
+    code, after = predict(recent)
+    np.testing.assert_array_equal(after.codes[:, :, -1], code)
+    np.testing.assert_array_equal(after.codes[:, :, :-1], recent.codes[:, :, 1:])
+    order = np.array([2, 0, 1])
+    moved, _ = predict(jax.tree.map(lambda a: a[:, order], recent))
+    np.testing.assert_allclose(moved, code[:, order], atol=1e-5)
+    assert not np.allclose(code, recent.code, atol=1e-2)
+
+
+def test_a_hidden_slot_does_not_attend_and_keeps_its_code():
+    model, params, recent = random_codes()
+    recent = recent._replace(area=recent.area.at[:, 2].set(0.0))
+    changed = recent._replace(codes=recent.codes.at[:, 2, :-1].add(1.0))
+    predict = tiny.jit(lambda recent: model.next(params, recent)[0])
+    before, after = predict(recent), predict(changed)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    np.testing.assert_array_equal(after[:, 2], recent.code[:, 2])
+
+
+def test_velocity_needs_no_transformer():
+    model, params, recent = random_codes()
+    code, after = model.next(params, recent, "velocity")
+    now, before = recent.position[:, :, -1], recent.position[:, :, -2]
+    np.testing.assert_allclose(after.position[:, :, -1], 2 * now - before, atol=1e-5)
+    np.testing.assert_array_equal(after.codes[:, :, -1], code)

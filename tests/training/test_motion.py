@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stii_jax.models.motion import HISTORY, MotionModel
+from stii_jax.models.motion import HISTORY, MotionModel, rollout
 from stii_jax.training import motion
 from stii_jax.training.motion import Tracks, learn
 
@@ -23,6 +23,12 @@ def bouncing(num_videos=60, num_frames=24, num_slots=2, seed=0):
     position = (np.abs((free - SIDE) % (4 * SIDE) - 2 * SIDE) - SIDE).astype(np.float32)
     area = np.full(position.shape[:-1], 0.03, np.float32)
     return Tracks(np.concatenate([position, np.ones_like(position)], -1), position, area)
+
+
+def moving_codes(seed=0):
+    """The same tracks, with codes that hold nothing but the position."""
+    tracks = bouncing(seed=seed)
+    return tracks._replace(code=np.concatenate([tracks.position, -tracks.position], -1))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +58,17 @@ def test_progress_is_reported(learned):
     _, losses = learned
     assert [step for step, _ in losses] == [100, 200, 300, 400, 450]
     assert losses[-1][1] < 0.5 * losses[0][1]
+
+
+def test_a_transformer_learns_codes_and_positions():
+    """Constant codes and positions are the start, and the worst that it may be after a few steps."""
+    model, settings = MotionModel(4, "slotformer", 16), SETTINGS | {"batch_size": 16, "horizon": 1}
+    found = learn(model, moving_codes(), num_steps=200, **settings | {"learning_rate": 3e-3})
+    held_out = [jnp.moveaxis(jnp.asarray(a[:, : HISTORY + 1]), 1, 2) for a in moving_codes(seed=1)]
+    last, true = (tuple(a[:, :, t] for a in held_out[:2]) for t in (HISTORY - 1, HISTORY))
+    predicted = rollout(model, found.params, *(a[:, :, :HISTORY] for a in held_out), 1)
+    for before, now, after in zip(last, predicted, true, strict=True):
+        assert np.abs(now[:, :, 0] - after).mean() < 0.8 * np.abs(before - after).mean()
 
 
 def test_the_same_seed_learns_the_same():
