@@ -155,8 +155,8 @@ class Transition(nn.Module):
 class SlotTransformer(nn.Module):
     """Predict the next code and position of every slot from those of the last frames, with a transformer.
 
-    This is the prediction of SlotFormer (Wu et al., 2023), for comparison. All slots in all frames of the history attend
-    to each other. Frames are embedded and slots are not, so it is equivariant to the order of slots.
+    This is the prediction of SlotFormer (Wu et al., 2023), for comparison. All slots in all frames of the history
+    attend to each other. Frames are embedded and slots are not, so it is equivariant to the order of slots.
     """
 
     width: int = 128
@@ -290,7 +290,8 @@ def rollout(
     def step(carry, _):
         codes, position = carry
         code, new = model.move(params, codes, position, area)
-        return (None if codes is None else _append(codes, code), _append(position, new)), (code, new)
+        codes = None if code is None else _append(codes, code)
+        return (codes, _append(position, new)), (code, new)
 
     _, found = lax.scan(step, (codes if model.predicts_codes else None, position), length=num_frames)
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 2), found)

@@ -20,7 +20,6 @@ from stii_jax.types import Params
 STEPS_PER_CALL = 100
 _TOLERANCE = 0.003  # in units of the frame: the loss is quadratic for smaller errors and linear for larger ones
 _AVERAGING = 0.99  # decay of the parameters' moving average, which is the result
-_PARTS = (slice(None, HISTORY), slice(HISTORY, None))  # of a clip: its history, and the frames to predict
 _DROPPED = 0.1  # share of histories shortened in training, to imitate objects that have just entered the view
 
 
@@ -30,6 +29,18 @@ class Tracks(NamedTuple):
     code: Float[np.ndarray, "N T K D"]
     position: Float[np.ndarray, "N T K 2"]
     area: Float[np.ndarray, "N T K"]
+
+
+class Clip(NamedTuple):
+    """Clips of `T` frames from `B` videos, in the order that `MotionModel` expects."""
+
+    code: Float[Array, "B K T D"]
+    position: Float[Array, "B K T 2"]
+    area: Float[Array, "B K T"]
+
+    def split(self) -> tuple["Clip", "Clip"]:
+        """Return the history, and the frames to predict."""
+        return Clip(*(a[:, :, :HISTORY] for a in self)), Clip(*(a[:, :, HISTORY:] for a in self))
 
 
 class Learned(NamedTuple):
@@ -114,16 +125,16 @@ def learn(
     return Learned(learned, {name: errors[name] for name in ("motion", "velocity")})
 
 
-def _clips(key: Key[Array, ""], tracks: Tracks, count: int, length: int) -> Tracks:
-    """Random clips, as `Tracks` of arrays `B K T ...`."""
+def _clips(key: Key[Array, ""], tracks: Tracks, count: int, length: int) -> Clip:
+    """Random clips."""
     num_videos, num_frames = tracks.area.shape[:2]
     keys = jax.random.split(key)
     video = jax.random.randint(keys[0], (count, 1), 0, num_videos)
     frames = jax.random.randint(keys[1], (count, 1), 0, num_frames - length + 1) + jnp.arange(length)
-    return jax.tree.map(lambda a: a[video, frames].swapaxes(1, 2), tracks)
+    return Clip(*(jnp.asarray(a)[video, frames].swapaxes(1, 2) for a in tracks))
 
 
-def _change(key: Key[Array, ""], clip: Tracks, can_turn: bool) -> Tracks:
+def _change(key: Key[Array, ""], clip: Clip, can_turn: bool) -> Clip:
     """Mirror each clip, rotate it by a multiple of 90 degrees and reverse it in time, at random.
 
     Codes cannot be mirrored or rotated. With `can_turn` False, clips are only reversed.
@@ -139,7 +150,7 @@ def _change(key: Key[Array, ""], clip: Tracks, can_turn: bool) -> Tracks:
     def reverse(series):
         return jnp.where(reversed_.reshape(count, *[1] * (series.ndim - 1)), series[:, :, ::-1], series)
 
-    return Tracks(reverse(clip.code), reverse(position), reverse(clip.area))
+    return Clip(reverse(clip.code), reverse(position), reverse(clip.area))
 
 
 def _shorten(key: Key[Array, ""], area: Float[Array, "B K T"]) -> Float[Array, "B K T"]:
@@ -159,13 +170,13 @@ def _pairs(key: Key[Array, ""], tracks: Tracks, count: int) -> tuple[Tracks, Tra
     return first, second
 
 
-def _motion_loss(model: MotionModel, params: Params, clip: Tracks, scale: jax.Array) -> jax.Array:
+def _motion_loss(model: MotionModel, params: Params, clip: Clip, scale: jax.Array) -> jax.Array:
     """Mean distance between predicted and found positions of visible objects, in units of ten tolerances.
 
     If the model predicts codes, their mean squared error is added, in units of `scale`.
     """
-    past, future = (jax.tree.map(lambda a, part=part: a[:, :, part], clip) for part in _PARTS)
-    codes, predicted = rollout(model, params, *past, future.area.shape[2])
+    past, future = clip.split()
+    codes, predicted = rollout(model, params, past.code, past.position, past.area, future.area.shape[2])
     squared = jnp.square(predicted - future.position).sum(-1)
     counts = (future.area > 0) & (past.area[:, :, -1:] > 0)
     distance = jnp.sqrt(squared + _TOLERANCE**2)
@@ -192,12 +203,12 @@ def _errors(model: MotionModel, params: Params, tracks: Tracks, horizon: int) ->
     """Distances between predicted and found positions after `horizon` frames, over all clips of these tracks."""
     windows = range(0, tracks.area.shape[1] - HISTORY - horizon + 1, HISTORY)
     clips = (np.concatenate([a[:, t : t + HISTORY + horizon] for t in windows]) for a in tracks)
-    clip = Tracks(*(np.moveaxis(a, 1, 2) for a in clips))
-    past, future = (jax.tree.map(lambda a, part=part: a[:, :, part], clip) for part in _PARTS)
-    predict = jax.jit(lambda *past: rollout(model, params, *past, horizon)[1][:, :, -1])
-    counts = (clip.area > 0).all(-1)
+    clip = Clip(*(jnp.asarray(a).swapaxes(1, 2) for a in clips))
+    past, future = clip.split()
+    predict = jax.jit(lambda past: rollout(model, params, past.code, past.position, past.area, horizon)[1][:, :, -1])
+    counts = np.asarray((clip.area > 0).all(-1))
     velocity = past.position[:, :, -1] + horizon * (past.position[:, :, -1] - past.position[:, :, -2])
-    found = {"motion": np.asarray(predict(*past)), "velocity": velocity}
+    found = {"motion": predict(past), "velocity": velocity}
     errors = {name: np.linalg.norm(at - future.position[:, :, -1], axis=-1)[counts] for name, at in found.items()}
     if not counts.any():
         return dict.fromkeys((*found, "typical"), float("nan"))
