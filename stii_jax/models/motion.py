@@ -171,11 +171,16 @@ class SlotTransformer(nn.Module):
         frames = self.param("frames", nn.initializers.normal(0.02), (F, self.width))
         tokens = (nn.Dense(self.width)(jnp.concatenate([codes, 4 * position], -1)) + frames).reshape(B, K * F, -1)
         seen = (area > 0).reshape(B, 1, 1, K * F)
-        for _ in range(self.num_layers):
+        for number in range(self.num_layers):
+            keys, newest = nn.LayerNorm()(tokens), slice(F - 1, None, F)
+            if number == self.num_layers - 1:  # only the last frame's tokens are needed
+                tokens, queries = tokens[:, newest], keys[:, newest]
+            else:
+                queries = keys
             attend = nn.MultiHeadDotProductAttention(num_heads=self.num_heads, qkv_features=self.width)
-            tokens += attend(nn.LayerNorm()(tokens), mask=seen)
+            tokens += attend(queries, keys, mask=seen)
             tokens += nn.Dense(self.width)(nn.silu(nn.Dense(2 * self.width)(nn.LayerNorm()(tokens))))
-        last = nn.LayerNorm()(tokens.reshape(B, K, F, -1)[:, :, -1])
+        last = nn.LayerNorm()(tokens)
         change = nn.Dense(D + 2, kernel_init=nn.initializers.zeros)(last)
         return codes[:, :, -1] + change[..., :D], position[:, :, -1] + change[..., D:] / _SCALE
 
