@@ -1,4 +1,4 @@
-"""What matters on four balls: `python -m stii_jax.sweep --sweep ablations_balls --output runs/matters --seeds 3`.
+"""Ablations on four balls: `python -m stii_jax.sweep --sweep ablations_balls --output runs/matters --seeds 3`.
 
 Every variant changes one setting of a short `balls:mixture`. The network, the data, the order of likelihoods and the
 number of slots are those of the shipped model `balls`. Frames stay at half the paper's resolution, 32x32, and clips

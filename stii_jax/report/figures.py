@@ -73,7 +73,7 @@ def prediction_figure(found: Sequence[Experiment]) -> bytes | None:
 
 def effect_figure(found: Sequence[Experiment]) -> bytes | None:
     """Draw `effects` as a PNG; None if there are none."""
-    first, rows = effects(found)
+    rows = effects(found)
     metrics = [metric for metric in EFFECTS if any(metric in summaries for _, summaries in rows)]
     if not metrics:
         return None
@@ -87,19 +87,20 @@ def effect_figure(found: Sequence[Experiment]) -> bytes | None:
         axes.set_title(f"{EFFECTS[metric]}, difference", fontsize=11)
         axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(len(rows)), [label for label, _ in reversed(rows)])
-    figure.supxlabel(f"worse than {first}  ←    → better", fontsize=10)
+    firsts = {first for (_, first), _ in rows}
+    names = [label if len(firsts) == 1 else f"{label} - {first}" for (label, first), _ in reversed(rows)]
+    panels[0].set_yticks(range(len(rows)), names)
+    figure.supxlabel(f"worse{f' than {firsts.pop()}' if len(firsts) == 1 else ''}  ←    → better", fontsize=10)
     return _png(figure)
 
 
-def effects(found: Sequence[Experiment]) -> tuple[str, list[tuple[str, dict[str, Summary]]]]:
-    """Return the name of a sweep's first variant, and the differences of the other variants to it, best F-ARI first."""
-    rows, first = [], ""
+def effects(found: Sequence[Experiment]) -> list[tuple[tuple[str, str], dict[str, Summary]]]:
+    """Return `differences`, best F-ARI first: the names of the variant and of the sweep's first one, and the metrics."""
+    rows = []
     for one in differences(found):
-        label, _, first = one.label.partition(" - ")
-        (top,) = one.lengths()
-        rows.append((label, {metric: s for metric in EFFECTS if (s := one.summary(top, metric))}))
-    return first, sorted(rows, key=lambda row: -row[1]["f_ari"].mean if "f_ari" in row[1] else math.inf)
+        (top,), (label, _, first) = one.lengths(), one.label.partition(" - ")
+        rows.append(((label, first), {metric: s for metric in EFFECTS if (s := one.summary(top, metric))}))
+    return sorted(rows, key=lambda row: -row[1]["f_ari"].mean if "f_ari" in row[1] else math.inf)
 
 
 FIGURES = (

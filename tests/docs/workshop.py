@@ -268,13 +268,13 @@ def _run_main(workshop: Workshop, command: Command) -> None:
 
 
 def _run_sweep(workshop: Workshop, command: Command) -> None:
-    """Run one seed of two variants."""
+    """Run one seed of two variants. The last ones have fewer further jobs than the first ones."""
     from stii_jax.sweep import main
     from stii_jax.sweep.plan import load_sweep
 
     arguments = list(command.arguments)
     if command.value("--only") is None:
-        arguments += ["--only", *list(load_sweep(command.value("--sweep"))[1].variants)[:2]]
+        arguments += ["--only", *list(load_sweep(command.value("--sweep"))[1].variants)[-2:]]
     assert main([*arguments, "--list"]) == 0  # also unchanged
     assert main([*arguments, "--seeds", "1", "--workers", "1"]) == 0
 

@@ -137,8 +137,8 @@ def test_effects_are_ordered_and_drawn(runs):
     for order, (variant, values) in enumerate({"first": (0.5, 0.7), "worse": (0.3, 0.4), "better": (0.9,)}.items()):
         scores = [[score(10, f_ari=value, video_f_ari=value / 2)] for value in values]
         put(runs, *(of_sweep(variant, seed, order, scores=one) for seed, one in enumerate(scores)))
-    first, rows = effects(experiments(collect(runs).runs))
-    assert first == "first" and [label for label, _ in rows] == ["better", "worse"]
+    rows = effects(experiments(collect(runs).runs))
+    assert [names for names, _ in rows] == [("better", "first"), ("worse", "first")]
     assert rows[0][1]["f_ari"].standard_error is None and rows[0][1]["video_f_ari"].mean == pytest.approx(0.2)
     assert rows[1][1]["f_ari"].mean == pytest.approx(-0.25) and rows[1][1]["f_ari"].seeds.keys() == {0, 1}
     output = report(runs)
