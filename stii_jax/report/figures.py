@@ -95,7 +95,7 @@ def effect_figure(found: Sequence[Experiment]) -> bytes | None:
 
 
 def effects(found: Sequence[Experiment]) -> list[tuple[tuple[str, str], dict[str, Summary]]]:
-    """Return `differences`, best F-ARI first: the names of the variant and of the sweep's first one, and the metrics."""
+    """Return `differences`, best F-ARI first: the names of the variant and of the sweep's first one, and metrics."""
     rows = []
     for one in differences(found):
         (top,), (label, _, first) = one.lengths(), one.label.partition(" - ")
