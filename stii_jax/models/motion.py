@@ -245,16 +245,18 @@ class MotionModel:
             noise: standard normal samples, to draw one of the possible futures; None for the most likely one.
         """
         last, visible = recent.position[..., -1, :], recent.area[..., -1:] > 0
-        code = None
+        code, start = recent.code, recent.anchor
         if kind == "velocity":
             seen = visible & (recent.area[..., -2:-1] > 0)
             position = last + jnp.where(seen, last - recent.position[..., -2, :], 0.0)
         else:
-            code, position = self.move(params, recent.codes, recent.position, recent.area)
+            predicted, position = self.move(params, recent.codes, recent.position, recent.area)
             position = jnp.where(visible, position, last)
+            if predicted is not None:
+                code, start = jnp.where(visible, predicted, code), position
         if noise is not None:
             position += params["noise"] * noise
-        code = self.place(params, recent, position) if code is None else jnp.where(visible, code, recent.code)
+        code = self.place(params, code, start, position)
         after = recent._replace(
             position=_append(recent.position, position),
             area=_append(recent.area, recent.area[..., -1]),
@@ -272,14 +274,16 @@ class MotionModel:
         """Predict the next code, if the model predicts codes, and the next position of every object."""
         apply: Any = self.transition.apply
         variables = {"params": params["transition"]}
-        return (
-            apply(variables, codes, position, area) if codes is not None else (None, apply(variables, position, area))
-        )
+        if codes is None:
+            return None, apply(variables, position, area)
+        return apply(variables, codes, position, area)
 
-    def place(self, params: Params, recent: Recent, position: Float[Array, "B K 2"]) -> Float[Array, "B K D"]:
-        """The code of every slot, moved to another position."""
+    def place(
+        self, params: Params, code: Float[Array, "B K D"], start: Float[Array, "B K 2"], end: Float[Array, "B K 2"]
+    ) -> Float[Array, "B K D"]:
+        """The codes of slots, moved from their positions `start` to other ones."""
         placement: Any = self.placement.apply
-        return placement({"params": params["placement"]}, recent.code, recent.anchor, position)
+        return placement({"params": params["placement"]}, code, start, end)
 
 
 def rollout(

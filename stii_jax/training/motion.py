@@ -187,8 +187,7 @@ def _motion_loss(model: MotionModel, params: Params, clip: Clip, scale: jax.Arra
 def _placement_loss(model: MotionModel, params: Params, pairs: tuple[Tracks, Tracks], scale: jax.Array) -> jax.Array:
     """Mean squared error of the codes of slots moved to their positions in another frame, in units of `scale`."""
     start, end = pairs
-    apply: Any = model.placement.apply
-    moved = apply({"params": params["placement"]}, start.code, start.position, end.position)
+    moved = model.place(params, *map(jnp.asarray, (start.code, start.position, end.position)))
     counts = (start.area > 0) & (end.area > 0)
     return jnp.square((moved - end.code) / scale).mean(-1).mean(where=counts)
 

@@ -217,7 +217,19 @@ def test_a_hidden_slot_does_not_attend_and_keeps_its_code():
     predict = tiny.jit(lambda recent: model.next(params, recent)[0])
     before, after = predict(recent), predict(changed)
     np.testing.assert_allclose(after, before, atol=1e-5)
-    np.testing.assert_array_equal(after[:, 2], recent.code[:, 2])
+    np.testing.assert_allclose(after[:, 2], recent.code[:, 2], atol=1e-5)
+
+
+def test_a_sampled_future_draws_the_object_where_it_is():
+    model, params, recent = random_codes()
+    params |= {"noise": jnp.float32(0.1)}
+    noise = jnp.asarray(np.random.default_rng(3).normal(size=(*recent.area.shape[:2], 2)), jnp.float32)
+    predict = tiny.jit(lambda noise: model.next(params, recent, noise=noise))
+    (code, after), (drawn, moved) = predict(0 * noise), predict(noise)
+    start, end = after.position[:, :, -1], moved.position[:, :, -1]
+    np.testing.assert_allclose(end - start, 0.1 * noise, atol=1e-5)
+    np.testing.assert_allclose(drawn, model.place(params, code, start, end), atol=1e-4)
+    assert not np.allclose(drawn, code, atol=1e-2)
 
 
 def test_velocity_needs_no_transformer():
