@@ -48,7 +48,7 @@ VARIANTS = {"color": "color4", "binary": "binary4", "mixture": "color4", "white"
 
 def get_config(argument: str = "color") -> ConfigDict:
     """Return the config for `argument`: the kind of videos, optionally with a baseline or preset: "color,iodine"."""
-    whole = [frames for frames in VARIANTS if frames != "white"]  # no config of ours learns from white balls alone
+    whole = [frames for frames in VARIANTS if frames != "white"]  # STII learns white balls with the others
     check_argument("balls", argument, [*whole, *(f"{name},{key}" for name in PRESETS for key in PRESETS[name])])
     frames, _, preset = argument.partition(",")
     config = default_config("provide" if preset == "provide" else "paper")
@@ -62,8 +62,8 @@ def get_config(argument: str = "color") -> ConfigDict:
         config.model.schedule = "paper"
     if frames == "mixture":
         _mixture(config)
-    if preset:
-        PRESETS[frames][preset](config)
+    if preset and (change := PRESETS[frames][preset]):
+        change(config)
     return config
 
 
@@ -110,8 +110,7 @@ def _mixture(config: ConfigDict) -> None:
 
 def _iodine(config: ConfigDict) -> None:
     """Use the paper's settings for its baseline: beta 10, and as many frames per step as clips of four contain."""
-    config.system = "iodine"
-    config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
+    _without_past(config)
     config.loss.log_likelihood = 10.0
     _one_stage(config, num_frames=1, batch_size=128, num_steps=100_000)
 
@@ -133,8 +132,7 @@ def _ddpae(config: ConfigDict) -> None:
 
 def _mixture_iodine(config: ConfigDict) -> None:
     """Train IODINE like STII on videos of all kinds, on as many single frames as fit into the same time."""
-    config.system = "iodine"
-    config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
+    _without_past(config)
     config.model.num_refinements = 6
     _, _, _, *inferred = config.curriculum.stages[0]
     config.train.num_steps = 1_000  # it needs twice as many steps as STII to separate the balls
@@ -159,6 +157,11 @@ def _white_ddpae(config: ConfigDict) -> None:
     config.curriculum.stages = ((20, 8, 2_500),)
 
 
+def _without_past(config: ConfigDict) -> None:
+    config.system = "iodine"
+    config.model.update(conditional_prior=False, conditional_decoder=False, posterior_start="learned")
+
+
 def _brief(config: ConfigDict) -> None:
     config.optim.update(warmup_steps=100, decay="cosine")
     config.data.options.num_train = 20_000
@@ -171,12 +174,10 @@ def _one_stage(config: ConfigDict, num_frames: int, batch_size: int, num_steps: 
     config.curriculum.stages = ()
 
 
-def _provide(config: ConfigDict) -> None:
-    """Change nothing further: the default settings of this name are complete."""
-
-
-_PAPER = {"provide": _provide, "iodine": _iodine, "rnem": _rnem, "ddpae": _ddpae}
-PRESETS: dict[str, dict[str, Callable[[ConfigDict], None]]] = {
+# "provide" selects other defaults and changes nothing more.
+Presets = dict[str, Callable[[ConfigDict], None] | None]
+_PAPER: Presets = {"provide": None, "iodine": _iodine, "rnem": _rnem, "ddpae": _ddpae}
+PRESETS: dict[str, Presets] = {
     "color": {**_PAPER, "varied": _varied},
     "binary": _PAPER,
     "mixture": {"iodine": _mixture_iodine},

@@ -1,10 +1,10 @@
 """Ablations on four balls: `python -m stii_jax.sweep --sweep ablations_balls --output runs/matters --seeds 3`.
 
-Every variant changes one setting of a short `balls:mixture`. The network, the data, the order of likelihoods and the
+Every variant changes one aspect of a short `balls:mixture`. The network, the data, the order of likelihoods and the
 number of slots are those of the shipped model `balls`. Frames stay at half the paper's resolution, 32x32, and clips
-have at most four frames. A run takes about ten minutes on one core. Scores are on the paper's videos in colour, at half
-the resolution and up to 40 frames, with a single start per frame. Further jobs evaluate every model on white balls, and
-the reference with other settings of inference.
+have at most four frames. By an estimate, a run takes ten minutes on one core. Scores are on the paper's
+videos in colour, at half the resolution and up to 40 frames, with a single start per frame. Further jobs evaluate every
+model on white balls, and the reference with other settings of inference.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant
