@@ -40,8 +40,12 @@ def pytest_configure_node(node):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Release compiled programs before they fill the process's memory mappings; a slow test may compile many."""
-    if nextitem is None or nextitem.path != item.path or item.get_closest_marker("slow"):
+    """Release compiled programs before they fill the process's memory mappings.
+
+    A slow test or a command of the documentation may compile many. Elsewhere, once per module is enough.
+    """
+    compiles_much = any(item.get_closest_marker(name) for name in ("slow", "docs"))
+    if compiles_much or nextitem is None or nextitem.path != item.path:
         programs.release()
 
 
