@@ -115,7 +115,8 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.curriculum.first = ()  # overrides for the first stage, e.g. ("model.temperature=3",)
     config.curriculum.stages = ()  # later stages: (num_frames, batch_size, num_steps, *overrides), ...
     config.curriculum.patience = 0  # steps without improvement that end a stage early; 0: never
-    config.curriculum.min_improvement = 0.005  # relative, of the smoothed loss
+    config.curriculum.held_out_patience = 0  # the same for the squared error on held-out videos
+    config.curriculum.min_improvement = 0.005  # relative, of the smoothed loss and of the squared error
     config.curriculum.collapse_kl = 0.05  # nats per slot and frame, below which the posterior counts as collapsed
     config.curriculum.collapse_patience = 2_000  # collapsed steps before training stops; 0: never
 

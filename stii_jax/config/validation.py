@@ -36,7 +36,7 @@ CHOICES = {
 # Other whole numbers are at least 1, other fractions at least 0.
 MAY_BE_ZERO = (
     *("seed", "data.num_threads", "optim.warmup_steps"),
-    *("curriculum.patience", "curriculum.collapse_patience"),
+    *("curriculum.patience", "curriculum.held_out_patience", "curriculum.collapse_patience"),
     *(
         "eval.num_slots",
         "eval.num_refinements",

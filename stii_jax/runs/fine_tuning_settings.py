@@ -17,11 +17,12 @@ from stii_jax.runs.trust import read_object
 _EXAMPLE = "--mode fine_tune --model balls --input video.mp4 --workdir runs/mine"
 _TRAINING = (
     *("batch_size=4", "data.num_frames=4", "data.num_threads=1", "data.recolor=False", "train.num_steps=1000"),
-    *("curriculum.first=()", "curriculum.stages=((12, 2, 300),)", "curriculum.patience=0"),
+    *("curriculum.first=()", "curriculum.stages=((12, 2, 300),)"),
+    *("curriculum.patience=0", "curriculum.held_out_patience=200"),
     *("optim.learning_rate=6e-4", "optim.warmup_steps=20", "optim.decay=cosine"),
     *("train.log_every=20", "train.eval_every=100", "train.checkpoint_every=100"),
     *("model.predictor=prior", "eval.predictor=", "eval.split=validation", "eval.variant=", "eval.lengths=(16,)"),
-    *("eval.num_videos=20", "eval.periodic_videos=2", "eval.batch_size=2", "eval.num_pictures=2"),
+    *("eval.num_videos=20", "eval.periodic_videos=4", "eval.batch_size=2", "eval.num_pictures=2"),
     *("eval.observed_frames=10", "eval.predict_frames=6"),
 )
 """The settings of the training, which replace the model's own."""

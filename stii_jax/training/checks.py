@@ -45,6 +45,11 @@ def check_training(config: ConfigDict, datasets: Sequence[VideoConfig | VideoDat
                 f"config.train.{name} is {train[name]}, expected a multiple of config.train.log_every "
                 f"({train.log_every}): change one of them"
             )
+    if curriculum.held_out_patience and not config.eval.periodic_videos:
+        raise ConfigError(
+            f"config.curriculum.held_out_patience is {curriculum.held_out_patience}, but no videos are held out: give "
+            "--config.eval.periodic_videos=4, or --config.curriculum.held_out_patience=0"
+        )
     if warmup >= curriculum.num_steps:
         raise ConfigError(
             f"config.optim.warmup_steps is {warmup}, expected less than the run's {curriculum.num_steps} steps: "

@@ -1,4 +1,4 @@
-"""The curriculum: clips grow in stages, by steps or when the loss stalls. Paper appendix D.
+"""The curriculum: clips grow in stages, by steps or when the loss or the held-out error stalls. Paper appendix D.
 
 A collapsed posterior stops the run.
 """
@@ -38,6 +38,9 @@ class CurriculumState(NamedTuple):
     best_step: int = 0
     collapsed_since: int | None = None
     """First logged step of an unbroken collapse."""
+    best_error: float | None = None
+    """Lowest squared error on held-out videos in this stage."""
+    best_error_step: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Curriculum:
 
     stages: tuple[Stage, ...]
     patience: int = 0
+    held_out_patience: int = 0
     min_improvement: float = 0.0
     collapse_kl: float = 0.0
     collapse_patience: int = 0
@@ -56,6 +60,15 @@ class Curriculum:
         """Number of steps of the whole run, unless stages end early."""
         return sum(stage.num_steps for stage in self.stages)
 
+    @property
+    def may_end_early(self) -> bool:
+        """True if a stage ends when it no longer improves."""
+        return self.patience > 0 or self.held_out_patience > 0
+
+    def ended_early(self, step: int, before: CurriculumState, after: CurriculumState) -> bool:
+        """True if a stage ended at `step` with steps left."""
+        return after.stage > before.stage and step - before.stage_start < self.stages[before.stage].num_steps
+
     def stage(self, state: CurriculumState, step: int) -> Stage | None:
         """Return the stage after `step` steps; None at the end. A finished run continues if given more steps."""
         if state.stage == len(self.stages):
@@ -63,10 +76,17 @@ class Curriculum:
         stage = self.stages[state.stage]
         return None if self._is_last(state) and step - state.stage_start >= stage.num_steps else stage
 
-    def advance(self, state: CurriculumState, step: int, loss: float, kl: float | None) -> CurriculumState:
-        """Return the state after `step` steps, given the logged loss and KL (nats per slot and frame).
+    def advance(
+        self, state: CurriculumState, step: int, loss: float, kl: float | None, error: float | None = None
+    ) -> CurriculumState:
+        """Return the state after `step` steps.
 
-        The KL is None for a model without one, whose posterior cannot collapse.
+        Args:
+            state: the position before these steps.
+            step: number of steps so far.
+            loss: the logged loss.
+            kl: nats per slot and frame. None for a model without a posterior, which cannot collapse.
+            error: squared error on held-out videos, if they were evaluated after this step.
 
         Raises:
             PosteriorCollapse: the KL stayed under `collapse_kl` for `collapse_patience` steps.
@@ -74,15 +94,21 @@ class Curriculum:
         state = state if kl is None else self._watch_collapse(state, step, kl)
         old = state.smoothed_loss
         smoothed = loss if old is None else self.smoothing * old + (1 - self.smoothing) * loss
-        best = math.inf if state.best_loss is None else state.best_loss
-        if smoothed < best - self.min_improvement * (abs(best) if math.isfinite(best) else 0.0):
+        if self._is_better(smoothed, state.best_loss):
             state = state._replace(best_loss=smoothed, best_step=step)
+        if error is not None and self._is_better(error, state.best_error):
+            state = state._replace(best_error=error, best_error_step=step)
         state = state._replace(smoothed_loss=smoothed)
-        stalled = self.patience > 0 and step - max(state.best_step, state.stage_start) >= self.patience
+        watched = ((self.patience, state.best_step), (self.held_out_patience, state.best_error_step))
+        stalled = any(0 < patience <= step - max(best, state.stage_start) for patience, best in watched)
         used_up = step - state.stage_start >= self.stages[state.stage].num_steps
         if stalled or (used_up and not self._is_last(state)):
             return CurriculumState(stage=state.stage + 1, stage_start=step, collapsed_since=state.collapsed_since)
         return state
+
+    def _is_better(self, value: float, best: float | None) -> bool:
+        """True if a value is below the best one by more than `min_improvement`, a fraction of it."""
+        return value < (math.inf if best is None else best - self.min_improvement * abs(best))
 
     def _is_last(self, state: CurriculumState) -> bool:
         return state.stage == len(self.stages) - 1

@@ -212,11 +212,11 @@ class Trainer:
         if plain := means.pop("plain_mse", 0.0):
             means["relative_error"] = means["mse"] / plain
         kl = means["kl"] / self.model.num_slots if "kl" in means else None
-        following = self.curriculum.advance(progress, step, means["loss"], kl)
         try:
             scores = self._evaluate(state, step) if step % train.eval_every == 0 else {}
         except Interrupted:
             self._stop(state, progress, step, pending)
+        following = self.curriculum.advance(progress, step, means["loss"], kl, scores.get("eval_mse"))
         self.writer.write_scalars(step, means | scores)
         ended = self.curriculum.stage(following, step) is None
         if step % train.checkpoint_every == 0 or scores or ended:

@@ -86,6 +86,9 @@ class Reporter:
         self._estimate.record_steps(progress.stage, step - self._last, now - self._since)
         self._since, self._last = now, step
         self._display.show(step, status(self._left(step, following), means))
+        if self._curriculum.ended_early(step, progress, following):
+            count = len(self._curriculum.stages)
+            self._display.say(f"step {step}: stage {following.stage}/{count} ends early, as it no longer improves")
         if warning := self._failures.warning(step, progress, means):
             self._display.say(f"warning: {warning}")
 
@@ -141,7 +144,7 @@ class Reporter:
         """Return lines about the run's time and its first pictures."""
         count = len(self._curriculum.stages) - progress.stage
         stages = f"{count} stage{'s' * (count > 1)}"
-        most = "at most" if self._curriculum.patience else "about"
+        most = "at most" if self._curriculum.may_end_early else "about"
         left, evaluating = (
             self._left(step, progress),
             self._estimate.evaluation_seconds(self._evaluations_left(step, progress)),

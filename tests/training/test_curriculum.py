@@ -49,6 +49,32 @@ def test_no_patience_never_stalls():
     assert stages(follow(Curriculum(STAGES), [1.0, 2.0])) == [(10, 0), (20, 0)]
 
 
+def test_a_stalled_held_out_error_ends_a_stage():
+    """Evaluations are rarer than lines, and lines without one do not count."""
+    curriculum = Curriculum((Stage(2, 8, 100), Stage(4, 4, 100)), held_out_patience=20, min_improvement=0.1)
+    state, at = CurriculumState(), {10: 0.5, 30: 0.4, 50: 0.39, 60: 9.0, 80: 9.5}
+    stages = []
+    for step in range(10, 90, 10):
+        before, state = state, curriculum.advance(state, step, loss=-1.0 * step, kl=1.0, error=at.get(step))
+        stages.append(state.stage)
+        assert curriculum.ended_early(step, before, state) == (step in (50, 80))
+    assert stages == [0, 0, 0, 0, 1, 1, 1, 2]
+    assert curriculum.stage(state, 80) is None
+    assert curriculum.may_end_early and not Curriculum(STAGES).may_end_early
+
+
+def test_an_error_that_is_not_a_number_is_no_improvement():
+    curriculum = Curriculum((Stage(2, 8, 100),), held_out_patience=20)
+    state = curriculum.advance(CurriculumState(), 10, 1.0, 1.0, float("nan"))
+    assert state.best_error is None
+    assert curriculum.advance(state, 20, 1.0, 1.0, 3.0).best_error == 3.0
+
+
+def test_a_stage_that_is_used_up_does_not_end_early():
+    curriculum = Curriculum(STAGES)
+    assert not any(curriculum.ended_early(30, CurriculumState(), state) for _, state in follow(curriculum, [1.0] * 3))
+
+
 def test_a_stage_starts_without_the_losses_of_the_one_before():
     (_, state), *_ = follow(Curriculum((Stage(2, 8, 10), Stage(4, 4, 50))), [0.001])
     assert state == CurriculumState(stage=1, stage_start=10)

@@ -89,3 +89,21 @@ def test_a_stall_is_counted_on_across_a_stop(toy, data_dir, tmp_path):
     assert progress.best_loss == losses[0]
     assert progress.smoothed_loss == pytest.approx(0.9 * losses[0] + 0.1 * losses[1], rel=1e-12)
     assert everything(trainer.run(), tmp_path / "stopped") == straight
+
+
+@pytest.mark.slow
+def test_a_stalled_held_out_error_is_counted_on_across_a_stop(toy, data_dir, tmp_path, capsys):
+    held_out = STALLED | {"curriculum__patience": 0, "curriculum__held_out_patience": 6, "train__eval_every": 4}
+    straight = everything(make_trainer(data_dir, tmp_path / "straight", **held_out).run(), tmp_path / "straight")
+    lines = read_metrics(tmp_path / "straight" / "metrics.jsonl")
+    # Each stage's first evaluation is its fourth step. The first line six steps later ends it.
+    assert [line["step"] for line in lines if line["num_frames"] == 2] == [2, 4, 6, 8, 10]
+    assert [line["step"] for line in lines if line["num_frames"] == 3] == [12, 14, 16, 18]
+    assert "step 10: stage 1/2 ends early, as it no longer improves" in capsys.readouterr().out
+
+    run_for(make_trainer(data_dir, tmp_path / "stopped", **held_out), 9)
+    trainer = make_trainer(data_dir, tmp_path / "stopped", **held_out)
+    state, progress, _ = trainer.restore()
+    assert (int(state.step), progress.stage, progress.best_error_step) == (8, 0, 4)
+    assert progress.best_error == lines[1]["eval_mse"]
+    assert everything(trainer.run(), tmp_path / "stopped") == straight

@@ -309,6 +309,11 @@ def test_no_periodic_evaluation(make_trainer, tmp_path):
             ConfigError,
             r"accumulation is 4, .* of 2, .* per device of curriculum\.stages\[0\]: batch_size=8: .* --config\.\S+=2$",
         ),
+        (
+            {"curriculum__held_out_patience": 20, "eval__periodic_videos": 0},
+            ConfigError,
+            r"held_out_patience is 20, but no videos are held out: give --config\.eval\.periodic_videos=4",
+        ),
         ({"optim__warmup_steps": 8}, ConfigError, r"optim\.warmup_steps is 8, expected less than the run's 8 steps"),
     ],
 )
