@@ -2,8 +2,8 @@
 
 Overrides appended to a command shrink it, because the last value of a setting counts. Commands are executed in this
 process, so that programs are compiled once. A run or model file that a command needs is made first, by the
-documentation's own command for it. The first run of each system trains the real model. Later runs only build the real
-model and train the toy model, because the real one takes long to trace.
+documentation's own command for it. The first run of each system trains the real model, except R-NEM and DDPAE. Later
+runs only build the real model and train the toy model, because the real one takes long to trace.
 """
 
 import json
@@ -70,7 +70,7 @@ class Workshop:
         self.folder, self._known, self._patch = folder, known, patch
         self._outcomes: dict[Command, BaseException | None] = {}
         self._samples: dict[str, tuple] = {}
-        self._systems: set[str] = set()
+        self._systems = {"rnem", "ddpae"}  # tests/test_configs_run.py trains their real models, which takes minutes
         self._toys: set[str | None] = set()
         """Workdirs and files of the toy model."""
         self._runs: dict[str, str] = {}
@@ -158,6 +158,8 @@ class Workshop:
             settings = dict(MOTION)
         elif mode == "fine_tune":
             settings = dict(FINE_TUNING)
+        elif mode == "decompose":
+            settings = {"eval.restarts": 1, "eval.reseed_every": 4}
         elif mode in ("evaluate", "predict") and not command.value("--tracks"):
             settings = dict(EVALUATION)
         if command.value("--config.eval.system") == "seq_iodine" and mode == "evaluate":
