@@ -90,6 +90,7 @@ def effect_figure(found: Sequence[Experiment]) -> bytes | None:
     firsts = {first for (_, first), _ in rows}
     names = [label if len(firsts) == 1 else f"{label} - {first}" for (label, first), _ in reversed(rows)]
     panels[0].set_yticks(range(len(rows)), names)
+    panels[0].set_ylim(-0.6, len(rows) - 0.4)  # shared by all
     figure.supxlabel(f"worse{f' than {firsts.pop()}' if len(firsts) == 1 else ''}  ←    → better", fontsize=10)
     return _png(figure)
 

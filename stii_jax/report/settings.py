@@ -94,7 +94,7 @@ def _steps(run: Run) -> str:
     config: Mapping[str, Any] = run["config"]
     stages = config.get("curriculum", {}).get("stages", ())
     first = config.get("train", {}).get("num_steps")
-    return "" if first is None else str(first + sum(steps for _, _, steps in stages))
+    return "" if first is None else str(first + sum(steps for _, _, steps, *_ in stages))
 
 
 def _each(values: Iterable[Any]) -> str:

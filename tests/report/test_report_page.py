@@ -233,6 +233,13 @@ def test_our_own_results_can_be_reported():
         assert all(f"| {label} |" in table.markdown for table in tables)
 
 
+def test_training_steps_of_stages_with_settings_of_their_own(runs):
+    stages = [[1, 6, 200, "model.temperature=3"], [4, 2, 50]]
+    put(runs, of_sweep("a", 0, config=CONFIG | {"curriculum": {"stages": stages}}))
+    (row,) = read_csv(report(runs) / "runs.csv")
+    assert row["training steps"] == "350"
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
