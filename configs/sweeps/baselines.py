@@ -6,6 +6,8 @@ Each system is trained by `configs/small.py`. Further jobs evaluate:
 - three balls, with an additional slot, after training on two;
 - balls that leave and enter the frame;
 - probes of STII's latents.
+
+On white balls, STII has a soft likelihood; `stii-white-exact` has the exact one, which fails.
 """
 
 from stii_jax.sweep import Job, Sweep, Variant
@@ -29,5 +31,6 @@ def get_sweep() -> Sweep:
             "rnem": Variant(config="small:rnem", after=(PREDICT, MORE_BALLS, LEAVING)),
             "ddpae": Variant(config="small:ddpae", after=(PREDICT, LEAVING)),
             "stii-white": Variant(config="small:stii,white", after=(PREDICT,)),
+            "stii-white-exact": Variant(("model.temperature=1",), config="small:stii,white", after=(PREDICT,)),
         },
     )
