@@ -159,7 +159,7 @@ class Workshop:
         elif mode == "fine_tune":
             settings = dict(FINE_TUNING)
         elif mode == "decompose":
-            settings = {"eval.restarts": 1, "eval.reseed_every": 4}
+            settings = {"eval.restarts": 1}
         elif mode in ("evaluate", "predict") and not command.value("--tracks"):
             settings = dict(EVALUATION)
         if command.value("--config.eval.system") == "seq_iodine" and mode == "evaluate":
