@@ -7,12 +7,11 @@ runs only build the real model and train the toy model, because the real one tak
 """
 
 import json
-import runpy
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import as_main
 import jax
 import numpy as np
 import pytest
@@ -330,9 +329,7 @@ def _run_report(workshop: Workshop, command: Command) -> None:
 
 def _run_module(_: Workshop | None, command: Command) -> None:
     """Run any other module of the package unchanged."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [command.module, *command.arguments])
-        runpy.run_module(command.module, run_name="__main__")
+    as_main.run(command.module, *command.arguments)
 
 
 def _measured(point, steps, machine) -> dict:
@@ -352,11 +349,9 @@ def mentioned(command: Command) -> None:
     if command.module not in RUNNERS:
         _run_module(None, command)
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [command.module, "--help"])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_module(command.module, run_name="__main__", alter_sys=True)
-        assert stop.value.code in (None, 0)
+    with pytest.raises(SystemExit) as stop:
+        as_main.run(command.module, "--help")
+    assert stop.value.code in (None, 0)
 
 
 RUNNERS: dict[str, Callable[[Workshop, Command], None]] = {

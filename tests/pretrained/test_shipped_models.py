@@ -2,10 +2,9 @@
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
+import as_main
 import pytest
 
 from stii_jax import pretrained
@@ -28,10 +27,9 @@ def test_every_model_has_a_card_and_comes_from_a_commit(name):
     assert facts["results"]["lengths"] and facts["prediction"]["lengths"]
 
 
-def test_names_of_cards(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["stii_jax.pretrained", "quikstart"])
+def test_names_of_cards():
     with pytest.raises(SystemExit, match=r"^error: no model 'quikstart'; nearest: quickstart"):
-        runpy.run_module("stii_jax.pretrained", run_name="__main__")
+        as_main.run("stii_jax.pretrained", "quikstart")
 
 
 @pytest.mark.slow
