@@ -17,7 +17,7 @@ from stii_jax.pretrained import ModelFileError, cards
 from stii_jax.runs import motion
 from stii_jax.storage.digests import digest_leaves
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiles")]
 
 SETTINGS = [
     *("motion.num_videos=6", "motion.horizon=1", "motion.num_steps=5"),

@@ -60,6 +60,7 @@ def test_progress_is_reported(learned):
     assert losses[-1][1] < 0.5 * losses[0][1]
 
 
+@pytest.mark.slow
 def test_a_transformer_learns_codes_and_positions():
     """Constant codes and positions are the start, and the worst that it may be after a few steps."""
     model, settings = MotionModel(4, "slotformer", 16), SETTINGS | {"batch_size": 16, "horizon": 1}
@@ -71,6 +72,7 @@ def test_a_transformer_learns_codes_and_positions():
         assert np.abs(now[:, :, 0] - after).mean() < 0.8 * np.abs(before - after).mean()
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same():
     model = MotionModel(4, "relational", 8)
     first, second = (learn(model, bouncing(8), num_steps=3, **(SETTINGS | {"horizon": 2})) for _ in range(2))
