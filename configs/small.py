@@ -36,7 +36,8 @@ def get_config(argument: str = "stii") -> ConfigDict:
     if frames or system in ("rnem", "ddpae"):
         config.data.options.num_colors = 0
         config.loss.mask_entropy = 0.1
-        config.model.temperature = 5.0
+        if system == "stii":
+            config.model.temperature = 5.0
     else:
         config.data.options.palette = "vivid"
         config.data.options.num_colors = 6
