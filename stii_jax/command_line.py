@@ -109,8 +109,8 @@ BACKGROUND = flags.DEFINE_enum(
 TILE = flags.DEFINE_integer(
     "tile",
     None,
-    "For objects that are small in the frame: decompose overlapping square tiles of this side, in pixels. Choose four "
-    "to ten times the size of an object. Objects keep their numbers across tiles.",
+    "For objects that are small in the frame: see overlapping square tiles of this side, in pixels. Choose four to ten "
+    "times the size of an object. Objects keep their numbers across tiles. With fine_tune: train on such tiles.",
 )
 TRACKS = flags.DEFINE_string(
     "tracks",

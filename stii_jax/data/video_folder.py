@@ -5,7 +5,7 @@ import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from stii_jax.data.pipeline.stored import Clip
 from stii_jax.data.video.background import find_background
 from stii_jax.data.video.folder import SPLITS, Recording, alike, find_recordings, labelled_frames, split_recordings
 from stii_jax.data.video.images import IMAGE_SUFFIXES
+from stii_jax.data.video.tiles import tiled
 from stii_jax.data.video.videofile import VIDEO_SUFFIXES
 from stii_jax.data.video.view import BACKGROUNDS, View
 
@@ -32,6 +33,8 @@ LONGEST = 16
 _SCALED = "videos deeper than 8 bits, scaled by their own range of values (option value_range)"
 _MOVING = "videos whose camera moves, which keep their background (option background)"
 _MISSING = "videos that state more frames than could be decoded"
+_CHANGE = 25  # of 255 levels: a pixel that changes by more within a clip shows something that moves
+_CHANGED = 1 / 400  # share of such pixels in a tile's clip that is kept
 _LEFT_OUT = "videos whose masks are ignored because other videos of the split have none"
 
 
@@ -51,6 +54,10 @@ class VideoFolderConfig(VideoConfig):
     """Pixels cut off at the left, top, right and bottom."""
     square: bool = True
     """True to crop frames to the centred square; False to squeeze them into a square."""
+    tile: int = 0
+    """Side in pixels of overlapping square tiles, for objects that are small in the frame; 0 shows each frame as one
+    view. Each tile gives clips of its own. Clips in which nothing moves are left out. The trained model then decomposes
+    videos in tiles."""
     gray: bool = False
     """True to convert frames to grey."""
     background: str = "keep"
@@ -62,7 +69,7 @@ class VideoFolderConfig(VideoConfig):
     validation_fraction: float = 0.1
     """Fraction of the videos held out for validation, if there is no folder `train`; of a single video, its end."""
     max_clips_per_video: int = 0
-    """Maximum number of clips per video, from its beginning; 0 is all."""
+    """Maximum number of clips per video (or per tile), from its beginning; 0 is all."""
     max_objects: int = 16  # type: ignore[assignment]  # a property elsewhere
     """Largest label of the masks."""
 
@@ -89,9 +96,10 @@ class VideoFolderConfig(VideoConfig):
     @property
     def view(self) -> View:
         """See `VideoConfig.view`."""
-        return View(
+        view = View(
             size=self.image_size, margins=self.crop, square=self.square, gray=self.gray, background=self.background
         )
+        return tiled(view, self.tile) if self.tile else view
 
     def frames_of(self, split: str) -> int:
         """See `VideoConfig.frames_of`. Reading the videos may lower this number, if they are short."""
@@ -105,7 +113,7 @@ class VideoFolderConfig(VideoConfig):
         if not self.folder:
             raise DataError("no folder of videos given: set --config.data.options.folder=/my/videos")
         self._at_least(1, "frame_stride", "max_objects")
-        self._at_least(0, "max_clips_per_video")
+        self._at_least(0, "max_clips_per_video", "tile")
         if min(self.crop) < 0:
             raise DataError(f"option crop={self.crop} of {self.name}: give (left, top, right, bottom), 0 or more each")
         if self.background not in BACKGROUNDS:
@@ -233,26 +241,26 @@ class VideoFolder(FilesBuilder):
         # A batch needs labels for all of its clips, or for none.
         labelled = all(other.masks for other in recordings.values())
         notes = {_LEFT_OUT: int(bool(recording.masks) and not labelled)}
-        clips = self._clips(recording, labelled, notes)
+        spans = self._spans(recording, labelled, notes)
         if all(recording in self.recordings_of[shared] for shared in ("train", "validation")):
-            clips = self._share(clips, recording, split)
-        return Reading(clips, notes)
+            spans = self._share(spans, recording, split)
+        return Reading(_clips(spans), notes)
 
-    def _share(self, clips: Iterator[Clip], recording: Recording, split: str) -> Iterator[Clip]:
-        """Share the clips of the only recording: the first ones are for training, the last ones for validation."""
+    def _share(self, spans: Iterator[list[Clip]], recording: Recording, split: str) -> Iterator[list[Clip]]:
+        """Share the spans of the only recording: the first ones are for training, the last ones for validation."""
         config = self.builder_config
         seen = -(-recording.footage().count() // config.frame_stride)
         total = min(seen // self.num_frames, config.max_clips_per_video or seen)
         kept = min(max(round(total * config.validation_fraction), 1), total - 1)
         first = total - kept
-        yield from itertools.islice(clips, 0 if split == "train" else first, first if split == "train" else None)
+        yield from itertools.islice(spans, 0 if split == "train" else first, first if split == "train" else None)
 
-    def _clips(self, recording: Recording, labelled: bool, notes: dict[str, int]) -> Iterator[Clip]:
-        """Yield the clips of a recording, and update `notes` at its end."""
+    def _spans(self, recording: Recording, labelled: bool, notes: dict[str, int]) -> Iterator[list[Clip]]:
+        """Yield the clips of each span of a recording's frames, and update `notes` at its end."""
         config = self.builder_config
         video: list[np.ndarray] = []
         labels: list[np.ndarray] = []
-        num_frames = num_clips = 0
+        num_frames = num_spans = 0
         footage = recording.footage(config.value_range if any(config.value_range) else None)
         background = find_background(footage) if config.background == "median" else None
         static = background is not None and background.is_static
@@ -261,22 +269,40 @@ class VideoFolder(FilesBuilder):
             labelled_frames(frames, recording.masks) if labelled else ((frame, None) for frame in frames)
         ):
             num_frames += 1
-            if (num_frames - 1) % config.frame_stride or config.max_clips_per_video == num_clips > 0:
+            if (num_frames - 1) % config.frame_stride or config.max_clips_per_video == num_spans > 0:
                 continue  # read to the end even so, to detect damage and masks of another length
             video.append(config.view.frame(background.change(frame) if background and static else frame))
             if mask is not None:
                 labels.append(config.view.labels(_checked(mask, config.max_objects)))
             if len(video) == self.num_frames:
-                yield Clip(np.stack(video), np.stack(labels) if labels else None)
-                num_clips += 1
+                yield self._cut(np.stack(video), np.stack(labels) if labels else None)
+                num_spans += 1
                 video, labels = [], []
         notes |= {_MOVING: int(background is not None and not static)}
         notes |= {_SCALED: int(footage.levels is not None), _MISSING: int(footage.num_missing > 0)}
-        if not num_clips:
+        if not num_spans:
             needed = (self.num_frames - 1) * config.frame_stride + 1
             hint = " (omit --config.data.options.num_frames to fit clips to the length of the videos)"
             hint = hint if config.num_frames else ""
             raise DataError(f"too short: it has {num_frames} frames, but a clip takes {needed}{hint}")
+
+    def _cut(self, video: UInt8[Array, "T *tiles S S 3"], labels: UInt8[Array, "T *tiles S S"] | None) -> list[Clip]:
+        """Return the only clip of a span, or those of all tiles in which something moves."""
+        if video.ndim == 4:
+            return [Clip(video, labels)]
+        change = np.ptp(video, axis=0).max(axis=-1) > _CHANGE
+        moving = np.flatnonzero(change.mean(axis=(1, 2)) >= _CHANGED)
+        return [Clip(video[:, tile], None if labels is None else labels[:, tile]) for tile in moving]
+
+
+def _clips(spans: Iterable[list[Clip]]) -> Iterator[Clip]:
+    """Yield the clips of all spans. Raises `DataError` if there is none, because nothing moves in any tile."""
+    found = False
+    for span in spans:
+        found = found or bool(span)
+        yield from span
+    if not found:
+        raise DataError("nothing moves in its tiles: omit the tiles (option tile)")
 
 
 def _checked(labels: Integer[Array, "H W"], max_objects: int) -> UInt8[Array, "H W"]:

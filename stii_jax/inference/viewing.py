@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from stii_jax.config import ConfigError
 from stii_jax.data.video.levels import Range
-from stii_jax.data.video.tiles import TiledView
+from stii_jax.data.video.tiles import tiled
 from stii_jax.data.video.view import BACKGROUNDS, View
 
 
@@ -23,7 +23,7 @@ class Viewing(NamedTuple):
     background: str | None = None
     """One of `BACKGROUNDS`; see `View.background`."""
     tile: int | None = None
-    """Side in pixels of square tiles that are decomposed one by one; see `TiledView`."""
+    """Side in pixels of square tiles that are decomposed one by one; see `stii_jax.data.video.tiles.TiledView`."""
 
     def view(self, trained: View) -> View:
         """Return the view for a model that was trained with the view `trained`."""
@@ -33,7 +33,7 @@ class Viewing(NamedTuple):
         if self.background is not None:
             changed["background"] = self.background
         view = dataclasses.replace(trained, **changed)
-        return view if self.tile is None else TiledView(**vars(view) | {"square": False}, side=self.tile)
+        return view if self.tile is None else tiled(view, self.tile)
 
 
 def check_viewing(viewing: Viewing) -> Viewing:

@@ -32,6 +32,7 @@ def fine_tune(
     region: tuple[int, int, int, int] | None = None,
     frame_stride: int | None = None,
     background: str | None = None,
+    tile: int | None = None,
 ) -> Model:
     """Train a model further on one recording, or resume. The same as `--mode fine_tune`.
 
@@ -44,6 +45,7 @@ def fine_tune(
         region: None: the square around all motion, if the camera stands still.
         frame_stride: None: by the speed of the objects.
         background: None: as in the model's training.
+        tile: None: one view of the frame. Otherwise, the trained model decomposes recordings in such tiles.
 
     Raises:
         ConfigError: an argument is invalid, the recording is too short or shows no object, or the folder holds another
@@ -51,7 +53,7 @@ def fine_tune(
         DataError: the recording cannot be read.
         ModelFileError: there is no such model.
     """
-    viewing = check_viewing(Viewing(value_range, region, frame_stride, background))
+    viewing = check_viewing(Viewing(value_range, region, frame_stride, background, tile))
     request, folder = FineTuning(existing(str(video)), viewing), Path(workdir)
     if folder.exists():
         check_links(folder)
@@ -120,7 +122,8 @@ def describe(found: Findings, config: ConfigDict) -> str:
     options = config.data.options
     speed = f", moving by {100 * found.speed:.0f} % of their width per frame" if found.speed == found.speed else ""
     region = found.region and ",".join(map(str, found.region))
-    part = f"--region={region}" if region else "the central square"
+    whole = f"tiles of {options.tile} pixels" if options.get("tile") else "the central square"
+    part = f"--region={region}" if region else whole
     return (
         f"up to {found.num_objects} object{'s' * (found.num_objects != 1)} in the first frames{speed}: training with "
         f"{config.model.num_slots} slots on every {_ordinal(options.frame_stride)}frame of {part}"

@@ -68,10 +68,7 @@ def make_fine_tuning(mode: str, source: str | None, viewing: Mapping[str, Any], 
     if source is None or model is None:
         missing = "--model, the model to start from" if model is None else "--input, the recording to train on"
         raise ConfigError(f"give {missing}: {_EXAMPLE}")
-    seen = parse_viewing(viewing)
-    if seen.tile is not None:
-        raise ConfigError("--tile does not work with --mode fine_tune: give --region, the part of the frame to see")
-    return FineTuning(existing(source), seen)
+    return FineTuning(existing(source), parse_viewing(viewing))
 
 
 def existing(source: str) -> Path:
@@ -137,7 +134,7 @@ def open_fine_tuning(
 def _see(config: ConfigDict, request: FineTuning) -> ConfigDict:
     """Return the config with the given flags of the request's `viewing`."""
     config, viewing = config.copy_and_resolve_references(), request.viewing
-    given: dict[str, Any] = {name: getattr(viewing, name) for name in ("background", "frame_stride", "value_range")}
+    given: dict[str, Any] = {name: value for name, value in viewing._asdict().items() if name != "region"}
     if viewing.region is not None:
         given |= {"crop": margins_of(viewing.region, *_size(request)), "square": False}
     config.data.options.update({name: value for name, value in given.items() if value is not None})

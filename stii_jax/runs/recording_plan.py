@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from stii_jax.data.video.background import find_background
 from stii_jax.data.video.footage import open_footage
+from stii_jax.data.video.tiles import Box
 from stii_jax.inference.model import Model
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.viewing import Viewing
@@ -38,7 +39,7 @@ class Findings(NamedTuple):
     num_frames: int
     """Number of frames by its header; 0 if unknown."""
     num_objects: int
-    """Largest number of objects in a frame."""
+    """Largest number of objects in a frame, or in a tile of it."""
     speed: float
     """Median movement of an object per frame, in its diameters; NaN without an object."""
     region: tuple[int, int, int, int] | None
@@ -96,27 +97,29 @@ def examine(model: Model, path: Path, viewing: Viewing, num_frames: int = NUM_FR
     Raises:
         DataError: the recording cannot be read.
     """
-    region = viewing.region or find_region(path, viewing)
-    seen: dict[str, Any] = {**viewing._asdict(), "region": region, "frame_stride": 1, "tile": None}
+    region = viewing.region or (None if viewing.tile else find_region(path, viewing))
+    seen: dict[str, Any] = {**viewing._asdict(), "region": region, "frame_stride": 1}
     stream = model.stream(path, **seen)
     frames = list(itertools.islice((frame._replace(pixels=None) for frame in stream), num_frames))
     background = stream.find_background(frames)
     recording = stream.video
     assert isinstance(recording, Recording)  # because it is a file
-    count, speed = measure([frame.regions for frame in frames], background)
+    count, speed = measure([frame.regions for frame in frames], background, stream.tiles)
     total = open_footage(path, viewing.value_range).header.num_frames
     return Findings((recording.width, recording.height), total, count, speed, region)
 
 
-def measure(regions: Sequence[Mapping[int, Region]], background: int) -> tuple[int, float]:
+def measure(regions: Sequence[Mapping[int, Region]], background: int, tiles: Sequence[Box] = ()) -> tuple[int, float]:
     """Return `Findings.num_objects` and `Findings.speed`.
 
     Args:
         regions: the visible slots of each frame.
         background: the slot to ignore.
+        tiles: parts of the frame that are seen one by one; empty if the frame is one view.
     """
     objects = [{slot: region for slot, region in frame.items() if slot != background} for frame in regions]
-    count = max((len(found) for found in objects), default=0)
+    parts: Sequence[Box | None] = tiles or [None]
+    count = max((_count(found.values(), part) for found in objects for part in parts), default=0)
     speeds = []
     for before, after in zip(objects, objects[LAG:]):
         for slot in before.keys() & after.keys():
@@ -124,6 +127,12 @@ def measure(regions: Sequence[Mapping[int, Region]], background: int) -> tuple[i
             diameter = 2 * math.sqrt((start.area + end.area) / 2 / math.pi)
             speeds.append(math.hypot(end.x - start.x, end.y - start.y) / LAG / diameter)
     return count, float(np.median(speeds)) if speeds else math.nan
+
+
+def _count(regions: Iterable[Region], tile: Box | None) -> int:
+    """The number of regions whose centre is in a tile, or of all of them."""
+    left, top, right, bottom = tile or (-math.inf, -math.inf, math.inf, math.inf)
+    return sum(left <= region.x < right and top <= region.y < bottom for region in regions)
 
 
 def make_plan(found: Findings, most_slots: int) -> Plan:

@@ -77,6 +77,13 @@ def test_speed_is_in_diameters_per_frame_and_the_background_does_not_count():
     assert measure([{}], background=0)[0] == 0
 
 
+def test_objects_are_counted_in_each_tile():
+    """Tiles overlap, so an object may count in several of them."""
+    tiles = [(0, 0, 30, 30), (20, 0, 50, 30), (40, 0, 70, 30)]
+    frames = [{1: region(5, 9, 4), 2: region(25, 9, 4), 3: region(45, 9, 4), 4: region(65, 9, 4), 0: region(30, 9, 4)}]
+    assert measure(frames, 0, tiles)[0] == 2 and measure(frames, 0)[0] == 4
+
+
 @pytest.mark.parametrize(
     ("box", "margin", "expected"),
     [
@@ -162,6 +169,22 @@ def test_training_from_a_model_compares_both_and_resumes(model, recording, tmp_p
 
 
 @pytest.mark.slow
+def test_training_in_tiles_decomposes_in_tiles(model, recording, tmp_path, monkeypatch, capsys):
+    counted = []
+    monkeypatch.setattr(recording_plan, "measure", lambda *args: counted.append(args[2]) or (2, 0.1))
+    workdir, given = tmp_path / "run", [*TRAINING, f"data.data_dir={tmp_path / 'data'}"]
+    trained = stii_jax.fine_tune(str(model), recording, workdir, given, tile=12)
+    assert "4 slots on every frame of tiles of 12 pixels" in capsys.readouterr().out
+    assert counted == [[(0, 0, 12, 12), (8, 0, 20, 12)]] == [trained.stream(recording).tiles]
+    assert load_config(workdir / "config.json").data.options.tile == 12
+    assert trained.stream(recording, tile=8).tiles != trained.stream(recording).tiles
+    with pytest.raises(DataError, match="frames cannot be predicted in tiles"):
+        trained.stream(recording, num_predicted=2)
+    with pytest.raises(ConfigError, match=r"holds a run with other settings \(data\.options\.tile"):
+        stii_jax.fine_tune(str(model), recording, workdir, given, tile=10)
+
+
+@pytest.mark.slow
 def test_a_recording_without_objects_is_refused_before_anything_is_written(model, recording, tmp_path, monkeypatch):
     monkeypatch.setattr(recording_plan, "measure", lambda *_: (0, math.nan))
     with pytest.raises(ConfigError, match=r"finds no object in the first frames of .*recording"):
@@ -174,7 +197,7 @@ def test_a_recording_without_objects_is_refused_before_anything_is_written(model
     [
         (None, "balls", {}, "give --input, the recording to train on"),
         ("LICENSE", None, {}, "give --model, the model to start from"),
-        ("LICENSE", "balls", {"tile": 90}, "--tile does not work with --mode fine_tune"),
+        ("LICENSE", "balls", {"tile": 0}, "--tile is 0, expected the side of a square in pixels"),
         ("LICENSE", "balls", {"frame_stride": 0}, "--frame_stride is 0, expected 1 or more"),
     ],
 )

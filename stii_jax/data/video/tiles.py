@@ -47,8 +47,14 @@ class TiledView(View):
         return boxes if len(boxes) > 1 else []
 
     def frame(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "*tiles S S 3"]:
-        """Return the views of all tiles, or one view if a single tile shows everything."""
+        """Return the views of all tiles, or one view if a single tile shows everything. Raises `DataError` as `box`."""
+        self.box(*frame.shape[:2])
         views = [self._tile(box).frame(frame) for box in self._boxes(*frame.shape[:2])]
+        return np.stack(views) if len(views) > 1 else views[0]
+
+    def labels(self, labels: UInt8[Array, "H W"]) -> UInt8[Array, "*tiles S S"]:
+        """Return the views of a label image in all tiles, as `frame` does."""
+        views = [self._tile(box).labels(labels) for box in self._boxes(*labels.shape)]
         return np.stack(views) if len(views) > 1 else views[0]
 
     def _boxes(self, height: int, width: int) -> list[Box]:
@@ -59,6 +65,11 @@ class TiledView(View):
     def _tile(self, box: Box) -> View:
         region = (*box[:2], self.side, self.side)
         return View(size=self.size, region=region, gray=self.gray, background=self.background)
+
+
+def tiled(view: View, side: int) -> TiledView:
+    """Return the same view, cut into tiles of `side` pixels instead of its centred square."""
+    return TiledView(**{**vars(view), "square": False, "side": side})
 
 
 def place_tiles(start: int, stop: int, side: int) -> list[int]:

@@ -68,7 +68,7 @@ class View:
         seen = 255 - seen if self.background == "bright" else seen
         return np.asarray(Image.fromarray(seen).convert("L").convert("RGB")) if self.gray else seen
 
-    def labels(self, labels: UInt8[Array, "H W"]) -> UInt8[Array, "S S"]:
+    def labels(self, labels: UInt8[Array, "H W"]) -> UInt8[Array, "*tiles S S"]:
         """Return the view of a label image, where every pixel has the label of the nearest one."""
         return self._resize(labels, Image.Resampling.NEAREST)
 

@@ -35,6 +35,10 @@ def test_views_of_tiles():
     assert view.tiles(30, 50) == boxes
     alone = [View(size=8, region=(*box[:2], 16, 16), gray=True).frame(frame) for box in boxes]
     np.testing.assert_array_equal(view.frame(frame), alone)
+    labels = frame[..., 0] // 64
+    np.testing.assert_array_equal(
+        view.labels(labels), [View(size=8, region=(*box[:2], 16, 16)).labels(labels) for box in boxes]
+    )
 
 
 def test_one_tile_is_a_view_of_everything():
