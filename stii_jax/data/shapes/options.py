@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 RANGES: dict[str, tuple[float, float]] = {
     "length": (0.02, 0.8),
     "contrast": (0.02, 1.0),
+    "brightness": (0.0, 1.0),
     "pattern": (0.0, 1.0),
     "speed": (0.0, 0.2),
     "turning": (0.0, 1.5),
@@ -71,6 +72,9 @@ class ShapesConfig(GeneratedConfig):
     backgrounds: str = "black+gray+color+graded+textured+scenery"
     """Backgrounds: black; one shade of grey; one colour; a gradient; a random texture; or areas with edges and static
     things."""
+    brightness: tuple[float, float] = (0.0, 1.0)
+    """Minimum and maximum brightness of backgrounds, of each channel, except black ones. Shadows, vignettes and the
+    sensor may change it."""
     pattern: tuple[float, float] = (0.15, 0.6)
     """Strength of gradients, textures and areas: the distance of their extremes from the mean colour, as a fraction of
     the way to a random brightness."""

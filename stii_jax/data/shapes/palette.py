@@ -14,7 +14,11 @@ _SHIFT = 0.3  # difference in hue between a background's two colours, relative t
 
 
 def draw_backgrounds(
-    rng: np.random.Generator, kinds: Int[Array, " N"], patterns: Float[Array, " N"], gray: Bool[Array, " N"]
+    rng: np.random.Generator,
+    kinds: Int[Array, " N"],
+    patterns: Float[Array, " N"],
+    gray: Bool[Array, " N"],
+    brightness: tuple[float, float] = (0.0, 1.0),
 ) -> Float[Array, "N 2 3"]:
     """Draw the mean colour of each background, and the extreme colour of its pattern.
 
@@ -23,14 +27,17 @@ def draw_backgrounds(
         kinds: indices in `CHOICES["backgrounds"]`.
         patterns: the second colour's place on the way from the mean to another brightness, from 0 to 1.
         gray: True for a video in shades of grey.
+        brightness: minimum and maximum of every channel, except on black backgrounds.
     """
-    number = len(kinds)
+    number, (lowest, highest) = len(kinds), brightness
     shade, other_shade, saturation = rng.random((3, number, 1))
     hue, shift = _in_gray(rng.random((number, 3)), gray), _in_gray(rng.random((number, 3)), gray) - 0.5
     kind = kinds[:, None]
     saturation = np.where(kind == _GRAY, 0, np.where(kind == _COLOR, 1, _SATURATION) * saturation)
-    mean = np.where(kind == _BLACK, 0, shade + saturation * (hue - shade))
-    other = np.clip(mean + (other_shade - shade) + _SHIFT * shift, 0, 1)
+    tone = shade + saturation * (hue - shade)
+    other_tone = np.clip(np.where(kind == _BLACK, 0, tone) + (other_shade - shade) + _SHIFT * shift, 0, 1)
+    mean = np.where(kind == _BLACK, 0, lowest + (highest - lowest) * tone)
+    other = lowest + (highest - lowest) * other_tone
     flat = np.isin(kind, (_BLACK, _GRAY, _COLOR))
     way = np.where(flat, 0, patterns[:, None])
     return np.stack([mean, mean + way * (other - mean)], axis=1)

@@ -81,7 +81,8 @@ def draw_scenes(rng: np.random.Generator, number: int, config: ShapesConfig) -> 
 
     gray = looks.random(number) < config.gray_share
     surface, background = (_choose(looks, number, config, option) for option in ("surfaces", "backgrounds"))
-    background_colors = draw_backgrounds(looks, background, _between(looks, config.pattern, number), gray)
+    patterns = _between(looks, config.pattern, number)
+    background_colors = draw_backgrounds(looks, background, patterns, gray, config.brightness)
     contrasts = _between(looks, config.contrast, *lengths.shape)
     colors = draw_colors(looks, background_colors[:, 0], gray, contrasts)
     one_color = looks.random(number) < config.one_color_share

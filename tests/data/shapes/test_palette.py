@@ -27,6 +27,15 @@ def test_backgrounds(name, gray):
         assert mean.mean() == pytest.approx(0.5, abs=0.05) and np.ptp(mean) > 0.9
 
 
+@pytest.mark.parametrize("name", CHOICES["backgrounds"])
+def test_backgrounds_of_limited_brightness_are_the_same_ones_scaled(name):
+    kinds = np.full(500, CHOICES["backgrounds"].index(name))
+    arguments = kinds, np.full(500, 0.5), np.zeros(500, bool)
+    colors = draw_backgrounds(np.random.default_rng(0), *arguments)
+    limited = draw_backgrounds(np.random.default_rng(0), *arguments, brightness=(0.1, 0.4))
+    np.testing.assert_allclose(limited, 0 if name == "black" else 0.1 + 0.3 * colors)
+
+
 def test_the_second_colour_is_as_far_away_as_told():
     kinds = np.full(500, CHOICES["backgrounds"].index("textured"))
 
