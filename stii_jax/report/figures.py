@@ -45,7 +45,7 @@ def curves_figure(found: Sequence[Experiment]) -> bytes | None:
         return None
     figure, panels = _panels([CURVES[key] for key in keys], num_columns=2)
     for key, axes in zip(keys, panels):
-        means = [_draw_curve(axes, experiment, key, number) for number, experiment in enumerate(found)]
+        means = [draw_curve(axes, experiment, key, number) for number, experiment in enumerate(found)]
         axes.set_xlabel("training step")
         if key == "loss":
             # The first steps are far above the rest and would flatten the curve.
@@ -134,8 +134,11 @@ def binned(curve: Sequence[Mapping[str, Any]], key: str) -> Float[np.ndarray, "N
     return np.array([points[part == number].mean(axis=0) for number in np.unique(part)])
 
 
-def _draw_curve(axes: Axes, experiment: Experiment, key: str, number: int) -> Float[np.ndarray, " N"]:
-    """Draw a line and a band; return the mean over seeds, up to the end of the shortest one."""
+def draw_curve(axes: Axes, experiment: Experiment, key: str, number: int) -> Float[np.ndarray, " N"]:
+    """Draw a line and a band, or a dot and a span if there is one point; return the mean over seeds.
+
+    The line ends where the shortest curve does.
+    """
     curves = [curve for run in experiment.runs if len(curve := binned(run.get("curve", ()), key))]
     if not curves:
         return np.zeros(0)
@@ -143,8 +146,11 @@ def _draw_curve(axes: Axes, experiment: Experiment, key: str, number: int) -> Fl
     steps = longest[longest[:, 0] <= last, 0]
     values = np.stack([np.interp(steps, *curve.T) for curve in curves])
     look = _look(number)
-    axes.plot(steps, values.mean(axis=0), **look, linewidth=1.5, label=experiment.label)
-    if len(curves) > 1:
+    single = {"marker": "o"} if len(steps) == 1 else {}  # a line through one point is invisible
+    axes.plot(steps, values.mean(axis=0), **look, **single, linewidth=1.5, label=experiment.label)
+    if len(curves) > 1 and single:
+        axes.vlines(steps, values.min(axis=0), values.max(axis=0), colors=look["color"], alpha=0.5)
+    elif len(curves) > 1:
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.12, linewidth=0)
     return values.mean(axis=0)
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from test_report import PUBLISHED, a_run, score, workdir
 
 from stii_jax.report import ReportError, main, result_entry
 from stii_jax.report.collect import collect
 from stii_jax.report.entries import CURVE_POINTS
-from stii_jax.report.figures import NUM_BINS, binned, curves_figure, effects
+from stii_jax.report.figures import NUM_BINS, binned, curves_figure, draw_curve, effects
 from stii_jax.report.published import published_score
 from stii_jax.report.seeds import experiments, lower_is_better, summarize
 from stii_jax.report.settings import settings_table
@@ -387,6 +388,21 @@ def test_curves_are_averaged_in_parts_of_training():
     np.testing.assert_allclose(points[:, 1], (points[:, 0] - 1) / 2)
     np.testing.assert_equal(binned([{"step": 3, "ari": 0.5}, {"step": 4, "ari": math.nan}], "ari"), [[3, 0.5]])
     assert binned([], "ari").shape == (0, 2)
+
+
+def test_a_curve_of_one_point_is_visible(runs):
+    """One evaluation during training: a dot, and a line that spans the seeds."""
+    points = [{"step": step, "ari": 0.1 * step} for step in (1, 2, 3)]
+    put(runs, *(of_sweep("a", seed, curve=[*points, {"step": 3, "eval_f_ari": 0.5 + 0.2 * seed}]) for seed in (0, 1)))
+    (experiment,) = experiments(collect(runs).runs)
+    for key, marker, line in (("eval_f_ari", "o", [[3, 0.6]]), ("ari", "None", [[1, 0.1], [2, 0.2], [3, 0.3]])):
+        axes = Figure().subplots()
+        draw_curve(axes, experiment, key, 0)
+        assert axes.lines[0].get_marker() == marker
+        np.testing.assert_allclose(axes.lines[0].get_xydata(), line)
+        (span,) = axes.collections
+        if marker == "o":
+            np.testing.assert_allclose(span.get_segments(), [[[3, 0.5], [3, 0.7]]])
 
 
 def test_losses_of_other_kinds_share_no_axes(runs):
