@@ -146,8 +146,9 @@ def draw_curve(axes: Axes, experiment: Experiment, key: str, number: int) -> Flo
     steps = longest[longest[:, 0] <= last, 0]
     values = np.stack([np.interp(steps, *curve.T) for curve in curves])
     look = _look(number)
-    single = {"marker": "o"} if len(steps) == 1 else {}  # a line through one point is invisible
-    axes.plot(steps, values.mean(axis=0), **look, **single, linewidth=1.5, label=experiment.label)
+    single = len(steps) == 1
+    marker = "o" if single else None  # a line through one point is invisible
+    axes.plot(steps, values.mean(axis=0), **look, marker=marker, linewidth=1.5, label=experiment.label)
     if len(curves) > 1 and single:
         axes.vlines(steps, values.min(axis=0), values.max(axis=0), colors=look["color"], alpha=0.5)
     elif len(curves) > 1:
