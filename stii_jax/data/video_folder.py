@@ -297,11 +297,11 @@ class VideoFolder(FilesBuilder):
 
 def _clips(spans: Iterable[list[Clip]]) -> Iterator[Clip]:
     """Yield the clips of all spans. Raises `DataError` if there is none, because nothing moves in any tile."""
-    found = False
-    for span in spans:
-        found = found or bool(span)
+    nothing_moves = False
+    for number, span in enumerate(spans):
+        nothing_moves = not span and (nothing_moves or number == 0)
         yield from span
-    if not found:
+    if nothing_moves:
         raise DataError("nothing moves in its tiles: omit the tiles (option tile)")
 
 

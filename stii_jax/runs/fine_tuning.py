@@ -122,8 +122,9 @@ def describe(found: Findings, config: ConfigDict) -> str:
     options = config.data.options
     speed = f", moving by {100 * found.speed:.0f} % of their width per frame" if found.speed == found.speed else ""
     region = found.region and ",".join(map(str, found.region))
-    whole = f"tiles of {options.tile} pixels" if options.get("tile") else "the central square"
-    part = f"--region={region}" if region else whole
+    tile = options.get("tile")
+    whole = "the frame" if tile else "the central square"
+    part = (f"tiles of {tile} pixels in " if tile else "") + (f"--region={region}" if region else whole)
     return (
         f"up to {found.num_objects} object{'s' * (found.num_objects != 1)} in the first frames{speed}: training with "
         f"{config.model.num_slots} slots on every {_ordinal(options.frame_stride)}frame of {part}"

@@ -174,7 +174,7 @@ def test_training_in_tiles_decomposes_in_tiles(model, recording, tmp_path, monke
     monkeypatch.setattr(recording_plan, "measure", lambda *args: counted.append(args[2]) or (2, 0.1))
     workdir, given = tmp_path / "run", [*TRAINING, f"data.data_dir={tmp_path / 'data'}"]
     trained = stii_jax.fine_tune(str(model), recording, workdir, given, tile=12)
-    assert "4 slots on every frame of tiles of 12 pixels" in capsys.readouterr().out
+    assert "4 slots on every frame of tiles of 12 pixels in the frame" in capsys.readouterr().out
     assert counted == [[(0, 0, 12, 12), (8, 0, 20, 12)]] == [trained.stream(recording).tiles]
     assert load_config(workdir / "config.json").data.options.tile == 12
     assert trained.stream(recording, tile=8).tiles != trained.stream(recording).tiles
