@@ -9,16 +9,22 @@ Hardware: one or more GPUs with 24 GB. Not yet run at full size; results/PLAN.md
 
 is the version for two CPU cores: two or three objects at 32x32, 26 minutes on an AMD EPYC. Expected at 40 frames: ARI
 .79, F-ARI .83 (one seed).
+
+    python -m stii_jax.main --config tabletop:pyramid --workdir runs/tabletop-pyramid --init balls
+
+trains the pyramid on 2,000 videos at full size, from the included model `balls`, on two CPU cores.
 """
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import check_argument, default_config
+from stii_jax.config import check_argument, default_config, load_config
 
 
 def get_config(argument: str = "default") -> ConfigDict:
-    """Return the config for `argument`: "default" or "mini"."""
-    check_argument("tabletop", argument, ("default", "mini"))
+    """Return the config for `argument`: "default", "mini" or "pyramid"."""
+    check_argument("tabletop", argument, ("default", "mini", "pyramid"))
+    if argument == "pyramid":
+        return _pyramid()
     config = default_config()
     config.data.dataset = "tabletop"
     config.data.variant = argument
@@ -53,4 +59,22 @@ def _two_cores(config: ConfigDict) -> ConfigDict:
     config.train.update(num_steps=6_000, log_every=20, eval_every=2_000, checkpoint_every=200)
     config.curriculum.update(stages=((4, 4, 2_500), (16, 2, 1_500)), patience=0)
     config.eval.update(num_videos=100, periodic_videos=30, batch_size=20)
+    return config
+
+
+def _pyramid() -> ConfigDict:
+    """Adapt `balls:mixture` to start from `balls`: a smaller sigma, and single frames at half the resolution first."""
+    config = load_config("balls:mixture").copy_and_resolve_references()
+    options = {"random_floor": True, "num_train": 2_000, "num_validation": 20, "num_test": 100, "num_test6": 100}
+    with config.unlocked():
+        config.data.update(dataset="tabletop", variant="default")
+        config.data.options, config.eval.options = ConfigDict(options), ConfigDict()
+        config.eval.variant = ""
+    config.model.update(num_slots=6, sigma=0.1)
+    half = ("data.options.image_size=32", "loss.kl=2.5")  # a quarter of the pixels, so a quarter of the KL's weight
+    config.curriculum.first = half
+    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 400
+    config.curriculum.stages = ((4, 4, 900, *half), (12, 2, 500, *half), (4, 4, 700), (12, 2, 600))
+    config.train.update(eval_every=3_100, checkpoint_every=100)
+    config.eval.update(num_videos=48, periodic_videos=4, restarts=8, lengths=(10, 20, 30, 40), batch_size=4)
     return config
