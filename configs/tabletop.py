@@ -73,8 +73,8 @@ def _pyramid() -> ConfigDict:
     config.model.update(num_slots=6, sigma=0.1)
     half = ("data.options.image_size=32", "loss.kl=2.5")  # a quarter of the pixels, so a quarter of the KL's weight
     config.curriculum.first = half
-    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 400
-    config.curriculum.stages = ((4, 4, 900, *half), (12, 2, 500, *half), (4, 4, 700), (12, 2, 600))
-    config.train.update(eval_every=3_100, checkpoint_every=100)
-    config.eval.update(num_videos=48, periodic_videos=4, restarts=8, lengths=(10, 20, 30, 40), batch_size=4)
+    config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 300
+    config.curriculum.stages = ((4, 4, 700, *half), (12, 2, 300, *half), (4, 4, 600), (12, 2, 400))
+    config.train.update(eval_every=2_300, checkpoint_every=100)
+    config.eval.update(num_videos=40, periodic_videos=4, restarts=8, lengths=(10, 20, 30, 40), batch_size=4)
     return config

@@ -8,6 +8,8 @@ Published conventions differ, hence the names:
     video_ari, video_f_ari  clustered over the whole clip, so a slot must keep its object, as in SAVi
     fg_miou, video_fg_miou  objects matched to slots in each frame, or once for the clip
     identity_switches       number of times that an object changes its slot, in the whole clip
+    missed_frames, split_frames, merged_frames
+                            share of the frames with an object in the background's slot, in two slots, or in another's
 
 The `f_` metrics ignore the pixels whose true label is 0. `ari - video_ari` measures how much slots swap objects;
 `identity_switches` counts the swaps, as in tracking. The scores of motion are in `velocities.py`.
@@ -37,6 +39,12 @@ TRACKED_IOU = 0.1
 """Minimum IoU at which an object counts as found in its slot. Trackers use 0.5. But a slot that follows its object may
 also hold much background, if ARI is far below F-ARI. It would then count as having lost the object. Without a
 threshold, one stray pixel of a lost object would be a switch."""
+
+SPLIT_SHARE = 0.25
+"""Share of an object's pixels that two slots must each hold for the object to count as split."""
+
+Fault = Literal["missed", "split", "merged"]
+"""A way in which a frame's objects and slots may fail to correspond."""
 
 
 def contingency_table(
@@ -189,6 +197,33 @@ def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: i
     return _mean_over_groups(count[:, None], has_foreground[:, None], true.reshape(B, 1, -1), num_objects)
 
 
+def faulty_frames(
+    decomposition: Decomposition, batch: Batch, num_objects: int, *, fault: Fault
+) -> Float[Array, " B"]:
+    """The share of frames with at least one object that is missed, split or merged, among the frames with an object.
+
+    The background's slot is the one with the most background pixels in the frame, or every one with as many. An object
+    is missed if such a slot holds more than half of its pixels. It is split if two other slots each hold at least
+    `SPLIT_SHARE` of its pixels. Objects are merged if one other slot holds more than half of the pixels of each.
+    """
+    true, pred = _label_groups(decomposition, batch, "frame")
+    num_slots = decomposition.masks.shape[2]
+    table = contingency_table(true, pred, num_objects + 1, num_slots, jnp.ones(true.shape, bool))
+    background, objects = table[..., :1, :], table[..., 1:, :]
+    is_background = (background > 0) & (background == background.max(-1, keepdims=True))
+    num_pixels = objects.sum(-1, keepdims=True)
+    mostly = objects > num_pixels / 2
+    match fault:
+        case "missed":
+            faulty = (mostly & is_background).any((-2, -1))
+        case "split":
+            large = (objects >= SPLIT_SHARE * num_pixels) & (num_pixels > 0) & ~is_background
+            faulty = (large.sum(-1) > 1).any(-1)
+        case "merged":
+            faulty = ((mostly & ~is_background).sum(-2) > 1).any(-1)
+    return _mean_over_groups(faulty.astype(jnp.float32), (num_pixels > 0).any((-2, -1)), true, num_objects)
+
+
 def _label_groups(
     decomposition: Decomposition, batch: Batch, over: Over
 ) -> tuple[Integer[Array, "B G N"], Integer[Array, "B G N"]]:
@@ -220,6 +255,9 @@ METRICS: dict[str, Metric] = {
     "fg_miou": partial(segmentation_miou, over="frame"),
     "video_fg_miou": partial(segmentation_miou, over="video"),
     "identity_switches": identity_switches,
+    "missed_frames": partial(faulty_frames, fault="missed"),
+    "split_frames": partial(faulty_frames, fault="split"),
+    "merged_frames": partial(faulty_frames, fault="merged"),
 }
 UNLABELLED_METRICS = ("mse",)
 """The metrics that need no segmentation."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from stii_jax.report.entries import DEFAULT_MODEL, Run, Score, model_name
 from stii_jax.report.files import is_number
 
-LOWER_IS_BETTER = ("mse", "error", "switches", "loss")
+LOWER_IS_BETTER = ("mse", "error", "switches", "loss", "missed", "split", "merged")
 """Words in the names of metrics whose worst value is the largest."""
 NO_METRICS = ("num_frames", "num_videos")
 

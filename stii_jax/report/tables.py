@@ -17,6 +17,9 @@ MAIN_METRICS = {
     "fg_miou": "FG-mIoU",
     "video_fg_miou": "video FG-mIoU",
     "identity_switches": "identity switches",
+    "missed_frames": "frames with a missed object",
+    "split_frames": "frames with a split object",
+    "merged_frames": "frames with merged objects",
     "mask_ari": "ARI of masks",
     "mask_f_ari": "F-ARI of masks",
     "mask_video_f_ari": "video F-ARI of masks",
@@ -77,7 +80,7 @@ def difference_table(found: Sequence[Experiment]) -> Table | None:
     return Table(
         "differences",
         "Differences",
-        "For the longest clips, paired by seed. Lower is better for MSE and identity switches, higher for the rest.",
+        "For the longest clips, paired by seed. Lower is better for MSE, identity switches and shares of frames, higher for the rest.",
         markdown_table(["runs", "frames", "seeds", *metrics.values()], rows),
         _csv(series, None),
     )

@@ -168,7 +168,7 @@ def test_statistics_over_seeds():
 
 
 def test_metrics_that_are_errors():
-    assert all(map(lower_is_better, ("mse", "speed_error", "speed_error_box", "identity_switches")))
+    assert all(map(lower_is_better, ("mse", "speed_error", "speed_error_box", "identity_switches", "merged_frames")))
     assert not any(map(lower_is_better, ("ari", "video_f_ari", "velocity_cosine", "fg_miou")))
 
 
