@@ -11,8 +11,9 @@ from stii_jax.main import run
 from stii_jax.report import result_entry
 
 BASELINES = ("balls:mixture,iodine", "balls:binary,rnem", "balls:binary,ddpae")
-DATASETS = ("clevrer", "grand_central", "grand_central:static_camera", "tabletop", "video_folder")
-SMALL = MODEL | RUN | {"curriculum.stages": (), "train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
+DATASETS = ("clevrer", "grand_central", "grand_central:static_camera", "shapes", "tabletop", "video_folder")
+SMALL = MODEL | RUN | {"train.num_steps": 2, "train.eval_every": 2, "data.num_frames": 2}
+SMALL |= {"curriculum.first": (), "curriculum.stages": ()}
 SMALL |= {"eval.lengths": (2,), "eval.num_slots": 0, "eval.observed_frames": 1, "eval.predict_frames": 1}
 SMALL |= {"optim.warmup_steps": 1, "eval.num_videos": 4, "ddpae.object_size": 4}
 
