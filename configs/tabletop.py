@@ -76,5 +76,6 @@ def _pyramid() -> ConfigDict:
     config.data.num_frames, config.batch_size, config.train.num_steps = 1, 8, 300
     config.curriculum.stages = ((4, 4, 700, *half), (12, 2, 300, *half), (4, 4, 600), (12, 2, 400))
     config.train.update(eval_every=2_300, checkpoint_every=100)
-    config.eval.update(num_videos=40, periodic_videos=4, restarts=8, lengths=(10, 20, 30, 40), batch_size=4)
+    config.eval.update(num_slots=7, slot_cost=30.0, restarts=8, lengths=(10, 20, 30, 40))
+    config.eval.update(num_videos=64, periodic_videos=4, batch_size=4)
     return config
