@@ -197,9 +197,7 @@ def identity_switches(decomposition: Decomposition, batch: Batch, num_objects: i
     return _mean_over_groups(count[:, None], has_foreground[:, None], true.reshape(B, 1, -1), num_objects)
 
 
-def faulty_frames(
-    decomposition: Decomposition, batch: Batch, num_objects: int, *, fault: Fault
-) -> Float[Array, " B"]:
+def faulty_frames(decomposition: Decomposition, batch: Batch, num_objects: int, *, fault: Fault) -> Float[Array, " B"]:
     """The share of frames with at least one object that is missed, split or merged, among the frames with an object.
 
     The background's slot is the one with the most background pixels in the frame, or every one with as many. An object

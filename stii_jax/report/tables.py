@@ -80,7 +80,8 @@ def difference_table(found: Sequence[Experiment]) -> Table | None:
     return Table(
         "differences",
         "Differences",
-        "For the longest clips, paired by seed. Lower is better for MSE, identity switches and shares of frames, higher for the rest.",
+        "For the longest clips, paired by seed. Lower is better for MSE, identity switches and frames with faults, "
+        "higher for the rest.",
         markdown_table(["runs", "frames", "seeds", *metrics.values()], rows),
         _csv(series, None),
     )
