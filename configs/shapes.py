@@ -9,15 +9,14 @@ docs/datasets.md, "Training on shapes".
 
 from ml_collections import ConfigDict
 
-from stii_jax.config import check_argument, load_config
+from stii_jax.config import load_config
 
 _PLAIN = ("data.variant=plain", "data.options.surfaces=flat")
 _HALF = ("data.options.image_size=32", "loss.kl=2.5")  # a quarter of the pixels, so a quarter of the KL's weight
 
 
-def get_config(argument: str = "default") -> ConfigDict:
-    """Return the config for `argument`: "default"."""
-    check_argument("shapes", argument, ("default",))
+def get_config() -> ConfigDict:
+    """Return the config of the whole curriculum."""
     config = load_config("balls:mixture").copy_and_resolve_references()
     options = {
         "num_objects": (1, 6),

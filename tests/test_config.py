@@ -128,7 +128,7 @@ def test_a_section_with_slots_makes_a_system_of_its_name():
             "video_folder:smal",
             "no variant 'smal' of video_folder; nearest: small or default (available: default, small)",
         ),
-        ("tabletop:mni", "no variant 'mni' of tabletop; nearest: mini or default (available: default, mini, pyramid)"),
+        ("tabletop:mni", "no variant 'mni' of tabletop; nearest: mini or pyramid (available: default, mini, pyramid)"),
         ("clevrer:x", "no variant 'x' of clevrer; nearest: "),
         ("default:foo", "no variant 'foo' of default; nearest: provide or paper (available: paper, provide)"),
         ("grand_central:static", "no variant 'static' of grand_central; nearest: static_camera or grand_central"),
