@@ -12,8 +12,8 @@ is the version for two CPU cores: two or three objects at 32x32, 26 minutes on a
 
     python -m stii_jax.main --config tabletop:pyramid --workdir runs/tabletop-pyramid --init balls
 
-trains the pyramid on 2,000 videos at full size, from the included model `balls`, in 39 minutes on one core. Expected at 40
-frames: ARI .91, F-ARI .95 (one seed). The included model `tabletop` is its seed 0.
+trains the pyramid on 2,000 videos at full size, from the included model `balls`, in 39 minutes on one core. Expected at
+40 frames: ARI .91, F-ARI .95 (one seed). The included model `tabletop` is its seed 0.
 """
 
 from ml_collections import ConfigDict
