@@ -112,6 +112,12 @@ TILE = flags.DEFINE_integer(
     "For objects that are small in the frame: see overlapping square tiles of this side, in pixels. Choose four to ten "
     "times the size of an object. Objects keep their numbers across tiles. With fine_tune: train on such tiles.",
 )
+SEPARATE = flags.DEFINE_bool(
+    "separate",
+    None,
+    "Separate pieces of a slot are separate objects, and object numbers replace slots. This is the default with --tile "
+    "and with --background=median; --noseparate keeps the slots.",
+)
 TRACKS = flags.DEFINE_string(
     "tracks",
     None,
@@ -135,7 +141,7 @@ GROUPS = {
     "What to do": (MODE,),
     "Which run or model": (CONFIG, WORKDIR, MODEL, INIT),
     "Decomposing a video, exporting a model": (INPUT, OUTPUT, PREDICT, FUTURES, FORMATS, CLIPS, OVERWRITE),
-    "Reading the video": (BACKGROUND, REGION, TILE, STRIDE, RANGE),
+    "Reading the video": (BACKGROUND, REGION, TILE, SEPARATE, STRIDE, RANGE),
     "Scoring a video against point tracks": (TRACKS, TRACK_OPTIONS),
     "Training with several processes (see launch/)": (DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 }

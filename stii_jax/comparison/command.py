@@ -19,7 +19,7 @@ ERRORS = (UserError, OSError)
 """Errors that are shown as one line, without a traceback."""
 CLASSICAL = ("mog2", "threshold")
 TUNE_FRAMES = 100
-_VIEWING = ("background", "region", "tile", "frame_stride")
+_VIEWING = ("background", "region", "tile", "separate", "frame_stride")
 """The flags of `--mode decompose` that apply only to models."""
 _NEEDED = {"cv2": "opencv-python>=4.11", "trackpy": "trackpy>=0.7", "trackeval": "trackeval>=1.3"}
 
@@ -120,6 +120,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--region", type=lambda text: text.split(","), help="X,Y,WIDTH,HEIGHT: models see this part")
     parser.add_argument("--tile", type=int, help="side in pixels of the tiles that models see")
+    parser.add_argument(
+        "--separate",
+        action=argparse.BooleanOptionalAction,
+        help="separate pieces of a slot are separate objects; default: with --tile and --background=median",
+    )
     parser.add_argument("--frame_stride", type=int, help="N: models see every N-th frame")
     parser.add_argument("--classical", nargs="*", choices=CLASSICAL, default=list(CLASSICAL), help="default: all")
     parser.add_argument("--tune_frames", type=int, default=TUNE_FRAMES, help="number of first frames used for tuning")

@@ -25,8 +25,8 @@ The output folder receives all of these files at the end, or none. docs/files.md
     coco.json, ...       on request, formats of other programs; see `stii_jax.inference.formats`
 
 Frames are counted from 0, as the model sees them: every `frame_stride`-th frame of the input. Predicted frames follow
-at the mean interval. The background's slot is the one with most pixels in the first ten frames. In tiles, object
-numbers replace slots, and the background is 0; see `stii_jax.inference.tiled_stream`.
+at the mean interval. The background's slot is the one with most pixels in the first ten frames. In tiles, and if a
+static background is removed, object numbers replace slots, and the background is 0; see `object_stream`.
 """
 
 import contextlib
@@ -35,10 +35,12 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from stii_jax.data.errors import DataError
@@ -59,7 +61,7 @@ from stii_jax.inference.output_folder import (
 from stii_jax.inference.outputs import STRIP, Animation, Masks, Trajectories, VideoFile, VideoInfo
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
-from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult, FrameStream
+from stii_jax.inference.stream import FRAMES_FOR_BACKGROUND, FrameResult, FrameStream, find_background
 from stii_jax.storage.files import write_results
 from stii_jax.visualization import visualize
 from stii_jax.visualization.overlay import OverlayPainter
@@ -118,9 +120,10 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             scale=canvas.scale,
             fps=recording.fps,
             expected=recording.expected,
-            colors=visualize.slot_colors(1 + MAX_OBJECTS if stream.tiles else model.num_slots, background),
+            colors=visualize.slot_colors(1 + MAX_OBJECTS if stream.is_numbered else model.num_slots, background),
             background=background,
-            in_tiles=bool(stream.tiles),
+            is_numbered=stream.is_numbered,
+            slot_colors=None if stream.tiles else _slot_colors(head),
         )
         painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
         futures = FutureFiles(folder, info, recording.box) if request.num_futures else None
@@ -129,7 +132,7 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
         num_futures = 0
         if futures is not None:
             whole = counts[True] == request.num_predicted
-            num_futures = futures.write(sampled if whole else (), request.num_predicted)
+            num_futures = futures.write(sampled if whole else (), request.num_predicted, stream.num_labels)
         if request.object_clips:
             plain = dataclasses.replace(model.view, background="keep")
             again = Recording(request.input, plain, recording.stride, recording.value_range)
@@ -138,7 +141,8 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             "input": str(request.input),
             "input_size": (recording.width, recording.height),
             "view_box": recording.box,
-            **({"tiles": stream.tiles, "num_objects": stream.num_labels - 1} if stream.tiles else {}),
+            **({"tiles": stream.tiles} if stream.tiles else {}),
+            **({"num_objects": stream.num_labels - 1} if stream.is_numbered else {}),
             "frame_stride": recording.stride,
             "background": recording.background,
             "fps": recording.fps,
@@ -163,6 +167,12 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
         write_results(folder / SUMMARY, results)
     print_notes(note for note in stream.notes if note not in noted)
     return results
+
+
+def _slot_colors(head: Sequence[FrameResult]) -> UInt8[np.ndarray, "K 3"]:
+    """The colours of the slots, given the first frames."""
+    masks = [frame.slot_masks for frame in head]
+    return visualize.slot_colors(len(masks[0]), find_background(masks))
 
 
 def _frames(stream: FrameStream, request: Request, sampled: list[FrameStream]) -> Iterator[FrameResult]:
@@ -190,7 +200,7 @@ def _write(
     with contextlib.ExitStack() as files:
         overlay = files.enter_context(VideoFile(folder, info.fps, crf=20))
         views: list[VideoFile | Animation] = []
-        if not info.in_tiles:
+        if info.slot_colors is not None:
             views += [files.enter_context(VideoFile(folder, info.fps, STRIP))]
             views += [files.enter_context(Animation(folder, info.fps))]
         always = [files.enter_context(Masks(folder, info)), files.enter_context(Trajectories(folder, info))]
@@ -208,9 +218,9 @@ def _write(
                 painted = 1 - painted
             overlay.write(painter.draw(result.pixels, painted, result.mask, result.regions), seconds)
             if views:
-                assert result.decomposition is not None
+                assert result.decomposition is not None and info.slot_colors is not None
                 caption = f"t={number}" + "  predicted" * predicted
-                picture = visualize.animation_frame(result.frame, result.decomposition, info.colors, caption)
+                picture = visualize.animation_frame(result.frame, result.decomposition, info.slot_colors, caption)
                 for file in views:
                     file.write(picture, seconds)
             counts[predicted] += 1

@@ -1,7 +1,7 @@
 """Export of a decomposed video to the formats of other programs, listed in `FORMATS`.
 
 They describe the objects in the frames of the input, without the background's slot and predicted frames. An object's
-number is that of its slot plus 1, since most of these formats reserve 0 for the background. Objects in tiles keep their
+number is that of its slot plus 1, since most of these formats reserve 0 for the background. Numbered objects keep their
 numbers. Positions are in pixels of the input.
 """
 
@@ -34,7 +34,7 @@ class Format(FrameWriter):
 
     def __init__(self, folder: Path, info: VideoInfo):
         self._path, self._info = folder / self.name, info
-        self._first = 0 if info.in_tiles else 1
+        self._first = 0 if info.is_numbered else 1
         """Number of slot 0."""
 
     @abc.abstractmethod

@@ -17,7 +17,7 @@ from stii_jax.visualization.regions import Box, Region
 class FutureFiles:
     """The table `futures.csv` and the picture `futures.png`.
 
-    The table has one row per future, frame and slot. The picture shows the last observed frame with the paths that
+    The table has one row per future, frame and label. The picture shows the last observed frame with the paths that
     every object takes in the futures. A thin white line marks its predicted path.
 
     Args:
@@ -38,21 +38,22 @@ class FutureFiles:
         else:
             self._last = result
 
-    def write(self, streams: Sequence[FrameStream], num_frames: int) -> int:
+    def write(self, streams: Sequence[FrameStream], num_frames: int, num_labels: int) -> int:
         """Sample the futures of `FrameStream.futures`, write both files, and return the number of futures.
 
-        They end before the first future that is not finite, whose `damage` says so.
+        Labels from `num_labels` on, objects that only a future has, are left out. The futures end before the first one
+        that is not finite, whose `damage` says so.
         """
         futures = list[list[Mapping[int, Region]]]()
         with (self._folder / FUTURES).open("w", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(FUTURE_COLUMNS)
             for number, stream in enumerate(tqdm(streams, desc="sampling", unit="future", mininterval=0.5)):
-                rows, future = [], []
+                rows, future = list[list[object]](), list[Mapping[int, Region]]()
                 for frame in stream.predict(num_frames):
-                    cells = table_cells(frame.segmented, len(self._info.colors), self._info.background)
+                    cells = table_cells(frame.segmented, num_labels, self._info.background)
                     rows += [[number, *row] for row in cells]
-                    future.append(frame.regions)
+                    future.append({label: region for label, region in frame.regions.items() if label < num_labels})
                 if len(future) < num_frames:
                     break
                 table.writerows(rows)

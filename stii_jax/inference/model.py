@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, UInt8
 from stii_jax.data.errors import DataError
 from stii_jax.data.video.levels import Range
 from stii_jax.data.video.view import View
+from stii_jax.inference.object_stream import ObjectStream
 from stii_jax.inference.outputs import COLUMNS, Cell, table_rows
 from stii_jax.inference.recordings import Frames, Recording
 from stii_jax.inference.stream import FrameResult, FrameStream
-from stii_jax.inference.tiled_stream import TiledStream
 from stii_jax.inference.viewing import Viewing, check_viewing
 from stii_jax.models.video_model import VideoModel
 from stii_jax.types import Params
@@ -207,6 +207,7 @@ class Model:
         frame_stride: int | None = None,
         background: str | None = None,
         tile: int | None = None,
+        separate: bool | None = None,
         fps: float | None = None,
     ) -> Result:
         """Decompose a video.
@@ -220,14 +221,17 @@ class Model:
             background: "median" removes the background of a static camera, "bright" shows the negative, "keep" does
                 neither; None: as in training. See `View.background`.
             tile: side, in pixels, of overlapping square tiles that are decomposed separately, for objects that are
-                small in the frame; see `TiledStream`. Labels are then object numbers, and 0 is the background.
+                small in the frame. This implies `separate`.
+            separate: True for labels that are object numbers, 0 for the background, where separate pieces of a slot are
+                separate objects; see `ObjectStream`. False for labels that are slots. None: True for tiles, and if the
+                background is removed.
             fps: frames per second of frames in memory; None: 25.
 
         Raises:
             ConfigError: an argument is invalid.
             DataError: the video cannot be read or has no frames, or the first frame's decomposition is not finite.
         """
-        viewing = Viewing(value_range, region, frame_stride, background, tile)
+        viewing = Viewing(value_range, region, frame_stride, background, tile, separate)
         stream = self.stream(video, fps=fps, **viewing._asdict())
         whole = (frame._replace(pixels=None) for frame in stream)
         if stream.tiles:  # the pictures of all tiles would not fit in memory
@@ -246,6 +250,7 @@ class Model:
         frame_stride: int | None = None,
         background: str | None = None,
         tile: int | None = None,
+        separate: bool | None = None,
         fps: float | None = None,
     ) -> FrameStream:
         """Decompose a video frame by frame, in constant memory.
@@ -258,6 +263,7 @@ class Model:
             frame_stride: see `decompose`.
             background: see `decompose`.
             tile: see `decompose`. Predictions are not available in tiles.
+            separate: see `decompose`.
             fps: see `decompose`.
 
         Returns:
@@ -267,7 +273,7 @@ class Model:
             ConfigError: an argument is invalid.
             DataError: the video cannot be read or has no frames.
         """
-        viewing = check_viewing(Viewing(value_range, region, frame_stride, background, tile))
+        viewing = check_viewing(Viewing(value_range, region, frame_stride, background, tile, separate))
         view, stride = viewing.view(self.view), frame_stride or self.frame_stride
         recorded: Recording | Frames
         if isinstance(video, str | Path):
@@ -278,8 +284,8 @@ class Model:
             if value_range is not None:
                 raise DataError("value_range is for files: scale frames in memory to 0..255 yourself")
             recorded = Frames(video, view, stride, *([] if fps is None else [fps]))
-        if not recorded.tiles:
-            return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)
-        if num_predicted:
+        if recorded.tiles and num_predicted:
             raise DataError("frames cannot be predicted in tiles: omit num_predicted or tile")
-        return TiledStream(self.network, self.params, recorded, self.held_out)
+        if recorded.tiles or (recorded.background == "median" if separate is None else separate):
+            return ObjectStream(self.network, self.params, recorded, num_predicted, self.held_out)
+        return FrameStream(self.network, self.params, recorded, num_predicted, self.held_out)

@@ -54,8 +54,10 @@ class VideoInfo(NamedTuple):
     """Colours of the slots, RGB in 0..255."""
     background: int
     """The background's slot."""
-    in_tiles: bool = False
+    is_numbered: bool = False
     """True if object numbers replace slots. They start from 1, in order of appearance."""
+    slot_colors: UInt8[np.ndarray, "S 3"] | None = None
+    """Colours of the slots in the pictures of slots; None without such pictures."""
 
 
 class SegmentedFrame(NamedTuple):
@@ -163,12 +165,12 @@ class Masks(FrameWriter):
 class Trajectories(FrameWriter):
     """The table `trajectories.csv`, one row per frame and slot. See `regions.Region` for the measures.
 
-    Objects in tiles have rows from the frame in which they first appear.
+    Numbered objects have rows from the frame in which they first appear.
     """
 
     def __init__(self, folder: Path, info: VideoInfo):
         self._info = info
-        self._count = 1 if info.in_tiles else len(info.colors)
+        self._count = 1 if info.is_numbered else len(info.colors)
         self._file = folder.joinpath(TABLE).open("w", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         self._table.writerow(COLUMNS)

@@ -107,6 +107,9 @@ class FrameStream:
         held_out: `novelty.summarize` of held-out videos, which `compare` uses.
     """
 
+    is_numbered = False
+    """True if labels are object numbers, with the background at 0; False if they are slots."""
+
     def __init__(
         self, model: VideoModel, params: Params, video: Recording | Frames, num_predicted: int = 0, held_out: Any = None
     ):
@@ -137,7 +140,7 @@ class FrameStream:
 
     @property
     def num_labels(self) -> int:
-        """Number of slots. For a video in tiles, number of objects so far, plus one for the background."""
+        """Number of slots; if `is_numbered`, number of objects so far, plus one for the background."""
         return self._num_slots
 
     def find_background(self, frames: Sequence[FrameResult]) -> int:

@@ -1,4 +1,4 @@
-"""The options that select frames of a recording, and the part of them that a model sees."""
+"""The options that select the frames of a recording, the part of them that a model sees, and the labels."""
 
 import dataclasses
 import math
@@ -24,6 +24,9 @@ class Viewing(NamedTuple):
     """One of `BACKGROUNDS`; see `View.background`."""
     tile: int | None = None
     """Side in pixels of square tiles that are decomposed one by one; see `stii_jax.data.video.tiles.TiledView`."""
+    separate: bool | None = None
+    """True: separate pieces of a slot are separate objects; see `object_stream.ObjectStream`. False: labels are slots.
+    None: True for tiles, and if the background is removed."""
 
     def view(self, trained: View) -> View:
         """Return the view for a model that was trained with the view `trained`."""
@@ -50,6 +53,8 @@ def check_viewing(viewing: Viewing) -> Viewing:
         raise ConfigError(f"--background is {viewing.background!r}: give one of {', '.join(BACKGROUNDS)}")
     if viewing.tile is not None and viewing.tile < 1:
         raise ConfigError(f"--tile is {viewing.tile}, expected the side of a square in pixels")
+    if viewing.tile is not None and viewing.separate is False:
+        raise ConfigError("--noseparate does not work with --tile, whose slots are not those of the whole frame")
     return viewing
 
 
@@ -57,7 +62,7 @@ def parse_viewing(flags: Mapping[str, Any]) -> Viewing:
     """Parse the viewing flags; lists hold text. Raises `ConfigError` for an invalid value."""
     region = _numbers(flags, "region", int, "X,Y,WIDTH,HEIGHT in pixels of the recording", 4)
     limits = _numbers(flags, "value_range", float, "LOW,HIGH, two numbers, the lower one first", 2)
-    others = (flags.get(name) for name in ("frame_stride", "background", "tile"))
+    others = (flags.get(name) for name in ("frame_stride", "background", "tile", "separate"))
     return check_viewing(Viewing(limits, region, *others))
 
 

@@ -68,6 +68,8 @@ def make_fine_tuning(mode: str, source: str | None, viewing: Mapping[str, Any], 
     if source is None or model is None:
         missing = "--model, the model to start from" if model is None else "--input, the recording to train on"
         raise ConfigError(f"give {missing}: {_EXAMPLE}")
+    if viewing.get("separate") is not None:
+        raise ConfigError("--separate would do nothing in training: give it to decompose with the trained model")
     return FineTuning(existing(source), parse_viewing(viewing))
 
 

@@ -86,7 +86,7 @@ def _lead(found: DecomposedRecording) -> str:
     summary = found.summary
     ahead = f" and {summary['num_predicted']:,} predicted ones" if summary["num_predicted"] else ""
     parts = f"{found.num_slots} slots, one of them the background"
-    if "tiles" in summary:
+    if "num_objects" in summary:
         parts = f"{found.num_slots - 1} objects and the background"
     return (
         f"{found.num_frames:,} frames of {found.size[0]}x{found.size[1]} pixels{ahead}, decomposed into {parts}. Check "

@@ -109,7 +109,7 @@ def open_decomposition(folder: Path, recording: Path | None = None) -> Decompose
     path = folder / SUMMARY
     summary = read_json(path)
     numbers = ["num_frames", "num_predicted", "num_slots", "background_slot", "frame_stride", "mask_scale", "fps"]
-    for key in numbers + ["num_objects"] * ("tiles" in summary):
+    for key in numbers + ["num_objects"] * ("num_objects" in summary):
         if not is_number(need(path, summary, key)) or summary[key] < 0:
             raise ReportError(f"{path}: `{key}` is {summary[key]!r}, expected a number")
     for key, length in (("input_size", 2), ("view_box", 4), ("value_range", 2)):
@@ -121,7 +121,7 @@ def open_decomposition(folder: Path, recording: Path | None = None) -> Decompose
     if not source.exists():
         raise ReportError(f"{source}, the recording of {folder}, does not exist: give its path with --recording")
     table = _read_table(folder / TABLE)
-    if "tiles" in summary:
+    if "num_objects" in summary:
         table = _filled(table, _num_slots(summary))
     return DecomposedRecording(folder, source, summary, table, _rows(folder / TABLE, table, summary))
 
@@ -153,7 +153,7 @@ def _rows(path: Path, table: str, summary: Mapping[str, Any]) -> list[list[Row]]
 
 
 def _num_slots(summary: Mapping[str, Any]) -> int:
-    return 1 + summary["num_objects"] if "tiles" in summary else summary["num_slots"]
+    return 1 + summary["num_objects"] if "num_objects" in summary else summary["num_slots"]
 
 
 def _filled(table: str, num_objects: int) -> str:

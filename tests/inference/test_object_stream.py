@@ -3,10 +3,10 @@
 import csv
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
+from by_color import ByColor
 from html_page import Reader
 from sample_recordings import write_raw
 
@@ -22,41 +22,16 @@ from stii_jax.inference.request import Request, make_request
 from stii_jax.inference.track_request import TrackRequest
 from stii_jax.inference.track_scores import score_folder, score_model
 from stii_jax.inference.viewing import Viewing
-from stii_jax.models.video_model import VideoModel
 from stii_jax.report.tracks import write_tracks_page
 from stii_jax.report.tracks.folder import open_decomposition
-from stii_jax.types import Decomposition
 
 SIDE, HEIGHT, WIDTH, NUM_FRAMES = 16, 20, 40, 12
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
-class ByColor(VideoModel):
-    """Three slots for red, the background and green. The state counts frames; there is nothing to learn."""
-
-    num_slots, frame_shape = 3, (SIDE, SIDE, 3)
-
-    def initial_state(self, params, batch_size):
-        return jnp.zeros(batch_size)
-
-    def decompose(self, params, video, keys, state=None, start=0):
-        red, green = (video[..., channel] > 0.5 for channel in (0, 1))
-        masks = jnp.stack([red, ~red & ~green, green], axis=2).astype(jnp.float32)
-        means = jnp.broadcast_to(video[:, :, None], (*masks.shape, 3))
-        return Decomposition(means, masks, jnp.zeros((*masks.shape[:3], 2))), state + 1
-
-    def log_likelihood(self, video, decomposition):
-        return jnp.zeros(video.shape[:-1])
-
-    def init(self, key):
-        return {}
-
-    loss = predict = None
-
-
 @pytest.fixture(scope="module")
 def model():
-    return Model(network=ByColor(), params={}, view=View(size=SIDE, square=True))
+    return Model(network=ByColor(SIDE), params={}, view=View(size=SIDE, square=True))
 
 
 def red_at(t):

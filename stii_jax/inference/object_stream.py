@@ -1,0 +1,114 @@
+"""Decompose a video frame by frame into numbered objects: in one view, or in tiles for small objects."""
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from stii_jax.data.errors import DataError
+from stii_jax.inference.identities import MAX_OBJECTS
+from stii_jax.inference.recordings import Frames, Recording
+from stii_jax.inference.stitching import Stitcher
+from stii_jax.inference.stream import (
+    FRAMES_FOR_BACKGROUND,
+    DecomposedFrame,
+    FrameResult,
+    FrameStream,
+    find_background,
+)
+from stii_jax.models.video_model import VideoModel
+from stii_jax.types import Params
+from stii_jax.visualization.regions import Labels
+
+CHANGED = 64
+"""Minimum level of a pixel that cannot be background, if a static background is removed. The typical changed pixel has
+255 (`Background.change`). This holds for one view. Objects are larger in tiles, and the model outlines them better."""
+
+
+class ObjectStream(FrameStream):
+    """The results of a video's frames, with one number per object.
+
+    Separate pieces of a slot are separate objects, and pieces in overlapping tiles that share pixels are one. The
+    background is 0. If a static background is removed in one view, pixels that differ from it belong to an object. After
+    a cut, all objects are new. The first results come after `FRAMES_FOR_BACKGROUND` frames, which are needed to find
+    the background.
+
+    Args:
+        model: the network.
+        params: its parameters.
+        video: the frames, in tiles or in one view.
+        num_predicted: see `FrameStream`; 0 for tiles, which predict independently, so that no object could move from
+            one to the next.
+        held_out: see `FrameStream`.
+    """
+
+    is_numbered = True
+
+    def __init__(
+        self, model: VideoModel, params: Params, video: Recording | Frames, num_predicted: int = 0, held_out: Any = None
+    ):
+        super().__init__(model, params, video, num_predicted, held_out)
+        self._size = model.frame_shape[0]
+        self._stitcher: Stitcher | None = None
+
+    @property
+    def num_labels(self) -> int:
+        """See `FrameStream.num_labels`."""
+        return 1 + (0 if self._stitcher is None else self._stitcher.num_objects)
+
+    @property
+    def notes(self) -> list[str]:
+        """See `FrameStream.notes`."""
+        notes = list[str]()
+        if self.tiles:
+            side, count = self.tiles[0][2] - self.tiles[0][0], len(self.tiles)
+            notes.append(
+                f"{count} tiles of {side}x{side} pixels: each frame takes about {count} times as long as one view"
+            )
+        if self._stitcher is not None and (frame := self._stitcher.full_from) is not None:
+            notes.append(
+                f"there are more than {MAX_OBJECTS} objects: from frame {frame} on, new ones reuse the numbers of "
+                "those absent for longest"
+            )
+        return [*super().notes, *notes]
+
+    def find_background(self, frames: Sequence[FrameResult]) -> int:
+        """Return 0."""
+        del frames
+        return 0
+
+    def predict(self, num_frames: int) -> Iterator[FrameResult]:
+        """See `FrameStream.predict`. Raises `DataError` for tiles."""
+        if self.tiles:
+            raise DataError("frames cannot be predicted in tiles: omit the tiles, or the prediction")
+        return super().predict(num_frames)
+
+    def futures(self, count: int, seed: int = 0) -> list[FrameStream]:
+        """See `FrameStream.futures`. Each numbers its objects on its own from here on."""
+        futures = super().futures(count, seed)
+        for future in futures:
+            assert isinstance(future, ObjectStream)
+            future._stitcher = copy.deepcopy(self._stitcher)
+        return futures
+
+    def _segment(self, items: Iterator[DecomposedFrame]) -> Iterator[tuple[DecomposedFrame, Labels]]:
+        if self._stitcher is None:
+            head = list(itertools.islice(items, FRAMES_FOR_BACKGROUND))
+            if not head:
+                return
+            self._stitcher = self._start(np.stack([item.masks for item in head]))
+            items = itertools.chain(head, items)
+        for item in items:
+            if item.sight.is_cut:
+                self._stitcher.forget()
+            is_difference = self.video.background == "median" and not self.tiles and item.frame is not None
+            changed = item.frame[None, ..., 0] >= CHANGED if is_difference else None
+            yield item, self._stitcher.join(item.masks, changed)
+
+    def _start(self, masks: np.ndarray) -> Stitcher:
+        """Return the stitcher, given the masks of the first frames, `T tiles K h w`."""
+        video, boxes = self.video, self.tiles or [self.video.box]
+        backgrounds = [find_background(list(masks[:, tile])) for tile in range(len(boxes))]
+        return Stitcher(self._size, boxes, video.box, video.width, video.height, backgrounds)

@@ -1,0 +1,179 @@
+"""Decompositions of one view into objects: separate pieces of a slot have numbers of their own."""
+
+import csv
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from by_color import ByColor
+from html_page import Reader
+from sample_recordings import write_raw
+
+from stii_jax.config import ConfigError
+from stii_jax.data.video.view import View
+from stii_jax.inference import decompose as module
+from stii_jax.inference.model import Model
+from stii_jax.inference.output_folder import NAMES, OF_FUTURES
+from stii_jax.inference.remarks import Remarks, Sight
+from stii_jax.inference.request import Request, make_request
+from stii_jax.inference.viewing import Viewing
+from stii_jax.report.tracks import write_tracks_page
+from stii_jax.report.tracks.folder import open_decomposition
+from stii_jax.report.tracks.futures import read_futures
+from stii_jax.runs.fine_tuning_settings import make_fine_tuning
+
+SIDE, NUM_FRAMES = 24, 14
+RED, GREEN = 0, 2
+"""Slots of the model; the background has slot 1."""
+
+
+def places_at(t):
+    """The corners of two red squares and a green one, which appears in the fourth frame."""
+    return [(1 + t, 2), (20 - t, 10), *[(4, 18)] * (t >= 3)]
+
+
+def labels_at(t):
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    for number, (x, y) in enumerate(places_at(t), 1):
+        labels[y : y + 3, x : x + 3] = number
+    return labels
+
+
+LABELS = np.stack([labels_at(t) for t in range(NUM_FRAMES)])
+FRAMES = np.array([(0, 0, 0), (255, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)[LABELS]
+SLOTS = np.array([1, RED, RED, GREEN], np.uint8)[LABELS]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(network=ByColor(SIDE), params={}, view=View(size=SIDE, square=True))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_raw(tmp_path_factory.mktemp("videos") / "video.mkv", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def found(model, video, tmp_path_factory):
+    output = tmp_path_factory.mktemp("outputs") / "found"
+    request = Request(video, output, 2, object_clips=True, viewing=Viewing(separate=True), num_futures=2)
+    return output, module.decompose(model, request, {"model": "colors"}, {})
+
+
+def test_pieces_of_a_slot_are_objects(model):
+    """Each keeps its number. Without `separate`, labels are slots."""
+    result = model.decompose(FRAMES, separate=True)
+    np.testing.assert_array_equal(result.masks, LABELS)
+    assert result.background == 0 and result.tracks.visible.shape == (NUM_FRAMES, 4)
+    np.testing.assert_allclose(result.tracks.centroids[:, 2, 0], 21.5 - np.arange(NUM_FRAMES))
+    assert result.slots.mask.shape == (NUM_FRAMES, 3, SIDE, SIDE)
+    for separate in (False, None):
+        plain = model.decompose(FRAMES, separate=separate)
+        np.testing.assert_array_equal(plain.masks, SLOTS)
+        assert plain.background == 1
+
+
+def test_pieces_are_objects_if_the_background_is_removed(model):
+    """The default depends on what the model sees: a moving camera prevents the removal."""
+    frames = np.maximum(FRAMES, 60)
+    removed = model.stream(frames, background="median")
+    assert removed.is_numbered and removed.video.background == "median"
+    assert not model.stream(frames, background="median", separate=False).is_numbered
+    moving = np.random.default_rng(0).integers(0, 256, FRAMES.shape, np.uint8)
+    kept = model.stream(moving, background="median")
+    assert kept.video.background == "keep" and not kept.is_numbered
+
+
+class Timid(ByColor):
+    """Every pixel is most likely background: three in five for it, two for the first slot."""
+
+    def decompose(self, params, video, keys, state=None, start=0):
+        found, state = super().decompose(params, video, keys, state)
+        shares = jnp.array([0.4, 0.6, 0.0])[:, None, None]
+        return found._replace(masks=jnp.broadcast_to(shares, found.masks.shape)), state
+
+
+def test_pixels_that_differ_from_a_removed_background_belong_to_objects():
+    """No pixel of the background does, nor one that differs a little."""
+    model = Model(network=Timid(SIDE), params={}, view=View(size=SIDE, square=True))
+    scene = np.random.default_rng(0).integers(0, 100, (SIDE, SIDE, 3), np.uint8)
+    moving = np.where(LABELS < 3, LABELS, 0)
+    frames = np.where(moving[..., None] > 0, np.uint8(220), scene)
+    frames[7, 20:23, 20:23] += 12
+    np.testing.assert_array_equal(model.decompose(frames, background="median").masks, moving)
+    assert not model.decompose(frames, separate=True).masks.any()
+
+
+def test_a_large_slot(model):
+    """A slot of up to half of the view is an object. A larger one is background until it vanishes."""
+    frames = np.zeros((12, SIDE, SIDE, 3), np.uint8)
+    heights = np.array([11] * 5 + [13] + [11] * 2 + [0] + [11] * 3)
+    for frame, height in zip(frames, heights):
+        frame[:height, :, 0] = 255
+    areas = [np.count_nonzero(mask) for mask in model.decompose(frames, separate=True).masks]
+    assert areas == [11 * SIDE] * 5 + [0] * 4 + [11 * SIDE] * 3
+
+
+def test_predicted_objects_keep_their_numbers(model):
+    result = model.decompose(FRAMES, separate=True)
+    predicted = result.predict(2, samples=2)
+    np.testing.assert_array_equal(predicted.masks, [LABELS[-1]] * 2)
+    assert [(future.masks == 0).all() for future in predicted.futures] == [True, True]
+    np.testing.assert_array_equal(result.predict(1).masks, [LABELS[-1]])
+    streamed = list(model.stream(FRAMES, 2, separate=True))
+    np.testing.assert_array_equal([frame.mask for frame in streamed[NUM_FRAMES:]], [LABELS[-1]] * 2)
+
+
+def test_objects_after_a_cut_are_new(model, monkeypatch):
+    sights = iter([Sight(is_cut=t == 6) for t in range(NUM_FRAMES)])
+    monkeypatch.setattr(Remarks, "see", lambda *_: next(sights))
+    masks = model.decompose(FRAMES, separate=True).masks
+    np.testing.assert_array_equal(masks[:6], LABELS[:6])
+    np.testing.assert_array_equal(masks[6:], np.where(LABELS[6:] > 0, LABELS[6:] + 3, 0))
+
+
+def test_files(found):
+    output, summary = found
+    assert summary.items() >= {"num_slots": 3, "num_objects": 3, "background_slot": 0, "num_futures": 2}.items()
+    assert "tiles" not in summary
+    assert {path.name for path in output.iterdir()} == {*NAMES, *OF_FUTURES, "objects"} == set(summary["files"])
+    assert {path.name for path in (output / "objects").iterdir()} == {f"slot_{number}.mp4" for number in (1, 2, 3)}
+    with np.load(output / "masks.npz") as arrays:
+        np.testing.assert_array_equal(arrays["segmentation"], [*LABELS, LABELS[-1], LABELS[-1]])
+    with (output / "futures.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    places = [(int(row["future"]), int(row["frame"]), int(row["object"])) for row in rows]
+    assert places == [(f, NUM_FRAMES + t, label) for f in (0, 1) for t in (0, 1) for label in range(4)]
+
+
+def test_slots_keep_their_own_colors(model, video, tmp_path, monkeypatch):
+    """In pictures of the slots, the background's slot is the grey one, although label 0 is the background."""
+    drawn, draw = [], module.visualize.animation_frame
+    monkeypatch.setattr(module.visualize, "animation_frame", lambda *given: drawn.append(given[2]) or draw(*given))
+    module.decompose(model, Request(video, tmp_path / "found", viewing=Viewing(separate=True)), {"model": ""}, {})
+    np.testing.assert_array_equal(drawn[0], module.visualize.slot_colors(3, 1))
+
+
+def test_the_page(found, tmp_path):
+    output, _ = found
+    read = open_decomposition(output)
+    assert [len(rows) for rows in read.rows] == [4] * (NUM_FRAMES + 2)
+    futures = read_futures(read)
+    assert futures is not None and [len(paths) for paths in futures] == [2] * 4
+    write_tracks_page(output, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "3 objects and the background" in text and " tiles of" not in text
+    assert json.loads(Reader(text).texts["script"][0])["slots"] == 4
+
+
+def test_flags():
+    for value in (True, False, None):
+        assert make_request("decompose", "a", "b", None, viewing={"separate": value}).viewing.separate is value
+    with pytest.raises(ConfigError, match="--noseparate does not work with --tile"):
+        make_request("decompose", "a", "b", None, viewing={"separate": False, "tile": 180})
+    with pytest.raises(ConfigError, match="--separate would do nothing: give --mode decompose"):
+        make_request("train", None, None, None, viewing={"separate": False})
+    with pytest.raises(ConfigError, match="--separate would do nothing in training"):
+        make_fine_tuning("fine_tune", ".", {"separate": True}, "balls")
