@@ -31,9 +31,9 @@ class ObjectStream(FrameStream):
     """The results of a video's frames, with one number per object.
 
     Separate pieces of a slot are separate objects, and pieces in overlapping tiles that share pixels are one. The
-    background is 0. If a static background is removed in one view, pixels that differ from it belong to an object. After
-    a cut, all objects are new. The first results come after `FRAMES_FOR_BACKGROUND` frames, which are needed to find
-    the background.
+    background is 0. If a static background is removed in one view, pixels that differ from it belong to an object.
+    After a cut, all objects are new. The first results come after `FRAMES_FOR_BACKGROUND` frames, which are needed to
+    find the background.
 
     Args:
         model: the network.
@@ -103,8 +103,9 @@ class ObjectStream(FrameStream):
         for item in items:
             if item.sight.is_cut:
                 self._stitcher.forget()
-            is_difference = self.video.background == "median" and not self.tiles and item.frame is not None
-            changed = item.frame[None, ..., 0] >= CHANGED if is_difference else None
+            changed = None
+            if self.video.background == "median" and not self.tiles and item.frame is not None:
+                changed = item.frame[None, ..., 0] >= CHANGED
             yield item, self._stitcher.join(item.masks, changed)
 
     def _start(self, masks: np.ndarray) -> Stitcher:
