@@ -1,6 +1,7 @@
 """Decompositions of one view into objects: separate pieces of a slot have numbers of their own."""
 
 import csv
+import itertools
 import json
 
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from html_page import Reader
 from sample_recordings import write_raw
 
 from stii_jax.config import ConfigError
+from stii_jax.data import resolve_config
+from stii_jax.data.shapes.render import render
+from stii_jax.data.shapes.scene import Scene, draw_scenes
 from stii_jax.data.video.view import View
 from stii_jax.inference import decompose as module
 from stii_jax.inference.model import Model
@@ -22,6 +26,7 @@ from stii_jax.report.tracks import write_tracks_page
 from stii_jax.report.tracks.folder import open_decomposition
 from stii_jax.report.tracks.futures import read_futures
 from stii_jax.runs.fine_tuning_settings import make_fine_tuning
+from stii_jax.runs.loading import load_model
 
 SIDE, NUM_FRAMES = 24, 14
 RED, GREEN = 0, 2
@@ -177,3 +182,23 @@ def test_flags():
         make_request("train", None, None, None, viewing={"separate": False})
     with pytest.raises(ConfigError, match="--separate would do nothing in training"):
         make_fine_tuning("fine_tune", ".", {"separate": True}, "balls")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [24, 29, 33])
+def test_objects_that_share_a_slot_are_separated(index):
+    """On generated recordings whose walkers or polygons the included model draws with too few slots."""
+    from sklearn.metrics import adjusted_rand_score
+
+    config = resolve_config("shapes", "default", {"num_frames": 240})
+    scenes = draw_scenes(np.random.default_rng(1), 36, config)._asdict()
+    video, truth = render(Scene(**{key: values[index] for key, values in scenes.items()}), 0, 240, 64)
+    stream = load_model("balls").stream(video, background="median")
+    scores = []
+    for frame, labels in zip(itertools.islice(stream, 20), truth):
+        foreground = labels > 0
+        found = frame.mask, frame.slot_masks.argmax(axis=0)
+        scores.append([adjusted_rand_score(labels[foreground], each[foreground]) for each in found])
+    objects, slots = np.mean(scores, axis=0)
+    print(f"F-ARI {objects:.2f} by objects, {slots:.2f} by slots")
+    assert objects > slots + 0.2
