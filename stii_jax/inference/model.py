@@ -97,7 +97,7 @@ class Result:
         self.futures = tuple(futures)
         """The futures that `predict` sampled for the same frames; empty unless it was asked for samples."""
         self.background = background
-        """The background's slot, which has the most pixels in the first ten frames."""
+        """The background's slot, which has the most pixels in the first ten frames; 0 for numbered objects."""
         self.damage = stream.damage
         """The reason why the frames end before the video, or None."""
         self.novelty = stream.compare()
@@ -113,7 +113,8 @@ class Result:
 
     @property
     def masks(self) -> UInt8[np.ndarray, "T H W"]:
-        """The slot of every pixel in the video's resolution; 255 outside the part that the model sees.
+        """The slot of every pixel in the video's resolution, or its object's number; 255 outside the part that the model
+        sees.
 
         Frames with a side of more than 1920 pixels are downscaled by an integer factor.
         """

@@ -68,7 +68,8 @@ def flags_of(module: str) -> set[str]:
     """Return the flags that a command's source defines."""
     if module == "stii_jax.main":
         defined = flags.FLAGS.flags_by_module_dict()["stii_jax.command_line"]
-        return {"--help", "--version", *(f"--{flag.name}" for flag in defined)}
+        negated = (f"--no{flag.name}" for flag in defined if flag.boolean)
+        return {"--help", "--version", *(f"--{flag.name}" for flag in defined), *negated}
     top = ROOT / module.replace(".", "/")
     sources = sorted(top.glob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
     return {
