@@ -109,12 +109,13 @@ class Result:
         self._stream = stream
 
     def __repr__(self) -> str:
-        return f"<Result: {len(self.frames)} frames, {self._num_slots} slots>"
+        count = self._num_slots
+        content = f"{count - 1} objects" if self._stream.is_numbered else f"{count} slots"
+        return f"<Result: {len(self.frames)} frames, {content}>"
 
     @property
     def masks(self) -> UInt8[np.ndarray, "T H W"]:
-        """The slot of every pixel in the video's resolution, or its object's number; 255 outside the part that the model
-        sees.
+        """The slot or object of every pixel in the video's resolution; 255 outside the part that the model sees.
 
         Frames with a side of more than 1920 pixels are downscaled by an integer factor.
         """

@@ -76,6 +76,7 @@ def test_pieces_of_a_slot_are_objects(model):
     assert result.slots.mask.shape == (NUM_FRAMES, 3, SIDE, SIDE)
     for separate in (False, None):
         plain = model.decompose(FRAMES, separate=separate)
+        assert (repr(result), repr(plain)) == ("<Result: 14 frames, 3 objects>", "<Result: 14 frames, 3 slots>")
         np.testing.assert_array_equal(plain.masks, SLOTS)
         assert plain.background == 1
 
