@@ -4,6 +4,7 @@ import csv
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from PIL import Image
 from sample_recordings import write_raw
@@ -12,6 +13,7 @@ from toy import ToyModel, use_toy_model
 
 import stii_jax
 from stii_jax.config import ConfigError, load_config
+from stii_jax.data.video.videofile import read_frames
 from stii_jax.evaluation.evaluator import check_samples
 from stii_jax.inference.output_folder import NAMES
 from stii_jax.inference.outputs import FUTURE_COLUMNS
@@ -62,7 +64,12 @@ def test_other_files_do_not_change(workdir, video, tmp_path):
     plain, sampled = tmp_path / "plain", tmp_path / "sampled"
     without, summary = decompose(workdir, video, plain), decompose(workdir, video, sampled, num_futures=2)
     for path in (path for path in plain.rglob("*") if path.is_file() and path.name != "decomposition.json"):
-        assert path.read_bytes() == (sampled / path.relative_to(plain)).read_bytes(), path
+        other = sampled / path.relative_to(plain)
+        if path.suffix == ".mp4":  # on some machines, x264 encodes blocks at the edge in two ways
+            shown, expected = (np.stack(list(read_frames(file))).astype(float) for file in (other, path))
+            assert np.abs(shown - expected).mean() < 1, path
+        else:
+            assert path.read_bytes() == other.read_bytes(), path
     for facts in (without, summary):
         facts.pop("seconds")
     assert summary.pop("num_futures") == 2 and set(summary.pop("files")) > set(without.pop("files"))
