@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from stii_jax.data.builder import VideoBuilder
@@ -16,7 +17,12 @@ from stii_jax.data.pipeline import tfds
 from stii_jax.data.shapes.options import ShapesConfig
 from stii_jax.data.shapes.render import render
 from stii_jax.data.shapes.scene import Scene, draw_scenes
+from stii_jax.data.video.background import Background
 
+Array = np.ndarray
+
+# Number of frames at most from which a video's background is estimated.
+_SAMPLES = 31
 # Number of videos drawn together. It affects the meaning of a seed, since every block has its own random numbers.
 _BLOCK = 256
 
@@ -77,5 +83,16 @@ class Shapes(VideoBuilder):
     def decode(self, example: dict[str, Any], start: int, num_frames: int) -> dict[str, np.ndarray]:
         """See `VideoBuilder.decode`."""
         scene = Scene(**{key: np.asarray(example[key]) for key in Scene._fields})
-        video, masks = render(scene, start, num_frames, self.builder_config.image_size)
+        size = self.builder_config.image_size
+        video, masks = render(scene, start, num_frames, size)
+        if self.builder_config.difference:
+            video = self._difference(scene, video)
         return {"video": video, "segmentation": masks}
+
+    def _difference(self, scene: Scene, video: UInt8[Array, "T S S 3"]) -> UInt8[Array, "T S S 3"]:
+        """Remove the background, as found in frames spread over the whole video."""
+        config = self.builder_config
+        step = -(-config.num_frames // _SAMPLES)
+        samples, _ = render(scene, 0, -(-config.num_frames // step), config.image_size, step)
+        background = Background(samples)
+        return np.stack([background.change(frame) for frame in video])

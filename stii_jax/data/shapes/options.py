@@ -115,6 +115,10 @@ class ShapesConfig(GeneratedConfig):
     margin: tuple[float, float] = (0.1, 0.4)
     """Distance from the frame at which objects that left it turn back."""
 
+    difference: bool = False
+    """Whether frames show the difference from the median over the video, as `--background=median` does. An object that
+    rests in one place for more than half of the video is part of the median, so videos should be long."""
+
     @property
     def max_objects(self) -> int:
         """Maximum number of objects in a video."""

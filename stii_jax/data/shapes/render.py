@@ -13,14 +13,14 @@ Array = np.ndarray
 
 
 def render(
-    scene: Scene, start: int, num_frames: int, image_size: int
+    scene: Scene, start: int, num_frames: int, image_size: int, step: int = 1
 ) -> tuple[UInt8[Array, "T S S 3"], UInt8[Array, "T S S"]]:
-    """Render frames `start` to `start + num_frames` of a video, and the label of the object at each pixel.
+    """Render `num_frames` frames of a video, every `step`-th from `start` on, and the label of the object at each pixel.
 
     A pixel's label is k + 1 if object k is the nearest one that contains its centre. The background is 0 and includes
     shadows.
     """
-    frames = np.arange(start, start + num_frames)
+    frames = start + step * np.arange(num_frames)
     channels = 1 if scene.gray else 3
     rng = np.random.default_rng([int(scene.seed), 0])
     empty = backgrounds.paint(int(scene.background), scene.background_colors[:, :channels], rng, image_size)

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from stii_jax.data import resolve_config
 from stii_jax.data.pipeline.prepare import build_if_missing
 from stii_jax.data.shapes import Shapes
+from stii_jax.data.video.background import Background
 
 
 def make(tmp_path, split="train", variant="default", **options):
@@ -92,3 +94,26 @@ def test_variants_have_their_numbers_of_objects(variant, counts, tmp_path):
     builder, examples = make(tmp_path, variant=variant, num_train=200, num_frames=1)
     assert {int((example["kinds"] >= 0).sum()) for example in examples} == set(counts)
     assert builder.builder_config.max_objects == max(counts)
+
+
+def test_difference_from_the_background(tmp_path):
+    """In a video of at most 31 frames, the background is that of the whole video, and labels stay the same."""
+    few = {"num_train": 4, "num_frames": 31}
+    plain, examples = make(tmp_path, **few)
+    builder, same_examples = make(tmp_path, difference=True, **few)
+    assert same(examples, same_examples)
+    for example in examples:
+        whole, clip = plain.decode(example, 0, 31), builder.decode(example, 20, 3)
+        background = Background(whole["video"])
+        np.testing.assert_array_equal(clip["video"], [background.change(frame) for frame in whole["video"][20:23]])
+        np.testing.assert_array_equal(clip["segmentation"], whole["segmentation"][20:23])
+
+
+def test_difference_hides_the_scenery(tmp_path):
+    options = {"num_train": 12, "num_frames": 160, "speed": (0.02, 0.03), "motions": "inertial", "shadow_share": 0.0}
+    builder, examples = make(tmp_path, backgrounds="scenery", difference=True, **options)
+    clips = [builder.decode(example, 50, 1) for example in examples]
+    video, inside = (np.stack([clip[key][0] for clip in clips]) for key in ("video", "segmentation"))
+    background = ndimage.minimum_filter(inside == 0, (1, 3, 3))  # without outlines
+    assert (video[background] == 0).mean() > 0.95
+    assert (video[inside > 0].max(-1) > 63).mean() > 0.7
