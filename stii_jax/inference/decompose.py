@@ -125,7 +125,9 @@ def decompose(model: Model, request: Request, origin: Mapping[str, str], facts: 
             is_numbered=stream.is_numbered,
             slot_colors=None if stream.tiles else _slot_colors(head),
         )
-        painter = OverlayPainter(info.width, info.height, info.scale, recording.box, info.colors, background)
+        painter = OverlayPainter(
+            info.width, info.height, info.scale, recording.box, info.colors, background, recording.scene
+        )
         futures = FutureFiles(folder, info, recording.box) if request.num_futures else None
         negative = recording.background == "bright"
         counts = _write(folder, itertools.chain(head, shown), info, request.formats, painter, futures, negative)

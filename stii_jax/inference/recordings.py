@@ -74,6 +74,8 @@ class Recording:
             self._background, self._remarks = _usable(background, self.box, self.tiles)
         self.background = _shown(view, self._background)
         """See `View.background`; "keep" if it could not be removed."""
+        self.scene = None if self._background is None else self._background.picture
+        """The static background of whole frames, if it is removed; else None."""
         header = self._footage.header
         self._rate = header.rate or IMAGES_PER_SECOND
         self._clock = _Clock(1 / self._rate)
@@ -205,6 +207,7 @@ class Frames:
         if view.background == "median":
             self._background, self.notes = _usable(Background(sample(_all_checked(frames))), self.box, self.tiles)
         self.background = _shown(view, self._background)
+        self.scene = None if self._background is None else self._background.picture
         self._frames, self._view, self.stride, self._rate = itertools.chain([first], rest), view, stride, fps
         self.fps = fps / stride
 

@@ -42,15 +42,23 @@ class OverlayPainter:
         box: the part of the frame that the model sees.
         colors: the slots' colours.
         background: the background's slot, which gets no outline.
+        scene: the recording's static background, if it was removed from the frames that the model sees.
     """
 
     def __init__(
-        self, width: int, height: int, scale: int, box: Box, colors: UInt8[np.ndarray, "K 3"], background: int
+        self,
+        width: int,
+        height: int,
+        scale: int,
+        box: Box,
+        colors: UInt8[np.ndarray, "K 3"],
+        background: int,
+        scene: Picture | None = None,
     ):
         self.zoom = -(-MIN_SIDE // max(width, height))
         """Pixels of the overlay, in each direction, per pixel of the recording: 1 except for small recordings."""
         self._size, self._scale, self._box = (width, height), scale, box
-        self._colors, self._background = colors, background
+        self._colors, self._background, self._scene = colors, background, scene
         side = max(width, height) * self.zoom
         self._line = max(2, round(side / 640))
         self._ranks = np.zeros(NOT_SEEN + 1, np.uint8)  # 0 marks pixels without an object
@@ -70,15 +78,15 @@ class OverlayPainter:
         """Return the picture of the next frame.
 
         Args:
-            frame: the recording's frame; None if it is predicted. A predicted frame shows the reconstruction with an
-                orange edge.
+            frame: the recording's frame; None if it is predicted. A predicted frame has an orange edge. It shows the
+                reconstruction or, if the background was removed, the background and objects filled with their colours.
             reconstruction: the model's reconstruction of its view, in [0, 1]; only needed for a predicted frame.
             slots: see `regions.Labels`.
             regions: the regions of the visible slots, by slot.
         """
         if frame is None:
             assert reconstruction is not None
-            picture = self._enlarge(self._predicted(reconstruction))
+            picture = self._enlarge(self._predicted(reconstruction)) if self._scene is None else self._filled(slots)
         else:
             picture = self._enlarge(frame)
         self._draw_outlines(picture, slots)
@@ -154,6 +162,15 @@ class OverlayPainter:
             seen.convert("RGB").resize((right - left, bottom - top), Image.Resampling.BILINEAR)
         )
         return picture
+
+    def _filled(self, slots: UInt8[np.ndarray, "labels_H labels_W"]) -> Picture:
+        """Return the background with every object as a translucent area."""
+        assert self._scene is not None
+        picture = self._enlarge(self._scene)
+        ranks = self._enlarge(np.take(self._ranks, slots)).ravel()
+        filled, inside = picture.copy(), np.flatnonzero(ranks)
+        self._paint(filled, inside, self._colors[ranks[inside] - 1])
+        return ((picture.astype(np.uint16) + filled) // 2).astype(np.uint8)
 
     def _draw_outlines(self, picture: Picture, slots: UInt8[np.ndarray, "labels_H labels_W"]) -> None:
         """Draw an outline around each object. Between touching objects, the higher number gets the line."""

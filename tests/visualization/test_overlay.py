@@ -134,6 +134,22 @@ def test_predicted_frames_show_the_reconstruction_in_an_orange_edge():
     assert orange.sum() == 320 * 300 - 312 * 292
 
 
+@pytest.mark.usefixtures("no_tags")
+@pytest.mark.parametrize("scale", [1, 2])
+def test_predicted_frames_show_the_scene_if_its_background_was_removed(scale):
+    scene = grey()
+    scene[:, :160] = 50
+    labels = labels_with({1: (140, 120, 180, 180)})[::scale, ::scale]
+    paint = OverlayPainter(320, 300, scale, (0, 0, 320, 300), COLORS, 0, scene)
+    picture = paint.draw(None, NOTHING, labels, {})
+    half = (COLORS[1] / 2).astype(int)
+    np.testing.assert_allclose(picture[150, 150], 25 + half, atol=1)
+    np.testing.assert_allclose(picture[150, 170], 50 + half, atol=1)
+    assert (picture[50, 50] == 50).all() and (picture[50, 300] == 100).all()
+    assert (picture[0, 0] == PREDICTED).all()
+    assert (paint.draw(grey(), NOTHING, labels_with({})[::scale, ::scale], {}) == 100).all()  # not if it is observed
+
+
 def moving(where):
     """Return a region at each place; None where the object is not visible."""
     return [{} if at is None else {1: Region(1, *at, 0.0, *at, *at, 1.0)} for at in where]

@@ -15,7 +15,7 @@ Array = np.ndarray
 def render(
     scene: Scene, start: int, num_frames: int, image_size: int, step: int = 1
 ) -> tuple[UInt8[Array, "T S S 3"], UInt8[Array, "T S S"]]:
-    """Render `num_frames` frames of a video, every `step`-th from `start` on, and the label of the object at each pixel.
+    """Render every `step`-th frame of a video from `start` on, and the label of the object at each pixel.
 
     A pixel's label is k + 1 if object k is the nearest one that contains its centre. The background is 0 and includes
     shadows.
