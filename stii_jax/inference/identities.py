@@ -1,4 +1,4 @@
-"""Object numbers across tiles: one per object, kept from frame to frame. Needs no jax."""
+"""Object numbers: one per object, kept from frame to frame and across tiles. Needs no jax."""
 
 import dataclasses
 import math
@@ -102,6 +102,36 @@ class _Object:
         self.left = instance.leaves
 
 
+class Numbers:
+    """The numbers of objects: new ones as long as there are some, then those of objects absent for longest."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, int] = {}
+        """The last frame of every assigned number."""
+        self.full_from: int | None = None
+        """The first frame in which no new number was left for a new object."""
+
+    @property
+    def highest(self) -> int:
+        """The highest number so far."""
+        return len(self._taken)
+
+    def new(self, frame: int) -> int | None:
+        """Return the number of an object that appears in this frame, or None if none is left."""
+        number = len(self._taken) + 1
+        if number > MAX_OBJECTS:
+            self.full_from = frame if self.full_from is None else self.full_from
+            number = min(self._taken, key=lambda number: self._taken[number])
+            if frame - self._taken[number] < MEMORY:
+                return None
+        self._taken[number] = frame
+        return number
+
+    def see(self, number: int, frame: int) -> None:
+        """Note that an object is visible in this frame."""
+        self._taken[number] = frame
+
+
 class Numbering:
     """The assignment of a number to every object, frame by frame.
 
@@ -120,15 +150,17 @@ class Numbering:
         self._doubted: dict[tuple[int, int], int] = {}
         """Number of frames in which a slot showed a new object that other tiles show as a part of another one."""
         self._frame, self._count = -1, 0
-        self._taken: dict[int, int] = {}
-        """The last frame of every assigned number."""
-        self.full_from: int | None = None
-        """The first frame in which no new number was left for a new object."""
+        self._numbers = Numbers()
 
     @property
     def num_objects(self) -> int:
         """The highest number so far."""
-        return len(self._taken)
+        return self._numbers.highest
+
+    @property
+    def full_from(self) -> int | None:
+        """See `Numbers.full_from`."""
+        return self._numbers.full_from
 
     def forget(self) -> None:
         """Begin another scene: all objects of the following frames are new."""
@@ -154,7 +186,7 @@ class Numbering:
         for place, group in enumerate(groups):
             if place not in wholes and (owner := owners.get(place) or self._appear(group[0])) is not None:
                 owner.see(group[0], self._frame)
-                self._taken[owner.number] = self._frame
+                self._numbers.see(owner.number, self._frame)
                 for each in group:
                     self._held.setdefault((each.tile, each.slot), []).append((owner, each))
                 parts = [part for part, whole in wholes.items() if whole == place]
@@ -258,11 +290,7 @@ class Numbering:
 
     def _appear(self, instance: Instance) -> _Object | None:
         """Return a new object, or None if no number is left."""
-        number = len(self._taken) + 1
-        if number > MAX_OBJECTS:
-            self.full_from = self._frame if self.full_from is None else self.full_from
-            number = min(self._taken, key=lambda number: self._taken[number])
-            if self._frame - self._taken[number] < MEMORY:
-                return None
+        if (number := self._numbers.new(self._frame)) is None:
+            return None
         self._count += 1
         return _Object(number, self._count, self._frame, self._frame, instance.x, instance.y, instance.length)

@@ -9,6 +9,7 @@ import numpy as np
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.identities import MAX_OBJECTS
+from stii_jax.inference.object_tracker import ObjectTracker
 from stii_jax.inference.recordings import Frames, Recording
 from stii_jax.inference.stitching import Stitcher
 from stii_jax.inference.stream import (
@@ -30,10 +31,10 @@ CHANGED = 64
 class ObjectStream(FrameStream):
     """The results of a video's frames, with one number per object.
 
-    Separate pieces of a slot are separate objects, and pieces in overlapping tiles that share pixels are one. The
-    background is 0. If a static background is removed in one view, pixels that differ from it belong to an object.
-    After a cut, all objects are new. The first results come after `FRAMES_FOR_BACKGROUND` frames, which are needed to
-    find the background.
+    The background is 0. In tiles, separate pieces of a slot are separate objects, and pieces in overlapping tiles that
+    share pixels are one. In one view, objects stay apart while they touch (`ObjectTracker`), and if a static background
+    is removed, pixels that differ from it belong to an object. After a cut, all objects are new. The first results
+    come after `FRAMES_FOR_BACKGROUND` frames, which are needed to find the background.
 
     Args:
         model: the network.
@@ -51,12 +52,12 @@ class ObjectStream(FrameStream):
     ):
         super().__init__(model, params, video, num_predicted, held_out)
         self._size = model.frame_shape[0]
-        self._stitcher: Stitcher | None = None
+        self._tracker: Stitcher | ObjectTracker | None = None
 
     @property
     def num_labels(self) -> int:
         """See `FrameStream.num_labels`."""
-        return 1 + (0 if self._stitcher is None else self._stitcher.num_objects)
+        return 1 + (0 if self._tracker is None else self._tracker.num_objects)
 
     @property
     def notes(self) -> list[str]:
@@ -67,7 +68,7 @@ class ObjectStream(FrameStream):
             notes.append(
                 f"{count} tiles of {side}x{side} pixels: each frame takes about {count} times as long as one view"
             )
-        if self._stitcher is not None and (frame := self._stitcher.full_from) is not None:
+        if self._tracker is not None and (frame := self._tracker.full_from) is not None:
             notes.append(
                 f"there are more than {MAX_OBJECTS} objects: from frame {frame} on, new ones reuse the numbers of "
                 "those absent for longest"
@@ -90,26 +91,31 @@ class ObjectStream(FrameStream):
         futures = super().futures(count, seed)
         for future in futures:
             assert isinstance(future, ObjectStream)
-            future._stitcher = copy.deepcopy(self._stitcher)
+            future._tracker = copy.deepcopy(self._tracker)
         return futures
 
     def _segment(self, items: Iterator[DecomposedFrame]) -> Iterator[tuple[DecomposedFrame, Labels]]:
-        if self._stitcher is None:
+        if self._tracker is None:
             head = list(itertools.islice(items, FRAMES_FOR_BACKGROUND))
             if not head:
                 return
-            self._stitcher = self._start(np.stack([item.masks for item in head]))
+            self._tracker = self._start(np.stack([item.masks for item in head]))
             items = itertools.chain(head, items)
         for item in items:
             if item.sight.is_cut:
-                self._stitcher.forget()
-            changed = None
-            if self.video.background == "median" and not self.tiles and item.frame is not None:
-                changed = item.frame[None, ..., 0] >= CHANGED
-            yield item, self._stitcher.join(item.masks, changed)
+                self._tracker.forget()
+            if isinstance(self._tracker, Stitcher):
+                yield item, self._tracker.join(item.masks)
+            else:
+                changed = None
+                if self.video.background == "median" and item.frame is not None:
+                    changed = item.frame[..., 0] >= CHANGED
+                yield item, self._tracker.join(item.masks[0], changed)
 
-    def _start(self, masks: np.ndarray) -> Stitcher:
-        """Return the stitcher, given the masks of the first frames, `T tiles K h w`."""
-        video, boxes = self.video, self.tiles or [self.video.box]
-        backgrounds = [find_background(list(masks[:, tile])) for tile in range(len(boxes))]
-        return Stitcher(self._size, boxes, video.box, video.width, video.height, backgrounds)
+    def _start(self, masks: np.ndarray) -> Stitcher | ObjectTracker:
+        """Return the tracker, given the masks of the first frames, `T tiles K h w`."""
+        video = self.video
+        backgrounds = [find_background(list(masks[:, tile])) for tile in range(masks.shape[1])]
+        if self.tiles:
+            return Stitcher(self._size, self.tiles, video.box, video.width, video.height, backgrounds)
+        return ObjectTracker(self._size, video.box, video.width, video.height, *backgrounds)

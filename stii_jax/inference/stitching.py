@@ -1,4 +1,4 @@
-"""Merge the decompositions of overlapping tiles, or of one view, into numbered objects. Needs no jax."""
+"""Merge the decompositions of overlapping tiles into numbered objects. Needs no jax."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,8 @@ GAP = 2
 EDGE = 3
 """An object this close to an inner edge of its tile, in pixels of the model, counts as cut, since models do badly at
 edges."""
-BACKGROUND, BACKGROUND_OF_VIEW = 1 / 3, 1 / 2
-"""A slot that covers more than this fraction of a tile, or of a single view, becomes background until it vanishes.
-Objects are small in tiles."""
+BACKGROUND = 1 / 3
+"""A slot that covers more than this fraction of a tile becomes background until it vanishes."""
 COVERED = 0.5
 """An object is hidden if others that are closer to the middle of their tiles cover this fraction of it."""
 
@@ -90,19 +89,12 @@ class Stitcher:
         """See `Numbering.forget`."""
         self._numbering.forget()
 
-    def join(
-        self, masks: Float[np.ndarray, "tiles K h w"], changed: Bool[np.ndarray, "tiles h w"] | None = None
-    ) -> Labels:
+    def join(self, masks: Float[np.ndarray, "tiles K h w"]) -> Labels:
         """Return the object numbers in the next frame: 0 for the background, 255 outside all tiles.
 
         Args:
             masks: the probability that a pixel belongs to each slot.
-            changed: True for pixels that cannot be background, because they differ from a known one.
         """
-        if changed is not None:
-            masks = np.stack(
-                [_claimed(part, where, tile.backgrounds) for tile, part, where in zip(self._tiles, masks, changed)]
-            )
         labels = [tile.canvas.segment_inside(part) for tile, part in zip(self._tiles, masks)]
         parts, instances = [], list[Instance]()
         for number, (tile, (slots, certainty)) in enumerate(zip(self._tiles, labels)):
@@ -191,15 +183,6 @@ def _make_tiles(
     return [tile._replace(nearest=nearest[tile.place] == number) for number, tile in enumerate(tiles)]
 
 
-def _claimed(
-    masks: Float[np.ndarray, "K h w"], changed: Bool[np.ndarray, "h w"], backgrounds: set[int]
-) -> Float[np.ndarray, "K h w"]:
-    """Return the masks with the background's share of changed pixels given to the other slots, in proportion."""
-    others = np.where(np.isin(np.arange(len(masks)), list(backgrounds))[:, None, None], 0, masks)
-    total = others.sum(axis=0)
-    return np.where(changed & (total > 0), others / np.where(total > 0, total, 1), masks)
-
-
 def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UInt8[np.ndarray, "H W"], list[Instance]]:
     """Return the piece at every pixel of a tile, 0 for the background, and the pieces."""
     pieces, found = np.zeros(slots.shape, np.uint8), list[Instance]()
@@ -242,8 +225,7 @@ def _follow_background(tile: _Tile, areas: Int[np.ndarray, " K"]) -> set[int]:
     A model may abandon the background's slot and represent the background with another one.
     """
     shown = {int(slot) for slot in np.flatnonzero(areas >= MIN_AREA * tile.pixel**2)}
-    share = BACKGROUND if any(tile.inner) else BACKGROUND_OF_VIEW
-    large = {int(slot) for slot in np.flatnonzero(areas > share * areas.sum())}
+    large = {int(slot) for slot in np.flatnonzero(areas > BACKGROUND * areas.sum())}
     kept = (tile.backgrounds | large) & shown or set(tile.backgrounds)
     tile.backgrounds.clear()
     tile.backgrounds.update(kept)

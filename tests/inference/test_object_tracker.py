@@ -1,0 +1,188 @@
+"""Objects of one view: kept apart while they touch, divided only where slots and outlines say so."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from sklearn.metrics import adjusted_rand_score
+
+from stii_jax.inference.identities import MAX_OBJECTS, MEMORY
+from stii_jax.inference.object_tracker import EXPECTED, MIN_AREA, ObjectTracker
+
+SIDE = 32
+NO_SLOT = np.zeros((SIDE, SIDE), np.uint8)
+"""Every pixel belongs to the background, slot 0."""
+
+
+def disc(x, y, radius=4.0):
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    return np.hypot(columns - x, rows - y) <= radius
+
+
+def box(left, top, right, bottom):
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def slots_of(*parts):
+    """Return masks in which slot k + 1 owns the k-th part; later parts are in front."""
+    labels = NO_SLOT.copy()
+    for slot, part in enumerate(parts, 1):
+        labels[part] = slot
+    return (labels == np.arange(1 + max(3, len(parts)))[:, None, None]).astype(np.float32)
+
+
+def tracker(background=0):
+    return ObjectTracker(SIDE, (0, 0, SIDE, SIDE), SIDE, SIDE, background)
+
+
+def follow(frames, tracks=None):
+    tracks = tracks or tracker()
+    return [tracks.join(masks).slots for masks in frames]
+
+
+def crossing(t):
+    """Two discs of one slot that touch from frame 6 to frame 12 and pass each other."""
+    return disc(6 + 1.2 * t, 13), disc(27 - 1.2 * t, 19)
+
+
+def test_objects_in_one_slot_stay_apart_while_they_touch():
+    times = range(18)
+    labels = follow([slots_of(np.logical_or(*crossing(t))) for t in times])
+    together = [t for t in times if len(np.unique(labels[t])) == 3 and touch(*crossing(t))]
+    assert len(together) >= 3
+    for t, found in zip(times, labels):
+        first, second = crossing(t)
+        inside = (first | second) & ~(first & second)
+        assert adjusted_rand_score(first[inside], found[inside]) > 0.8, t
+        assert np.array_equal(found > 0, first | second)
+    first, second = crossing(17)
+    assert set(np.unique(labels[17][first & ~second])) == {labels[0][crossing(0)[0]].max()}
+
+
+def touch(first, second):
+    return bool((ndimage.binary_dilation(first, np.ones((3, 3))) & second).any())
+
+
+def test_a_slot_that_takes_part_of_an_object_does_not_divide_it():
+    """Neither in its first frame nor later."""
+    whole, left = box(4, 4, 24, 16), box(4, 4, 12, 16)
+    for frames in (
+        [slots_of(whole, left)] * 3,
+        [slots_of(whole), slots_of(whole, left), slots_of(left, whole & ~left)],
+    ):
+        for labels in follow(frames):
+            np.testing.assert_array_equal(labels, whole)
+
+
+def test_slots_divide_objects_that_appear_together():
+    """Their union is not convex, so two slots are two objects; one slot is one object."""
+    first, second = disc(8, 12), disc(16, 12)
+    assert touch(first, second)
+    for labels in follow([slots_of(first, second)] * 2):
+        assert len(np.unique(labels)) == 3
+        assert adjusted_rand_score(second[first | second], labels[first | second]) == 1
+    assert len(np.unique(follow([slots_of(first | second)])[0])) == 2
+
+
+def test_small_parts_do_not_divide_an_object():
+    """A slot that covers less than a fifth of a new region belongs to the rest."""
+    body, limb = disc(12, 16, 6), box(18, 15, 24, 17)
+    labels = follow([slots_of(body, limb & ~body)])[0]
+    np.testing.assert_array_equal(labels, body | limb)
+
+
+def test_fragments_belong_to_their_object():
+    """A gap opens in it for two frames. A region as near that it does not expect is another object."""
+    whole, gap = box(8, 4, 20, 20), box(8, 11, 20, 13)
+    labels = follow([slots_of(whole), slots_of(whole & ~gap), slots_of(whole & ~gap), slots_of(whole)])
+    for found, hidden in zip(labels, (NO_SLOT > 0, gap, gap, NO_SLOT > 0)):
+        np.testing.assert_array_equal(found, whole & ~hidden)
+    beside = box(22, 4, 28, 20)
+    np.testing.assert_array_equal(follow([slots_of(whole), slots_of(whole | beside)])[1], whole + 2 * beside)
+
+
+def test_objects_that_appear_together_and_part_are_two():
+    frames = [slots_of(box(4, 4, 16 - t, 12) | box(16 + t, 4, 28, 12)) for t in range(6)]
+    labels = follow(frames)
+    assert len(np.unique(labels[0])) == 2 and len(np.unique(labels[5])) == 3
+
+
+def test_holes_are_filled_but_not_where_they_show_an_object():
+    ring = disc(14, 14, 9) & ~disc(14, 14, 5)
+    np.testing.assert_array_equal(follow([slots_of(ring)])[0], disc(14, 14, 9))
+    inner = disc(14, 14, 2)
+    assert len(np.unique(follow([slots_of(ring, inner)])[0])) == 3
+
+
+@pytest.mark.parametrize(("absence", "at", "kept"), [(MEMORY - 1, 12, True), (MEMORY, 12, False), (3, 26, False)])
+def test_an_object_that_returns(absence, at, kept):
+    """It keeps its number if it was gone for a short time and returns near the expected place."""
+    shown, empty = slots_of(disc(12, 16)), slots_of()
+    labels = follow([shown, shown, *[empty] * absence, slots_of(disc(at, 16))])
+    assert labels[-1].max() == (1 if kept else 2)
+
+
+def test_an_object_that_left():
+    """The next one at the edge is new, except for a moment of flicker."""
+    edge, empty = slots_of(box(0, 10, 6, 18)), slots_of()
+    assert follow([edge, edge, empty, edge])[-1].max() == 1
+    assert follow([edge, edge, *[empty] * EXPECTED, edge])[-1].max() == 2
+
+
+def test_pixels_that_differ_from_the_background():
+    """The background's share of them goes to the most likely object, even where no slot prefers one."""
+    masks = np.stack([np.full((SIDE, SIDE), 0.6), np.full((SIDE, SIDE), 0.3), np.full((SIDE, SIDE), 0.1)])
+    changed = disc(10, 10)
+    tracks = tracker()
+    np.testing.assert_array_equal(tracks.join(masks.astype(np.float32), changed).slots, changed)
+    assert not tracks.join(masks.astype(np.float32)).slots.any()
+
+
+def test_certainty_is_that_of_the_foreground():
+    masks = 0.8 * slots_of(disc(10, 10)) + 0.05
+    labels = tracker().join(masks)
+    np.testing.assert_allclose(labels.certainty[10, 10], masks[1:, 10, 10].sum(), rtol=1e-5)
+    np.testing.assert_allclose(labels.certainty[28, 28], 1 - masks[1:, 28, 28].sum(), rtol=1e-5)
+
+
+def test_a_background_in_several_slots():
+    """A slot over more than half of the view is background until it vanishes."""
+    large, small = box(0, 0, SIDE, 20), disc(16, 26)
+    labels = follow([slots_of(large, small), slots_of(box(0, 0, SIDE, 6), small)])
+    np.testing.assert_array_equal(labels[0], small)
+    np.testing.assert_array_equal(labels[1], small)
+
+
+def test_small_regions_are_background():
+    few = np.zeros((SIDE, SIDE), bool)
+    few[5, 5 : 5 + MIN_AREA - 1] = True
+    assert not follow([slots_of(few)])[0].any()
+    few[6, 5] = True
+    np.testing.assert_array_equal(follow([slots_of(few)])[0], few)
+
+
+def test_labels_in_the_frame_of_the_recording():
+    """The view is the middle of a frame of twice its size."""
+    tracks = ObjectTracker(SIDE, (32, 0, 96, 64), 128, 64, 0)
+    labels = tracks.join(slots_of(box(4, 8, 12, 16))).slots
+    assert labels.shape == (64, 128)
+    assert (labels[:, :32] == 255).all() and (labels[:, 96:] == 255).all()
+    np.testing.assert_array_equal(np.argwhere(labels == 1)[[0, -1]], [[16, 40], [31, 55]])
+
+
+def test_after_a_cut_all_objects_are_new():
+    tracks = tracker()
+    follow([slots_of(disc(10, 10))] * 2, tracks)
+    tracks.forget()
+    assert follow([slots_of(disc(10, 10))], tracks)[0].max() == 2 == tracks.num_objects
+
+
+def test_numbers_are_reused_once_none_is_left():
+    tracks = tracker()
+    for _ in range(MAX_OBJECTS):
+        follow([slots_of(disc(10, 10))], tracks)
+        tracks.forget()
+    assert tracks.num_objects == MAX_OBJECTS and tracks.full_from is None
+    assert follow([slots_of(disc(10, 10))], tracks)[0].max() == 1
+    assert tracks.num_objects == MAX_OBJECTS == tracks.full_from
