@@ -115,7 +115,7 @@ TILE = flags.DEFINE_integer(
 SEPARATE = flags.DEFINE_bool(
     "separate",
     None,
-    "Separate pieces of a slot are separate objects, and object numbers replace slots. This is the default with --tile "
+    "Objects of one slot are separated, and object numbers replace slots. This is the default with --tile "
     "and with --background=median; --noseparate keeps the slots.",
 )
 TRACKS = flags.DEFINE_string(

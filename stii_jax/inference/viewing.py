@@ -25,7 +25,7 @@ class Viewing(NamedTuple):
     tile: int | None = None
     """Side in pixels of square tiles that are decomposed one by one; see `stii_jax.data.video.tiles.TiledView`."""
     separate: bool | None = None
-    """True: separate pieces of a slot are separate objects; see `object_stream.ObjectStream`. False: labels are slots.
+    """True: objects of one slot are separated and numbered; see `object_stream.ObjectStream`. False: labels are slots.
     None: True for tiles, and if the background is removed."""
 
     def view(self, trained: View) -> View:
