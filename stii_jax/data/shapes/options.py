@@ -116,7 +116,7 @@ class ShapesConfig(GeneratedConfig):
     """Distance from the frame at which objects that left it turn back."""
 
     difference: bool = False
-    """Whether frames show the difference from the median over the video, as `--background=median` does. An object that
+    """True if frames show the difference from the median over the video, as `--background=median` does. An object that
     rests in one place for more than half of the video is part of the median, so videos should be long."""
 
     @property
