@@ -151,38 +151,16 @@ class ObjectTracker:
 
     def _continued(self, regions: Sequence[Mask]) -> tuple[dict[_Object, Mask], list[Mask]]:
         """Return the objects that these regions continue, and the regions without any."""
-        outlines = {each: each.expected(self._frame) for each in self._objects if self._frame - each.last <= EXPECTED}
-        overlaps = {owner: _overlaps(outline, regions) for owner, outline in outlines.items()}
-        claims: list[list[_Object]] = [[] for _ in regions]
-        for owner, found in overlaps.items():
-            if found:
-                claims[max(found, key=lambda place: found[place])].append(owner)
-        for owner, found in overlaps.items():
-            self._add_fragments(owner, found, regions, claims, overlaps)
+        owners = [each for each in self._objects if self._frame - each.last <= EXPECTED]
+        outlines = [each.expected(self._frame) for each in owners]
+        claims = _claims(outlines, regions)
         shown = dict[_Object, Mask]()
-        for region, owners in zip(regions, claims):
-            for owner, part in _share(region, {owner: outlines[owner] for owner in owners}).items():
-                shown[owner] = shown[owner] | part if owner in shown else part
-        return shown, [region for region, owners in zip(regions, claims) if not owners]
-
-    @staticmethod
-    def _add_fragments(
-        owner: _Object,
-        found: dict[int, int],
-        regions: Sequence[Mask],
-        claims: Sequence[list[_Object]],
-        overlaps: dict[_Object, dict[int, int]],
-    ) -> None:
-        """Add an object's claims to the regions that have broken off it: close to it, and overlapped by no other."""
-        if len(found) < 2:
-            return
-        main = max(found, key=lambda place: found[place])
-        distance = ndimage.distance_transform_edt(~regions[main])
-        for place, common in found.items():
-            alone = all(place not in other for each, other in overlaps.items() if each is not owner)
-            inside = 2 * common >= np.count_nonzero(regions[place])
-            if place != main and alone and inside and distance[regions[place]].min() <= SPREAD:
-                claims[place].append(owner)
+        for region, claimed in zip(regions, claims.T):
+            places = np.flatnonzero(claimed).tolist()
+            for place, part in zip(places, _share(region, [outlines[place] for place in places])):
+                if part.any():
+                    shown[owners[place]] = part | shown.get(owners[place], False)
+        return shown, [region for region, claimed in zip(regions, claims.T) if not claimed.any()]
 
     def _returned(self, mask: Mask, shown: dict[_Object, Mask]) -> _Object | None:
         """The object that a new mask shows again, if any."""
@@ -256,27 +234,49 @@ def _hull(mask: Mask) -> float:
     return ConvexHull(corners.reshape(-1, 2)).volume
 
 
-def _share(region: Mask, outlines: dict[_Object, Mask]) -> dict[_Object, Mask]:
-    """Return the pixels of a region that are nearest to each object's expected outline."""
-    while outlines:
-        depths = [
-            ndimage.distance_transform_edt(~outline) - ndimage.distance_transform_edt(outline)
-            for outline in outlines.values()
+def _claims(outlines: Sequence[Mask], regions: Sequence[Mask]) -> Bool[np.ndarray, "objects regions"]:
+    """Return which regions show each object, given its expected outline: the one that it overlaps most, and fragments.
+
+    A fragment is near that region, at least half of it lies in the outline, and it overlaps no other outline.
+    """
+    common = np.zeros((len(outlines), len(regions)), int)
+    for row, outline in enumerate(outlines):
+        common[row] = [np.count_nonzero(region & outline) for region in regions]
+        common[row, common[row] < MIN_OVERLAP * np.count_nonzero(outline)] = 0
+    claims = np.zeros(common.shape, bool)
+    alone = np.count_nonzero(common, axis=0) == 1
+    for row in np.flatnonzero(common.any(axis=1)).tolist():
+        main = int(common[row].argmax())
+        claims[row, main] = True
+        fragments = [
+            place
+            for place in np.flatnonzero((common[row] > 0) & alone).tolist()
+            if place != main and 2 * common[row, place] >= np.count_nonzero(regions[place])
         ]
+        if fragments:
+            distance = ndimage.distance_transform_edt(~regions[main])
+            claims[row, fragments] = [distance[regions[place]].min() <= SPREAD for place in fragments]
+    return claims
+
+
+def _share(region: Mask, outlines: Sequence[Mask]) -> list[Mask]:
+    """Return each object's part of a region: the pixels nearest to its expected outline.
+
+    An object with hardly any pixels is hidden behind the others, which share them.
+    """
+    depths = [
+        ndimage.distance_transform_edt(~outline) - ndimage.distance_transform_edt(outline) for outline in outlines
+    ]
+    while depths:
         nearest = np.argmin(depths, axis=0)
-        parts = {owner: region & (nearest == place) for place, owner in enumerate(outlines)}
-        hidden = [owner for owner, part in parts.items() if 2 * np.count_nonzero(part) < MIN_AREA]
+        parts = [region & (nearest == place) for place in range(len(depths))]
+        areas = [np.count_nonzero(part) for part in parts]
+        hidden = [place for place, area in enumerate(areas) if 2 * area < MIN_AREA and np.isfinite(depths[place]).all()]
         if not hidden:
             return parts
-        outlines = {owner: outline for owner, outline in outlines.items() if owner not in hidden}
-    return {}
-
-
-def _overlaps(outline: Mask, regions: Sequence[Mask]) -> dict[int, int]:
-    """The number of common pixels with each region that may show an object, by the region's index."""
-    common = [int(np.count_nonzero(region & outline)) for region in regions]
-    least = max(MIN_OVERLAP * np.count_nonzero(outline), 1)
-    return {place: count for place, count in enumerate(common) if count >= least}
+        for place in hidden:
+            depths[place] = np.full(region.shape, np.inf)
+    return []
 
 
 def _fill_holes(shown: dict[_Object, Mask]) -> None:

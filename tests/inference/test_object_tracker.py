@@ -60,6 +60,18 @@ def test_objects_in_one_slot_stay_apart_while_they_touch():
     assert set(np.unique(labels[17][first & ~second])) == {labels[0][crossing(0)[0]].max()}
 
 
+def test_an_object_that_passes_behind_another():
+    """The one in front keeps its number and all of its pixels while it hides a small one, which appears again."""
+    frames = [(disc(16, 16, 7), disc(3 + 2 * t, 16, 2.5)) for t in range(14)]
+    labels = follow([slots_of(front | small) for front, small in frames])
+    hidden = [t for t, (front, small) in enumerate(frames) if not (small & ~front).any()]
+    number = labels[0][16, 16]
+    assert len(hidden) == 4 and number > 0
+    np.testing.assert_array_equal(labels[hidden[-1]], number * frames[0][0])
+    np.testing.assert_array_equal(labels[13] == number, frames[0][0])
+    assert len(np.unique(labels[13])) == 3
+
+
 def touch(first, second):
     return bool((ndimage.binary_dilation(first, np.ones((3, 3))) & second).any())
 
