@@ -5,8 +5,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 MAX_OBJECTS = 254
 """Highest number of an object: masks are 8-bit, 0 is the background, and 255 means outside."""
+MIN_AREA = 6
+"""Minimum area of a new object, in pixels of the model. Smaller ones are background."""
 MEMORY = 10
 """Number of frames after which an object that no tile shows is gone and cannot return."""
 TRIAL = 3
@@ -102,6 +107,19 @@ class _Object:
         self.left = instance.leaves
 
 
+def follow_background(backgrounds: set[int], areas: Int[np.ndarray, " K"], min_area: float | int, share: float) -> None:
+    """Update the set of the background's slots, given the area of every slot in the next frame.
+
+    A model may abandon the background's slot and represent the background with another one. A slot that covers more
+    than the fraction `share` of the view becomes background, and stays background while it covers `min_area`.
+    """
+    shown = {int(slot) for slot in np.flatnonzero(areas >= min_area)}
+    large = {int(slot) for slot in np.flatnonzero(areas > share * areas.sum())}
+    if (backgrounds | large) & shown:
+        backgrounds |= large
+        backgrounds &= shown
+
+
 class Numbers:
     """The numbers of objects: new ones as long as there are some, then those of objects absent for longest."""
 
@@ -150,17 +168,8 @@ class Numbering:
         self._doubted: dict[tuple[int, int], int] = {}
         """Number of frames in which a slot showed a new object that other tiles show as a part of another one."""
         self._frame, self._count = -1, 0
-        self._numbers = Numbers()
-
-    @property
-    def num_objects(self) -> int:
-        """The highest number so far."""
-        return self._numbers.highest
-
-    @property
-    def full_from(self) -> int | None:
-        """See `Numbers.full_from`."""
-        return self._numbers.full_from
+        self.numbers = Numbers()
+        """The numbers that are in use."""
 
     def forget(self) -> None:
         """Begin another scene: all objects of the following frames are new."""
@@ -186,7 +195,7 @@ class Numbering:
         for place, group in enumerate(groups):
             if place not in wholes and (owner := owners.get(place) or self._appear(group[0])) is not None:
                 owner.see(group[0], self._frame)
-                self._numbers.see(owner.number, self._frame)
+                self.numbers.see(owner.number, self._frame)
                 for each in group:
                     self._held.setdefault((each.tile, each.slot), []).append((owner, each))
                 parts = [part for part, whole in wholes.items() if whole == place]
@@ -290,7 +299,7 @@ class Numbering:
 
     def _appear(self, instance: Instance) -> _Object | None:
         """Return a new object, or None if no number is left."""
-        if (number := self._numbers.new(self._frame)) is None:
+        if (number := self.numbers.new(self._frame)) is None:
             return None
         self._count += 1
         return _Object(number, self._count, self._frame, self._frame, instance.x, instance.y, instance.length)

@@ -57,7 +57,7 @@ class ObjectStream(FrameStream):
     @property
     def num_labels(self) -> int:
         """See `FrameStream.num_labels`."""
-        return 1 + (0 if self._tracker is None else self._tracker.num_objects)
+        return 1 + (0 if self._tracker is None else self._tracker.numbers.highest)
 
     @property
     def notes(self) -> list[str]:
@@ -68,7 +68,7 @@ class ObjectStream(FrameStream):
             notes.append(
                 f"{count} tiles of {side}x{side} pixels: each frame takes about {count} times as long as one view"
             )
-        if self._tracker is not None and (frame := self._tracker.full_from) is not None:
+        if self._tracker is not None and (frame := self._tracker.numbers.full_from) is not None:
             notes.append(
                 f"there are more than {MAX_OBJECTS} objects: from frame {frame} on, new ones reuse the numbers of "
                 "those absent for longest"

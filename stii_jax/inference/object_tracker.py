@@ -9,11 +9,9 @@ from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from stii_jax.inference.identities import MEMORY, REACH, Numbers
+from stii_jax.inference.identities import MEMORY, MIN_AREA, REACH, Numbers, follow_background
 from stii_jax.visualization.regions import Box, Canvas, Labels
 
-MIN_AREA = 6
-"""Minimum area of a new object, in pixels of the model. Smaller ones are background."""
 BACKGROUND = 1 / 2
 """A slot that covers more than this fraction of the view becomes background until it vanishes."""
 EXPECTED = 3
@@ -47,11 +45,6 @@ class _Object:
     """Velocity in pixels per frame."""
 
     @property
-    def length(self) -> float:
-        """The diameter of a disc of its area."""
-        return math.sqrt(4 * np.count_nonzero(self.mask) / math.pi)
-
-    @property
     def at_edge(self) -> bool:
         """True if it touches an edge of the view."""
         return any(edge.any() for edge in (self.mask[0], self.mask[-1], self.mask[:, 0], self.mask[:, -1]))
@@ -71,8 +64,7 @@ class _Object:
         """The distance of a mask from the expected position, in lengths of the larger one."""
         steps = frame - self.last
         x, y = self.x + steps * self.velocity[0], self.y + steps * self.velocity[1]
-        other = _Object(0, mask, frame, *_centroid(mask))
-        return math.hypot(other.x - x, other.y - y) / max(self.length, other.length)
+        return math.dist(_centroid(mask), (x, y)) / max(_length(self.mask), _length(mask))
 
     def see(self, mask: Mask, frame: int) -> None:
         """Update the outline."""
@@ -106,17 +98,8 @@ class ObjectTracker:
         self._objects: list[_Object] = []
         """The objects that are visible or may return."""
         self._frame = -1
-        self._numbers = Numbers()
-
-    @property
-    def num_objects(self) -> int:
-        """The highest number so far."""
-        return self._numbers.highest
-
-    @property
-    def full_from(self) -> int | None:
-        """See `Numbers.full_from`."""
-        return self._numbers.full_from
+        self.numbers = Numbers()
+        """The numbers that are in use."""
 
     def forget(self) -> None:
         """Begin another scene: all objects of the following frames are new."""
@@ -133,7 +116,7 @@ class ObjectTracker:
         if changed is not None:
             masks = _claimed(masks, changed, self._backgrounds)
         slots = masks.argmax(axis=0)
-        self._backgrounds = _follow(self._backgrounds, np.bincount(slots.ravel()))
+        follow_background(self._backgrounds, np.bincount(slots.ravel()), MIN_AREA, BACKGROUND)
         regions = list(_pieces(~np.isin(slots, list(self._backgrounds)), MIN_AREA))
         shown, free = self._continued(regions)
         for region in free:
@@ -143,7 +126,7 @@ class ObjectTracker:
         _fill_holes(shown)
         for owner, mask in shown.items():
             owner.see(mask, self._frame)
-            self._numbers.see(owner.number, self._frame)
+            self.numbers.see(owner.number, self._frame)
         gone = [each for each in self._objects if each not in shown and self._may_return(each)]
         self._objects = [*shown, *gone]
         foreground = masks[[slot for slot in range(len(masks)) if slot not in self._backgrounds]].sum(axis=0)
@@ -174,7 +157,7 @@ class ObjectTracker:
 
     def _appear(self, mask: Mask) -> _Object | None:
         """Return a new object, or None if no number is left."""
-        number = self._numbers.new(self._frame)
+        number = self.numbers.new(self._frame)
         return None if number is None else _Object(number, mask, self._frame, *_centroid(mask))
 
     def _paint(self, shown: dict[_Object, Mask], foreground: Float[np.ndarray, "h w"]) -> Labels:
@@ -188,6 +171,11 @@ class ObjectTracker:
         return Labels(numbers[labels.slots], labels.certainty)
 
 
+def _length(mask: Mask) -> float:
+    """The diameter of a disc of this area."""
+    return math.sqrt(4 * np.count_nonzero(mask) / math.pi)
+
+
 def _centroid(mask: Mask) -> tuple[float, float]:
     rows, columns = np.nonzero(mask)
     return float(columns.mean()), float(rows.mean())
@@ -198,16 +186,6 @@ def _claimed(masks: Float[np.ndarray, "K h w"], changed: Mask, backgrounds: set[
     others = np.where(np.isin(np.arange(len(masks)), list(backgrounds))[:, None, None], 0, masks)
     total = others.sum(axis=0)
     return np.where(changed & (total > 0), others / np.where(total > 0, total, 1), masks)
-
-
-def _follow(backgrounds: set[int], areas: Integer[np.ndarray, " K"]) -> set[int]:
-    """Return the background's slots, given the area of every slot in the next frame.
-
-    A model may abandon the background's slot and represent the background with another one.
-    """
-    shown = {int(slot) for slot in np.flatnonzero(areas >= MIN_AREA)}
-    large = {int(slot) for slot in np.flatnonzero(areas > BACKGROUND * areas.sum())}
-    return (backgrounds | large) & shown or backgrounds
 
 
 def _pieces(mask: Mask, min_area: float | int) -> Iterator[Mask]:

@@ -5,14 +5,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
-from stii_jax.inference.identities import MAX_OBJECTS, Instance, Link, Numbering
+from stii_jax.inference.identities import MAX_OBJECTS, MIN_AREA, Instance, Link, Numbering, Numbers, follow_background
 from stii_jax.visualization.regions import OUTSIDE, Box, Canvas, Labels
 
-MIN_AREA = 6
-"""Minimum area of an object, in pixels of the model. Smaller ones are background."""
 GAP = 2
 """Pieces of a slot that are farther apart than this, in pixels of the model, are separate objects."""
 EDGE = 3
@@ -76,14 +74,9 @@ class Stitcher:
         self._numbering = Numbering()
 
     @property
-    def num_objects(self) -> int:
-        """The highest number so far."""
-        return self._numbering.num_objects
-
-    @property
-    def full_from(self) -> int | None:
-        """See `Numbering.full_from`."""
-        return self._numbering.full_from
+    def numbers(self) -> Numbers:
+        """The numbers that are in use."""
+        return self._numbering.numbers
 
     def forget(self) -> None:
         """See `Numbering.forget`."""
@@ -187,9 +180,9 @@ def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UIn
     """Return the piece at every pixel of a tile, 0 for the background, and the pieces."""
     pieces, found = np.zeros(slots.shape, np.uint8), list[Instance]()
     rows, columns = tile.place
-    backgrounds = _follow_background(tile, np.bincount(slots.ravel()))
+    follow_background(tile.backgrounds, np.bincount(slots.ravel()), MIN_AREA * tile.pixel**2, BACKGROUND)
     for slot, place in enumerate(ndimage.find_objects(slots.astype(np.int32) + 1)):
-        if place is None or slot in backgrounds:
+        if place is None or slot in tile.backgrounds:
             continue
         inside = slots[place] == slot
         joined, _ = ndimage.label(
@@ -217,19 +210,6 @@ def _cut(slots: UInt8[np.ndarray, "H W"], tile: _Tile, number: int) -> tuple[UIn
             found.append(instance)
             pieces[place][mask] = instance.piece
     return pieces, found
-
-
-def _follow_background(tile: _Tile, areas: Int[np.ndarray, " K"]) -> set[int]:
-    """Return the background's slots, given the area of every slot in the next frame.
-
-    A model may abandon the background's slot and represent the background with another one.
-    """
-    shown = {int(slot) for slot in np.flatnonzero(areas >= MIN_AREA * tile.pixel**2)}
-    large = {int(slot) for slot in np.flatnonzero(areas > BACKGROUND * areas.sum())}
-    kept = (tile.backgrounds | large) & shown or set(tile.backgrounds)
-    tile.backgrounds.clear()
-    tile.backgrounds.update(kept)
-    return kept
 
 
 def _distances(length: int, before: bool, after: bool) -> Float[np.ndarray, " {length}"]:

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
 
-from stii_jax.inference.identities import MAX_OBJECTS, MEMORY
-from stii_jax.inference.object_tracker import EXPECTED, MIN_AREA, ObjectTracker
+from stii_jax.inference.identities import MAX_OBJECTS, MEMORY, MIN_AREA
+from stii_jax.inference.object_tracker import EXPECTED, ObjectTracker
 
 SIDE = 32
 NO_SLOT = np.zeros((SIDE, SIDE), np.uint8)
@@ -187,7 +187,7 @@ def test_after_a_cut_all_objects_are_new():
     tracks = tracker()
     follow([slots_of(disc(10, 10))] * 2, tracks)
     tracks.forget()
-    assert follow([slots_of(disc(10, 10))], tracks)[0].max() == 2 == tracks.num_objects
+    assert follow([slots_of(disc(10, 10))], tracks)[0].max() == 2 == tracks.numbers.highest
 
 
 def test_numbers_are_reused_once_none_is_left():
@@ -195,6 +195,6 @@ def test_numbers_are_reused_once_none_is_left():
     for _ in range(MAX_OBJECTS):
         follow([slots_of(disc(10, 10))], tracks)
         tracks.forget()
-    assert tracks.num_objects == MAX_OBJECTS and tracks.full_from is None
+    assert tracks.numbers.highest == MAX_OBJECTS and tracks.numbers.full_from is None
     assert follow([slots_of(disc(10, 10))], tracks)[0].max() == 1
-    assert tracks.num_objects == MAX_OBJECTS == tracks.full_from
+    assert tracks.numbers.highest == MAX_OBJECTS == tracks.numbers.full_from

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from stii_jax.data.video.tiles import TiledView
 from stii_jax.inference import identities
-from stii_jax.inference.identities import MEMORY, TRIAL, Instance, Link, Numbering
-from stii_jax.inference.stitching import MIN_AREA, Stitcher
+from stii_jax.inference.identities import MEMORY, MIN_AREA, TRIAL, Instance, Link, Numbering
+from stii_jax.inference.stitching import Stitcher
 from stii_jax.visualization.regions import OUTSIDE
 
 SIDE, HEIGHT, WIDTH = 24, 40, 88
@@ -268,13 +268,13 @@ def test_numbers_run_out(monkeypatch):
     joined = stitcher(tiles.backgrounds)
     places = itertools.cycle([(10, 10), (40, 10), (70, 10), (10, 30), (40, 30), (70, 30)])
     given = []
-    assert joined.full_from is None
+    assert joined.numbers.full_from is None
     for _ in range(23):
         numbers = joined.join(tiles.masks(scene(disc(*next(places))))).slots
         given += set(np.unique(numbers).tolist()) - {0}
         for _ in range(2):
             joined.join(tiles.masks(scene()))
-    assert given == [*range(1, 21), 1, 2, 3] and joined.full_from == 60
+    assert given == [*range(1, 21), 1, 2, 3] and joined.numbers.full_from == 60
 
 
 @settings(max_examples=8, deadline=None)
