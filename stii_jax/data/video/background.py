@@ -38,14 +38,17 @@ class Background:
     """
 
     def __init__(self, frames: UInt8[Array, "N H W 3"]):
-        self.picture: UInt8[Array, "H W 3"] = _median(frames)
-        """The median of the frames."""
-        self._brightness = _grid(self.picture)
-        differences = np.stack([self._difference(frame) for frame in frames])
+        self._brightness = _grid(_median(frames))
+        lit = np.stack([self._lit(frame) for frame in frames])
+        self.picture: UInt8[Array, "H W 3"] = _median(lit)
+        """The median of the frames, after differences in brightness are removed."""
+        differences = np.stack([_distance(frame, self.picture) for frame in lit])
         noise = _median(differences).astype(np.float32)
         self.noise = float(np.median(noise))
         """See `MAX_NOISE`."""
-        # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold.
+        # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold. Where objects rest,
+        # pixels differ from the median in many frames, but hardly from one frame to the next.
+        noise = np.minimum(noise, _median(_changes(lit)) * np.float32(math.sqrt(1 / 2)))
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
         self._range = max(_typical(excess[excess > 0]), float(self._threshold.min()))
@@ -66,15 +69,14 @@ class Background:
         White is the typical difference of changed pixels. If the whole frame is brighter or darker than the
         background, it is corrected first.
         """
-        excess = self._difference(frame) - self._threshold
+        excess = _distance(self._lit(frame), self.picture) - self._threshold
         level = np.clip(excess * (255 / self._range), 0, 255).astype(np.uint8)
         return np.repeat(level[..., None], 3, axis=2)
 
-    def _difference(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W"]:
-        """The difference of each pixel from the background, as the maximum over channels."""
+    def _lit(self, frame: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W 3"]:
+        """The frame with the background's brightness."""
         gain = float(np.median(self._brightness / _grid(frame)))
-        lit = frame if abs(gain - 1) < 0.005 else np.clip(frame * np.float32(gain) + 0.5, 0, 255).astype(np.uint8)
-        return (np.maximum(lit, self.picture) - np.minimum(lit, self.picture)).max(axis=2)
+        return frame if abs(gain - 1) < 0.005 else np.clip(frame * np.float32(gain) + 0.5, 0, 255).astype(np.uint8)
 
 
 def find_background(footage: Footage, progress: str = "") -> Background:
@@ -120,6 +122,16 @@ def _median(values: UInt8[Array, "N H ..."]) -> UInt8[Array, "H ..."]:
     """The lower median, in the values' own type. Computed row by row, since a copy of all would double the memory."""
     middle = (len(values) - 1) // 2
     return np.stack([np.partition(values[:, row], middle, axis=0)[middle] for row in range(values.shape[1])])
+
+
+def _changes(frames: UInt8[Array, "N H W 3"]) -> UInt8[Array, "M H W"]:
+    """The difference of every frame from the next; 0 for a single frame."""
+    return np.stack([_distance(*pair) for pair in zip(frames, frames[min(1, len(frames) - 1) :])])
+
+
+def _distance(one: UInt8[Array, "H W 3"], other: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W"]:
+    """The difference of every pixel, as the maximum over channels."""
+    return (np.maximum(one, other) - np.minimum(one, other)).max(axis=2)
 
 
 def _typical(excess: Float[Array, " N"]) -> float:

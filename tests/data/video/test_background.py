@@ -46,6 +46,14 @@ def test_noise_is_black_and_so_is_what_always_flutters():
     assert shown[still].mean() < 0.01 and shown[:, 50:54].mean() < 0.02 and shown[~still].mean() > 0.9
 
 
+def test_an_object_that_rests_is_seen_even_where_the_median_shows_a_part_of_it():
+    """Its texture passes through the median, from which most frames differ, but neighbouring frames hardly differ."""
+    frames = np.stack([scene(contrast=0)] * 100)
+    frames[40:, 20:30, 20:30] = np.linspace(130, 250, 60)[:, None, None, None]
+    found = Background(frames)
+    assert (found.change(frames[-1])[20:30, 20:30] == 255).all() and found.change(frames[-1])[:20].max() == 0
+
+
 def test_a_light_that_changes_is_no_object():
     frames, inside = walk(scene(contrast=30))
     lit = np.clip(frames * np.linspace(0.7, 1.2, len(frames))[:, None, None, None], 0, 255).astype(np.uint8)
