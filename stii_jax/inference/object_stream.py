@@ -9,6 +9,7 @@ import numpy as np
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.identities import MAX_OBJECTS
+from stii_jax.inference.object_motion import ObjectMotion, moved, place_of
 from stii_jax.inference.object_tracker import ObjectTracker
 from stii_jax.inference.recordings import Frames, Recording
 from stii_jax.inference.stitching import Stitcher
@@ -53,6 +54,9 @@ class ObjectStream(FrameStream):
         super().__init__(model, params, video, num_predicted, held_out)
         self._size = model.frame_shape[0]
         self._tracker: Stitcher | ObjectTracker | None = None
+        self._motion = ObjectMotion()
+        self._last: Labels | None = None
+        """The last observed frame that is not blank."""
 
     @property
     def num_labels(self) -> int:
@@ -81,7 +85,11 @@ class ObjectStream(FrameStream):
         return 0
 
     def predict(self, num_frames: int) -> Iterator[FrameResult]:
-        """See `FrameStream.predict`. Raises `DataError` for tiles."""
+        """See `FrameStream.predict`. Raises `DataError` for tiles.
+
+        If a static background is removed, every object moves on with its last outline (`ObjectMotion`). Otherwise the
+        slots predict.
+        """
         if self.tiles:
             raise DataError("frames cannot be predicted in tiles: omit the tiles, or the prediction")
         return super().predict(num_frames)
@@ -89,9 +97,10 @@ class ObjectStream(FrameStream):
     def futures(self, count: int, seed: int = 0) -> list[FrameStream]:
         """See `FrameStream.futures`. Each numbers its objects on its own from here on."""
         futures = super().futures(count, seed)
-        for future in futures:
+        for number, future in enumerate(futures):
             assert isinstance(future, ObjectStream)
-            future._tracker = copy.deepcopy(self._tracker)
+            future._tracker, future._motion = copy.deepcopy(self._tracker), copy.deepcopy(self._motion)
+            future._motion.sample(seed, number)
         return futures
 
     def _segment(self, items: Iterator[DecomposedFrame]) -> Iterator[tuple[DecomposedFrame, Labels]]:
@@ -104,13 +113,21 @@ class ObjectStream(FrameStream):
         for item in items:
             if item.sight.is_cut:
                 self._tracker.forget()
+                self._motion.forget()
             if isinstance(self._tracker, Stitcher):
                 yield item, self._tracker.join(item.masks)
+            elif self.video.background != "median":
+                yield item, self._tracker.join(item.masks[0])
+            elif item.frame is None:
+                assert self._last is not None
+                yield item, moved(self._last, self._motion.next(), self.canvas)
             else:
-                changed = None
-                if self.video.background == "median" and item.frame is not None:
-                    changed = item.frame[..., 0] >= CHANGED
-                yield item, self._tracker.join(item.masks[0], changed)
+                labels = self._tracker.join(item.masks[0], item.frame[..., 0] >= CHANGED)
+                if not item.sight.is_blank:
+                    self._motion.see({number: place_of(mask) for number, mask in self._tracker.visible.items()})
+                if not item.sight.is_blank or self._last is None:
+                    self._last = labels
+                yield item, labels
 
     def _start(self, masks: np.ndarray) -> Stitcher | ObjectTracker:
         """Return the tracker, given the masks of the first frames, `T tiles K h w`."""

@@ -101,6 +101,11 @@ class ObjectTracker:
         self.numbers = Numbers()
         """The numbers that are in use."""
 
+    @property
+    def visible(self) -> dict[int, Mask]:
+        """The objects in the last frame, by number, in pixels of the model."""
+        return {each.number: each.mask for each in self._objects if each.last == self._frame}
+
     def forget(self) -> None:
         """Begin another scene: all objects of the following frames are new."""
         self._objects = []

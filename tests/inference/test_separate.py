@@ -132,6 +132,23 @@ def test_predicted_objects_keep_their_numbers(model):
     np.testing.assert_array_equal([frame.mask for frame in streamed[NUM_FRAMES:]], [LABELS[-1]] * 2)
 
 
+def test_before_a_removed_background_every_object_moves_on_with_its_outline():
+    """The model itself predicts the last frame. Steady objects have one future."""
+    model = Model(network=Timid(SIDE), params={}, view=View(size=SIDE, square=True))
+    scene = np.random.default_rng(0).integers(60, 70, (SIDE, SIDE, 3), np.uint8)
+    labels = np.stack([np.where(labels_at(t) < 3, labels_at(t), 0) for t in range(NUM_FRAMES + 4)])
+    frames = np.where(labels[..., None] > 0, np.uint8(250), scene)[:NUM_FRAMES]
+    result = model.decompose(frames, background="median")
+    predicted = result.predict(3, samples=2)
+    expected = labels[NUM_FRAMES:-1]
+    np.testing.assert_array_equal(predicted.masks, expected)
+    for future in predicted.futures:
+        np.testing.assert_array_equal(future.masks, expected)
+    np.testing.assert_array_equal(result.predict(1).masks, labels[-1:])
+    streamed = list(model.stream(frames, 3, background="median"))
+    np.testing.assert_array_equal([frame.mask for frame in streamed[NUM_FRAMES:]], expected)
+
+
 def test_objects_after_a_cut_are_new(model, monkeypatch):
     sights = iter([Sight(is_cut=t == 6) for t in range(NUM_FRAMES)])
     monkeypatch.setattr(Remarks, "see", lambda *_: next(sights))
