@@ -147,6 +147,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.eval.observed_frames = 20  # frames observed before the model predicts
     config.eval.predict_frames = 10
     config.eval.predictor = ""  # "" is model.predictor; or "prior"; or, with a motion model, "velocity" (constant)
+    config.eval.background = ""  # of recordings to decompose, unless --background is given; "" is as in training
     config.eval.futures = 0  # possible futures to sample and score in --mode predict
     config.eval.num_pictures = 4
 

@@ -101,7 +101,8 @@ STRIDE = flags.DEFINE_integer("frame_stride", None, "N: the model sees every N-t
 BACKGROUND = flags.DEFINE_enum(
     "background",
     None,
-    BACKGROUNDS,
+    ("auto", *BACKGROUNDS),
+    "auto: the program chooses one of the following, by the whole recording. "
     "median: for a static camera; the model sees the difference from the recording's per-pixel median, on black. "
     "bright: for dark objects on a bright background; the model sees the negative. "
     "keep: the model sees the frames unchanged.",

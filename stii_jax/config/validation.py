@@ -25,6 +25,7 @@ CHOICES = {
     "model.likelihood": ("joint", "channelwise"),
     "model.predictor": ("prior", "motion"),
     "eval.predictor": ("", "prior", "motion", "velocity"),
+    "eval.background": ("", "auto", "keep", "median", "bright"),
     "motion.interaction": ("relational", "attention", "none", "slotformer"),
     "model.prior_scale": ("log_scale", "softplus_log_variance"),
     "model.compute_dtype": ("float32", "bfloat16"),

@@ -1,5 +1,6 @@
 """A video as the model sees it, frame by frame: a file of any kind, a folder of images, or arrays."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,19 +10,28 @@ import numpy as np
 from jaxtyping import UInt8
 
 from stii_jax.data.errors import DamageError, DataError
-from stii_jax.data.video.background import Background, find_background, sample
+from stii_jax.data.video.background import MAX_RESTS, Background, find_background, sample
 from stii_jax.data.video.footage import IMAGES_PER_SECOND, open_footage
 from stii_jax.data.video.levels import Range
 from stii_jax.data.video.view import View
+from stii_jax.inference.remarks import BRIGHT
 
 Array = np.ndarray
 
 
-MOVING = (
-    "the camera moves, or its noise is strong: a typical pixel varies by {noise:.0f} of 255 levels; "
-    "--background=median is ignored"
-)
+MOVING = "the camera moves, or its noise is strong: a typical pixel varies by {noise:.0f} of 255 levels; {shown}"
 """The note for a recording whose background cannot be removed."""
+RESTING = "objects cover the same places for too long to tell them from the background; {shown}"
+"""The note for a recording whose background is kept because the median would show objects."""
+STILL = "nothing moves; {shown}"
+"""The note for a recording whose frames are all alike."""
+UNKNOWN = (
+    "the background is kept, since frames that come one by one do not show it: give a file or an array to remove it"
+)
+"""The note for an iterable of frames."""
+_SHOWN = {"keep": "frames are seen as they are", "bright": "frames are bright, so the negative is seen"}
+REMOVED = "the camera stands still, so the background is removed (--background=keep keeps it)"
+"""The note for a background that is removed by choice of the program."""
 SMALLEST = 7
 """Number of objects side by side across the view, above which they count as small. Small objects may share slots or be
 missed. For example, 8 walkers fit across a street and share slots; 6 cars and 4 flies do not."""
@@ -68,12 +78,12 @@ class Recording:
             raise DataError(f"{path} does not fit the model's view: {error}") from error
         self.tiles = view.tiles(self.height, self.width)
         """See `View.tiles`."""
-        self._background, self._remarks = None, list[str]()
-        if view.background == "median":
-            background = find_background(self._footage, progress="background")
-            self._background, self._remarks = _usable(background, self.box, self.tiles)
-        self.background = _shown(view, self._background)
-        """See `View.background`; "keep" if it could not be removed."""
+        self.background, self._background, self._remarks = view.background, None, list[str]()
+        """See `View.background`: the choice of "auto", and "keep" if the background could not be removed."""
+        if view.background in ("auto", "median"):
+            found = find_background(self._footage, progress="background")
+            self.background, self._background, self._remarks = _choose(view, found, self.box, self.tiles)
+            self._view = dataclasses.replace(view, background=self.background)
         self.scene = None if self._background is None else self._background.picture
         """The static background of whole frames, if it is removed; else None."""
         header = self._footage.header
@@ -129,19 +139,26 @@ class Recording:
             self.damage = str(error)
 
 
-def _usable(
-    background: Background, box: tuple[int, int, int, int], tiles: Sequence[Any]
-) -> tuple[Background | None, list[str]]:
-    """Return the background, or None and a note if the camera moves. Adds a note if objects are too small."""
-    if not background.is_static:
-        return None, [MOVING.format(noise=background.noise)]
+def _choose(
+    view: View, background: Background, box: tuple[int, int, int, int], tiles: Sequence[Any]
+) -> tuple[str, Background | None, list[str]]:
+    """Return what the model sees (`BACKGROUNDS`), the background if it is removed, and notes.
+
+    A moving camera prevents the removal. A chosen one ("auto") also needs objects that move on.
+    """
+    chooses = view.background == "auto"
+    problem = None if background.is_static else MOVING
+    if chooses and problem is None:
+        problem = STILL if background.moving_box is None else RESTING if background.rests > MAX_RESTS else None
+    if problem is not None:
+        is_bright = float(np.median(background.picture)) >= BRIGHT
+        seen = "bright" if chooses and is_bright else "keep"
+        shown = _SHOWN[seen] if chooses else "--background=median is ignored"
+        return seen, None, [problem.format(noise=background.noise, shown=shown)]
     side, size = min(box[2] - box[0], box[3] - box[1]), background.object_size
     is_small = not tiles and size < side / SMALLEST
-    return background, [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []
-
-
-def _shown(view: View, background: Background | None) -> str:
-    return "keep" if view.background == "median" and background is None else view.background
+    notes = [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []
+    return "median", background, [REMOVED] * chooses + notes
 
 
 def _recorded(
@@ -203,12 +220,15 @@ class Frames:
             raise DataError("the video has no frames")
         self.height, self.width = _checked(first, 0).shape[:2]
         self.box, self.tiles = view.box(self.height, self.width), view.tiles(self.height, self.width)
-        self._background, self.notes = None, list[str]()
-        if view.background == "median":
-            self._background, self.notes = _usable(Background(sample(_all_checked(frames))), self.box, self.tiles)
-        self.background = _shown(view, self._background)
+        self.background, self._background, self.notes = view.background, None, list[str]()
+        if view.background == "auto" and not isinstance(frames, np.ndarray):
+            self.background, self.notes = "keep", [UNKNOWN]
+        elif view.background in ("auto", "median"):
+            found = Background(sample(_all_checked(frames)))
+            self.background, self._background, self.notes = _choose(view, found, self.box, self.tiles)
         self.scene = None if self._background is None else self._background.picture
-        self._frames, self._view, self.stride, self._rate = itertools.chain([first], rest), view, stride, fps
+        self._view = dataclasses.replace(view, background=self.background)
+        self._frames, self.stride, self._rate = itertools.chain([first], rest), stride, fps
         self.fps = fps / stride
 
     def __iter__(self) -> Iterator[RecordedFrame]:

@@ -21,7 +21,7 @@ class Viewing(NamedTuple):
     frame_stride: int | None = None
     """The model sees every `frame_stride`-th frame."""
     background: str | None = None
-    """One of `BACKGROUNDS`; see `View.background`."""
+    """One of `BACKGROUNDS`, or "auto"; see `View.background`."""
     tile: int | None = None
     """Side in pixels of square tiles that are decomposed one by one; see `stii_jax.data.video.tiles.TiledView`."""
     separate: bool | None = None
@@ -49,8 +49,8 @@ def check_viewing(viewing: Viewing) -> Viewing:
         raise ConfigError(f"--region is {x},{y},{width},{height}: give X,Y,WIDTH,HEIGHT in pixels of the recording")
     if viewing.frame_stride is not None and viewing.frame_stride < 1:
         raise ConfigError(f"--frame_stride is {viewing.frame_stride}, expected 1 or more")
-    if viewing.background not in (None, *BACKGROUNDS):
-        raise ConfigError(f"--background is {viewing.background!r}: give one of {', '.join(BACKGROUNDS)}")
+    if viewing.background not in (None, "auto", *BACKGROUNDS):
+        raise ConfigError(f"--background is {viewing.background!r}: give one of auto, {', '.join(BACKGROUNDS)}")
     if viewing.tile is not None and viewing.tile < 1:
         raise ConfigError(f"--tile is {viewing.tile}, expected the side of a square in pixels")
     if viewing.tile is not None and viewing.separate is False:

@@ -48,6 +48,8 @@ class Plan(NamedTuple):
     """`data.options.frame_stride`."""
     margins: tuple[int, int, int, int] | None
     """`data.options.crop`: pixels to cut off at the left, top, right and bottom; None keeps the central square."""
+    background: str
+    """`data.options.background`."""
 
 
 def make_fine_tuning(mode: str, source: str | None, viewing: Mapping[str, Any], model: str | None) -> FineTuning | None:
@@ -121,8 +123,10 @@ def open_fine_tuning(
     config.data.dataset, config.data.variant = "video_folder", "default"
     config.eval.options = ConfigDict()
     config.data.options = ConfigDict({"folder": str(request.input), "image_size": view.size, "frame_stride": 1})
-    config.data.options.update(gray=view.gray, background=view.background, square=view.square)
+    shown = trained.eval.background or view.background
+    config.data.options.update(gray=view.gray, background="keep" if shown == "auto" else shown, square=view.square)
     if plan is not None:
+        config.data.options.background = plan.background
         config.model.num_slots, config.data.options.frame_stride = plan.num_slots, plan.frame_stride
         if plan.margins is not None:
             config.data.options.update(crop=plan.margins, square=False)
@@ -137,6 +141,8 @@ def _see(config: ConfigDict, request: FineTuning) -> ConfigDict:
     """Return the config with the given flags of the request's `viewing`."""
     config, viewing = config.copy_and_resolve_references(), request.viewing
     given: dict[str, Any] = {name: value for name, value in viewing._asdict().items() if name != "region"}
+    if viewing.background == "auto":  # chosen by the plan
+        del given["background"]
     if viewing.region is not None:
         given |= {"crop": margins_of(viewing.region, *_size(request)), "square": False}
     config.data.options.update({name: value for name, value in given.items() if value is not None})

@@ -1,5 +1,6 @@
 """Load a trained model by its name, file or run; train a model."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def as_model(config: ConfigDict, trained: Trained, held_out: Any) -> Model:
     return Model(
         network=network,
         params=trained.params,
-        view=dataset.view,
+        view=dataclasses.replace(dataset.view, background=config.eval.background or dataset.view.background),
         frame_stride=dataset.frame_stride,
         held_out=held_out,
         facts=trained.facts,

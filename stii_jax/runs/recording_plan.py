@@ -44,6 +44,8 @@ class Findings(NamedTuple):
     """Median movement of an object per frame, in its diameters; NaN without an object."""
     region: tuple[int, int, int, int] | None
     """The part that the model should see, as for `--region`; None is the central square."""
+    background: str
+    """What the model saw; one of `data.video.view.BACKGROUNDS`."""
 
 
 def find_region(path: Path, viewing: Viewing) -> tuple[int, int, int, int] | None:
@@ -106,7 +108,7 @@ def examine(model: Model, path: Path, viewing: Viewing, num_frames: int = NUM_FR
     assert isinstance(recording, Recording)  # because it is a file
     count, speed = measure([frame.regions for frame in frames], background, stream.tiles)
     total = open_footage(path, viewing.value_range).header.num_frames
-    return Findings((recording.width, recording.height), total, count, speed, region)
+    return Findings((recording.width, recording.height), total, count, speed, region, recording.background)
 
 
 def measure(regions: Sequence[Mapping[int, Region]], background: int, tiles: Sequence[Box] = ()) -> tuple[int, float]:
@@ -152,4 +154,4 @@ def make_plan(found: Findings, most_slots: int) -> Plan:
     margins = None
     if found.region is not None:
         margins = margins_of(found.region, *found.size)
-    return Plan(slots, used, stride, margins)
+    return Plan(slots, used, stride, margins, found.background)

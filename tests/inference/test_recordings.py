@@ -170,6 +170,57 @@ def test_a_camera_that_moves_keeps_its_background():
     assert np.array_equal([frame.view for frame in recording], pan)
 
 
+def crossing(scene, num_frames=40):
+    """A square that crosses the scene."""
+    frames = np.stack([scene] * num_frames)
+    for number in range(num_frames):
+        frames[number, 12:22, number : number + 10] = 220
+    return frames
+
+
+def resting(scene):
+    """A square that is in one place and then in another."""
+    frames = np.stack([scene] * 40)
+    for number in range(40):
+        x = 5 if number < 18 else 35
+        frames[number, 12:32, x : x + 20] = 240
+    return frames
+
+
+DARK, LIGHT = (np.random.default_rng(0).integers(low, low + 60, (40, 60, 3), np.uint8) for low in (20, 150))
+PANS = [np.stack([scene[:, n : n + 30] for n in (0, 9, 20, 5, 30, 14)] * 3) for scene in (3 * DARK,)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "background", "note"),
+    [
+        (crossing(DARK), "median", "the camera stands still, so the background is removed"),
+        (crossing(LIGHT), "median", "the camera stands still, so the background is removed"),
+        (resting(DARK), "keep", "objects cover the same places for too long"),
+        (resting(LIGHT), "bright", "objects cover the same places for too long"),
+        (np.stack([DARK] * 5), "keep", "nothing moves; frames are seen as they are"),
+        (np.stack([LIGHT] * 5), "bright", "nothing moves; frames are bright, so the negative is seen"),
+        (PANS[0], "keep", "the camera moves, or its noise is strong"),
+        (iter(crossing(DARK)), "keep", "the background is kept, since frames that come one by one do not show it"),
+    ],
+)
+def test_the_program_chooses_what_the_model_sees(frames, background, note):
+    recording = Frames(frames, View(size=30, background="auto"))
+    assert recording.background == background and recording.notes[0].startswith(note)
+    shown = list(recording)
+    for frame in shown:
+        plain = View(size=30, background="bright" if background == "bright" else "keep").frame(frame.pixels)
+        assert np.array_equal(frame.view, plain) == (background != "median")
+
+
+def test_the_choice_for_a_file_is_that_for_its_frames(tmp_path):
+    for number, frame in enumerate(resting(LIGHT)):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    recording = Recording(tmp_path, View(size=30, background="auto"))
+    assert recording.background == "bright" and len(recording.notes) == 1
+    assert all(np.array_equal(frame.view, 255 - View(size=30).frame(frame.pixels)) for frame in recording)
+
+
 def test_notes(tmp_path, samples):
     """Every automatic choice is reported."""
     path = tmp_path / "a.tif"

@@ -42,7 +42,7 @@ def test_lists_of_the_wrong_form(name, message, values):
 def test_values_out_of_range():
     with pytest.raises(ConfigError, match="--frame_stride is 0, expected 1 or more"):
         parse_viewing({"frame_stride": 0})
-    with pytest.raises(ConfigError, match="--background is 'mean': give one of keep, median"):
+    with pytest.raises(ConfigError, match="--background is 'mean': give one of auto, keep, median"):
         parse_viewing({"background": "mean"})
 
 

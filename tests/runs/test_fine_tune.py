@@ -116,14 +116,14 @@ def test_the_region_is_the_square_around_all_motion(box, margin, expected):
     ],
 )
 def test_the_plan_follows_from_the_number_and_speed_of_objects(objects, speed, frames, expected):
-    plan = make_plan(Findings((64, 48), frames, objects, speed, None), most_slots=7)
-    assert plan[:3] == expected and plan.margins is None
-    region = make_plan(Findings((64, 48), frames, objects, speed, (4, 8, 20, 20)), 7).margins
+    plan = make_plan(Findings((64, 48), frames, objects, speed, None, "bright"), most_slots=7)
+    assert plan[:3] == expected and plan.margins is None and plan.background == "bright"
+    region = make_plan(Findings((64, 48), frames, objects, speed, (4, 8, 20, 20), "keep"), 7).margins
     assert region == (4, 8, 40, 20)
 
 
 def test_given_flags_and_settings_have_priority_over_the_plan(header, recording, tmp_path):
-    plan = Plan(5, 4, 3, (1, 1, 1, 1))
+    plan = Plan(5, 4, 3, (1, 1, 1, 1), "bright")
     request = FineTuning(recording, Viewing(region=(2, 1, 10, 10), background="median", frame_stride=2))
     config = open_fine_tuning(request, str(header), tmp_path / "run", ["model.num_slots=4"], plan)
     options = config.data.options
@@ -133,6 +133,9 @@ def test_given_flags_and_settings_have_priority_over_the_plan(header, recording,
     planned = open_fine_tuning(FineTuning(recording), str(header), tmp_path / "run", [], plan)
     assert planned.model.num_slots == 5 and planned.data.options.crop == (1, 1, 1, 1)
     assert (planned.eval.num_slots, planned.eval.slot_cost) == (4, 0) and config.eval.num_slots == 0
+    for viewing in (Viewing(), Viewing(background="auto")):
+        config = open_fine_tuning(FineTuning(recording, viewing), str(header), tmp_path / "run", [], plan)
+        assert config.data.options.background == "bright"
     chosen = open_fine_tuning(FineTuning(recording), str(header), tmp_path / "run", ["eval.num_slots=2"], plan)
     assert chosen.eval.num_slots == 2 and chosen.model.num_slots == 5
     with pytest.raises(DataError, match=r"frames are 20x12 pixels: the view from .* does not fit"):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from stii_jax.data.errors import DataError, unknown
 from stii_jax.data.options import GeneratedConfig
+from stii_jax.data.video.view import View
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "kinds": ("disc", "ellipse", "polygon", "worm", "insect", "walker"),
@@ -118,6 +119,11 @@ class ShapesConfig(GeneratedConfig):
     difference: bool = False
     """True if frames show the difference from the median over the video, as `--background=median` does. An object that
     rests in one place for more than half of the video is part of the median, so videos should be long."""
+
+    @property
+    def view(self) -> View:
+        """See `VideoConfig.view`. A model of differences sees recordings without their background where it can."""
+        return View(size=self.image_size, square=True, background="auto" if self.difference else "keep")
 
     @property
     def max_objects(self) -> int:

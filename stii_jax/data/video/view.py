@@ -11,7 +11,7 @@ from stii_jax.data.errors import DataError
 Array = np.ndarray
 
 BACKGROUNDS = ("keep", "median", "bright")
-"""Values of `View.background`."""
+"""Values of `View.background`, apart from "auto"."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,10 @@ class View:
     gray: bool = False
     """True to show brightness alone, the same in all three channels."""
     background: str = "keep"
-    """One of `BACKGROUNDS`. "keep" leaves frames as they are. "median" shows their difference from the recording's
-    per-pixel median, on black. It applies to the whole frame, before this view (`stii_jax.data.video.background`).
-    "bright" shows the negative: a bright background becomes dark, and dark objects bright."""
+    """One of `BACKGROUNDS`, or "auto" if a `Recording` is to choose among them. "keep" leaves frames as they are.
+    "median" shows their difference from the recording's per-pixel median, on black. It applies to the whole frame,
+    before this view (`stii_jax.data.video.background`). "bright" shows the negative: a bright background becomes dark,
+    and dark objects bright."""
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return the left, top, right and bottom edge of the visible part of a frame, in pixels.
