@@ -61,7 +61,7 @@ def start(*command, folder, before=""):
     [
         (["import stii_jax"], set(), ""),
         (["stii_jax.main", "--version"], set(), f"stii_jax {__version__}\n"),
-        (["stii_jax.main", "--help"], set(), "Trained models: balls, quickstart, tabletop"),
+        (["stii_jax.main", "--help"], set(), "Trained models: balls, general, quickstart, tabletop"),
         (["stii_jax.report", "--help"], set(), "usage: python -m stii_jax.report"),
         (["stii_jax.sweep", "--help"], set(), "usage: python -m stii_jax.sweep"),
         (["stii_jax.benchmark", "--help"], set(), "usage: python -m stii_jax.benchmark"),

@@ -121,7 +121,7 @@ def open_fine_tuning(
     view = describe(trained).view
     config = load_config(trained, _TRAINING).copy_and_resolve_references()
     config.data.dataset, config.data.variant = "video_folder", "default"
-    config.eval.options = ConfigDict()
+    config.eval.options, config.eval.background = ConfigDict(), ""
     config.data.options = ConfigDict({"folder": str(request.input), "image_size": view.size, "frame_stride": 1})
     shown = trained.eval.background or view.background
     config.data.options.update(gray=view.gray, background="keep" if shown == "auto" else shown, square=view.square)

@@ -16,6 +16,7 @@ from stii_jax.evaluation.novelty import KEY, STATISTICS, Monitor, compare, find_
 from stii_jax.inference.recordings import Recording
 from stii_jax.inference.request import Request
 from stii_jax.inference.stream import Stream
+from stii_jax.inference.viewing import Viewing
 from stii_jax.main import run
 from stii_jax.pretrained import Trained
 from stii_jax.runs.modes import held_out
@@ -214,6 +215,24 @@ def test_a_decomposed_video_is_compared(workdir, params, tmp_path, monkeypatch, 
     assert found["mse"]["video"] == pytest.approx(np.median(errors), rel=1e-4), "of the seven frames that were seen"
     line = f"warning: {video} is unlike the videos {workdir} was trained on: relative reconstruction error "
     assert (line in capsys.readouterr().err) == bool(is_novel)
+
+
+@pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.parametrize(("separate", "warns"), [(None, False), (False, True)])
+def test_objects_before_a_removed_background_need_no_warning(workdir, tmp_path, monkeypatch, capsys, separate, warns):
+    """They hardly depend on the model. Slots (`--noseparate`) do."""
+    use_toy_model(monkeypatch)
+    scores = {"step": 3, "seed": 0, KEY: summary_of([[0.01] * 6])}
+    (workdir / "results.json").write_text(json.dumps(scores))
+    frames = np.full((9, 16, 16, 3), 90, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[4:8, number : number + 4] = 250
+    viewing = Viewing(background="median", separate=separate)
+    request = Request(write_raw(tmp_path / "video.mkv", frames), tmp_path / "results", viewing=viewing)
+    run("decompose", None, workdir, [], request=request)
+    summary = json.loads((tmp_path / "results" / "decomposition.json").read_text())
+    assert summary["background"] == "median" and summary["novelty"]["is_novel"]
+    assert ("is unlike the videos" in capsys.readouterr().err) == warns
 
 
 def test_another_system_is_compared_with_nothing(tmp_path):

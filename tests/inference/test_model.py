@@ -192,7 +192,8 @@ def test_invalid_models(tmp_path):
     with pytest.raises(ModelFileError, match="no model 'quikstart'; nearest: quickstart"):
         stii_jax.load_model("quikstart")
     with pytest.raises(
-        ConfigError, match=f"no run in {tmp_path}: give the folder of a run, or one of balls, quickstart, tabletop"
+        ConfigError,
+        match=f"no run in {tmp_path}: give the folder of a run, or one of balls, general, quickstart, tabletop",
     ):
         stii_jax.load_model(tmp_path)
 

@@ -142,6 +142,13 @@ def test_given_flags_and_settings_have_priority_over_the_plan(header, recording,
         open_fine_tuning(request._replace(viewing=Viewing(region=(0, 0, 30, 10))), str(header), tmp_path, [], plan)
 
 
+def test_the_tuned_model_sees_what_the_first_one_chose(recording, tmp_path):
+    chooses = str(save_header(tmp_path / "chooses.safetensors", model__predictor="prior", eval__background="auto"))
+    for plan, seen in ((None, "keep"), (Plan(5, 4, 3, None, "median"), "median")):
+        config = open_fine_tuning(FineTuning(recording), chooses, tmp_path / "run", [], plan)
+        assert (config.data.options.background, config.eval.background) == (seen, "")
+
+
 @pytest.mark.slow
 def test_training_from_a_model_compares_both_and_resumes(model, recording, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recording_plan, "measure", lambda *_: (2, 0.1))

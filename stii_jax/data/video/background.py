@@ -29,6 +29,7 @@ MAX_RESTS = 0.5
 above it, the F-ARI is better for whole frames in 4 of 6; below, it is better for removed backgrounds in 32 of 37."""
 _OFTEN = 0.4  # a place is covered often if it differs in this share of the frames
 _NOISES, _MARGIN = 4.0, 2.0  # a changed pixel differs by this multiple of its noise plus this many levels
+_NOISE_OF_CHANGES = 0.4146  # median absolute deviation / upper quartile of the absolute differences of normal values
 _GRID = 64
 
 
@@ -51,8 +52,8 @@ class Background:
         self.noise = float(np.median(noise))
         """See `MAX_NOISE`."""
         # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold. Where objects rest,
-        # pixels differ from the median in many frames, but hardly from one frame to the next.
-        noise = np.minimum(noise, _median(_changes(lit)) * np.float32(math.sqrt(1 / 2)))
+        # pixels differ from the median in many frames, but from one frame to the next only in few.
+        noise = np.minimum(noise, _quantile(_changes(lit), 0.75) * np.float32(_NOISE_OF_CHANGES))
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
         self.rests = _resting(excess > 0)
@@ -126,9 +127,14 @@ def sample(frames: Iterable[UInt8[Array, "H W 3"]]) -> UInt8[Array, "N H W 3"]:
 
 
 def _median(values: UInt8[Array, "N H ..."]) -> UInt8[Array, "H ..."]:
-    """The lower median, in the values' own type. Computed row by row, since a copy of all would double the memory."""
-    middle = (len(values) - 1) // 2
-    return np.stack([np.partition(values[:, row], middle, axis=0)[middle] for row in range(values.shape[1])])
+    """The lower median, in the values' own type."""
+    return _quantile(values, 0.5)
+
+
+def _quantile(values: UInt8[Array, "N H ..."], share: float) -> UInt8[Array, "H ..."]:
+    """The value at this share of the order. Computed row by row, since a copy of all would double the memory."""
+    place = int(share * (len(values) - 1))
+    return np.stack([np.partition(values[:, row], place, axis=0)[place] for row in range(values.shape[1])])
 
 
 def _changes(frames: UInt8[Array, "N H W 3"]) -> UInt8[Array, "M H W"]:
