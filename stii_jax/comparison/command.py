@@ -116,7 +116,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", nargs="+", default=[], help="trained models; settings: --config.eval.x=value")
     parser.add_argument(
         "--background",
-        help="median: models see frames without a static camera's background; bright: models see the negative",
+        help="median: models see frames without a static camera's background; bright: models see the negative; auto: "
+        "one of these or neither, by the recording",
     )
     parser.add_argument("--region", type=lambda text: text.split(","), help="X,Y,WIDTH,HEIGHT: models see this part")
     parser.add_argument("--tile", type=int, help="side in pixels of the tiles that models see")

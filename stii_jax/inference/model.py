@@ -221,7 +221,8 @@ class Model:
             region: left edge, upper edge, width and height of the part to see, in pixels; None: the model's `view`.
             frame_stride: N, to see every N-th frame; None: as in training.
             background: "median" removes the background of a static camera, "bright" shows the negative, "keep" does
-                neither; None: as in training. See `View.background`.
+                neither, "auto" chooses by the whole recording; None: the model's `eval.background`, or as in training.
+                See `View.background`.
             tile: side, in pixels, of overlapping square tiles that are decomposed separately, for objects that are
                 small in the frame. This implies `separate`.
             separate: True for labels that are object numbers, 0 for the background, where separate pieces of a slot are

@@ -1,4 +1,4 @@
-"""A real recording, two flies on black, tracked by the shipped model `balls`, which has never seen a fly.
+"""A real recording, two flies on black, tracked by the included models `balls` and `general`, which never saw a fly.
 
 The recording and its tracks are not part of the project (see `samples` in tests/conftest.py). The README there defines
 the scores, and docs/gallery.md has them; `python -m pytest -m slow -s tests/inference/test_flies.py` prints them.
@@ -19,10 +19,10 @@ from stii_jax.main import run
 pytest.importorskip("trackeval")
 
 
-def evaluate(video, tracks, folder, *settings):
+def evaluate(video, tracks, folder, *settings, model="balls"):
     """Return the scores from the command line."""
     request = make_track_request("evaluate", str(tracks), None, str(video))
-    run("evaluate", None, folder, settings, model="balls", tracks=request)
+    run("evaluate", None, folder, settings, model=model, tracks=request)
     return json.loads((folder / f"track_scores_{video.stem}.json").read_text())
 
 
@@ -53,4 +53,16 @@ def test_the_whole_recording(samples, tmp_path):
     assert scores["found"] >= 0.99 and scores["point_in_own_mask"] >= 0.99
     assert scores["identity_switches"] == scores["mota_switches"] == 0
     assert scores["centroid_error"] <= 2
+    assert scores["idf1"] >= 0.98 and scores["hota"] >= 0.75
+
+
+@pytest.mark.slow
+def test_the_whole_recording_without_its_background(samples, tmp_path, capsys):
+    """`general` removes it, though flies rest in one place for hundreds of frames, and needs no warning."""
+    flies = samples / "flies"
+    scores = evaluate(flies / "centered_pair_small.mp4", flies / "tracks.csv", tmp_path, model="general")
+    told = capsys.readouterr().err
+    assert "the camera stands still, so the background is removed" in told and "unlike the videos" not in told
+    assert scores["found"] >= 0.99 and scores["identity_switches"] == scores["mota_switches"] == 0
+    assert scores["centroid_error"] <= 2.5
     assert scores["idf1"] >= 0.98 and scores["hota"] >= 0.75
