@@ -19,17 +19,10 @@ from stii_jax.inference.remarks import BRIGHT
 Array = np.ndarray
 
 
-MOVING = "the camera moves, or its noise is strong: a typical pixel varies by {noise:.0f} of 255 levels; {shown}"
-"""The note for a recording whose background cannot be removed."""
-RESTING = "objects cover the same places for too long to tell them from the background; {shown}"
-"""The note for a recording whose background is kept because the median would show objects."""
-STILL = "nothing moves; {shown}"
-"""The note for a recording whose frames are all alike."""
 UNKNOWN = (
     "the background is kept, since frames that come one by one do not show it: give a file or an array to remove it"
 )
 """The note for an iterable of frames."""
-_SHOWN = {"keep": "frames are seen as they are", "bright": "frames are bright, so the negative is seen"}
 REMOVED = "the camera stands still, so the background is removed (--background=keep keeps it)"
 """The note for a background that is removed by choice of the program."""
 SMALLEST = 7
@@ -147,14 +140,20 @@ def _choose(
     A moving camera prevents the removal. A chosen one ("auto") also needs objects that move on.
     """
     chooses = view.background == "auto"
-    problem = None if background.is_static else MOVING
-    if chooses and problem is None:
-        problem = STILL if background.moving_box is None else RESTING if background.rests > MAX_RESTS else None
+    problem = None
+    if not background.is_static:
+        noise = f"a typical pixel varies by {background.noise:.0f} of 255 levels"
+        problem = f"the camera moves, or its noise is strong: {noise}"
+    elif chooses and background.moving_box is None:
+        problem = "nothing moves"
+    elif chooses and background.rests > MAX_RESTS:
+        problem = "objects cover the same places for too long to tell them from the background"
     if problem is not None:
-        is_bright = float(np.median(background.picture)) >= BRIGHT
-        seen = "bright" if chooses and is_bright else "keep"
-        shown = _SHOWN[seen] if chooses else "--background=median is ignored"
-        return seen, None, [problem.format(noise=background.noise, shown=shown)]
+        if not chooses:
+            return "keep", None, [f"{problem}; --background=median is ignored"]
+        if float(np.median(background.picture)) >= BRIGHT:
+            return "bright", None, [f"{problem}; frames are bright, so the negative is seen"]
+        return "keep", None, [f"{problem}; frames are seen as they are"]
     side, size = min(box[2] - box[0], box[3] - box[1]), background.object_size
     is_small = not tiles and size < side / SMALLEST
     notes = [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []

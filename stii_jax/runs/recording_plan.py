@@ -45,7 +45,7 @@ class Findings(NamedTuple):
     region: tuple[int, int, int, int] | None
     """The part that the model should see, as for `--region`; None is the central square."""
     background: str
-    """What the model saw; one of `data.video.view.BACKGROUNDS`."""
+    """The kind of background that the model saw; one of `data.video.view.BACKGROUNDS`."""
 
 
 def find_region(path: Path, viewing: Viewing) -> tuple[int, int, int, int] | None:

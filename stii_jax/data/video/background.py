@@ -26,7 +26,7 @@ Measured: 1 to 6 for walkers in a yard, cars on a road, CLEVRER and `shapes`, ev
 17 for walkers filmed by a panning camera."""
 MAX_RESTS = 0.5
 """Upper limit on `Background.rests`, above which the median may show objects. Chosen on 43 recordings of `shapes`:
-above it, the F-ARI is better for whole frames in 4 of 6; below, it is better for removed backgrounds in 32 of 37."""
+above it, the F-ARI is better for whole frames in 4 of 5; below, it is better for removed backgrounds in 33 of 38."""
 _OFTEN = 0.4  # a place is covered often if it differs in this share of the frames
 _NOISES, _MARGIN = 4.0, 2.0  # a changed pixel differs by this multiple of its noise plus this many levels
 _NOISE_OF_CHANGES = 0.4146  # median absolute deviation / upper quartile of the absolute differences of normal values
