@@ -182,6 +182,10 @@ def test_invalid_videos(model, video, options, message):
 
 def test_other_settings_of_the_evaluation(workdir, frames):
     assert stii_jax.load_model(workdir, ["eval.num_slots=3"]).decompose(frames).slots.mask.shape[1] == 3
+    own, other = stii_jax.load_model(workdir), stii_jax.load_model(workdir, ["eval.background=bright"])
+    assert (own.view.background, other.view.background) == ("keep", "bright")
+    given = own.decompose(frames, background="bright")
+    np.testing.assert_array_equal(other.decompose(frames).slots.mask, given.slots.mask)
     with pytest.raises(ConfigError, match=r"was trained with other settings \(model.num_slots: .*: leave those out"):
         stii_jax.load_model(workdir, ["model.num_slots=3"])
     with pytest.raises(ConfigError, match=r"config.eval.num_slots is -1, expected at least 0"):

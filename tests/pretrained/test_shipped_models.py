@@ -8,8 +8,10 @@ import as_main
 import pytest
 
 from stii_jax import pretrained
+from stii_jax.config import differences
 from stii_jax.main import run
 from stii_jax.pretrained.cards import model_card
+from stii_jax.storage.digests import digest_leaves
 
 
 def test_the_cards_are_in_the_docs():
@@ -25,6 +27,12 @@ def test_every_model_has_a_card_and_comes_from_a_commit(name):
     assert re.fullmatch(r"[0-9a-f]{40}", facts["commit"]) and facts["dirty"] is False
     assert pretrained.find(name).stat().st_size < 5e6
     assert facts["results"]["lengths"] and facts["prediction"]["lengths"]
+
+
+def test_the_general_model_is_balls_with_another_view():
+    balls, general = (pretrained.load(name) for name in ("balls", "general"))
+    assert differences(balls.config, general.config) == ["eval.background: saved '', given 'auto'"]
+    assert digest_leaves(balls.params) == digest_leaves(general.params)
 
 
 def test_names_of_cards():

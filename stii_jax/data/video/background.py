@@ -43,17 +43,20 @@ class Background:
     """
 
     def __init__(self, frames: UInt8[Array, "N H W 3"]):
-        self._brightness = _grid(_median(frames))
-        lit = np.stack([self._lit(frame) for frame in frames])
-        self.picture: UInt8[Array, "H W 3"] = _median(lit)
+        self.picture: UInt8[Array, "H W 3"] = _median(frames)
         """The median of the frames, after differences in brightness are removed."""
-        differences = np.stack([_distance(frame, self.picture) for frame in lit])
+        self._brightness = _grid(self.picture)
+        lit = [self._lit(frame) for frame in frames]
+        if not all(np.shares_memory(one, frames) for one in lit):
+            frames = np.stack(lit)
+            self.picture = _median(frames)
+        differences = np.stack([_distance(frame, self.picture) for frame in frames])
         noise = _median(differences).astype(np.float32)
         self.noise = float(np.median(noise))
         """See `MAX_NOISE`."""
         # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold. Where objects rest,
         # pixels differ from the median in many frames, but from one frame to the next only in few.
-        noise = np.minimum(noise, _quantile(_changes(lit), 0.75) * np.float32(_NOISE_OF_CHANGES))
+        noise = np.minimum(noise, _quantile(_changes(frames), 0.75) * np.float32(_NOISE_OF_CHANGES))
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
         self.rests = _resting(excess > 0)
