@@ -130,7 +130,7 @@ class VideoFolderConfig(VideoConfig):
 class VideoFolder(FilesBuilder):
     """Clips from the videos in a folder of your own."""
 
-    VERSION = tfds.Version("1.2.0")
+    VERSION = tfds.Version("1.3.0")
     BUILDER_CONFIGS: ClassVar[list[VideoFolderConfig]] = [VideoFolderConfig(name="default")]
     builder_config: VideoFolderConfig
 
@@ -262,7 +262,8 @@ class VideoFolder(FilesBuilder):
         labels: list[np.ndarray] = []
         num_frames = num_spans = 0
         footage = recording.footage(config.value_range if any(config.value_range) else None)
-        background = find_background(footage) if config.background == "median" else None
+        enlarged = config.tile > 0
+        background = find_background(footage, enlarged=enlarged) if config.background == "median" else None
         static = background is not None and background.is_static
         frames = alike(frame.pixels for frame in footage.frames())
         for frame, mask in (

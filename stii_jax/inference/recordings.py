@@ -74,7 +74,7 @@ class Recording:
         self.background, self._background, self._remarks = view.background, None, list[str]()
         """See `View.background`: the choice of "auto", and "keep" if the background could not be removed."""
         if view.background in ("auto", "median"):
-            found = find_background(self._footage, progress="background")
+            found = find_background(self._footage, "background", enlarged=bool(self.tiles))
             self.background, self._background, self._remarks = _choose(view, found, self.box, self.tiles)
             self._view = dataclasses.replace(view, background=self.background)
         self.scene = None if self._background is None else self._background.picture
@@ -223,7 +223,7 @@ class Frames:
         if view.background == "auto" and not isinstance(frames, np.ndarray):
             self.background, self.notes = "keep", [UNKNOWN]
         elif view.background in ("auto", "median"):
-            found = Background(sample(_all_checked(frames)))
+            found = Background(sample(_all_checked(frames)), enlarged=bool(self.tiles))
             self.background, self._background, self.notes = _choose(view, found, self.box, self.tiles)
         self.scene = None if self._background is None else self._background.picture
         self._view = dataclasses.replace(view, background=self.background)

@@ -40,9 +40,11 @@ class Background:
 
     Args:
         frames: frames of equal size, spread over the recording.
+        enlarged: True for a view in tiles, which enlarges what flutters. All of it then counts as noise, at the expense
+            of objects that rest for long.
     """
 
-    def __init__(self, frames: UInt8[Array, "N H W 3"]):
+    def __init__(self, frames: UInt8[Array, "N H W 3"], enlarged: bool = False):
         self.picture: UInt8[Array, "H W 3"] = _median(frames)
         """The median of the frames, after differences in brightness are removed."""
         self._brightness = _grid(self.picture)
@@ -54,9 +56,10 @@ class Background:
         noise = _median(differences).astype(np.float32)
         self.noise = float(np.median(noise))
         """See `MAX_NOISE`."""
-        # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold. Where objects rest,
-        # pixels differ from the median in many frames, but from one frame to the next only in few.
-        noise = np.minimum(noise, _quantile(_changes(frames), 0.75) * np.float32(_NOISE_OF_CHANGES))
+        if not enlarged:
+            # Where objects rest, pixels differ from the median in many frames, but from one frame to the next in few.
+            noise = np.minimum(noise, _quantile(_changes(frames), 0.75) * np.float32(_NOISE_OF_CHANGES))
+        # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold.
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
         self.rests = _resting(excess > 0)
@@ -90,19 +93,20 @@ class Background:
         return frame if abs(gain - 1) < 0.005 else np.clip(frame * np.float32(gain) + 0.5, 0, 255).astype(np.uint8)
 
 
-def find_background(footage: Footage, progress: str = "") -> Background:
+def find_background(footage: Footage, progress: str = "", enlarged: bool = False) -> Background:
     """Return the background of a recording. This decodes all of its frames.
 
     Args:
         footage: the recording; frames after damage or a change of size are ignored.
         progress: text of a progress bar; "" shows none.
+        enlarged: see `Background`.
 
     Raises:
         DataError: the first frame cannot be read.
     """
     total = footage.header.num_frames or None
     frames = tqdm(_alike(footage), desc=progress, total=total, unit="frame", mininterval=0.5, disable=not progress)
-    return Background(sample(iter(frames)))
+    return Background(sample(iter(frames)), enlarged)
 
 
 def _alike(footage: Footage) -> Iterator[UInt8[Array, "H W 3"]]:

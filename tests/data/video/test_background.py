@@ -52,6 +52,7 @@ def test_an_object_that_rests_is_seen_even_where_the_median_shows_a_part_of_it()
     frames[40:, 20:30, 20:30] = np.linspace(130, 250, 60)[:, None, None, None]
     found = Background(frames)
     assert (found.change(frames[-1])[20:30, 20:30] == 255).all() and found.change(frames[-1])[:20].max() == 0
+    assert not Background(frames, enlarged=True).change(frames[-1])[20:30, 20:30].any()
 
 
 def test_a_light_that_changes_is_no_object():
