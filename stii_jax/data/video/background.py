@@ -1,7 +1,7 @@
 """The static background of a recording, and each frame's difference from it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -46,19 +46,18 @@ class Background:
 
     def __init__(self, frames: UInt8[Array, "N H W 3"], enlarged: bool = False):
         self.picture: UInt8[Array, "H W 3"] = _median(frames)
-        """The median of the frames, after differences in brightness are removed."""
+        """The median of the frames; unless `enlarged`, after differences in brightness are removed."""
         self._brightness = _grid(self.picture)
         lit = [self._lit(frame) for frame in frames]
-        if not all(np.shares_memory(one, frames) for one in lit):
-            frames = np.stack(lit)
-            self.picture = _median(frames)
-        differences = np.stack([_distance(frame, self.picture) for frame in frames])
+        if not (enlarged or all(np.shares_memory(one, frames) for one in lit)):
+            self.picture = _median(np.stack(lit))
+        differences = np.stack([_distance(frame, self.picture) for frame in lit])
         noise = _median(differences).astype(np.float32)
         self.noise = float(np.median(noise))
         """See `MAX_NOISE`."""
         if not enlarged:
             # Where objects rest, pixels differ from the median in many frames, but from one frame to the next in few.
-            noise = np.minimum(noise, _quantile(_changes(frames), 0.75) * np.float32(_NOISE_OF_CHANGES))
+            noise = np.minimum(noise, _quantile(_changes(lit), 0.75) * np.float32(_NOISE_OF_CHANGES))
         # Pixels with more noise, such as moving leaves or fluttering tape, have a higher threshold.
         self._threshold = _NOISES * np.maximum(noise, self.noise) + _MARGIN
         excess = differences - self._threshold
@@ -144,7 +143,7 @@ def _quantile(values: UInt8[Array, "N H ..."], share: float) -> UInt8[Array, "H 
     return np.stack([np.partition(values[:, row], place, axis=0)[place] for row in range(values.shape[1])])
 
 
-def _changes(frames: UInt8[Array, "N H W 3"]) -> UInt8[Array, "M H W"]:
+def _changes(frames: Sequence[UInt8[Array, "H W 3"]]) -> UInt8[Array, "M H W"]:
     """The difference of every frame from the next; 0 for a single frame."""
     return np.stack([_distance(*pair) for pair in zip(frames, frames[min(1, len(frames) - 1) :])])
 
