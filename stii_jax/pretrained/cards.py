@@ -87,7 +87,7 @@ def _evaluation(config: ConfigDict) -> dict[str, Any]:
     usual = default_config().eval
     names = (
         *("num_slots", "slot_cost", "restarts", "reseeds", "reseed_every"),
-        *("num_refinements", "schedule", "first_noise", "segmentation"),
+        *("num_refinements", "schedule", "first_noise", "segmentation", "background"),
     )
     return {name: config.eval[name] for name in names if config.eval[name] != usual[name]}
 
