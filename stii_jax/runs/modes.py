@@ -164,8 +164,8 @@ def decompose_video(model: Model, origin: Mapping[str, str], request: Request, f
     from stii_jax.inference.decompose import decompose
 
     results = decompose(model, request, origin, facts)
-    if results["background"] != "median" or "tiles" in results or "num_objects" not in results:
-        _warn_of_novelty(results["novelty"], request.input, origin, results["background"], results["is_bright"])
+    separate = "num_objects" in results and "tiles" not in results
+    _warn_of_novelty(results["novelty"], request.input, origin, results["background"], results["is_bright"], separate)
     if results["damage"]:
         print(f"warning: {results['damage']}; the frames before that are decomposed", file=sys.stderr)
     ahead = f" and {results['num_predicted']} predicted" if results["num_predicted"] else ""
@@ -182,17 +182,27 @@ def evaluate_tracks(
     scores, stream = score_model(model, request)
     print_notes(stream.notes)
     of_model = {"input": str(request.input), "num_slots": model.num_slots, **origin, **facts}
-    if stream.video.background != "median" or stream.tiles or not stream.is_numbered:
-        _warn_of_novelty(stream.compare(), request.input, origin, stream.video.background, stream.remarks.is_bright)
+    separate, background = stream.is_numbered and not stream.tiles, stream.video.background
+    _warn_of_novelty(stream.compare(), request.input, origin, background, stream.remarks.is_bright, separate)
     if stream.damage:
         print(f"warning: {stream.damage}; the frames before that are scored", file=sys.stderr)
     _write_track_scores(request, workdir, scores | of_model)
 
 
 def _warn_of_novelty(
-    found: Mapping[str, Any], video: Path, origin: Mapping[str, str], background: str, is_bright: bool
+    found: Mapping[str, Any],
+    video: Path,
+    origin: Mapping[str, str],
+    background: str,
+    is_bright: bool,
+    separate: bool,
 ) -> None:
-    """Print a warning about a video unlike the training videos. Objects before a removed background need none."""
+    """Warn of a video unlike the training videos, unless its objects hardly depend on the model.
+
+    This is so if they are `separate` objects of one view before a removed background.
+    """
+    if background == "median" and separate:
+        return
     if line := novelty.warning(found, str(video), origin.get("model") or origin["workdir"], background, is_bright):
         print(f"warning: {line}", file=sys.stderr)
 
