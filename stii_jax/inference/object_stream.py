@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from stii_jax.data.errors import DataError
 from stii_jax.inference.identities import MAX_OBJECTS
@@ -25,8 +26,8 @@ from stii_jax.types import Params
 from stii_jax.visualization.regions import Labels
 
 CHANGED = 64
-"""Minimum level of a pixel that cannot be background, if a static background is removed. The typical changed pixel has
-255 (`Background.change`). This holds for one view. Objects are larger in tiles, and the model outlines them better."""
+"""Minimum level of an object's pixels, if a static background is removed. The typical changed pixel has 255
+(`Background.change`). This holds for one view. Objects are larger in tiles, and the model outlines them better."""
 
 
 class ObjectStream(FrameStream):
@@ -117,12 +118,13 @@ class ObjectStream(FrameStream):
             if isinstance(self._tracker, Stitcher):
                 yield item, self._tracker.join(item.masks)
             elif self.video.background != "median":
-                yield item, self._tracker.join(item.masks[0])
-            elif item.frame is None:
+                yield item, self._tracker.join(item.masks[0], _picture(item))
+            elif item.detailed is None:
                 assert self._last is not None
                 yield item, moved(self._last, self._motion.next(), self.canvas)
             else:
-                labels = self._tracker.join(item.masks[0], item.frame[..., 0] >= CHANGED)
+                changed = (item.detailed.change >= CHANGED) & (not item.sight.is_blank)
+                labels = self._tracker.join(item.masks[0], item.detailed.picture, changed)
                 if not item.sight.is_blank:
                     self._motion.see({number: place_of(mask) for number, mask in self._tracker.visible.items()})
                 if not item.sight.is_blank or self._last is None:
@@ -135,4 +137,13 @@ class ObjectStream(FrameStream):
         backgrounds = [find_background(list(masks[:, tile])) for tile in range(masks.shape[1])]
         if self.tiles:
             return Stitcher(self._size, self.tiles, video.box, video.width, video.height, backgrounds)
-        return ObjectTracker(self._size, video.box, video.width, video.height, *backgrounds)
+        detail = max(video.detail, 1)
+        return ObjectTracker(self._size, video.box, video.width, video.height, backgrounds[0], detail)
+
+
+def _picture(item: DecomposedFrame) -> UInt8[np.ndarray, "S S 3"]:
+    """The model's view of a frame; of a predicted one, the prediction."""
+    if item.frame is not None:
+        return item.frame
+    reconstruction = np.asarray(item.decomposition.reconstruction)[0, 0]
+    return np.round(np.clip(reconstruction, 0, 1) * 255).astype(np.uint8)

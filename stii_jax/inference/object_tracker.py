@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from stii_jax.inference.contact import NEARNESS, Mask, Outline, Picture, arrange, outline_of, share
 from stii_jax.inference.identities import MEMORY, MIN_AREA, REACH, Numbers, follow_background
 from stii_jax.visualization.regions import Box, Canvas, Labels
 
@@ -20,15 +22,23 @@ MIN_OVERLAP = 0.3
 """Minimum fraction of an object's expected outline that a region must cover to show the object."""
 SPREAD = 3
 """Maximum gap between the fragments of an object, in pixels of the model."""
+CONTACT = 2
+"""Maximum deviation from constant velocity of an object that touches others, in pixels of the model per frame."""
 MIN_SHARE = 0.2
 """Minimum fraction of a new region that a slot must cover to be an object of its own."""
 MIN_WASTE = 0.05
 """Slots divide a new region only if its convex hull is larger than those of the pieces by this fraction. A slot often
 takes a part of a large object, and then the pieces fill the same hull."""
 
-Mask = Bool[np.ndarray, "h w"]
-
 _NEIGHBORS = np.ones((3, 3))
+
+
+class _Contact(NamedTuple):
+    """The place of an object among those that it touches."""
+
+    outline: Outline
+    region: Mask
+    """The region that they share."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -36,51 +46,63 @@ class _Object:
     """An object and its last known outline."""
 
     number: int
+    outline: Outline
+    """Its outline when it was last seen alone, at its last known place."""
     mask: Mask
+    """Its visible pixels."""
+    placed: int
+    """Frame of that place."""
     last: int
     """Last frame that shows it."""
-    x: float
-    y: float
     velocity: tuple[float, float] = (0.0, 0.0)
-    """Velocity in pixels per frame."""
+    """Velocity in rows and columns per frame."""
+    contact: _Contact | None = None
+    """Its contact with other objects in the frame of its last place, if any."""
+
+    @property
+    def patience(self) -> int:
+        """Number of frames for which its outline keeps its claim to pixels. Objects that touched may be hidden."""
+        return EXPECTED if self.contact is None else MEMORY
 
     @property
     def at_edge(self) -> bool:
         """True if it touches an edge of the view."""
         return any(edge.any() for edge in (self.mask[0], self.mask[-1], self.mask[:, 0], self.mask[:, -1]))
 
-    def expected(self, frame: int) -> Mask:
+    def expected(self, frame: int) -> Outline:
         """Its outline in a later frame, at constant velocity."""
-        dx, dy = (round((frame - self.last) * speed) for speed in self.velocity)
-        rows, columns = np.nonzero(self.mask)
-        rows, columns = rows + dy, columns + dx
-        height, width = self.mask.shape
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        moved = np.zeros_like(self.mask)
-        moved[rows[inside], columns[inside]] = True
-        return moved
+        return self.outline.moved(*(round((frame - self.placed) * speed) for speed in self.velocity))
 
     def distance(self, mask: Mask, frame: int) -> float:
         """The distance of a mask from the expected position, in lengths of the larger one."""
-        steps = frame - self.last
-        x, y = self.x + steps * self.velocity[0], self.y + steps * self.velocity[1]
-        return math.dist(_centroid(mask), (x, y)) / max(_length(self.mask), _length(mask))
+        steps = frame - self.placed
+        place = [now + steps * speed for now, speed in zip(self.outline.center, self.velocity)]
+        return math.dist(_centroid(mask), place) / max(_length(self.mask), _length(mask))
 
-    def see(self, mask: Mask, frame: int) -> None:
-        """Update the outline."""
-        x, y = _centroid(mask)
-        if steps := frame - self.last:
-            moved = (x - self.x) / steps, (y - self.y) / steps
+    def see(self, mask: Mask, picture: Picture, frame: int, contact: _Contact | None) -> None:
+        """Update the object with its visible pixels. Its outline and colours change only while it touches no other."""
+        self._move(outline_of(mask, picture) if contact is None else contact.outline, frame)
+        self.mask, self.last, self.contact = mask, frame, contact
+
+    def hide(self, frame: int, contact: _Contact) -> None:
+        """Update the place of an object that is hidden behind others."""
+        self._move(contact.outline, frame)
+        self.contact = contact
+
+    def _move(self, outline: Outline, frame: int) -> None:
+        if steps := frame - self.placed:
+            moved = [(now - before) / steps for now, before in zip(outline.center, self.outline.center)]
             self.velocity = tuple((old + new) / 2 for old, new in zip(self.velocity, moved))  # type: ignore[assignment]
-        self.mask, self.last, self.x, self.y = mask, frame, x, y
+        self.outline, self.placed = outline, frame
 
 
 class ObjectTracker:
     """A tracker that finds the objects in a model's masks, frame by frame.
 
     Pixels that are not background form connected regions. A region that overlaps the expected outline of one object
-    shows that object. If it overlaps several, each of its pixels belongs to the nearest outline, so objects stay apart
-    while they touch. A region without an object is a new one. If several slots share it, each may be an object, unless
+    shows that object. If it overlaps several, they touch: each moves on with its outline and colours to where they
+    explain the region best, and owns the pixels that match it (`contact`). So objects keep their numbers when they pass
+    each other. A region without an object is a new one. If several slots share it, each may be an object, unless
     they divide a convex one (`MIN_WASTE`). An object that vanishes inside the view and returns within `MEMORY` frames,
     near the expected place, keeps its number.
 
@@ -90,10 +112,12 @@ class ObjectTracker:
         width: width of the frame, in pixels.
         height: height of the frame, in pixels.
         background: the background's slot in the first frames.
+        detail: pixels of an outline per pixel of the model, in each direction.
     """
 
-    def __init__(self, size: int, box: Box, width: int, height: int, background: int):
-        self._canvas = Canvas((size, size), box, width, height)
+    def __init__(self, size: int, box: Box, width: int, height: int, background: int, detail: int = 1):
+        self._canvas = Canvas((detail * size, detail * size), box, width, height)
+        self._detail, self._min_area, self._spread = detail, MIN_AREA * detail**2, SPREAD * detail
         self._backgrounds = {background}
         self._objects: list[_Object] = []
         """The objects that are visible or may return."""
@@ -103,52 +127,100 @@ class ObjectTracker:
 
     @property
     def visible(self) -> dict[int, Mask]:
-        """The objects in the last frame, by number, in pixels of the model."""
+        """The objects in the last frame, by number, in pixels of outlines."""
         return {each.number: each.mask for each in self._objects if each.last == self._frame}
 
     def forget(self) -> None:
         """Begin another scene: all objects of the following frames are new."""
         self._objects = []
 
-    def join(self, masks: Float[np.ndarray, "K h w"], changed: Mask | None = None) -> Labels:
+    def join(self, masks: Float[np.ndarray, "K s s"], picture: Picture, changed: Mask | None = None) -> Labels:
         """Return the object numbers in the next frame: 0 for the background, 255 outside the view.
 
         Args:
-            masks: the probability that a pixel belongs to each slot.
-            changed: True for pixels that cannot be background, because they differ from a known one.
+            masks: the probability that a pixel belongs to each slot, in pixels of the model.
+            picture: the frame, in pixels of outlines.
+            changed: the pixels that differ from a known background, in pixels of outlines: exactly these are objects,
+                and slots only divide them. None: pixels are objects where the model's slots say so.
         """
         self._frame += 1
-        if changed is not None:
-            masks = _claimed(masks, changed, self._backgrounds)
         slots = masks.argmax(axis=0)
         follow_background(self._backgrounds, np.bincount(slots.ravel()), MIN_AREA, BACKGROUND)
-        regions = list(_pieces(~np.isin(slots, list(self._backgrounds)), MIN_AREA))
-        shown, free = self._continued(regions)
+        is_object = np.isin(np.arange(len(masks)), list(self._backgrounds), invert=True)
+        if changed is None:
+            foreground, differs = masks[is_object].sum(axis=0), is_object[slots]
+        else:
+            foreground, differs = changed.astype(np.float32), changed
+            slots = np.where(is_object[:, None, None], masks, 0).argmax(axis=0)
+            slots = slots.repeat(self._detail, axis=0).repeat(self._detail, axis=1)
+        regions = list(_pieces(differs, self._min_area))
+        shown, free, contacts = self._continued(regions, picture)
         for region in free:
-            for piece in _divide(slots, region):
-                if (owner := self._returned(piece, shown) or self._appear(piece)) is not None:
+            for piece in _divide(slots, region, self._min_area):
+                if (owner := self._returned(piece, shown) or self._appear(piece, picture)) is not None:
                     shown[owner] = piece
         _fill_holes(shown)
         for owner, mask in shown.items():
-            owner.see(mask, self._frame)
+            owner.see(mask, picture, self._frame, contacts.get(owner))
             self.numbers.see(owner.number, self._frame)
+        for owner, contact in contacts.items():
+            if owner not in shown:
+                owner.hide(self._frame, contact)
         gone = [each for each in self._objects if each not in shown and self._may_return(each)]
         self._objects = [*shown, *gone]
-        foreground = masks[[slot for slot in range(len(masks)) if slot not in self._backgrounds]].sum(axis=0)
         return self._paint(shown, foreground)
 
-    def _continued(self, regions: Sequence[Mask]) -> tuple[dict[_Object, Mask], list[Mask]]:
-        """Return the objects that these regions continue, and the regions without any."""
-        owners = [each for each in self._objects if self._frame - each.last <= EXPECTED]
+    def _continued(
+        self, regions: Sequence[Mask], picture: Picture
+    ) -> tuple[dict[_Object, Mask], list[Mask], dict[_Object, _Contact]]:
+        """Return the objects that these regions continue, the regions without any, and the objects that touch."""
+        owners = [each for each in self._objects if self._frame - each.last <= each.patience]
         outlines = [each.expected(self._frame) for each in owners]
-        claims = _claims(outlines, regions)
-        shown = dict[_Object, Mask]()
+        reaches = [CONTACT * self._detail * (self._frame - each.last) for each in owners]
+        claims = _claims([outline.mask(picture.shape[:2]) for outline in outlines], regions, self._spread)
+        for free in np.flatnonzero(~claims.any(axis=0)).tolist():
+            self._part(free, claims, regions, owners, outlines, picture)
+        shown, contacts = dict[_Object, Mask](), dict[_Object, _Contact]()
         for region, claimed in zip(regions, claims.T):
             places = np.flatnonzero(claimed).tolist()
-            for place, part in zip(places, _share(region, [outlines[place] for place in places])):
+            found = [outlines[place] for place in places]
+            if len(places) > 1:
+                found = arrange(region, found, picture, [reaches[place] for place in places]).outlines
+                contacts |= {owners[place]: _Contact(outline, region) for place, outline in zip(places, found)}
+            for place, part in zip(places, share(region, found, picture, self._min_area, NEARNESS / self._detail)):
                 if part.any():
                     shown[owners[place]] = part | shown.get(owners[place], False)
-        return shown, [region for region, claimed in zip(regions, claims.T) if not claimed.any()]
+        return shown, [region for region, claimed in zip(regions, claims.T) if not claimed.any()], contacts
+
+    def _part(
+        self,
+        free: int,
+        claims: Bool[np.ndarray, "objects regions"],
+        regions: Sequence[Mask],
+        owners: Sequence[_Object],
+        outlines: list[Outline],
+        picture: Picture,
+    ) -> None:
+        """Give a region without an object to one of several that touched there and now claim another region.
+
+        It is the one with which both regions are explained best. This changes `claims` and `outlines`.
+        """
+        region, reach = regions[free], CONTACT * self._detail
+        choices = list[tuple[float, int, int, Outline]]()
+        for other in np.flatnonzero(claims.sum(axis=0) > 1).tolist():
+            members = np.flatnonzero(claims[:, other]).tolist()
+            groups = [contact.region for member in members if (contact := owners[member].contact) is not None]
+            if all(np.count_nonzero(group & region) < MIN_OVERLAP * np.count_nonzero(region) for group in groups):
+                continue
+            for member in members:
+                there = outlines[member].moved(*_steps(outlines[member].center, _centroid(region)))
+                rest = [outlines[each] for each in members if each != member]
+                one = arrange(region, [there], picture, [reach])
+                others = arrange(regions[other], rest, picture, [reach] * len(rest))
+                choices.append((one.cost + others.cost, member, other, there))
+        if choices:
+            _, member, other, there = min(choices, key=lambda choice: choice[0])
+            claims[member, other], claims[member, free], outlines[member] = False, True, there
 
     def _returned(self, mask: Mask, shown: dict[_Object, Mask]) -> _Object | None:
         """The object that a new mask shows again, if any."""
@@ -160,10 +232,10 @@ class ObjectTracker:
     def _may_return(self, each: _Object) -> bool:
         return self._frame - each.last <= (EXPECTED if each.at_edge else MEMORY)
 
-    def _appear(self, mask: Mask) -> _Object | None:
+    def _appear(self, mask: Mask, picture: Picture) -> _Object | None:
         """Return a new object, or None if no number is left."""
         number = self.numbers.new(self._frame)
-        return None if number is None else _Object(number, mask, self._frame, *_centroid(mask))
+        return None if number is None else _Object(number, outline_of(mask, picture), mask, self._frame, self._frame)
 
     def _paint(self, shown: dict[_Object, Mask], foreground: Float[np.ndarray, "h w"]) -> Labels:
         """Return the numbers at the recording's size."""
@@ -181,16 +253,14 @@ def _length(mask: Mask) -> float:
     return math.sqrt(4 * np.count_nonzero(mask) / math.pi)
 
 
+def _steps(start: tuple[float, float], stop: tuple[float, float]) -> tuple[int, int]:
+    """The displacement from one place to another, in whole pixels."""
+    return round(stop[0] - start[0]), round(stop[1] - start[1])
+
+
 def _centroid(mask: Mask) -> tuple[float, float]:
     rows, columns = np.nonzero(mask)
-    return float(columns.mean()), float(rows.mean())
-
-
-def _claimed(masks: Float[np.ndarray, "K h w"], changed: Mask, backgrounds: set[int]) -> Float[np.ndarray, "K h w"]:
-    """Return the masks with the background's share of changed pixels given to the other slots, in proportion."""
-    others = np.where(np.isin(np.arange(len(masks)), list(backgrounds))[:, None, None], 0, masks)
-    total = others.sum(axis=0)
-    return np.where(changed & (total > 0), others / np.where(total > 0, total, 1), masks)
+    return float(rows.mean()), float(columns.mean())
 
 
 def _pieces(mask: Mask, min_area: float | int) -> Iterator[Mask]:
@@ -200,10 +270,10 @@ def _pieces(mask: Mask, min_area: float | int) -> Iterator[Mask]:
         yield np.equal(labels, number)
 
 
-def _divide(slots: Integer[np.ndarray, "h w"], region: Mask) -> list[Mask]:
+def _divide(slots: Integer[np.ndarray, "h w"], region: Mask, min_area: int) -> list[Mask]:
     """Return the objects that a new region consists of, given the most likely slot of every pixel."""
-    min_area = max(MIN_AREA, MIN_SHARE * np.count_nonzero(region))
-    cores = [piece for slot in np.unique(slots[region]) for piece in _pieces((slots == slot) & region, min_area)]
+    least = max(min_area, MIN_SHARE * np.count_nonzero(region))
+    cores = [piece for slot in np.unique(slots[region]) for piece in _pieces((slots == slot) & region, least)]
     if len(cores) < 2:
         return [region]
     nearest = np.argmin([ndimage.distance_transform_edt(~core) for core in cores], axis=0)
@@ -217,7 +287,7 @@ def _hull(mask: Mask) -> float:
     return ConvexHull(corners.reshape(-1, 2)).volume
 
 
-def _claims(outlines: Sequence[Mask], regions: Sequence[Mask]) -> Bool[np.ndarray, "objects regions"]:
+def _claims(outlines: Sequence[Mask], regions: Sequence[Mask], spread: int) -> Bool[np.ndarray, "objects regions"]:
     """Return which regions show each object, given its expected outline: the one that it overlaps most, and fragments.
 
     A fragment is near that region, at least half of it lies in the outline, and it overlaps no other outline.
@@ -238,28 +308,8 @@ def _claims(outlines: Sequence[Mask], regions: Sequence[Mask]) -> Bool[np.ndarra
         ]
         if fragments:
             distance = ndimage.distance_transform_edt(~regions[main])
-            claims[row, fragments] = [distance[regions[place]].min() <= SPREAD for place in fragments]
+            claims[row, fragments] = [distance[regions[place]].min() <= spread for place in fragments]
     return claims
-
-
-def _share(region: Mask, outlines: Sequence[Mask]) -> list[Mask]:
-    """Return each object's part of a region: the pixels nearest to its expected outline.
-
-    An object with hardly any pixels is hidden behind the others, which share them.
-    """
-    depths = [
-        ndimage.distance_transform_edt(~outline) - ndimage.distance_transform_edt(outline) for outline in outlines
-    ]
-    while depths:
-        nearest = np.argmin(depths, axis=0)
-        parts = [region & (nearest == place) for place in range(len(depths))]
-        areas = [np.count_nonzero(part) for part in parts]
-        hidden = [place for place, area in enumerate(areas) if 2 * area < MIN_AREA and np.isfinite(depths[place]).all()]
-        if not hidden:
-            return parts
-        for place in hidden:
-            depths[place] = np.full(region.shape, np.inf)
-    return []
 
 
 def _fill_holes(shown: dict[_Object, Mask]) -> None:

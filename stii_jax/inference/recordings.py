@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,19 @@ UNKNOWN = (
 """The note for an iterable of frames."""
 REMOVED = "the camera stands still, so the background is removed (--background=keep keeps it)"
 """The note for a background that is removed by choice of the program."""
-SMALLEST = 7
-"""Number of objects side by side across the view, above which they count as small. Small objects may share slots or be
-missed. For example, 8 walkers fit across a street and share slots; 6 cars and 4 flies do not."""
-SMALL = "objects measure about {size:.0f} of {side} pixels, so they may share slots: try --tile={tile}"
-"""The note for a recording with small objects. Their size is known once the background is removed."""
+WIDTH = 12
+"""Minimum size of a typical object in `Detailed`, in pixels, if the frame and `MAX_DETAIL` allow."""
+MIN_DETAIL, MAX_DETAIL = 2, 8
+"""Limits on the pixels of `Detailed` per pixel of the model, in each direction."""
+
+
+class Detailed(NamedTuple):
+    """What the model sees, in more detail. `D` is a multiple of the model's size."""
+
+    picture: UInt8[Array, "D D 3"]
+    """The frame with its background."""
+    change: UInt8[Array, "D D"]
+    """The difference from the background (`Background.change`)."""
 
 
 class RecordedFrame(NamedTuple):
@@ -43,6 +52,8 @@ class RecordedFrame(NamedTuple):
     """Presentation time, relative to the recording's first frame."""
     plain: UInt8[Array, "S S 3"] | None = None
     """The same part as one image with its background, if the model does not see the background."""
+    detailed: Detailed | None = None
+    """The same part in more detail, if its background is removed; None for tiles."""
 
 
 class Recording:
@@ -75,10 +86,12 @@ class Recording:
         """See `View.background`: the choice of "auto", and "keep" if the background could not be removed."""
         if view.background in ("auto", "median"):
             found = find_background(self._footage, "background", enlarged=bool(self.tiles))
-            self.background, self._background, self._remarks = _choose(view, found, self.box, self.tiles)
+            self.background, self._background, self._remarks = _choose(view, found)
             self._view = dataclasses.replace(view, background=self.background)
         self.scene = None if self._background is None else self._background.picture
         """The static background of whole frames, if it is removed; else None."""
+        self.detail = 0 if self.tiles else _detail(self._background, self._view.size, self.box)
+        """Pixels of `RecordedFrame.detailed` per pixel of the view, in each direction; 0 if there is none."""
         header = self._footage.header
         self._rate = header.rate or IMAGES_PER_SECOND
         self._clock = _Clock(1 / self._rate)
@@ -127,14 +140,12 @@ class Recording:
                     raise DamageError(self._path, number, f"the next frame has {size} pixels, not {wanted}")
                 elapsed = self._clock.tick(frame.seconds)
                 if number % self.stride == 0:
-                    yield _recorded(frame.pixels, self._view, self._background, elapsed)
+                    yield _recorded(frame.pixels, self._view, self._background, self.detail, elapsed)
         except DamageError as error:  # the frames before are good
             self.damage = str(error)
 
 
-def _choose(
-    view: View, background: Background, box: tuple[int, int, int, int], tiles: Sequence[Any]
-) -> tuple[str, Background | None, list[str]]:
+def _choose(view: View, background: Background) -> tuple[str, Background | None, list[str]]:
     """Return what the model sees (`BACKGROUNDS`), the background if it is removed, and notes.
 
     A moving camera prevents the removal. A chosen one ("auto") also needs objects that move on.
@@ -154,18 +165,29 @@ def _choose(
         if float(np.median(background.picture)) >= BRIGHT:
             return "bright", None, [f"{problem}; frames are bright, so the negative is seen"]
         return "keep", None, [f"{problem}; frames are seen as they are"]
-    side, size = min(box[2] - box[0], box[3] - box[1]), background.object_size
-    is_small = not tiles and size < side / SMALLEST
-    notes = [SMALL.format(size=size, side=side, tile=round(4 * size))] if is_small else []
-    return "median", background, [REMOVED] * chooses + notes
+    return "median", background, [REMOVED] * chooses
+
+
+def _detail(background: Background | None, size: int, box: tuple[int, int, int, int]) -> int:
+    """Return `Recording.detail` for a view of this size of a part of the frame, which limits the number of pixels."""
+    if background is None:
+        return 0
+    side = min(box[2] - box[0], box[3] - box[1])
+    seen = background.object_size * size / side
+    wanted = MIN_DETAIL if math.isnan(seen) else math.ceil(WIDTH / seen)
+    return min(max(wanted, MIN_DETAIL), MAX_DETAIL, max(side // size, 1))
 
 
 def _recorded(
-    pixels: UInt8[Array, "H W 3"], view: View, background: Background | None, seconds: float
+    pixels: UInt8[Array, "H W 3"], view: View, background: Background | None, detail: int, seconds: float
 ) -> RecordedFrame:
-    seen = view.frame(pixels if background is None else background.change(pixels))
-    plain = None if background is None and seen.ndim == 3 else view.picture(pixels)
-    return RecordedFrame(pixels, seen, seconds, plain)
+    if background is None:
+        seen = view.frame(pixels)
+        return RecordedFrame(pixels, seen, seconds, view.picture(pixels) if seen.ndim == 4 else None)
+    change = background.change(pixels)
+    fine = dataclasses.replace(view, size=detail * view.size)
+    detailed = Detailed(fine.picture(pixels), fine.picture(change)[..., 0]) if detail else None
+    return RecordedFrame(pixels, view.frame(change), seconds, view.picture(pixels), detailed)
 
 
 class _Clock:
@@ -224,9 +246,10 @@ class Frames:
             self.background, self.notes = "keep", [UNKNOWN]
         elif view.background in ("auto", "median"):
             found = Background(sample(_all_checked(frames)), enlarged=bool(self.tiles))
-            self.background, self._background, self.notes = _choose(view, found, self.box, self.tiles)
+            self.background, self._background, self.notes = _choose(view, found)
         self.scene = None if self._background is None else self._background.picture
         self._view = dataclasses.replace(view, background=self.background)
+        self.detail = 0 if self.tiles else _detail(self._background, view.size, self.box)
         self._frames, self.stride, self._rate = itertools.chain([first], rest), stride, fps
         self.fps = fps / stride
 
@@ -237,7 +260,7 @@ class Frames:
                 size = f"{pixels.shape[1]}x{pixels.shape[0]}"
                 raise DataError(f"frame {number} has {size} pixels, the first {self.width}x{self.height}")
             if number % self.stride == 0:
-                yield _recorded(pixels, self._view, self._background, number / self._rate)
+                yield _recorded(pixels, self._view, self._background, self.detail, number / self._rate)
 
 
 def _all_checked(frames: Iterable[Array]) -> Iterator[UInt8[Array, "H W 3"]]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Integer, UInt8
 from stii_jax.data.errors import DataError
 from stii_jax.evaluation import novelty
 from stii_jax.inference.outputs import SegmentedFrame
-from stii_jax.inference.recordings import Frames, RecordedFrame, Recording
+from stii_jax.inference.recordings import Detailed, Frames, RecordedFrame, Recording
 from stii_jax.inference.remarks import Remarks, Sight
 from stii_jax.models.video_model import EVALUATION_SEED, VideoModel, example_keys, future_keys
 from stii_jax.types import Decomposition, Params
@@ -223,6 +223,8 @@ class DecomposedFrame(NamedTuple):
     """The whole frame, at the recording's size; None for a predicted frame."""
     sight: Sight = Sight()
     """The frame's relation to those before. The model does not process blank frames."""
+    detailed: Detailed | None = None
+    """See `RecordedFrame.detailed`."""
 
     @property
     def masks(self) -> Float[np.ndarray, "B K S S"]:
@@ -282,7 +284,7 @@ class Stream:
             sight = self.remarks.see(frame.view if frame.plain is None else frame.plain, tiles)
             decomposition = self._blank(views) if sight.is_blank else self._observed(views, sight.is_cut)
             self._slots.see(decomposition)
-            yield DecomposedFrame(frame.view, frame.seconds, decomposition, frame.pixels, sight)
+            yield DecomposedFrame(frame.view, frame.seconds, decomposition, frame.pixels, sight, frame.detailed)
         for _ in range(num_predicted):
             keys = () if self._keys is None else (self._keys,)
             decomposition, self._state = _predict(self._model, self._params, self._state, *keys)

@@ -90,9 +90,10 @@ class Canvas:
     ) -> None:
         """Set the most likely slots and their probabilities, which must be 0 initially."""
         for slot, mask in enumerate(masks.astype(np.float32)):  # one by one: K full frames would not fit the cache
-            probability = self._from_rows.mix(self._from_columns.mix(mask.T).T)
-            np.copyto(inside, slot, where=probability > best)
-            np.maximum(best, probability, out=best)
+            (rows, from_rows), (columns, from_columns) = self._from_rows.of(mask), self._from_columns.of(mask.T)
+            probability = from_rows.mix(from_columns.mix(mask.T).T)
+            np.copyto(inside[rows, columns], slot, where=probability > best[rows, columns])
+            np.maximum(best[rows, columns], probability, out=best[rows, columns])
 
     def measure(self, labels: Labels) -> dict[int, Region]:
         """Return the regions of the slots that have pixels, by slot; see `regions`."""
@@ -142,6 +143,13 @@ class _Interpolation(NamedTuple):
     after: Int[np.ndarray, " N"]
     share: Float[np.ndarray, "N 1"]
     """Weight of the pixel `after`."""
+
+    def of(self, mask: Float[np.ndarray, "size L"]) -> tuple[slice, "_Interpolation"]:
+        """Return the pixels of the canvas to which a mask's nonzero rows contribute, and their interpolation."""
+        shown = np.any(mask, axis=1)
+        places = np.flatnonzero(shown[self.before] | shown[self.after])
+        part = slice(places[0], places[-1] + 1) if len(places) else slice(0)
+        return part, _Interpolation(self.before[part], self.after[part], self.share[part])
 
     def mix(self, rows: Float[np.ndarray, "size L"]) -> Float[np.ndarray, "N L"]:
         """Interpolate linearly between rows."""

@@ -36,9 +36,13 @@ def tracker(background=0):
     return ObjectTracker(SIDE, (0, 0, SIDE, SIDE), SIDE, SIDE, background)
 
 
+GRAY = np.full((SIDE, SIDE, 3), 100, np.uint8)
+"""A picture that shows no differences between objects."""
+
+
 def follow(frames, tracks=None):
     tracks = tracks or tracker()
-    return [tracks.join(masks).slots for masks in frames]
+    return [tracks.join(masks, GRAY).slots for masks in frames]
 
 
 def crossing(t):
@@ -70,6 +74,54 @@ def test_an_object_that_passes_behind_another():
     np.testing.assert_array_equal(labels[hidden[-1]], number * frames[0][0])
     np.testing.assert_array_equal(labels[13] == number, frames[0][0])
     assert len(np.unique(labels[13])) == 3
+
+
+def passing(t, stops=False):
+    """Two equal discs of one slot that meet head-on, overlap from frame 4 on, and pass each other or turn round."""
+    way = 1.5 * (min(t, 12 - t) if stops else t)
+    return disc(6 + way, 15), disc(26 - way, 17)
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["pass", "turn round"])
+def test_colors_tell_who_is_who_after_a_contact(stops):
+    """At constant velocity alone, those that turn round would exchange their numbers."""
+    numbers = []
+    tracks = tracker()
+    for t in range(13):
+        first, second = passing(t, stops)
+        picture = GRAY.copy()
+        picture[first], picture[second] = (220, 40, 40), (40, 40, 220)
+        labels = tracks.join(slots_of(first | second), picture).slots
+        numbers.append((np.bincount(labels[first & ~second]).argmax(), np.bincount(labels[second & ~first]).argmax()))
+    assert set(numbers) == {numbers[0]} and set(numbers[0]) == {1, 2}
+
+
+def test_a_hidden_object_that_leaves_at_another_place():
+    """A small object is hidden by a large one for longer than `EXPECTED` frames, then leaves at another place."""
+    large, tracks, seen = disc(16, 16, 8), tracker(), []
+    for t in range(17):
+        small = disc(3 + 2 * t if t < 6 else 15, 16 if t < 9 else 16 + 2 * (t - 8), 3)
+        picture = GRAY.copy()
+        picture[small], picture[large] = (40, 220, 40), (220, 40, 40)
+        seen.append((small & ~large, tracks.join(slots_of(large | small), picture).slots))
+    hidden = [t for t, (visible, _) in enumerate(seen) if not visible.any()]
+    assert EXPECTED < len(hidden) < MEMORY
+    before, after = (np.bincount(labels[visible]).argmax() for visible, labels in (seen[1], seen[-1]))
+    assert before == after > 0 and tracks.numbers.highest == 2
+
+
+def test_outlines_in_more_detail_than_the_model_sees():
+    """Slots divide two objects that touch; their outlines are those of the pixels that changed."""
+    side, detail = SIDE // 2, 2
+    tracks = ObjectTracker(side, (0, 0, SIDE, SIDE), SIDE, SIDE, 0, detail)
+    first, second = disc(8, 12), disc(16, 12)
+    slots = np.zeros((side, side), int)
+    slots[:, :6], slots[:, 6:] = 1, 2
+    masks = np.stack([np.full((side, side), 0.5), 0.4 * (slots == 1), 0.4 * (slots == 2)]).astype(np.float32)
+    labels = tracks.join(masks, GRAY, first | second).slots
+    np.testing.assert_array_equal(labels > 0, first | second)
+    assert adjusted_rand_score(second[first | second], labels[first | second]) > 0.9
+    assert {mask.shape for mask in tracks.visible.values()} == {(SIDE, SIDE)}
 
 
 def touch(first, second):
@@ -143,17 +195,17 @@ def test_an_object_that_left():
 
 
 def test_pixels_that_differ_from_the_background():
-    """The background's share of them goes to the most likely object, even where no slot prefers one."""
-    masks = np.stack([np.full((SIDE, SIDE), 0.6), np.full((SIDE, SIDE), 0.3), np.full((SIDE, SIDE), 0.1)])
+    """If they are known, they are the objects, whatever the slots say, and slots outside of them do not count."""
+    masks = np.stack([np.full((SIDE, SIDE), 0.6), np.full((SIDE, SIDE), 0.3), 0.9 * disc(24, 24)]).astype(np.float32)
     changed = disc(10, 10)
-    tracks = tracker()
-    np.testing.assert_array_equal(tracks.join(masks.astype(np.float32), changed).slots, changed)
-    assert not tracks.join(masks.astype(np.float32)).slots.any()
+    np.testing.assert_array_equal(tracker().join(masks, GRAY, changed).slots, changed)
+    np.testing.assert_array_equal(tracker().join(masks, GRAY).slots, disc(24, 24))
+    assert not tracker().join(masks, GRAY, np.zeros_like(changed)).slots.any()
 
 
 def test_certainty_is_that_of_the_foreground():
     masks = 0.8 * slots_of(disc(10, 10)) + 0.05
-    labels = tracker().join(masks)
+    labels = tracker().join(masks, GRAY)
     np.testing.assert_allclose(labels.certainty[10, 10], masks[1:, 10, 10].sum(), rtol=1e-5)
     np.testing.assert_allclose(labels.certainty[28, 28], 1 - masks[1:, 28, 28].sum(), rtol=1e-5)
 
@@ -177,7 +229,7 @@ def test_small_regions_are_background():
 def test_labels_in_the_frame_of_the_recording():
     """The view is the middle of a frame of twice its size."""
     tracks = ObjectTracker(SIDE, (32, 0, 96, 64), 128, 64, 0)
-    labels = tracks.join(slots_of(box(4, 8, 12, 16))).slots
+    labels = tracks.join(slots_of(box(4, 8, 12, 16)), GRAY).slots
     assert labels.shape == (64, 128)
     assert (labels[:, :32] == 255).all() and (labels[:, 96:] == 255).all()
     np.testing.assert_array_equal(np.argwhere(labels == 1)[[0, -1]], [[16, 40], [31, 55]])

@@ -149,16 +149,31 @@ def test_the_negative_of_a_bright_background_is_seen(view, tmp_path):
             assert np.array_equal(after.view, 255 - before.view) and np.array_equal(after.pixels, before.pixels)
 
 
-def test_small_objects_are_noticed():
-    """Small objects are noticed if a background is removed, unless the view is in tiles."""
+@pytest.mark.parametrize(
+    ("length", "size", "detail"),
+    [(6, 16, 4), (18, 16, 3), (40, 16, 2), (6, 8, 8), (6, 64, 1)],
+    ids=["small", "medium", "large", "the most", "no more pixels than the frame"],
+)
+def test_a_removed_background_shows_objects_in_detail(length, size, detail):
+    """The smaller the objects, the more pixels. The difference is the model's view before it is reduced."""
     frames = np.full((30, 64, 96, 3), 40, np.uint8)
     for number in range(30):
-        frames[number, 20:26, 3 * number : 3 * number + 6] = 250
-    note = "objects measure about 6 of 64 pixels, so they may share slots: try --tile=24"
-    assert Frames(frames, View(size=16, background="median")).notes == [note]
-    assert not Frames(frames, View(size=16)).notes
-    assert not Frames(frames, View(size=16, region=(0, 0, 40, 40), background="median")).notes
-    assert not Frames(frames, TiledView(size=16, side=24, background="median")).notes
+        frames[number, 20 : 20 + length, 3 * number : 3 * number + length] = 250
+    recording = Frames(frames, View(size=size, square=True, background="median"))
+    assert recording.detail == detail and not recording.notes
+    for frame in recording:
+        assert frame.detailed.picture.shape == (detail * size, detail * size, 3)
+        assert frame.detailed.change.shape == (detail * size, detail * size)
+        reduced = frame.detailed.change.reshape(size, detail, size, detail).mean(axis=(1, 3))
+        assert np.abs(reduced - frame.view[..., 0]).mean() < 8
+    assert np.array_equal(frame.plain, View(size=size, square=True).picture(frame.pixels))
+
+
+def test_no_detail_in_tiles_or_with_the_background():
+    frames = np.full((30, 64, 96, 3), 40, np.uint8)
+    for view in (View(size=16), TiledView(size=16, side=24, background="median")):
+        recording = Frames(frames, view)
+        assert recording.detail == 0 and next(iter(recording)).detailed is None
 
 
 def test_a_camera_that_moves_keeps_its_background():
