@@ -153,10 +153,10 @@ class ObjectTracker:
             foreground, differs = changed.astype(np.float32), changed
             slots = np.where(is_object[:, None, None], masks, 0).argmax(axis=0)
             slots = slots.repeat(self._detail, axis=0).repeat(self._detail, axis=1)
-        regions = list(_pieces(differs, self._min_area))
+        regions = list(_pieces(differs, self._min_area, self._detail))
         shown, free, contacts = self._continued(regions, picture)
         for region in free:
-            for piece in _divide(slots, region, self._min_area):
+            for piece in _divide(slots, region, self._min_area, self._detail):
                 if (owner := self._returned(piece, shown) or self._appear(piece, picture)) is not None:
                     shown[owner] = piece
         _fill_holes(shown)
@@ -263,17 +263,19 @@ def _centroid(mask: Mask) -> tuple[float, float]:
     return float(rows.mean()), float(columns.mean())
 
 
-def _pieces(mask: Mask, min_area: float | int) -> Iterator[Mask]:
-    """Yield the connected parts of a mask that are at least this large."""
-    labels, _ = ndimage.label(mask, _NEIGHBORS)
+def _pieces(mask: Mask, min_area: float | int, detail: int) -> Iterator[Mask]:
+    """Yield the connected parts of a mask that are at least this large. Gaps of up to `detail` pixels are bridged."""
+    reach = detail // 2
+    joined = ndimage.binary_dilation(mask, _NEIGHBORS, reach) if reach else mask
+    labels = ndimage.label(joined, _NEIGHBORS)[0] * mask
     for number in np.flatnonzero(np.bincount(labels.ravel())[1:] >= min_area) + 1:
         yield np.equal(labels, number)
 
 
-def _divide(slots: Integer[np.ndarray, "h w"], region: Mask, min_area: int) -> list[Mask]:
+def _divide(slots: Integer[np.ndarray, "h w"], region: Mask, min_area: int, detail: int) -> list[Mask]:
     """Return the objects that a new region consists of, given the most likely slot of every pixel."""
     least = max(min_area, MIN_SHARE * np.count_nonzero(region))
-    cores = [piece for slot in np.unique(slots[region]) for piece in _pieces((slots == slot) & region, least)]
+    cores = [piece for slot in np.unique(slots[region]) for piece in _pieces((slots == slot) & region, least, detail)]
     if len(cores) < 2:
         return [region]
     nearest = np.argmin([ndimage.distance_transform_edt(~core) for core in cores], axis=0)

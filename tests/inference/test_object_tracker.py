@@ -124,6 +124,16 @@ def test_outlines_in_more_detail_than_the_model_sees():
     assert {mask.shape for mask in tracks.visible.values()} == {(SIDE, SIDE)}
 
 
+def test_gaps_below_a_pixel_of_the_model_do_not_divide_an_object():
+    """A larger gap does."""
+    for gap, count in ((1, 1), (2, 1), (3, 2)):
+        tracks = ObjectTracker(SIDE // 2, (0, 0, SIDE, SIDE), SIDE, SIDE, 0, detail=2)
+        changed = box(4, 4, 10, 20) | box(10 + gap, 4, 16, 20)
+        labels = tracks.join(np.ones((2, SIDE // 2, SIDE // 2), np.float32), GRAY, changed).slots
+        assert labels.max() == count
+        np.testing.assert_array_equal(labels > 0, changed)
+
+
 def touch(first, second):
     return bool((ndimage.binary_dilation(first, np.ones((3, 3))) & second).any())
 
