@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,16 +18,23 @@ from stii_jax.data.shapes.render import render
 from stii_jax.data.shapes.scene import Scene, draw_scenes
 from stii_jax.data.video.view import View
 from stii_jax.inference import decompose as module
+from stii_jax.inference.decomposed_folder import ObservedFrame
 from stii_jax.inference.model import Model
+from stii_jax.inference.object_stream import CHANGED
+from stii_jax.inference.object_tracker import ObjectTracker
 from stii_jax.inference.output_folder import NAMES, OF_FUTURES
+from stii_jax.inference.recordings import Recording
 from stii_jax.inference.remarks import Remarks, Sight
 from stii_jax.inference.request import Request, make_request
+from stii_jax.inference.track_request import make_track_request
+from stii_jax.inference.track_scores import Recorded, score_frames
 from stii_jax.inference.viewing import Viewing
 from stii_jax.report.tracks import write_tracks_page
 from stii_jax.report.tracks.folder import open_decomposition
 from stii_jax.report.tracks.futures import read_futures
 from stii_jax.runs.fine_tuning_settings import make_fine_tuning
 from stii_jax.runs.loading import load_model
+from stii_jax.visualization.regions import Canvas
 
 SIDE, NUM_FRAMES = 24, 14
 RED, GREEN = 0, 2
@@ -220,3 +228,28 @@ def test_objects_that_share_a_slot_are_separated(index):
     objects, slots = np.mean(scores, axis=0)
     print(f"F-ARI {objects:.2f} by objects, {slots:.2f} by slots")
     assert objects > slots + 0.2
+
+
+@pytest.mark.slow
+def test_walkers_who_pass_each_other(samples):
+    """A street, by the rules alone, without slots: outlines and colours keep most of the eight walkers apart."""
+    pytest.importorskip("trackeval")
+    path, side = samples / "pedestrian" / "pets2009_vtest_480x360_h264.avi", 64
+    recording = Recording(path, View(size=side, region=(0, 0, 480, 360), background="median"))
+    tracker = ObjectTracker(side, recording.box, 480, 360, 0, recording.detail)
+    canvas = Canvas((side, side), recording.box, 480, 360)
+    no_slots = np.stack([np.ones((side, side)), np.zeros((side, side))]).astype(np.float32)
+
+    def frames():
+        for frame in recording:
+            labels = tracker.join(no_slots, frame.detailed.picture, frame.detailed.change >= CHANGED)
+            places = {number: (region.x, region.y) for number, region in canvas.measure(labels).items() if number}
+            yield ObservedFrame(labels.slots, places)
+
+    boxes = str(Path(__file__).parents[1] / "data" / "pedestrian_boxes.csv")
+    request = make_track_request("evaluate", boxes, ["body_length=25"], str(path))
+    scores = score_frames(frames(), Recorded(480, 360, 795), request)
+    print({key: scores[key] for key in ("objects_found", "identity_switches", "hota", "idf1", "mota")})
+    assert recording.detail == 2
+    assert scores["objects_found"] > 0.7 and scores["hota"] > 0.65
+    assert scores["touching"]["objects_found"] > 0.65 and scores["touching"]["hota"] > 0.65
