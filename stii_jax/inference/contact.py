@@ -76,6 +76,12 @@ def arrange(region: Mask, outlines: Sequence[Outline], picture: Picture, reaches
     A pixel of the region costs its difference of colour from the outline there that matches best, and 1 where there is
     none. A pixel of an outline beside the region also costs 1. One after the other, each outline takes the displacement
     of least cost while the others rest, the shortest among equals. This is done twice.
+
+    Args:
+        region: the connected pixels that the outlines share.
+        outlines: the outlines at their expected places.
+        picture: the frame.
+        reaches: maximum displacement of each outline in rows and in columns, in pixels.
     """
     placed = list(outlines)
     for limit in (max(reaches, default=0), NEAR):
@@ -92,6 +98,13 @@ def share(
     """Return the part of a region that each outline owns: the pixels whose colours match, and among equals the nearest.
 
     An object with less than half of `min_area` is hidden behind the others, which share its pixels.
+
+    Args:
+        region: the connected pixels that the outlines share.
+        outlines: the outlines at their places, as `arrange` finds them.
+        picture: the frame.
+        min_area: minimum area of an object, in pixels.
+        nearness: see `NEARNESS`; smaller for outlines in more detail.
     """
     if len(outlines) < 2:
         return [region for _ in outlines]

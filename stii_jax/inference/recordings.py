@@ -33,7 +33,7 @@ MIN_DETAIL, MAX_DETAIL = 2, 8
 
 
 class Detailed(NamedTuple):
-    """What the model sees, in more detail. `D` is a multiple of the model's size."""
+    """The model's view of a frame in more detail. `D` is a multiple of its size."""
 
     picture: UInt8[Array, "D D 3"]
     """The frame with its background."""
