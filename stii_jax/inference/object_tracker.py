@@ -203,23 +203,27 @@ class ObjectTracker:
     ) -> None:
         """Give a region without an object to one of several that touched there and now claim another region.
 
-        It is the one with which both regions are explained best. This changes `claims` and `outlines`.
+        It is the one with which both regions are explained best, or none if they are not explained better than with all
+        objects in the other region. This changes `claims` and `outlines`.
         """
-        region, reach = regions[free], CONTACT * self._detail
+
+        def cost(place: int, found: Sequence[Outline]) -> float:
+            return arrange(regions[place], found, picture, [CONTACT * self._detail] * len(found)).cost
+
+        region = regions[free]
         choices = list[tuple[float, int, int, Outline]]()
         for other in np.flatnonzero(claims.sum(axis=0) > 1).tolist():
             members = np.flatnonzero(claims[:, other]).tolist()
             groups = [contact.region for member in members if (contact := owners[member].contact) is not None]
             if all(np.count_nonzero(group & region) < MIN_OVERLAP * np.count_nonzero(region) for group in groups):
                 continue
+            together = cost(other, [outlines[each] for each in members]) + np.count_nonzero(region)
             for member in members:
                 there = outlines[member].moved(*_steps(outlines[member].center, _centroid(region)))
                 rest = [outlines[each] for each in members if each != member]
-                one = arrange(region, [there], picture, [reach])
-                others = arrange(regions[other], rest, picture, [reach] * len(rest))
-                choices.append((one.cost + others.cost, member, other, there))
-        if choices:
-            _, member, other, there = min(choices, key=lambda choice: choice[0])
+                choices.append((cost(free, [there]) + cost(other, rest) - together, member, other, there))
+        if choices and (best := min(choices, key=lambda choice: choice[0]))[0] < 0:
+            _, member, other, there = best
             claims[member, other], claims[member, free], outlines[member] = False, True, there
 
     def _returned(self, mask: Mask, shown: dict[_Object, Mask]) -> _Object | None:

@@ -96,6 +96,17 @@ def test_colors_tell_who_is_who_after_a_contact(stops):
     assert set(numbers) == {numbers[0]} and set(numbers[0]) == {1, 2}
 
 
+def test_a_fragment_of_two_that_touch_takes_no_number_from_them():
+    """A piece of the first disc comes off. Neither disc is there, so both keep their numbers where they are."""
+    first, cut, tracks, owners = disc(10, 16, 6), box(6, 0, 8, SIDE), tracker(), []
+    for x, gap in ((24, NO_SLOT > 0), (23, NO_SLOT > 0), (23, cut)):
+        second, picture = disc(x, 16, 6), GRAY.copy()
+        picture[first], picture[second] = (220, 40, 40), (40, 40, 220)
+        labels = tracks.join(slots_of((first | second) & ~gap), picture).slots
+        owners.append([np.bincount(labels[part]).argmax() for part in (first & box(8, 0, SIDE, SIDE), second)])
+    assert touch(first, second) and owners == [[1, 2]] * 3
+
+
 def test_a_hidden_object_that_leaves_at_another_place():
     """A small object is hidden by a large one for longer than `EXPECTED` frames, then leaves at another place."""
     large, tracks, seen = disc(16, 16, 8), tracker(), []
