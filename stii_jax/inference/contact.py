@@ -109,7 +109,7 @@ def share(
     if len(outlines) < 2:
         return [region for _ in outlines]
     masks = [outline.mask(region.shape) for outline in outlines]
-    rows, columns = _box(np.any([region, *masks], axis=0))
+    rows, columns = box_of(np.any([region, *masks], axis=0))
     inside = region[rows, columns]
     costs = [
         ndimage.uniform_filter(_unexplained(region.shape, [outline], picture)[rows, columns], SMOOTHING, mode="nearest")
@@ -127,6 +127,12 @@ def share(
     parts = np.zeros((len(costs), *region.shape), bool)
     parts[:, rows, columns] = owned
     return list(parts)
+
+
+def box_of(mask: Mask) -> tuple[slice, slice]:
+    """Return the rows and columns that a mask covers; none if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(0), slice(0))
 
 
 def _unexplained(shape: tuple[int, ...], outlines: Sequence[Outline], picture: Picture) -> Float[np.ndarray, "h w"]:
@@ -166,12 +172,6 @@ def _difference(colors, seen):
 
 def _is_inside(rows, columns, shape):
     return (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
-
-
-def _box(mask: Mask) -> tuple[slice, slice]:
-    """The rows and columns that a mask covers."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _distance(mask: Mask) -> Float[np.ndarray, "h w"]:

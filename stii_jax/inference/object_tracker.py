@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from stii_jax.inference.contact import NEARNESS, Mask, Outline, Picture, arrange, outline_of, share
+from stii_jax.inference.contact import NEARNESS, Mask, Outline, Picture, arrange, box_of, outline_of, share
 from stii_jax.inference.identities import MEMORY, MIN_AREA, REACH, Numbers, follow_background
 from stii_jax.visualization.regions import Box, Canvas, Labels
 
@@ -26,6 +26,9 @@ CONTACT = 2
 """Maximum deviation from constant velocity of an object that touches others, in pixels of the model per frame."""
 MIN_SHARE = 0.2
 """Minimum fraction of a new region that a slot must cover to be an object of its own."""
+MAX_UNIT = 2
+"""Maximum number of pixels of an outline that count as one pixel of the model in the lengths here. More detail is for
+smaller objects, with which these lengths shrink."""
 MIN_WASTE = 0.05
 """Slots divide a new region only if its convex hull is larger than those of the pieces by this fraction. A slot often
 takes a part of a large object, and then the pieces fill the same hull."""
@@ -117,7 +120,8 @@ class ObjectTracker:
 
     def __init__(self, size: int, box: Box, width: int, height: int, background: int, detail: int = 1):
         self._canvas = Canvas((detail * size, detail * size), box, width, height)
-        self._detail, self._min_area, self._spread = detail, MIN_AREA * detail**2, SPREAD * detail
+        self._detail, self._unit = detail, min(detail, MAX_UNIT)
+        self._min_area = MIN_AREA * self._unit**2
         self._backgrounds = {background}
         self._objects: list[_Object] = []
         """The objects that are visible or may return."""
@@ -153,10 +157,10 @@ class ObjectTracker:
             foreground, differs = changed.astype(np.float32), changed
             slots = np.where(is_object[:, None, None], masks, 0).argmax(axis=0)
             slots = slots.repeat(self._detail, axis=0).repeat(self._detail, axis=1)
-        regions = list(_pieces(differs, self._min_area, self._detail))
+        regions = list(_pieces(differs, self._min_area, self._unit))
         shown, free, contacts = self._continued(regions, picture)
         for region in free:
-            for piece in _divide(slots, region, self._min_area, self._detail):
+            for piece in _divide(slots, region, self._min_area, self._unit):
                 if (owner := self._returned(piece, shown) or self._appear(piece, picture)) is not None:
                     shown[owner] = piece
         _fill_holes(shown)
@@ -176,8 +180,8 @@ class ObjectTracker:
         """Return the objects that these regions continue, the regions without any, and the objects that touch."""
         owners = [each for each in self._objects if self._frame - each.last <= each.patience]
         outlines = [each.expected(self._frame) for each in owners]
-        reaches = [CONTACT * self._detail * (self._frame - each.last) for each in owners]
-        claims = _claims([outline.mask(picture.shape[:2]) for outline in outlines], regions, self._spread)
+        reaches = [CONTACT * self._unit * (self._frame - each.last) for each in owners]
+        claims = _claims([outline.mask(picture.shape[:2]) for outline in outlines], regions, SPREAD * self._unit)
         for free in np.flatnonzero(~claims.any(axis=0)).tolist():
             self._part(free, claims, regions, owners, outlines, picture)
         shown, contacts = dict[_Object, Mask](), dict[_Object, _Contact]()
@@ -187,7 +191,7 @@ class ObjectTracker:
             if len(places) > 1:
                 found = arrange(region, found, picture, [reaches[place] for place in places]).outlines
                 contacts |= {owners[place]: _Contact(outline, region) for place, outline in zip(places, found)}
-            for place, part in zip(places, share(region, found, picture, self._min_area, NEARNESS / self._detail)):
+            for place, part in zip(places, share(region, found, picture, self._min_area, NEARNESS / self._unit)):
                 if part.any():
                     shown[owners[place]] = part | shown.get(owners[place], False)
         return shown, [region for region, claimed in zip(regions, claims.T) if not claimed.any()], contacts
@@ -208,7 +212,7 @@ class ObjectTracker:
         """
 
         def cost(place: int, found: Sequence[Outline]) -> float:
-            return arrange(regions[place], found, picture, [CONTACT * self._detail] * len(found)).cost
+            return arrange(regions[place], found, picture, [CONTACT * self._unit] * len(found)).cost
 
         region = regions[free]
         choices = list[tuple[float, int, int, Outline]]()
@@ -267,19 +271,19 @@ def _centroid(mask: Mask) -> tuple[float, float]:
     return float(rows.mean()), float(columns.mean())
 
 
-def _pieces(mask: Mask, min_area: float | int, detail: int) -> Iterator[Mask]:
-    """Yield the connected parts of a mask that are at least this large. Gaps of up to `detail` pixels are bridged."""
-    reach = detail // 2
+def _pieces(mask: Mask, min_area: float | int, gap: int) -> Iterator[Mask]:
+    """Yield the connected parts of a mask that are at least this large; gaps of `gap` pixels, if even, are bridged."""
+    reach = gap // 2
     joined = ndimage.binary_dilation(mask, _NEIGHBORS, reach) if reach else mask
     labels = ndimage.label(joined, _NEIGHBORS)[0] * mask
     for number in np.flatnonzero(np.bincount(labels.ravel())[1:] >= min_area) + 1:
         yield np.equal(labels, number)
 
 
-def _divide(slots: Integer[np.ndarray, "h w"], region: Mask, min_area: int, detail: int) -> list[Mask]:
+def _divide(slots: Integer[np.ndarray, "h w"], region: Mask, min_area: int, gap: int) -> list[Mask]:
     """Return the objects that a new region consists of, given the most likely slot of every pixel."""
     least = max(min_area, MIN_SHARE * np.count_nonzero(region))
-    cores = [piece for slot in np.unique(slots[region]) for piece in _pieces((slots == slot) & region, least, detail)]
+    cores = [piece for slot in np.unique(slots[region]) for piece in _pieces((slots == slot) & region, least, gap)]
     if len(cores) < 2:
         return [region]
     nearest = np.argmin([ndimage.distance_transform_edt(~core) for core in cores], axis=0)
@@ -300,8 +304,10 @@ def _claims(outlines: Sequence[Mask], regions: Sequence[Mask], spread: int) -> B
     """
     common = np.zeros((len(outlines), len(regions)), int)
     for row, outline in enumerate(outlines):
-        common[row] = [np.count_nonzero(region & outline) for region in regions]
-        common[row, common[row] < MIN_OVERLAP * np.count_nonzero(outline)] = 0
+        place = box_of(outline)
+        inside = outline[place]
+        common[row] = [np.count_nonzero(region[place] & inside) for region in regions]
+        common[row, common[row] < MIN_OVERLAP * np.count_nonzero(inside)] = 0
     claims = np.zeros(common.shape, bool)
     alone = np.count_nonzero(common, axis=0) == 1
     for row in np.flatnonzero(common.any(axis=1)).tolist():
@@ -322,4 +328,7 @@ def _fill_holes(shown: dict[_Object, Mask]) -> None:
     """Fill the holes of every object, except where they show another one."""
     taken = np.any(list(shown.values()), axis=0)
     for owner, mask in shown.items():
-        shown[owner] = mask | (ndimage.binary_fill_holes(mask) & ~taken)
+        place = box_of(mask)
+        filled = mask.copy()
+        filled[place] |= ndimage.binary_fill_holes(mask[place]) & ~taken[place]
+        shown[owner] = filled

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stii_jax.inference.contact import CONTRAST, MAX_PIXELS, arrange, outline_of, share
+from stii_jax.inference.contact import CONTRAST, MAX_PIXELS, arrange, box_of, outline_of, share
 
 SHAPE = (40, 60)
 GRAY = np.full((*SHAPE, 3), 90, np.uint8)
@@ -144,3 +144,8 @@ def test_outlines_that_left_the_view():
     assert not owned[1].any()
     np.testing.assert_array_equal(np.any(share(region, [away, away], GRAY, 6), axis=0), region)
     assert arrange(region, [away], GRAY, [1]).cost == np.count_nonzero(region)
+
+
+def test_the_box_of_a_mask():
+    assert box_of(bar(3, 7, 4, 5)) == (slice(3, 7), slice(7, 12))
+    assert not np.zeros(SHAPE, bool)[box_of(np.zeros(SHAPE, bool))].size

@@ -135,6 +135,23 @@ def test_outlines_in_more_detail_than_the_model_sees():
     assert {mask.shape for mask in tracks.visible.values()} == {(SIDE, SIDE)}
 
 
+@pytest.mark.parametrize("detail", [2, 4, 8])
+def test_objects_that_are_smaller_than_the_model_sees(detail):
+    """With any detail, discs of the same number of pixels are objects of their own, eight pixels apart."""
+    side = SIDE * 4
+    tracks = ObjectTracker(side // detail, (0, 0, side, side), side, side, 0, detail)
+    masks = np.ones((2, side // detail, side // detail), np.float32) * np.float32([[[0.9]], [[0.1]]])
+    rows, columns = np.mgrid[:side, :side]
+    discs = (rows % 18 - 9) ** 2 + (columns % 18 - 9) ** 2 <= 25
+    picture = np.full((side, side, 3), 100, np.uint8)
+    labels = [tracks.join(masks, picture, np.roll(discs, t, axis=1)).slots for t in range(3)]
+    count = ndimage.label(discs)[1]
+    for t, found in enumerate(labels):
+        np.testing.assert_array_equal(found > 0, np.roll(discs, t, axis=1))
+        assert len(np.unique(found)) - 1 == count > 40
+    np.testing.assert_array_equal(labels[2], np.roll(labels[0], 2, axis=1))
+
+
 def test_gaps_below_a_pixel_of_the_model_do_not_divide_an_object():
     """A larger gap does."""
     for gap, count in ((1, 1), (2, 1), (3, 2)):
