@@ -15,7 +15,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 CONTRAST = 48.0
 """Mean difference over the channels, in grey levels, from which two colours count as different."""
 NEARNESS = 0.05
-"""The difference of colour, in units of `CONTRAST`, that outweighs one pixel of distance from an outline."""
+"""The difference of colour, in units of `CONTRAST`, that counts as much as one pixel of distance from an outline."""
 SMOOTHING = 5
 """Side of the square, in pixels, over which differences of colour are averaged."""
 NEAR = 10
